@@ -1,1 +1,24 @@
-//! 
+//! The decisions of the agent, and the words they are made of.
+//!
+//! Everything here is pure: observations go in with the time they were made,
+//! verdicts and plans come out. No clock is read, nothing is awaited, no file
+//! or socket is touched; `clippy.toml` beside this crate keeps it so.
+//!
+//! # Layout
+//! - [`time`]: the one time type of decisions.
+//! - [`names`]: databases, instances, servers.
+//! - [`fault`]: what goes wrong between the agent and a database, and who is to blame.
+//! - [`health`]: from probes and liveness queries to the verdict of each server.
+//! - [`session`]: from the proxy's and the database's tables to one ledger.
+//! - [`plan`]: from ledger, fleet and policy to commands and holds.
+
+pub mod fault;
+pub mod health;
+pub mod names;
+pub mod plan;
+pub mod session;
+pub mod time;
+
+pub use fault::{Blame, Evidence, Fault, FaultKind, Phase};
+pub use names::{DatabaseName, InstanceId, InstanceName, ServerId};
+pub use time::Time;

@@ -1,0 +1,42 @@
+//! What a probe or a liveness query says of one instance.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{Fault, InstanceId, Time};
+
+/// What an instance says of its own role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoleFacts {
+    /// In recovery (PostgreSQL), or read-only by replication (MySQL family).
+    pub in_recovery: bool,
+    /// Transactions are read-only by default although it is not in recovery.
+    pub read_only: bool,
+    /// PostgreSQL's timeline: of two that both claim to be writer, the higher wins.
+    pub timeline: Option<u32>,
+    /// How far a replica is behind, where it can say.
+    pub lag: Option<Duration>,
+    /// Sessions of agents on this instance, this one included, by `application_name`.
+    pub agents: u32,
+}
+
+impl RoleFacts {
+    /// Whether the instance takes writes by its own word.
+    pub fn claims_writer(&self) -> bool {
+        !self.in_recovery && !self.read_only
+    }
+}
+
+/// One observation of an instance's health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Of which instance.
+    pub instance: InstanceId,
+    /// When the answer came.
+    pub at: Time,
+    /// Whether it was a full IAM login (`true`) or a query on the kept connection.
+    pub login: bool,
+    /// What it said.
+    pub result: Result<RoleFacts, Fault>,
+}

@@ -1,0 +1,90 @@
+//! Names of what the agent looks after. Cheap to copy around: all are shared text.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// An RDS instance or cluster the agent looks after, as the configuration calls it.
+    DatabaseName
+}
+
+name! {
+    /// One database server of a database, as the configuration calls it.
+    InstanceName
+}
+
+/// One instance of one database. Shown as `database/instance`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstanceId {
+    /// The database it belongs to.
+    pub database: DatabaseName,
+    /// Its name within the database.
+    pub instance: InstanceName,
+}
+
+impl InstanceId {
+    /// The instance `instance` of `database`.
+    pub fn new(database: &str, instance: &str) -> Self {
+        Self { database: database.into(), instance: instance.into() }
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.database, self.instance)
+    }
+}
+
+/// A proxy's entry for an instance. Shown as `backend/server`, which is also
+/// what HAProxy sends as `agent-send`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServerId {
+    /// Which of the configured proxies: its index in the configuration.
+    pub proxy: usize,
+    /// The backend (HAProxy) or cluster (Envoy).
+    pub backend: Arc<str>,
+    /// The server (HAProxy) or endpoint (Envoy).
+    pub server: Arc<str>,
+}
+
+impl ServerId {
+    /// The server `server` of `backend` in the proxy with this index.
+    pub fn new(proxy: usize, backend: &str, server: &str) -> Self {
+        Self { proxy, backend: backend.into(), server: server.into() }
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.backend, self.server)
+    }
+}

@@ -1,0 +1,1 @@
+//! From ledger, fleet and policy to commands and holds.

@@ -1,0 +1,40 @@
+//! The proxy's side of a session: one entry of its session table.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use crate::ServerId;
+
+/// The identity of a session at the proxy. HAProxy's pointers are reused at
+/// once, so it takes all of these together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ProxySessionKey {
+    /// The worker process that has it.
+    pub worker: u32,
+    /// HAProxy's pointer, as printed.
+    pub pointer: Arc<str>,
+    /// HAProxy's `id=` field.
+    pub id: u64,
+    /// The accept date as printed, in the proxy's local time.
+    pub accepted: Arc<str>,
+}
+
+/// One session as the proxy shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProxySession {
+    /// Its identity.
+    pub key: ProxySessionKey,
+    /// The server it was sent to.
+    pub server: ServerId,
+    /// Where the client came from.
+    pub source: SocketAddr,
+    /// The proxy's outgoing address and port: what the database sees.
+    pub outgoing: SocketAddr,
+    /// The address of the database server this connection really goes to.
+    pub peer: SocketAddr,
+    /// How long ago it was accepted, by the proxy's own clock.
+    pub age: Duration,
+    /// Whether it lives in a worker from before a reload.
+    pub old_worker: bool,
+}
