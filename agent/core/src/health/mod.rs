@@ -1,5 +1,15 @@
 //! From probes and liveness queries to the verdict of each server.
+//!
+//! [`Health`] folds observations into facts of each instance; [`Fleet`] is the
+//! immutable picture made of them. The rules are in [`judge`]: a verdict is
+//! `Down` only on positive evidence, never for "I don't know".
 
+mod fleet;
+mod instance;
+mod judge;
 mod observation;
 
+pub use fleet::{Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ServerConfig};
+pub use instance::{InstanceView, Remembered, Role, Status};
+pub use judge::{State, Verdict, VerdictReason, WantedRole};
 pub use observation::{Observation, RoleFacts};

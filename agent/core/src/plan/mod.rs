@@ -1,1 +1,30 @@
 //! From ledger, fleet and policy to commands and holds.
+//!
+//! - [`policy`](Policy): the operator's choices.
+//! - [`Budget`]: closes and logins on one instance in any one second.
+//! - [`Breaker`]: clients that were closed and do not come back.
+//! - [`Drains`]: the drain of each server, from wanted to taken back.
+//! - [`Planner`]: all of it together, once a tick.
+//!
+//! A plan says what to do now, and of everything that is due and left alone, why.
+
+mod breaker;
+mod budget;
+mod command;
+mod drain;
+mod planner;
+mod policy;
+mod retire;
+mod scope;
+
+pub use breaker::{Breaker, Group};
+pub use budget::{Budget, Purpose, Ticket};
+pub use command::{
+    AdminFlags, AdminWord, AgentCheck, Command, CommandId, DrainReason, Hold, HoldReason, How, Outcome, Plan,
+    Retire, Retired, Subject, UndrainReason,
+};
+pub use drain::{DrainPhase, Drains};
+pub use planner::Planner;
+pub use policy::{BreakerPolicy, Busy, CloseVia, Mode, Policy};
+pub use retire::limit_of;
+pub use scope::{Exempt, Network, Scope};

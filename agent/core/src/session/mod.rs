@@ -1,7 +1,13 @@
 //! From the proxy's and the database's tables to one ledger of sessions.
+//!
+//! - [`activity`](ActivityRow): the database's side of a session.
+//! - [`proxy`](ProxySession): the proxy's side.
+//! - [`ledger`](Ledger): both, joined by the exact address and port between them.
 
 mod activity;
+mod ledger;
 mod proxy;
 
 pub use activity::{Activity, ActivityRow, BackendKey, LastStatement};
+pub use ledger::{Join, Ledger, Seen, Session};
 pub use proxy::{ProxySession, ProxySessionKey};

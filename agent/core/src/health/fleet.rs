@@ -1,0 +1,255 @@
+//! The fold over all instances, and the immutable picture made of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    InstanceView, Observation, Remembered, Role, Verdict, VerdictReason, WantedRole,
+    instance::Instance,
+    judge::{Siblings, State},
+};
+use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time};
+
+/// What to do when an instance refuses the agent's logins.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAuthFailure {
+    /// Keep it while all siblings refuse too; drain it when a sibling accepts.
+    #[default]
+    Auto,
+    /// Keep it whatever siblings do.
+    Keep,
+    /// Take it down.
+    Down,
+}
+
+/// The operator's choices about health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthRules {
+    /// Missed answers in a row after which silence counts.
+    pub liveness_misses: u32,
+    /// How often a writer is asked.
+    pub liveness_writer: Duration,
+    /// How often a reader is asked.
+    pub liveness_reader: Duration,
+    /// What refused logins do.
+    pub on_auth_failure: OnAuthFailure,
+    /// A replica further behind than this takes no new sessions while another can.
+    pub max_lag: Option<Duration>,
+}
+
+impl Default for HealthRules {
+    fn default() -> Self {
+        Self {
+            liveness_misses: 3,
+            liveness_writer: Duration::from_millis(250),
+            liveness_reader: Duration::from_secs(1),
+            on_auth_failure: OnAuthFailure::Auto,
+            max_lag: None,
+        }
+    }
+}
+
+/// A server of a proxy: which instance it is and which role it wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerConfig {
+    /// The proxy's entry.
+    pub id: ServerId,
+    /// The instance behind it.
+    pub instance: InstanceId,
+    /// The role its backend wants.
+    pub wanted: WantedRole,
+}
+
+/// Everything there is to judge.
+#[derive(Clone, Debug, Default)]
+pub struct FleetConfig {
+    /// All instances, with the rules of their database.
+    pub instances: Vec<(InstanceId, HealthRules)>,
+    /// All servers of all proxies.
+    pub servers: Vec<ServerConfig>,
+}
+
+/// The fold: observations in, [`Fleet`] out.
+#[derive(Clone, Debug)]
+pub struct Health {
+    databases: BTreeMap<DatabaseName, Database>,
+    servers: Vec<ServerConfig>,
+}
+
+#[derive(Clone, Debug)]
+struct Database {
+    instances: BTreeMap<InstanceName, Instance>,
+    rules: HealthRules,
+    last_writer: Option<InstanceName>,
+}
+
+/// The immutable picture of all instances and servers at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fleet {
+    /// When it was made.
+    pub at: Time,
+    /// All instances, by name.
+    #[serde(serialize_with = "by_text")]
+    pub instances: BTreeMap<InstanceId, InstanceView>,
+    /// The verdict of each server.
+    #[serde(serialize_with = "by_text")]
+    pub servers: BTreeMap<ServerId, Verdict>,
+    /// The verdict of each instance for each role, for those who ask by instance (HTTP).
+    #[serde(skip)]
+    pub by_role: BTreeMap<(InstanceId, WantedRole), Verdict>,
+}
+
+impl Health {
+    /// Starts from what a former agent remembered, if anything.
+    pub fn new(config: FleetConfig, remembered: &[Remembered]) -> Self {
+        let mut databases: BTreeMap<DatabaseName, Database> = BTreeMap::new();
+        for (id, rules) in config.instances {
+            let memory = remembered.iter().find(|memory| {
+                memory.database == id.database.as_str() && memory.instance == id.instance.as_str()
+            });
+            let database = databases.entry(id.database).or_insert_with(|| Database {
+                instances: BTreeMap::new(),
+                rules,
+                last_writer: None,
+            });
+            if memory.is_some_and(|memory| memory.role == Role::Writer) {
+                database.last_writer = Some(id.instance.clone());
+            }
+            database.instances.insert(id.instance, Instance::new(memory));
+        }
+        Self { databases, servers: config.servers }
+    }
+
+    /// Takes in one observation. One of an instance that is not configured is ignored.
+    pub fn observe(&mut self, observation: &Observation) {
+        let id = &observation.instance;
+        let instance = self
+            .databases
+            .get_mut(&id.database)
+            .and_then(|database| database.instances.get_mut(&id.instance));
+        if let Some(instance) = instance {
+            instance.observe(observation);
+        }
+    }
+
+    /// What is worth remembering across a restart.
+    pub fn remember(&self) -> Vec<Remembered> {
+        let all = self.databases.iter().flat_map(|(database, content)| {
+            content.instances.iter().map(move |(instance, facts)| (database, instance, facts))
+        });
+        all.filter_map(|(database, instance, facts)| {
+            let (role, timeline) = facts.remembered()?;
+            Some(Remembered {
+                database: database.as_str().to_owned(),
+                instance: instance.as_str().to_owned(),
+                role,
+                timeline,
+            })
+        })
+        .collect()
+    }
+
+    /// How often to ask this instance whether it lives.
+    pub fn cadence(&self, id: &InstanceId) -> Duration {
+        self.databases
+            .get(&id.database)
+            .and_then(|database| Some(database.instances.get(&id.instance)?.cadence(&database.rules)))
+            .unwrap_or(Duration::from_secs(1))
+    }
+
+    /// The picture at this moment.
+    pub fn fleet(&mut self, now: Time) -> Fleet {
+        let mut fleet =
+            Fleet { at: now, instances: BTreeMap::new(), servers: BTreeMap::new(), by_role: BTreeMap::new() };
+        for (name, database) in &mut self.databases {
+            database.settle(now);
+            let siblings = database.siblings(now);
+            let members: Vec<&InstanceName> = database.instances.keys().collect();
+            for wanted in [WantedRole::Writer, WantedRole::Reader, WantedRole::Any] {
+                for (member, verdict) in members.iter().zip(siblings.judge(&members, wanted)) {
+                    fleet.by_role.insert((id(name, member), wanted), verdict);
+                }
+            }
+            for (member, instance) in &database.instances {
+                fleet.instances.insert(id(name, member), instance.view().clone());
+            }
+        }
+        for (key, members) in backends(&self.servers) {
+            let Some(database) = self.databases.get(key.database) else { continue };
+            let names: Vec<&InstanceName> = members.iter().map(|server| &server.instance.instance).collect();
+            let verdicts = database.siblings(now).judge(&names, key.wanted);
+            for (server, verdict) in members.iter().zip(verdicts) {
+                fleet.servers.insert(server.id.clone(), verdict);
+            }
+        }
+        fleet
+    }
+}
+
+impl Database {
+    fn siblings(&self, now: Time) -> Siblings<'_> {
+        Siblings {
+            instances: &self.instances,
+            last_writer: self.last_writer.as_ref(),
+            rules: &self.rules,
+            now,
+        }
+    }
+
+    /// Notes who holds the writer's place while that is beyond doubt, and marks a conflict.
+    fn settle(&mut self, now: Time) {
+        let members: Vec<&InstanceName> = self.instances.keys().collect();
+        let siblings = self.siblings(now);
+        let conflict = siblings.conflict();
+        let verdicts = siblings.judge(&members, WantedRole::Writer);
+        let writer = members
+            .iter()
+            .zip(verdicts)
+            .find(|(_, verdict)| verdict.state == State::Up && verdict.reason == VerdictReason::Proved)
+            .map(|(name, _)| (*name).clone());
+        if !conflict && writer.is_some() {
+            self.last_writer = writer;
+        }
+        for instance in self.instances.values_mut() {
+            let claims = instance.view().role == Some(Role::Writer);
+            instance.set_conflict(conflict && claims);
+        }
+    }
+}
+
+/// The servers that stand in for one another: same proxy, backend, database and role.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Backend<'a> {
+    proxy: usize,
+    backend: &'a str,
+    database: &'a DatabaseName,
+    wanted: WantedRole,
+}
+
+fn backends(servers: &[ServerConfig]) -> BTreeMap<Backend<'_>, Vec<&ServerConfig>> {
+    let mut backends: BTreeMap<Backend<'_>, Vec<&ServerConfig>> = BTreeMap::new();
+    for server in servers {
+        let key = Backend {
+            proxy: server.id.proxy,
+            backend: &server.id.backend,
+            database: &server.instance.database,
+            wanted: server.wanted,
+        };
+        backends.entry(key).or_default().push(server);
+    }
+    backends
+}
+
+fn id(database: &DatabaseName, instance: &InstanceName) -> InstanceId {
+    InstanceId { database: database.clone(), instance: instance.clone() }
+}
+
+/// JSON keys are text: `database/instance`, `backend/server`.
+fn by_text<K: std::fmt::Display, V: Serialize, S: serde::Serializer>(
+    map: &BTreeMap<K, V>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(map.iter().map(|(key, value)| (key.to_string(), value)))
+}

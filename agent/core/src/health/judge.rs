@@ -1,0 +1,296 @@
+//! The rules: from the facts of a database's instances to verdicts.
+//!
+//! Pure and total: every combination of facts has a verdict, and every `Down`
+//! names the evidence for it.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{HealthRules, InstanceView, OnAuthFailure, Role, Status, instance::Instance};
+use crate::{InstanceName, Time};
+
+/// The role a proxy's backend wants of its servers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WantedRole {
+    /// The one that takes writes.
+    Writer,
+    /// Replicas; the writer only when no replica is usable.
+    Reader,
+    /// Whatever answers.
+    Any,
+}
+
+/// Whether new sessions may go to a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Yes.
+    Up,
+    /// Not while others can take them; its sessions go on.
+    Drain,
+    /// No.
+    Down,
+    /// The agent does not know: it changes nothing.
+    Unknown,
+}
+
+/// Why.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictReason {
+    /// It answers and has the wanted role.
+    Proved,
+    /// It had the wanted role when last heard of, and nothing says otherwise.
+    LastKnown,
+    /// It is silent, but silence alone takes nothing away.
+    SilentKept,
+    /// The agent's logins are refused everywhere: the agent, its token or IAM is ill, not the database.
+    AuthIllKept,
+    /// Nothing with the wanted role is left: better this one than none.
+    LastResort,
+    /// Logins are refused here while a sibling accepts them.
+    AuthRefused,
+    /// It refuses connections.
+    Refusing,
+    /// Silent while a sibling is usable.
+    Silent,
+    /// Silent, and another instance has proved itself writer since.
+    Superseded,
+    /// It says itself that it is not the writer.
+    NotWriter,
+    /// It is the writer, and there are readers.
+    NotReader,
+    /// It claims to be the writer, but an instance with a higher timeline does too.
+    StaleWriter,
+    /// Two claim to be the writer and nothing tells which: the last known one is held.
+    ConflictKept,
+    /// Two claim to be the writer, and this was not the last known one.
+    Conflict,
+    /// It is too far behind.
+    Lagging,
+    /// Nothing has been proved yet.
+    NotProbedYet,
+}
+
+impl fmt::Display for VerdictReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proved => "answers in the wanted role",
+            Self::LastKnown => "wanted role when last heard of",
+            Self::SilentKept => "silent, which alone takes nothing away",
+            Self::AuthIllKept => "the agent's logins are refused, the database is not to blame",
+            Self::LastResort => "no server in the wanted role is left",
+            Self::AuthRefused => "logins refused here and accepted by a sibling",
+            Self::Refusing => "refuses connections",
+            Self::Silent => "silent while a sibling is usable",
+            Self::Superseded => "silent and superseded by another writer",
+            Self::NotWriter => "not the writer",
+            Self::NotReader => "the writer, and there are readers",
+            Self::StaleWriter => "claims to be writer on an older timeline",
+            Self::ConflictKept => "two claim to be writer, the last known one is kept",
+            Self::Conflict => "two claim to be writer, this one was not",
+            Self::Lagging => "too far behind",
+            Self::NotProbedYet => "not probed yet",
+        })
+    }
+}
+
+/// The verdict of one server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Whether new sessions may go there.
+    pub state: State,
+    /// Why.
+    pub reason: VerdictReason,
+}
+
+impl Verdict {
+    pub(super) const fn new(state: State, reason: VerdictReason) -> Self {
+        Self { state, reason }
+    }
+
+    /// Whether new sessions may go there for all the agent knows.
+    pub fn usable(&self) -> bool {
+        self.state == State::Up
+    }
+}
+
+/// How old an instance's own word on its role may be before it no longer keeps
+/// the last server of a backend out. Long enough for a reconnect.
+const ROLE_STALE: Duration = Duration::from_secs(10);
+
+/// The instances of one database, and which of them last held the writer's place.
+pub(super) struct Siblings<'a> {
+    pub(super) instances: &'a BTreeMap<InstanceName, Instance>,
+    pub(super) last_writer: Option<&'a InstanceName>,
+    pub(super) rules: &'a HealthRules,
+    pub(super) now: Time,
+}
+
+impl Siblings<'_> {
+    /// The verdicts of the given members of one backend, in order.
+    pub(super) fn judge(&self, members: &[&InstanceName], wanted: WantedRole) -> Vec<Verdict> {
+        let mut verdicts: Vec<Verdict> = members.iter().map(|name| self.alone(name, wanted)).collect();
+        self.spare_the_last(members, wanted, &mut verdicts);
+        verdicts
+    }
+
+    /// Whether two instances claim to be the writer and nothing tells which is right.
+    pub(super) fn conflict(&self) -> bool {
+        let claims: Vec<_> = self.claims().collect();
+        claims.len() > 1 && self.higher_timeline(&claims).is_none()
+    }
+
+    /// What the instance's own facts and its siblings' say.
+    fn alone(&self, name: &InstanceName, wanted: WantedRole) -> Verdict {
+        use VerdictReason as R;
+        let Some(instance) = self.instances.get(name).filter(|instance| instance.known()) else {
+            return match self.instances.get(name).map(|instance| instance.view().status) {
+                Some(Status::Refusing) => Verdict::new(State::Down, R::Refusing),
+                _ => Verdict::new(State::Unknown, R::NotProbedYet),
+            };
+        };
+        let view = instance.view();
+        if view.status == Status::Refusing {
+            return Verdict::new(State::Down, R::Refusing);
+        }
+        let role = match wanted {
+            WantedRole::Writer => self.as_writer(name, view),
+            WantedRole::Reader => self.as_reader(name, view),
+            WantedRole::Any => self.by_silence(name, view),
+        };
+        if role.state == State::Up { self.by_logins(name, view, role) } else { role }
+    }
+
+    fn as_writer(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
+        use VerdictReason as R;
+        if view.role != Some(Role::Writer) {
+            return Verdict::new(State::Down, R::NotWriter);
+        }
+        let claims: Vec<_> = self.claims().collect();
+        if let Status::Silent(misses) = view.status {
+            let superseded = claims.iter().any(|(other, other_view)| {
+                *other != name && other_view.usable() && other_view.last_proof > view.last_proof
+            });
+            return if superseded && misses >= self.rules.liveness_misses {
+                Verdict::new(State::Down, R::Superseded)
+            } else {
+                Verdict::new(State::Up, R::SilentKept)
+            };
+        }
+        if claims.len() > 1 && claims.iter().any(|(other, _)| *other == name) {
+            return match (self.higher_timeline(&claims), self.last_writer) {
+                (Some(winner), _) if winner == name => Verdict::new(State::Up, R::Proved),
+                (Some(_), _) => Verdict::new(State::Down, R::StaleWriter),
+                (None, Some(last)) if last == name => Verdict::new(State::Up, R::ConflictKept),
+                (None, Some(_)) => Verdict::new(State::Down, R::Conflict),
+                (None, None) => Verdict::new(State::Up, R::ConflictKept),
+            };
+        }
+        known_or_proved(view)
+    }
+
+    fn as_reader(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
+        use VerdictReason as R;
+        let readers_elsewhere = self.usable_siblings(name).any(|(_, other)| other.role == Some(Role::Reader));
+        if view.role == Some(Role::Writer) && readers_elsewhere {
+            return Verdict::new(State::Down, R::NotReader);
+        }
+        if view.role == Some(Role::Writer) {
+            return Verdict::new(State::Up, R::LastResort);
+        }
+        let lagging = matches!((view.lag, self.rules.max_lag), (Some(lag), Some(bound)) if lag > bound);
+        if lagging && self.usable_siblings(name).next().is_some() {
+            return Verdict::new(State::Down, R::Lagging);
+        }
+        self.by_silence(name, view)
+    }
+
+    fn by_silence(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
+        use VerdictReason as R;
+        match view.status {
+            Status::Silent(misses) if misses >= self.rules.liveness_misses => {
+                if self.usable_siblings(name).next().is_some() {
+                    Verdict::new(State::Down, R::Silent)
+                } else {
+                    Verdict::new(State::Up, R::SilentKept)
+                }
+            }
+            _ => known_or_proved(view),
+        }
+    }
+
+    fn by_logins(&self, name: &InstanceName, view: &InstanceView, otherwise: Verdict) -> Verdict {
+        use VerdictReason as R;
+        let Some(since) = view.auth_refused_since else { return otherwise };
+        let sibling_accepts = self.instances.iter().any(|(other, sibling)| {
+            other != name && sibling.view().accepts_logins() && sibling.view().last_login > Some(since)
+        });
+        match self.rules.on_auth_failure {
+            OnAuthFailure::Keep => Verdict::new(State::Up, R::AuthIllKept),
+            OnAuthFailure::Down => Verdict::new(State::Down, R::AuthRefused),
+            OnAuthFailure::Auto if sibling_accepts => Verdict::new(State::Drain, R::AuthRefused),
+            OnAuthFailure::Auto => Verdict::new(State::Up, R::AuthIllKept),
+        }
+    }
+
+    /// A backend is never emptied by what the agent merely remembers: when no
+    /// server would be left, those that are out only by an old word on their
+    /// role, by lag or by refused logins come back.
+    fn spare_the_last(&self, members: &[&InstanceName], wanted: WantedRole, verdicts: &mut [Verdict]) {
+        use VerdictReason as R;
+        if verdicts.iter().any(|verdict| verdict.state != State::Down) {
+            return;
+        }
+        for (name, verdict) in members.iter().zip(verdicts.iter_mut()) {
+            let fresh = self.instances.get(*name).is_some_and(|instance| {
+                instance.view().last_proof.is_some_and(|proof| self.now.since(proof) <= ROLE_STALE)
+            });
+            let spared = match verdict.reason {
+                R::NotWriter | R::StaleWriter | R::Conflict => !fresh,
+                R::NotReader | R::Lagging | R::Silent => wanted != WantedRole::Writer,
+                // An operator who asked for `down` gets it.
+                R::AuthRefused => self.rules.on_auth_failure != OnAuthFailure::Down,
+                _ => false,
+            };
+            if spared {
+                *verdict = Verdict::new(State::Up, R::LastResort);
+            }
+        }
+    }
+
+    /// Who claims to be the writer and answers.
+    fn claims(&self) -> impl Iterator<Item = (&InstanceName, &InstanceView)> {
+        self.instances
+            .iter()
+            .map(|(name, instance)| (name, instance.view()))
+            .filter(|(_, view)| view.role == Some(Role::Writer) && view.usable())
+    }
+
+    fn higher_timeline<'a>(&self, claims: &[(&'a InstanceName, &InstanceView)]) -> Option<&'a InstanceName> {
+        let best = claims.iter().map(|(_, view)| view.timeline).max()??;
+        let mut winners = claims.iter().filter(|(_, view)| view.timeline == Some(best));
+        match (winners.next(), winners.next()) {
+            (Some((winner, _)), None) => Some(winner),
+            _ => None,
+        }
+    }
+
+    fn usable_siblings(&self, name: &InstanceName) -> impl Iterator<Item = (&InstanceName, &InstanceView)> {
+        self.instances
+            .iter()
+            .filter(move |(other, _)| *other != name)
+            .map(|(other, instance)| (other, instance.view()))
+            .filter(|(_, view)| view.usable())
+    }
+}
+
+fn known_or_proved(view: &InstanceView) -> Verdict {
+    match view.status {
+        Status::Usable => Verdict::new(State::Up, VerdictReason::Proved),
+        Status::Silent(_) => Verdict::new(State::Up, VerdictReason::SilentKept),
+        Status::Unknown | Status::Refusing => Verdict::new(State::Up, VerdictReason::LastKnown),
+    }
+}

@@ -1,0 +1,196 @@
+//! The login budget: closes and own logins on one instance in any one second.
+//!
+//! Every close makes a client log in again, and logins are what IAM throttles.
+//! An operation counts from the moment it begins until a second after it has
+//! ended. Whenever the database really saw it, it was between those two, so no
+//! window of one second at the database can hold more than the budget.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{InstanceId, Time};
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// A failed operation that never reports back must not shrink the budget for ever.
+const LOST: Duration = Duration::from_secs(60);
+
+/// What a place in the budget is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A login of the agent's own. It may use the whole budget.
+    Login,
+    /// A close. It leaves one place to logins, so that health is never starved.
+    Close,
+}
+
+/// A place in the budget, until it is [finished](Budget::finish).
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a ticket counts against the budget until it is finished"]
+pub struct Ticket {
+    instance: InstanceId,
+    number: u64,
+}
+
+/// The budgets of all instances.
+#[derive(Debug)]
+pub struct Budget {
+    per_second: u32,
+    next: u64,
+    used: BTreeMap<InstanceId, VecDeque<Use>>,
+}
+
+#[derive(Debug)]
+struct Use {
+    number: u64,
+    began: Time,
+    ended: Option<Time>,
+}
+
+impl Budget {
+    /// `per_second` operations on each instance; at least 2, one of them for logins.
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second: per_second.max(2), next: 0, used: BTreeMap::new() }
+    }
+
+    /// Changes the number from now on.
+    pub fn set_per_second(&mut self, per_second: u32) {
+        self.per_second = per_second.max(2);
+    }
+
+    /// How many operations of this kind may begin now.
+    pub fn free(&self, instance: &InstanceId, purpose: Purpose, now: Time) -> u32 {
+        let counted =
+            self.used.get(instance).map_or(0, |used| used.iter().filter(|one| one.counts(now)).count());
+        let places = match purpose {
+            Purpose::Login => self.per_second,
+            Purpose::Close => self.per_second - 1,
+        };
+        places.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a place, if there is one.
+    pub fn try_begin(&mut self, instance: &InstanceId, purpose: Purpose, now: Time) -> Option<Ticket> {
+        if self.free(instance, purpose, now) == 0 {
+            return None;
+        }
+        let number = self.next;
+        self.next += 1;
+        let used = self.used.entry(instance.clone()).or_default();
+        used.retain(|one| one.counts(now));
+        used.push_back(Use { number, began: now, ended: None });
+        Some(Ticket { instance: instance.clone(), number })
+    }
+
+    /// The operation has ended, whether well or not.
+    pub fn finish(&mut self, ticket: Ticket, now: Time) {
+        let Ticket { instance, number } = ticket;
+        let used = self.used.get_mut(&instance).into_iter().flatten();
+        if let Some(one) = used.into_iter().find(|one| one.number == number) {
+            one.ended = Some(now);
+        }
+    }
+
+    /// The operation did nothing at the database: its place is free at once.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        let Ticket { instance, number } = ticket;
+        if let Some(used) = self.used.get_mut(&instance) {
+            used.retain(|one| one.number != number);
+        }
+    }
+
+    /// When the next place for this purpose is free, as far as that is known.
+    pub fn next_free(&self, instance: &InstanceId, purpose: Purpose, now: Time) -> Time {
+        if self.free(instance, purpose, now) > 0 {
+            return now;
+        }
+        let ended = self.used.get(instance).into_iter().flatten().filter_map(|one| one.ended);
+        // One in flight may end at any time: look again soon.
+        ended.map(|ended| ended + WINDOW).filter(|at| *at > now).min().unwrap_or(now + WINDOW / 10)
+    }
+}
+
+impl Use {
+    fn counts(&self, now: Time) -> bool {
+        match self.ended {
+            Some(ended) => now.since(ended) <= WINDOW,
+            None => now.since(self.began) <= LOST,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn instance() -> InstanceId {
+        InstanceId::new("orders", "a")
+    }
+
+    #[test]
+    fn a_close_leaves_one_place_to_logins() {
+        let mut budget = Budget::new(5);
+        let now = Time::AGENT_START;
+        for _ in 0..4 {
+            assert!(budget.try_begin(&instance(), Purpose::Close, now).is_some());
+        }
+        assert_eq!(budget.try_begin(&instance(), Purpose::Close, now), None);
+        assert!(budget.try_begin(&instance(), Purpose::Login, now).is_some());
+        assert_eq!(budget.try_begin(&instance(), Purpose::Login, now), None);
+    }
+
+    #[test]
+    fn instances_have_budgets_of_their_own() {
+        let mut budget = Budget::new(2);
+        let other = InstanceId::new("orders", "b");
+        assert!(budget.try_begin(&instance(), Purpose::Close, Time::AGENT_START).is_some());
+        assert!(budget.try_begin(&other, Purpose::Close, Time::AGENT_START).is_some());
+    }
+
+    #[test]
+    fn a_cancelled_operation_gives_its_place_back() {
+        let mut budget = Budget::new(2);
+        let ticket = budget.try_begin(&instance(), Purpose::Close, Time::AGENT_START).unwrap();
+        assert_eq!(budget.free(&instance(), Purpose::Close, Time::AGENT_START), 0);
+        budget.cancel(ticket);
+        assert_eq!(budget.free(&instance(), Purpose::Close, Time::AGENT_START), 1);
+    }
+
+    proptest! {
+        /// Whenever between begin and end the database sees each operation, no
+        /// window of one second ever holds more than the budget.
+        #[test]
+        fn no_second_holds_more_than_the_budget(
+            per_second in 2_u32..8,
+            steps in prop::collection::vec((1_u64..400, 0_u64..900, 0.0_f64..=1.0, any::<bool>()), 1..200),
+        ) {
+            let mut budget = Budget::new(per_second);
+            let mut now = Time::AGENT_START;
+            let mut open: Vec<(Time, Ticket)> = Vec::new();
+            let mut seen: Vec<Time> = Vec::new();
+            for (wait, lasts, when, close) in steps {
+                now = now + Duration::from_millis(wait);
+                let (ended, still): (Vec<_>, Vec<_>) = open.into_iter().partition(|(end, _)| *end <= now);
+                open = still;
+                for (_, ticket) in ended {
+                    // Reported late, as a busy agent would.
+                    budget.finish(ticket, now);
+                }
+                let purpose = if close { Purpose::Close } else { Purpose::Login };
+                if let Some(ticket) = budget.try_begin(&instance(), purpose, now) {
+                    seen.push(now + Duration::from_millis(lasts).mul_f64(when));
+                    open.push((now + Duration::from_millis(lasts), ticket));
+                }
+            }
+            seen.sort();
+            for (first, begin) in seen.iter().enumerate() {
+                let within = seen[first..].iter().take_while(|at| at.since(*begin) < WINDOW).count();
+                prop_assert!(within <= per_second as usize, "{within} within one second of {begin:?}");
+            }
+        }
+    }
+}

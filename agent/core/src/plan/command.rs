@@ -1,0 +1,319 @@
+//! What a plan is made of: commands, holds, outcomes. Plain data.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::CloseVia;
+use crate::{
+    InstanceId, ServerId, Time,
+    session::{BackendKey, ProxySession},
+};
+
+/// Tells one command from all others of this agent's life.
+pub type CommandId = u64;
+
+/// How a session is closed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// If it has been idle for at least this long.
+    Quiet(Duration),
+    /// At the moment it goes idle, tried for this long.
+    Catch(Duration),
+    /// Whatever it is doing: the operator's own word.
+    Force,
+}
+
+/// Close one session. Carries its whole identity and the state it must still be in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Retire {
+    /// The command.
+    pub id: CommandId,
+    /// Where the session is.
+    pub instance: InstanceId,
+    /// Its identity at the database.
+    pub key: BackendKey,
+    /// Its address there.
+    pub client: SocketAddr,
+    /// Its user.
+    pub user: Arc<str>,
+    /// Whether the user has to be one who logs in by IAM.
+    pub iam_only: bool,
+    /// Its identity at the proxy.
+    pub proxy: ProxySession,
+    /// Who closes it.
+    pub via: CloseVia,
+    /// When it may be closed.
+    pub how: How,
+    /// Its age when this was decided.
+    pub age: Duration,
+    /// The age at which it has to go.
+    pub limit: Duration,
+}
+
+/// Why a server is drained.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainReason {
+    /// So many of its sessions are due that new ones are better sent elsewhere.
+    SessionsDue,
+    /// It refuses logins while a sibling accepts them.
+    AuthRefused,
+    /// An operator asked the agent for it.
+    Operator,
+}
+
+impl fmt::Display for DrainReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SessionsDue => "sessions due",
+            Self::AuthRefused => "logins refused",
+            Self::Operator => "asked for by an operator",
+        })
+    }
+}
+
+/// Why a drain is taken back.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UndrainReason {
+    /// Its due sessions are gone.
+    Done,
+    /// It took too long.
+    Deadline,
+    /// Too few other servers are left.
+    CapacityFloor,
+    /// The proxy did not take it.
+    NotTaken,
+    /// The agent stops, is paused, or was started anew.
+    Ending,
+    /// An operator asked for it.
+    Operator,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Close one session.
+    Retire(Box<Retire>),
+    /// Record a drain, then send it: only if the server has no admin flag now.
+    Drain {
+        /// The server.
+        server: ServerId,
+        /// Why.
+        reason: DrainReason,
+    },
+    /// Take a recorded drain back: only if the server is drained and not in maintenance.
+    Undrain {
+        /// The server.
+        server: ServerId,
+        /// Why.
+        reason: UndrainReason,
+    },
+    /// The drain is over, by whoever's hand: remove its record.
+    Forget {
+        /// The server.
+        server: ServerId,
+    },
+}
+
+/// What became of a close.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retired {
+    /// Closed.
+    Closed,
+    /// It was gone already.
+    Gone,
+    /// It was not idle, or not long enough.
+    Busy,
+    /// It was not the session it was thought to be, or no longer in scope.
+    Changed,
+    /// The right to close it is missing.
+    Denied,
+    /// No place in the budget.
+    OverBudget,
+    /// It could not be tried, or nothing is known of what became of it.
+    Failed,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Of a close.
+    Retire {
+        /// The command.
+        id: CommandId,
+        /// The session's instance.
+        instance: InstanceId,
+        /// The session.
+        key: BackendKey,
+        /// What became of it.
+        retired: Retired,
+    },
+    /// Of a drain: whether it was recorded and sent.
+    Drain {
+        /// The server.
+        server: ServerId,
+        /// `Ok` when recorded and sent; `Err(true)` when recorded, but only an
+        /// agent-check answer can carry it; `Err(false)` when nothing was sent.
+        sent: Result<(), bool>,
+    },
+    /// Of taking a drain back: whether it was sent.
+    Undrain {
+        /// The server.
+        server: ServerId,
+        /// Whether the runtime API took it.
+        sent: bool,
+    },
+}
+
+/// What a server's admin flags at the proxy say.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AdminFlags {
+    /// Drained by a command (a person's or the agent's: the proxy does not tell).
+    pub drain: bool,
+    /// In maintenance by a command.
+    pub maint: bool,
+    /// Any other admin flag: by configuration, inheritance or name resolution.
+    pub other: bool,
+}
+
+impl AdminFlags {
+    /// Whether there is none.
+    pub fn clear(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// An admin word of the agent-check protocol.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminWord {
+    /// Send no new sessions.
+    Drain,
+    /// Undo a drain.
+    Ready,
+}
+
+/// What an agent-check answer has to say of one server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AgentCheck {
+    /// `Some(Ok)` is up, `Some(Err)` is down with the reason, `None` changes nothing.
+    pub health: Option<Result<(), String>>,
+    /// Only where the runtime API cannot carry it.
+    pub admin: Option<AdminWord>,
+}
+
+/// Why something that is due is left alone.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// It is inside a transaction.
+    InTransaction,
+    /// It is running a statement.
+    Running,
+    /// It is idle now and then, never for long enough.
+    NeverQuiet,
+    /// It is waiting to be quiet, with time left.
+    WaitingForQuiet,
+    /// The budget of this second is used up.
+    OverBudget,
+    /// Its user does not log in by IAM.
+    NotIamUser,
+    /// The operator exempted it.
+    Exempt,
+    /// It is a superuser's.
+    Superuser,
+    /// It is replication or a worker.
+    NotClientBackend,
+    /// Its last statement was LISTEN or alike.
+    Listening,
+    /// It holds session-level advisory locks.
+    AdvisoryLock,
+    /// The database does not show what it is doing.
+    ActivityUnknown,
+    /// No proxy session has its address and port.
+    NotJoined,
+    /// The proxy and the database do not agree on what it is.
+    SourcesDisagree,
+    /// A source has not been heard of lately.
+    SourceStale,
+    /// Its client could not log in again.
+    InstanceUnusable,
+    /// Clients like it were closed and did not come back.
+    Breaker,
+    /// The right to close it is missing.
+    Denied,
+    /// An operator paused the agent.
+    Paused,
+    /// Mode `observe`: it would go.
+    Observing,
+    /// Mode `drain`: sessions are not closed.
+    DrainingOnly,
+    /// A server: too few others would be left.
+    CapacityFloor,
+    /// A server: a person has set an admin state.
+    AdminState,
+    /// A server: it was drained less than `max_age` ago.
+    DrainedLately,
+}
+
+/// What is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// A session.
+    Session {
+        /// Where it is.
+        instance: InstanceId,
+        /// Its identity.
+        key: BackendKey,
+        /// Its user.
+        user: Arc<str>,
+        /// Its age.
+        age: Duration,
+        /// The age at which it has to go.
+        limit: Duration,
+    },
+    /// A server.
+    Server(ServerId),
+}
+
+/// Something due that is left alone, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hold {
+    /// What.
+    pub subject: Subject,
+    /// Why.
+    pub reason: HoldReason,
+}
+
+/// What to do now, and what is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// When it was made.
+    pub at: Time,
+    /// What to do.
+    pub commands: Vec<Command>,
+    /// What is due and left alone.
+    pub holds: Vec<Hold>,
+    /// When to plan again at the latest.
+    pub next_wake: Time,
+    /// Sessions to look at again very soon, most overdue first.
+    pub focus: BTreeMap<InstanceId, Vec<BackendKey>>,
+    /// Proxies whose sessions have to be listed again.
+    pub sweep: BTreeSet<usize>,
+    /// Sessions in the ledger.
+    pub sessions: usize,
+    /// Sessions that are due.
+    pub due: usize,
+}

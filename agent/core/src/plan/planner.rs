@@ -1,0 +1,551 @@
+//! The planner: once a tick, from ledger and fleet to a plan.
+//!
+//! It keeps what a plan needs to know of earlier ones: commands under way,
+//! tries that failed, drains, paused groups, how long an instance has been
+//! demoted. It reads no clock and does no I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use super::{
+    AdminFlags, AdminWord, AgentCheck, Breaker, Budget, CloseVia, Command, CommandId, DrainPhase, Drains,
+    Group, Hold, HoldReason, How, Mode, Network, Outcome, Plan, Policy, Purpose, Retire, Retired, Scope,
+    Subject,
+    breaker::Login,
+    drain::Cohort,
+    limit_of,
+    retire::{Context, Stance, consider},
+};
+use crate::{
+    InstanceId, ServerId, Time,
+    health::{Fleet, Role, ServerConfig, State, Verdict, WantedRole},
+    session::{BackendKey, Join, Ledger, ProxySession, Session},
+};
+
+/// A plan is made at least this often, so that a longer gap means the agent was frozen.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A gap between two plans after which nothing seen before it is believed.
+const FROZEN: Duration = Duration::from_secs(5);
+
+/// Sessions of one instance that are looked at closely at once.
+const FOCUS: usize = 500;
+
+/// How often sessions are looked at again while some are watched.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// Between two listings of a proxy's sessions.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Sessions that no listing has shown are looked for again after this.
+const SWEEP_AGAIN: Duration = Duration::from_secs(30);
+
+/// A listing is wanted this long before a session that it lacks is due.
+const SWEEP_AHEAD: Duration = Duration::from_secs(3);
+
+/// After a denied close, the instance gets no more for this long.
+const DENIED: Duration = Duration::from_secs(60);
+
+/// A command that nobody answered is given up after this.
+const LOST: Duration = Duration::from_secs(30);
+
+type SessionId = (InstanceId, BackendKey);
+
+/// The planner.
+#[derive(Debug)]
+pub struct Planner {
+    policy: Policy,
+    servers: BTreeMap<ServerId, ServerConfig>,
+    drains: Drains,
+    breaker: Breaker,
+    paused: bool,
+    credentials_ill: bool,
+    next_id: CommandId,
+    in_flight: HashMap<SessionId, Flight>,
+    tried: HashMap<SessionId, Time>,
+    denied: BTreeMap<InstanceId, Time>,
+    demoted: BTreeMap<InstanceId, Time>,
+    last_plan: Option<Time>,
+    trusted_since: Time,
+    events: Vec<Group>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    since: Time,
+    group: Option<Group>,
+    had_others: bool,
+}
+
+/// A session that may be closed now.
+struct Candidate<'a> {
+    session: Session<'a>,
+    client: SocketAddr,
+    proxy: &'a ProxySession,
+    how: How,
+    age: Duration,
+    limit: Duration,
+}
+
+/// What one pass over the ledger collects.
+#[derive(Default)]
+struct Pass<'a> {
+    candidates: Vec<Candidate<'a>>,
+    holds: Vec<Hold>,
+    watched: BTreeMap<InstanceId, Vec<(Duration, BackendKey)>>,
+    cohorts: HashMap<ServerId, Cohort>,
+    /// The latest begin of a session of this instance that no proxy has shown.
+    unjoined: BTreeMap<InstanceId, Time>,
+    due: usize,
+    wake: Option<Time>,
+}
+
+impl Planner {
+    /// A planner for these servers.
+    pub fn new(policy: Policy, servers: &[ServerConfig]) -> Self {
+        Self {
+            policy,
+            drains: Drains::new(servers),
+            servers: servers.iter().map(|server| (server.id.clone(), server.clone())).collect(),
+            breaker: Breaker::default(),
+            paused: false,
+            credentials_ill: false,
+            next_id: 1,
+            in_flight: HashMap::new(),
+            tried: HashMap::new(),
+            denied: BTreeMap::new(),
+            demoted: BTreeMap::new(),
+            last_plan: None,
+            trusted_since: Time::AGENT_START,
+            events: Vec::new(),
+        }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The drains of all servers.
+    pub fn drains(&self) -> &Drains {
+        &self.drains
+    }
+
+    /// The breaker's groups.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Whether all acting is paused.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Groups that the breaker has paused since this was last asked.
+    pub fn take_paused_groups(&mut self) -> Vec<Group> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Stops all acting at once; drains are taken back at the next tick.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Acts again, with a clean slate for paused groups.
+    pub fn resume(&mut self) {
+        self.paused = false;
+        self.breaker.reset();
+        self.denied.clear();
+    }
+
+    /// Takes over a drain that a former agent recorded: it is taken back.
+    pub fn adopt(&mut self, server: &ServerId, now: Time) {
+        self.drains.adopt(server, now);
+    }
+
+    /// Drains a server at an operator's word, above the capacity floor.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn request_drain(&mut self, server: &ServerId, fleet: &Fleet, now: Time) -> Result<(), HoldReason> {
+        self.drains.request(server, fleet, &self.policy, now)
+    }
+
+    /// Takes back one drain of the agent's own, or all.
+    pub fn release_drains(&mut self, server: Option<&ServerId>, now: Time) -> Vec<Command> {
+        self.drains.release(server, now)
+    }
+
+    /// Whether the agent can get credentials. While it cannot, clients may not either.
+    pub fn observe_credentials(&mut self, well: bool) {
+        self.credentials_ill = !well;
+    }
+
+    /// The proxy's own word on a server's admin flags, asked for at `at`.
+    pub fn observe_admin(&mut self, server: &ServerId, at: Time, flags: AdminFlags) -> Option<Command> {
+        self.drains.observe(server, at, flags, &self.policy)
+    }
+
+    /// An agent-check answer with an admin word was read by the proxy.
+    pub fn delivered(&mut self, server: &ServerId, word: AdminWord) {
+        self.drains.delivered(server, word);
+    }
+
+    /// What became of a command.
+    pub fn outcome(&mut self, now: Time, outcome: &Outcome) {
+        match outcome {
+            Outcome::Drain { server, sent } => self.drains.sent(server, *sent, now),
+            // The proxy's own table says whether it took effect.
+            Outcome::Undrain { .. } => {}
+            Outcome::Retire { instance, key, retired, .. } => {
+                let session = (instance.clone(), *key);
+                let flight = self.in_flight.remove(&session);
+                match (retired, flight) {
+                    (Retired::Closed, Some(Flight { group: Some(group), had_others, .. })) => {
+                        self.breaker.closed(group, instance.clone(), had_others, now);
+                    }
+                    (Retired::Denied, _) => {
+                        self.denied.insert(instance.clone(), now);
+                    }
+                    _ => {}
+                }
+                self.tried.insert(session, now);
+            }
+        }
+    }
+
+    /// What an agent-check answer has to say of a server. The steady answer is
+    /// `up` or `down`, alone: any admin word would overwrite a person's.
+    pub fn desired(&self, server: &ServerId, fleet: &Fleet, now: Time) -> AgentCheck {
+        let health = fleet.servers.get(server).and_then(|verdict| match verdict.state {
+            // A drain goes by the admin state, with its record, or not at all.
+            State::Up | State::Drain => Some(Ok(())),
+            State::Down => Some(Err(verdict.reason.to_string())),
+            State::Unknown => None,
+        });
+        AgentCheck { health, admin: self.drains.word(server, now) }
+    }
+
+    /// The plan for this moment.
+    pub fn plan(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet, budget: &Budget) -> Plan {
+        self.settle(now, ledger, fleet);
+        let mut pass = self.survey(now, ledger, fleet);
+        let (mut commands, drain_holds) =
+            self.drains.tick(now, fleet, &pass.cohorts, &self.policy, self.paused);
+        pass.holds.extend(drain_holds);
+        self.fire(now, &mut pass, ledger, budget, &mut commands);
+        self.events
+            .extend(self.breaker.expire(&self.policy.breaker, now, |instance| ledger.polled(instance)));
+
+        let sweep = self.sweep(now, &pass, ledger);
+        let watching = !pass.watched.is_empty();
+        let wake = pass.wake.into_iter().chain(watching.then_some(now + WATCH)).min();
+        let focus = pass
+            .watched
+            .into_iter()
+            .map(|(instance, mut sessions)| {
+                sessions.sort_unstable_by(|one, other| other.cmp(one));
+                sessions.truncate(FOCUS);
+                (instance, sessions.into_iter().map(|(_, key)| key).collect())
+            })
+            .collect();
+        Plan {
+            at: now,
+            commands,
+            holds: pass.holds,
+            next_wake: wake.unwrap_or(now + TICK).clamp(now + Duration::from_millis(1), now + TICK),
+            focus,
+            sweep,
+            sessions: ledger.len(),
+            due: pass.due,
+        }
+    }
+
+    /// Brings what is remembered up to this moment.
+    fn settle(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet) {
+        if self.last_plan.is_some_and(|last| now.since(last) > FROZEN) {
+            self.trusted_since = now;
+        }
+        self.last_plan = Some(now);
+        self.in_flight.retain(|_, flight| now.since(flight.since) <= LOST);
+        self.denied.retain(|_, at| now.since(*at) <= DENIED);
+        if self.tried.len() > 2 * ledger.len() + 1_000 {
+            let live: HashSet<SessionId> =
+                ledger.sessions().map(|session| (session.instance.clone(), session.row.key)).collect();
+            self.tried.retain(|session, _| live.contains(session));
+        }
+        for (instance, view) in &fleet.instances {
+            if view.role == Some(Role::Reader) && view.usable() {
+                self.demoted.entry(instance.clone()).or_insert(now);
+            } else {
+                self.demoted.remove(instance);
+            }
+        }
+    }
+
+    /// One pass over all sessions.
+    fn survey<'a>(&mut self, now: Time, ledger: &'a Ledger, fleet: &Fleet) -> Pass<'a> {
+        let mut pass = Pass::default();
+        let open_backends = open_backends(&self.servers, fleet);
+        let waits_since = self.breaker.waits_since();
+        let earliest_due = self.policy.max_age.mul_f64((1.0 - self.policy.jitter).max(0.0));
+        let earliest_due = earliest_due.saturating_sub(self.policy.window()).saturating_sub(SWEEP_AHEAD);
+        for session in ledger.sessions() {
+            if waits_since.is_some_and(|since| session.begin >= since) {
+                self.breaker.seen(&login_of(&session));
+            }
+            let joined = match session.join {
+                Join::Joined(proxy) => Some(proxy),
+                Join::NotJoined | Join::Disagree => None,
+            };
+            if let Some(proxy) = joined {
+                let cohort = pass.cohorts.entry(proxy.server.clone()).or_default();
+                cohort.all += 1;
+            }
+            let maybe_demoted = self.policy.demotion_grace.is_some();
+            if now.since(session.begin) < earliest_due && !maybe_demoted {
+                let wake = session.begin + earliest_due;
+                pass.wake = Some(pass.wake.map_or(wake, |other| other.min(wake)));
+                continue;
+            }
+            if joined.is_none() && session.row.client.is_some() {
+                let latest = pass.unjoined.entry(session.instance.clone()).or_insert(session.begin);
+                *latest = session.begin.max(*latest);
+            }
+            self.weigh(now, session, joined, ledger, &open_backends, &mut pass);
+        }
+        pass
+    }
+
+    /// One session that is due, or nearly.
+    fn weigh<'a>(
+        &self,
+        now: Time,
+        session: Session<'a>,
+        joined: Option<&'a ProxySession>,
+        ledger: &Ledger,
+        open_backends: &HashSet<(usize, &str)>,
+        pass: &mut Pass<'a>,
+    ) {
+        let id = (session.instance.clone(), session.row.key);
+        let context = Context {
+            now,
+            policy: &self.policy,
+            paused: self.paused,
+            trusted_since: self.trusted_since,
+            proxy_seen: joined.and_then(|proxy| ledger.proxy_seen(proxy.server.proxy)),
+            can_come_back: !self.credentials_ill
+                && joined.is_some_and(|proxy| {
+                    open_backends.contains(&(proxy.server.proxy, &*proxy.server.backend))
+                }),
+            demoted_for: joined
+                .and_then(|proxy| self.servers.get(&proxy.server))
+                .filter(|server| server.wanted == WantedRole::Writer)
+                .and_then(|server| self.demoted.get(&server.instance))
+                .map(|since| now.since(*since)),
+            tried: self.tried.get(&id).copied(),
+        };
+        let age = now.since(session.begin);
+        let limit = limit_of(&self.policy, &session.row.key);
+        let stance = match consider(&session, &context) {
+            Stance::NotDue(at) => {
+                pass.wake = Some(pass.wake.map_or(at, |other| other.min(at)));
+                return;
+            }
+            _ if self.in_flight.contains_key(&id) => return,
+            Stance::Fire(_) if self.denied.contains_key(session.instance) => {
+                Stance::Hold { reason: HoldReason::Denied, watch: false, until: None }
+            }
+            Stance::Fire(_)
+                if joined.is_some_and(|proxy| {
+                    !self.breaker.allows(&group_of(&session, proxy), &self.policy.breaker, now)
+                }) =>
+            {
+                Stance::Hold { reason: HoldReason::Breaker, watch: false, until: None }
+            }
+            stance => stance,
+        };
+        pass.due += 1;
+        match (stance, joined, session.row.client) {
+            (Stance::Fire(how), Some(proxy), Some(client)) => {
+                pass.count_due(proxy);
+                pass.watch(&session, age.saturating_sub(limit));
+                pass.candidates.push(Candidate { session, client, proxy, how, age, limit });
+            }
+            (Stance::Hold { reason, watch, until }, ..) => {
+                if watch {
+                    pass.watch(&session, age.saturating_sub(limit));
+                }
+                if let Some(proxy) = joined.filter(|_| watch || counts_as_due(reason)) {
+                    pass.count_due(proxy);
+                }
+                if let Some(until) = until {
+                    pass.wake = Some(pass.wake.map_or(until, |other| other.min(until)));
+                }
+                pass.hold(&session, age, limit, reason);
+            }
+            (Stance::Fire(_) | Stance::NotDue(_), ..) => {}
+        }
+    }
+
+    /// Turns candidates into commands, most overdue first, as far as the budget goes.
+    fn fire(
+        &mut self,
+        now: Time,
+        pass: &mut Pass<'_>,
+        ledger: &Ledger,
+        budget: &Budget,
+        commands: &mut Vec<Command>,
+    ) {
+        let mut candidates = std::mem::take(&mut pass.candidates);
+        candidates.sort_by_key(|one| std::cmp::Reverse((one.age.saturating_sub(one.limit), one.age)));
+        let mut free: BTreeMap<&InstanceId, u32> = BTreeMap::new();
+        let mut trials: HashSet<Group> = HashSet::new();
+        let groups = if candidates.is_empty() { HashMap::new() } else { group_sizes(ledger) };
+        for one in candidates {
+            let instance = one.session.instance;
+            let places = free.entry(instance).or_insert_with(|| budget.free(instance, Purpose::Close, now));
+            if *places == 0 {
+                let until = budget.next_free(instance, Purpose::Close, now);
+                pass.wake = Some(pass.wake.map_or(until, |wake| wake.min(until)));
+                pass.hold(&one.session, one.age, one.limit, HoldReason::OverBudget);
+                continue;
+            }
+            let group = group_of(&one.session, one.proxy);
+            // A paused group gets one trial, not one a session.
+            let paused = self.breaker.open().any(|(open, _)| *open == group);
+            if paused && !trials.insert(group.clone()) {
+                pass.hold(&one.session, one.age, one.limit, HoldReason::Breaker);
+                continue;
+            }
+            *places -= 1;
+            let had_others = groups.get(&group).copied().unwrap_or(0) > 1;
+            let key = one.session.row.key;
+            self.in_flight
+                .insert((instance.clone(), key), Flight { since: now, group: Some(group), had_others });
+            commands.push(Command::Retire(Box::new(Retire {
+                id: self.next_id,
+                instance: instance.clone(),
+                key,
+                client: one.client,
+                user: one.session.row.user.clone(),
+                iam_only: self.policy.scope == Scope::Iam,
+                proxy: one.proxy.clone(),
+                // Only the database can tell the moment a session goes idle.
+                via: if matches!(one.how, How::Catch(_)) {
+                    CloseVia::Database
+                } else {
+                    self.policy.close_via
+                },
+                how: one.how,
+                age: one.age,
+                limit: one.limit,
+            })));
+            self.next_id += 1;
+        }
+    }
+
+    /// The proxies to list again: those of instances with sessions that are nearly due and not joined.
+    fn sweep(&self, now: Time, pass: &Pass<'_>, ledger: &Ledger) -> BTreeSet<usize> {
+        let mut proxies = BTreeSet::new();
+        for server in self.servers.values() {
+            let Some(latest) = pass.unjoined.get(&server.instance) else { continue };
+            // A listing made well after a session began, and without it, has said all there is.
+            let wanted = ledger.proxy_swept(server.id.proxy).is_none_or(|swept| {
+                now.since(swept) >= SWEEP && (swept < *latest + SWEEP * 2 || now.since(swept) >= SWEEP_AGAIN)
+            });
+            if wanted {
+                proxies.insert(server.id.proxy);
+            }
+        }
+        proxies
+    }
+}
+
+impl Pass<'_> {
+    fn count_due(&mut self, proxy: &ProxySession) {
+        self.cohorts.entry(proxy.server.clone()).or_default().due += 1;
+    }
+
+    fn watch(&mut self, session: &Session<'_>, overdue: Duration) {
+        self.watched.entry(session.instance.clone()).or_default().push((overdue, session.row.key));
+    }
+
+    fn hold(&mut self, session: &Session<'_>, age: Duration, limit: Duration, reason: HoldReason) {
+        let subject = Subject::Session {
+            instance: session.instance.clone(),
+            key: session.row.key,
+            user: session.row.user.clone(),
+            age,
+            limit,
+        };
+        self.holds.push(Hold { subject, reason });
+    }
+}
+
+/// Held sessions that a drain could still let go elsewhere.
+fn counts_as_due(reason: HoldReason) -> bool {
+    matches!(reason, HoldReason::DrainingOnly)
+}
+
+/// Backends in which a client can log in again right now.
+fn open_backends<'a>(
+    servers: &'a BTreeMap<ServerId, ServerConfig>,
+    fleet: &Fleet,
+) -> HashSet<(usize, &'a str)> {
+    servers
+        .values()
+        .filter(|server| {
+            fleet.servers.get(&server.id).is_some_and(Verdict::usable)
+                && fleet.instances.get(&server.instance).is_some_and(|view| view.accepts_logins())
+        })
+        .map(|server| (server.id.proxy, &*server.id.backend))
+        .collect()
+}
+
+fn group_of(session: &Session<'_>, proxy: &ProxySession) -> Group {
+    Group {
+        user: session.row.user.clone(),
+        application: session.row.application.clone(),
+        network: Network::around(proxy.source.ip()),
+    }
+}
+
+fn group_sizes(ledger: &Ledger) -> HashMap<Group, usize> {
+    let mut sizes = HashMap::new();
+    for session in ledger.sessions() {
+        if let Join::Joined(proxy) = session.join {
+            *sizes.entry(group_of(&session, proxy)).or_default() += 1;
+        }
+    }
+    sizes
+}
+
+fn login_of<'a>(session: &Session<'a>) -> Login<'a> {
+    Login {
+        instance: session.instance,
+        key: session.row.key,
+        user: &session.row.user,
+        application: &session.row.application,
+        network: match session.join {
+            Join::Joined(proxy) => Some(Network::around(proxy.source.ip())),
+            Join::NotJoined | Join::Disagree => None,
+        },
+        begin: session.begin,
+    }
+}
+
+impl Planner {
+    /// Whether any drain of the agent's is under way.
+    pub fn holds_drains(&self) -> bool {
+        self.drains.phases().any(|(_, phase)| phase != DrainPhase::Idle)
+    }
+
+    /// Whether sessions may be closed at all under the policy in force.
+    pub fn may_close(&self) -> bool {
+        self.policy.mode == Mode::Retire && !self.paused
+    }
+}

@@ -1,0 +1,257 @@
+//! All sessions the agent knows: the database's rows, joined with the proxies'.
+//!
+//! A row of the database is the session; what the proxies say is a claim on its
+//! address and port. The join is by equality alone, and only as good as its
+//! sources are fresh: whoever acts on it asks [`Ledger::proxy_seen`] and the
+//! row's own `seen` first.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use super::{Activity, ActivityRow, BackendKey, ProxySession};
+use crate::{InstanceId, ServerId, Time, health::ServerConfig};
+
+/// How far the proxy's and the database's word on the age of one session may be
+/// apart. The proxy dials the server as soon as it has accepted the client, so
+/// more than this means that the two speak of different connections.
+const AGE_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// Rows kept of one instance at most; RDS allows fewer connections on any size.
+const MAX_ROWS: usize = 100_000;
+
+/// What a poll of the database covered.
+#[derive(Copy, Clone, Debug)]
+pub enum Seen<'a> {
+    /// Every session: one that is missing has ended.
+    All,
+    /// These sessions only: one of them that is missing has ended.
+    Only(&'a [BackendKey]),
+}
+
+/// What the proxies say of a database's row.
+#[derive(Copy, Clone, Debug)]
+pub enum Join<'a> {
+    /// Exactly one proxy session has this address and port, and the ages agree.
+    Joined(&'a ProxySession),
+    /// No proxy session has it, as far as the last sweep goes.
+    NotJoined,
+    /// Two claim it, or the ages do not agree.
+    Disagree,
+}
+
+/// One session of the ledger.
+#[derive(Copy, Clone, Debug)]
+pub struct Session<'a> {
+    /// Where it is.
+    pub instance: &'a InstanceId,
+    /// The database's last word on it.
+    pub row: &'a ActivityRow,
+    /// When that was.
+    pub seen: Time,
+    /// When the session began: its first age taken back from the moment it was seen.
+    pub begin: Time,
+    /// When it was last seen idle.
+    pub last_idle: Option<Time>,
+    /// What the proxies say.
+    pub join: Join<'a>,
+}
+
+/// The ledger. Observations in, sessions out.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    routes: HashMap<ServerId, InstanceId>,
+    proxies: BTreeMap<usize, ProxySource>,
+    tables: BTreeMap<InstanceId, Table>,
+}
+
+#[derive(Debug, Default)]
+struct ProxySource {
+    swept: Option<Time>,
+    alive: Option<Time>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    rows: HashMap<BackendKey, Entry>,
+    claims: HashMap<SocketAddr, Claim>,
+    polled: Option<Time>,
+    dropped: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    row: ActivityRow,
+    seen: Time,
+    begin: Time,
+    last_idle: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Claim {
+    session: ProxySession,
+    begin: Time,
+    seen: Time,
+    contested: bool,
+}
+
+impl Ledger {
+    /// An empty ledger for these servers.
+    pub fn new(servers: &[ServerConfig]) -> Self {
+        let mut ledger = Self::default();
+        for server in servers {
+            ledger.routes.insert(server.id.clone(), server.instance.clone());
+            ledger.tables.entry(server.instance.clone()).or_default();
+            ledger.proxies.entry(server.id.proxy).or_default();
+        }
+        ledger
+    }
+
+    /// Takes in a complete sweep of one proxy: its sessions in all workers.
+    /// Sessions of servers that are not configured are ignored.
+    pub fn observe_proxy(&mut self, proxy: usize, at: Time, sessions: Vec<ProxySession>) {
+        for table in self.tables.values_mut() {
+            table.claims.retain(|_, claim| claim.session.server.proxy != proxy);
+        }
+        for session in sessions {
+            let Some(instance) = self.routes.get(&session.server) else { continue };
+            let Some(table) = self.tables.get_mut(instance) else { continue };
+            table
+                .claims
+                .entry(session.outgoing)
+                .and_modify(|claim| claim.contested = true)
+                .or_insert_with(|| Claim { begin: at - session.age, seen: at, contested: false, session });
+        }
+        let source = self.proxies.entry(proxy).or_default();
+        source.swept = Some(at);
+        source.alive = Some(at);
+    }
+
+    /// Notes that a proxy answered: its last sweep still speaks of the same processes.
+    pub fn proxy_alive(&mut self, proxy: usize, at: Time) {
+        self.proxies.entry(proxy).or_default().alive = Some(at);
+    }
+
+    /// When a proxy last answered anything.
+    pub fn proxy_seen(&self, proxy: usize) -> Option<Time> {
+        self.proxies.get(&proxy).and_then(|source| source.alive)
+    }
+
+    /// When all sessions of a proxy were last listed.
+    pub fn proxy_swept(&self, proxy: usize) -> Option<Time> {
+        self.proxies.get(&proxy).and_then(|source| source.swept)
+    }
+
+    /// Takes in the database's rows. `at` is when the answer was asked for.
+    pub fn observe_activity(
+        &mut self,
+        instance: &InstanceId,
+        at: Time,
+        seen: Seen<'_>,
+        rows: Vec<ActivityRow>,
+    ) {
+        let Some(table) = self.tables.get_mut(instance) else { return };
+        table.observe(at, seen, rows);
+    }
+
+    /// When all rows of an instance were last listed.
+    pub fn polled(&self, instance: &InstanceId) -> Option<Time> {
+        self.tables.get(instance).and_then(|table| table.polled)
+    }
+
+    /// Rows that were left out because the table was full.
+    pub fn dropped(&self) -> usize {
+        self.tables.values().map(|table| table.dropped).sum()
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.tables.values().map(|table| table.rows.len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The instances, in order.
+    pub fn instances(&self) -> impl Iterator<Item = &InstanceId> {
+        self.tables.keys()
+    }
+
+    /// All sessions of one instance, in no order.
+    pub fn sessions_of<'a>(&'a self, instance: &InstanceId) -> impl Iterator<Item = Session<'a>> {
+        self.tables.get_key_value(instance).into_iter().flat_map(|(instance, table)| {
+            table.rows.values().map(move |entry| table.session(instance, entry))
+        })
+    }
+
+    /// All sessions, instance by instance.
+    pub fn sessions(&self) -> impl Iterator<Item = Session<'_>> {
+        self.tables.iter().flat_map(|(instance, table)| {
+            table.rows.values().map(move |entry| table.session(instance, entry))
+        })
+    }
+}
+
+impl Table {
+    fn observe(&mut self, at: Time, seen: Seen<'_>, rows: Vec<ActivityRow>) {
+        for row in rows {
+            let begin = at - row.age;
+            let idle = matches!(row.activity, Activity::Idle(_)).then_some(at);
+            let full = self.rows.len() >= MAX_ROWS;
+            match self.rows.get_mut(&row.key) {
+                // The begin stays as first seen: a slow answer must not move the limit.
+                Some(entry) if entry.seen <= at => {
+                    entry.last_idle = idle.or(entry.last_idle);
+                    entry.seen = at;
+                    entry.row = row;
+                }
+                Some(_) => {}
+                None if full => self.dropped += 1,
+                None => {
+                    self.rows.insert(row.key, Entry { row, seen: at, begin, last_idle: idle });
+                }
+            }
+        }
+        // What this poll covered and did not show has ended.
+        match seen {
+            Seen::All => {
+                self.rows.retain(|_, entry| entry.seen >= at);
+                self.polled = Some(at);
+            }
+            Seen::Only(keys) => {
+                for key in keys {
+                    if self.rows.get(key).is_some_and(|entry| entry.seen < at) {
+                        self.rows.remove(key);
+                    }
+                }
+            }
+        }
+    }
+
+    fn session<'a>(&'a self, instance: &'a InstanceId, entry: &'a Entry) -> Session<'a> {
+        Session {
+            instance,
+            row: &entry.row,
+            seen: entry.seen,
+            begin: entry.begin,
+            last_idle: entry.last_idle,
+            join: self.join(entry),
+        }
+    }
+
+    fn join(&self, entry: &Entry) -> Join<'_> {
+        let Some(claim) = entry.row.client.and_then(|client| self.claims.get(&client)) else {
+            return Join::NotJoined;
+        };
+        // A sweep from before the session began speaks of an earlier one on the same port.
+        if claim.seen < entry.begin {
+            return Join::NotJoined;
+        }
+        let apart = claim.begin.since(entry.begin).max(entry.begin.since(claim.begin));
+        if claim.contested || apart > AGE_TOLERANCE { Join::Disagree } else { Join::Joined(&claim.session) }
+    }
+}
