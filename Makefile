@@ -1,0 +1,38 @@
+# The one entry to building, testing and trying the project. `make help` lists what there is.
+#
+# Tests and demo share the dev profile (dependencies are optimised there), so that one build
+# serves both; only measurements use the release profile.
+
+SHELL := /bin/bash
+SCRIPTS := integration-tests/scripts
+# Passed on to the demo: HOLD=1 leaves everything running for you to try.
+export HOLD ENGINE
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test lint bench clean
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## install what is missing (haproxy, postgresql, gcc, ...); start no service
+	@$(SCRIPTS)/deps.sh
+
+build: ## everything, dev profile
+	cargo build --workspace --all-targets
+
+demo: deps ## the main job on real servers, live, in about a minute (HOLD=1 leaves it running)
+	cargo build --workspace --bins
+	@cargo run --quiet --bin demo
+
+test: deps ## all tests, against real HAProxy and PostgreSQL
+	@$(SCRIPTS)/test.sh
+
+lint: ## formatting, clippy, dependency rules
+	@$(SCRIPTS)/lint.sh
+
+bench: deps ## measurements: a table, and target/bench/*.json
+	cargo build --release --workspace --bins
+	@cargo run --quiet --release --bin bench
+
+clean: ## remove what was built, the Python environment included
+	cargo clean

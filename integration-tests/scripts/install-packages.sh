@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Installs Debian packages for the tests, as root, and starts nothing.
+#
+# Debian's postgresql creates and starts a cluster of its own, and haproxy a service; the
+# tests want the programs only. Both are held back for the length of this run: what was on
+# the machine before is neither stopped, upgraded nor configured anew.
+#
+# Usage: install-packages.sh PACKAGE...
+set -euo pipefail
+
+[ $# -gt 0 ] || { echo "usage: $0 PACKAGE..." >&2; exit 64; }
+[ "$(id -u)" -eq 0 ] || { echo "$0: needs root" >&2; exit 77; }
+
+policy=/usr/sbin/policy-rc.d
+no_cluster=/etc/postgresql-common/createcluster.d/rds-lb-agent-tests.conf
+undo=()
+cleanup() { for step in "${undo[@]}"; do eval "$step"; done; }
+trap cleanup EXIT
+
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\n# Only while rds-lb-agent installs its test dependencies.\nexit 101\n' >"$policy"
+  chmod 0755 "$policy"
+  undo+=("rm -f '$policy'")
+elif ! grep -q 'exit 101' "$policy"; then
+  # Someone's own policy decides: theirs stays, and may start what it likes.
+  echo "note: $policy exists and is left as it is" >&2
+fi
+if [ ! -e "$no_cluster" ]; then
+  mkdir -p "${no_cluster%/*}"
+  echo "create_main_cluster = false" >"$no_cluster"
+  undo+=("rm -f '$no_cluster'")
+fi
+
+# A unit that this run brings in is not to start at the next boot either.
+units=()
+for package in "$@"; do
+  case $package in
+    haproxy) unit=haproxy.service ;;
+    postgresql) unit=postgresql.service ;;
+    *) continue ;;
+  esac
+  [ -e "/lib/systemd/system/$unit" ] || units+=("$unit")
+done
+
+export DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1
+apt-get update -q
+apt-get install -q -y -o Dpkg::Use-Pty=0 --no-install-recommends --no-upgrade "$@"
+
+if [ ${#units[@]} -gt 0 ] && command -v systemctl >/dev/null; then
+  systemctl disable "${units[@]}" || echo "note: could not disable ${units[*]}" >&2
+fi
