@@ -90,9 +90,11 @@ haproxy_2_8() {
 # The copy in the environment says which requirements they were installed from.
 if ! haproxy_2_8 >/dev/null || ! cmp -s "$requirements" "$venv/requirements.txt"; then
   [ -x "$venv/bin/pip" ] || "$(python)" -m venv --clear "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements" &&
-    cp "$requirements" "$venv/requirements.txt" ||
+  if "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"; then
+    cp "$requirements" "$venv/requirements.txt"
+  else
     say "pip could not install $requirements (above)" >&2
+  fi
 fi
 
 # === what there is ===
