@@ -1,0 +1,75 @@
+//! The guarded `shutdown session`.
+//!
+//! HAProxy has no compare-and-kill, and reuses pointers at once. So the whole
+//! identity is compared right before the shutdown, on the same connection. What
+//! became of it is for the database to say: an empty answer proves nothing.
+
+use std::time::Duration;
+
+use crate::{
+    Address,
+    runtime::{Connection, Limits, RuntimeError, ask_once},
+    show_sess::{Entry, Parser, Session},
+};
+
+/// Between two closes: each stops all of HAProxy's threads for a moment.
+pub const PAUSE: Duration = Duration::from_millis(8);
+
+/// What became of a close, as far as HAProxy tells.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The shutdown was sent to exactly this session.
+    Sent,
+    /// The session is gone.
+    Gone,
+    /// The pointer is another session's by now.
+    Changed,
+}
+
+/// Closes a session of the worker behind a kept connection.
+pub async fn close(connection: &mut Connection, session: &Session) -> Result<Closed, RuntimeError> {
+    let pointer = connection.word(&session.pointer)?.to_owned();
+    let answer = connection.ask(&format!("show sess {pointer}")).await?;
+    let guard = guard(&answer, session);
+    if guard == Closed::Sent {
+        connection.silent(&format!("shutdown session {pointer}")).await?;
+    }
+    Ok(guard)
+}
+
+/// Closes a session of an old worker, through the master socket.
+pub async fn close_in_worker(
+    master: &Address,
+    pid: u32,
+    session: &Session,
+    limits: Limits,
+) -> Result<Closed, RuntimeError> {
+    let pointer: String = session.pointer.chars().filter(char::is_ascii_alphanumeric).collect();
+    let answer = ask_once(master, &format!("@!{pid} show sess {pointer}"), limits).await?;
+    let guard = guard(&answer, session);
+    if guard == Closed::Sent {
+        ask_once(master, &format!("@!{pid} shutdown session {pointer}"), limits).await?;
+    }
+    Ok(guard)
+}
+
+fn guard(answer: &str, session: &Session) -> Closed {
+    let mut parser = Parser::new();
+    let mut found: Option<Entry> = None;
+    parser.push(answer.as_bytes(), |entry| found = found.take().or(Some(entry)));
+    match found.or_else(|| parser.finish()) {
+        None => Closed::Gone,
+        Some(entry) if same(&entry, session) => Closed::Sent,
+        Some(_) => Closed::Changed,
+    }
+}
+
+fn same(entry: &Entry, session: &Session) -> bool {
+    entry.pointer == session.pointer
+        && entry.id == Some(session.id)
+        && entry.accepted == session.accepted
+        && entry.source == Some(session.source)
+        && entry.outgoing == Some(session.outgoing)
+        && entry.backend == session.backend
+        && entry.server == session.server
+}

@@ -1,0 +1,186 @@
+//! Bytes in, entries out: partial lines wait, rubbish is skipped, nothing grows
+//! beyond one line and one entry.
+
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::civil::DateTime;
+
+/// No line of the real format comes near this.
+const MAX_LINE: usize = 4_096;
+
+/// One entry of the dump: a client's session, or one of HAProxy's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The pointer, as printed.
+    pub pointer: String,
+    /// The accept date, as printed.
+    pub accepted: String,
+    /// The accept date, read.
+    pub date: Option<DateTime>,
+    /// The `id=` field.
+    pub id: Option<u64>,
+    /// `source=`, where it is an address.
+    pub source: Option<SocketAddr>,
+    /// `frontend=`.
+    pub frontend: String,
+    /// `backend=`.
+    pub backend: String,
+    /// `server=`.
+    pub server: String,
+    /// The `addr=` on the `backend=` line.
+    pub outgoing: Option<SocketAddr>,
+    /// The `addr=` on the `server=` line.
+    pub peer: Option<SocketAddr>,
+}
+
+/// The parser of one dump.
+#[derive(Debug, Default)]
+pub struct Parser {
+    line: Vec<u8>,
+    /// The line is longer than any real one: skipped to its end.
+    overlong: bool,
+    entry: Option<Entry>,
+    bytes: u64,
+}
+
+impl Parser {
+    /// A parser at the beginning of a dump.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in bytes; hands out each entry that they complete.
+    pub fn push(&mut self, bytes: &[u8], mut out: impl FnMut(Entry)) {
+        self.bytes += bytes.len() as u64;
+        let mut rest = bytes;
+        while let Some(end) = memchr(rest) {
+            let (line, after) = rest.split_at(end);
+            rest = after.get(1..).unwrap_or_default();
+            if self.line.is_empty() && !self.overlong {
+                self.read(line, &mut out);
+            } else {
+                let mut whole = std::mem::take(&mut self.line);
+                if !std::mem::take(&mut self.overlong) && whole.len() + line.len() <= MAX_LINE {
+                    whole.extend_from_slice(line);
+                    self.read(&whole, &mut out);
+                }
+                whole.clear();
+                self.line = whole;
+            }
+        }
+        if self.line.len() + rest.len() > MAX_LINE {
+            self.overlong = true;
+            self.line.clear();
+        } else if !self.overlong {
+            self.line.extend_from_slice(rest);
+        }
+    }
+
+    /// The end of the dump: the last entry.
+    pub fn finish(mut self) -> Option<Entry> {
+        let line = std::mem::take(&mut self.line);
+        let mut last = None;
+        if !self.overlong {
+            self.read(&line, &mut |entry| last = Some(entry));
+        }
+        self.entry.or(last)
+    }
+
+    /// How many bytes it has seen.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read(&mut self, line: &[u8], out: &mut impl FnMut(Entry)) {
+        if line.starts_with(b"0x") {
+            if let Some(entry) = str::from_utf8(line).ok().and_then(header) {
+                out_entry(self.entry.replace(entry), out);
+            } else {
+                // A header that cannot be read: its lines must not land in the entry before.
+                out_entry(self.entry.take(), out);
+            }
+            return;
+        }
+        // Only three keys matter, each at the start of an indented line.
+        let Some(entry) = &mut self.entry else { return };
+        let Some(field) = line.strip_prefix(b"  ") else { return };
+        if !(field.starts_with(b"frontend=")
+            || field.starts_with(b"backend=")
+            || field.starts_with(b"server="))
+        {
+            return;
+        }
+        let Ok(field) = str::from_utf8(field) else { return };
+        let mut words = field.split(' ');
+        let Some((key, name)) = words.next().and_then(|word| word.split_once('=')) else { return };
+        let address =
+            || words.clone().filter_map(|word| word.strip_prefix("addr=")).next_back().and_then(socket);
+        match key {
+            "frontend" => name.clone_into(&mut entry.frontend),
+            "backend" => (entry.backend, entry.outgoing) = (name.to_owned(), address()),
+            "server" => (entry.server, entry.peer) = (name.to_owned(), address()),
+            _ => {}
+        }
+    }
+}
+
+fn out_entry(entry: Option<Entry>, out: &mut impl FnMut(Entry)) {
+    if let Some(entry) = entry {
+        out(entry);
+    }
+}
+
+/// `0x7f2cebf2c800: [22/Nov/2026:14:48:48.312877] id=0 proto=tcpv4 source=127.0.0.1:55052`
+fn header(line: &str) -> Option<Entry> {
+    let (pointer, rest) = line.split_once(": [")?;
+    let (accepted, rest) = rest.split_once(']')?;
+    let mut entry = Entry {
+        pointer: pointer.to_owned(),
+        accepted: accepted.to_owned(),
+        date: date(accepted),
+        ..Entry::default()
+    };
+    for word in rest.split(' ') {
+        if let Some(id) = word.strip_prefix("id=") {
+            entry.id = id.parse().ok();
+        } else if let Some(source) = word.strip_prefix("source=") {
+            entry.source = socket(source);
+        }
+    }
+    Some(entry)
+}
+
+/// `22/Nov/2026:14:48:48.312877`
+fn date(text: &str) -> Option<DateTime> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (day, rest) = text.split_once('/')?;
+    let (month, rest) = rest.split_once('/')?;
+    let (year, time) = rest.split_once(':')?;
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    let (clock, micros) = time.split_once('.')?;
+    let mut clock = clock.split(':').map(|part| part.parse::<i8>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let micros: i32 = micros.get(..6)?.parse().ok()?;
+    DateTime::new(
+        year.parse().ok()?,
+        i8::try_from(month).ok()?,
+        day.parse().ok()?,
+        hour,
+        minute,
+        second,
+        micros.checked_mul(1_000)?,
+    )
+    .ok()
+}
+
+/// `ADDRESS:PORT`; an IPv6 address is printed without brackets.
+fn socket(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.trim_end_matches(',').rsplit_once(':')?;
+    let ip: IpAddr = ip.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    Some(SocketAddr::new(ip.to_canonical(), port.parse().ok()?))
+}
+
+fn memchr(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|byte| *byte == b'\n')
+}
