@@ -223,7 +223,7 @@ impl Database {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Backend<'a> {
     proxy: usize,
-    backend: &'a str,
+    name: &'a str,
     database: &'a DatabaseName,
     wanted: WantedRole,
 }
@@ -233,7 +233,7 @@ fn backends(servers: &[ServerConfig]) -> BTreeMap<Backend<'_>, Vec<&ServerConfig
     for server in servers {
         let key = Backend {
             proxy: server.id.proxy,
-            backend: &server.id.backend,
+            name: &server.id.backend,
             database: &server.instance.database,
             wanted: server.wanted,
         };

@@ -140,7 +140,7 @@ impl Siblings<'_> {
     /// Whether two instances claim to be the writer and nothing tells which is right.
     pub(super) fn conflict(&self) -> bool {
         let claims: Vec<_> = self.claims().collect();
-        claims.len() > 1 && self.higher_timeline(&claims).is_none()
+        claims.len() > 1 && higher_timeline(&claims).is_none()
     }
 
     /// What the instance's own facts and its siblings' say.
@@ -181,7 +181,7 @@ impl Siblings<'_> {
             };
         }
         if claims.len() > 1 && claims.iter().any(|(other, _)| *other == name) {
-            return match (self.higher_timeline(&claims), self.last_writer) {
+            return match (higher_timeline(&claims), self.last_writer) {
                 (Some(winner), _) if winner == name => Verdict::new(State::Up, R::Proved),
                 (Some(_), _) => Verdict::new(State::Down, R::StaleWriter),
                 (None, Some(last)) if last == name => Verdict::new(State::Up, R::ConflictKept),
@@ -269,15 +269,6 @@ impl Siblings<'_> {
             .filter(|(_, view)| view.role == Some(Role::Writer) && view.usable())
     }
 
-    fn higher_timeline<'a>(&self, claims: &[(&'a InstanceName, &InstanceView)]) -> Option<&'a InstanceName> {
-        let best = claims.iter().map(|(_, view)| view.timeline).max()??;
-        let mut winners = claims.iter().filter(|(_, view)| view.timeline == Some(best));
-        match (winners.next(), winners.next()) {
-            (Some((winner, _)), None) => Some(winner),
-            _ => None,
-        }
-    }
-
     fn usable_siblings(&self, name: &InstanceName) -> impl Iterator<Item = (&InstanceName, &InstanceView)> {
         self.instances
             .iter()
@@ -292,5 +283,15 @@ fn known_or_proved(view: &InstanceView) -> Verdict {
         Status::Usable => Verdict::new(State::Up, VerdictReason::Proved),
         Status::Silent(_) => Verdict::new(State::Up, VerdictReason::SilentKept),
         Status::Unknown | Status::Refusing => Verdict::new(State::Up, VerdictReason::LastKnown),
+    }
+}
+
+/// The one claim on the highest timeline, if there is exactly one.
+fn higher_timeline<'a>(claims: &[(&'a InstanceName, &InstanceView)]) -> Option<&'a InstanceName> {
+    let best = claims.iter().map(|(_, view)| view.timeline).max()??;
+    let mut winners = claims.iter().filter(|(_, view)| view.timeline == Some(best));
+    match (winners.next(), winners.next()) {
+        (Some((winner, _)), None) => Some(winner),
+        _ => None,
     }
 }

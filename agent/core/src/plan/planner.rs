@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     InstanceId, ServerId, Time,
-    health::{Fleet, Role, ServerConfig, State, Verdict, WantedRole},
+    health::{Fleet, InstanceView, Role, ServerConfig, State, Verdict, WantedRole},
     session::{BackendKey, Join, Ledger, ProxySession, Session},
 };
 
@@ -500,7 +500,7 @@ fn open_backends<'a>(
         .values()
         .filter(|server| {
             fleet.servers.get(&server.id).is_some_and(Verdict::usable)
-                && fleet.instances.get(&server.instance).is_some_and(|view| view.accepts_logins())
+                && fleet.instances.get(&server.instance).is_some_and(InstanceView::accepts_logins)
         })
         .map(|server| (server.id.proxy, &*server.id.backend))
         .collect()
