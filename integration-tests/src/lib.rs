@@ -5,5 +5,9 @@
 //!
 //! # Layout
 //! - [`process`]: free ports, starting and stopping real programs, waiting with a deadline
+//! - [`standin`]: PostgreSQL servers that take only genuine IAM tokens
+//! - [`tls`]: verified TLS for `tokio-postgres` clients
 
 pub mod process;
+pub mod standin;
+pub mod tls;

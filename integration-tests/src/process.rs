@@ -8,6 +8,7 @@
 //! its name.
 
 use std::{
+    env,
     ffi::{OsStr, OsString},
     fmt::Display,
     fs::{self, File},
@@ -175,6 +176,8 @@ pub struct Launch {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    inherits: bool,
+    folder: Option<PathBuf>,
     account: Option<Account>,
     dies_by: &'static str,
     log: PathBuf,
@@ -188,6 +191,8 @@ impl Launch {
             program: program.as_ref().to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            inherits: true,
+            folder: None,
             account: None,
             dies_by: "KILL",
             log: folder.join(format!("{name}.log")),
@@ -213,6 +218,26 @@ impl Launch {
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// Sets environment variables.
+    #[must_use]
+    pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, variables: impl IntoIterator<Item = (N, V)>) -> Self {
+        variables.into_iter().fold(self, |launch, (name, value)| launch.env(name, value))
+    }
+
+    /// Starts it in this folder; if not said, in this process's.
+    #[must_use]
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// Starts it without this process's environment, except for `PATH`, and in English.
+    #[must_use]
+    pub fn clean_environment(mut self) -> Self {
+        self.inherits = false;
+        self.env("LC_ALL", "C")
     }
 
     /// Runs it as this account; `None` as the user of this process.
@@ -250,6 +275,12 @@ impl Launch {
         let mut command = Command::new("setpriv");
         if let Some(Account { uid, gid }) = self.account {
             command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
+        }
+        if !self.inherits {
+            command.env_clear().envs(env::var_os("PATH").map(|path| ("PATH", path)));
+        }
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
         }
         command.arg(format!("--pdeathsig={}", self.dies_by)).arg("--").arg(&self.program);
         command.args(&self.arguments).envs(self.environment).stdin(Stdio::null()).stdout(log).stderr(second);
@@ -293,9 +324,9 @@ fn spawn_for_life(command: Command) -> io::Result<Child> {
         orders
     });
     let (answer, answered) = mpsc::sync_channel(1);
-    let gone = |_| io::Error::other("the spawning thread is gone");
-    SPAWNER.send((command, answer)).map_err(|_| gone(()))?;
-    answered.recv().map_err(|_| gone(()))?
+    let gone = || io::Error::other("the spawning thread is gone");
+    SPAWNER.send((command, answer)).map_err(|_| gone())?;
+    answered.recv().map_err(|_| gone())?
 }
 
 // === running ===
@@ -322,6 +353,11 @@ impl Process {
     /// Whether it still runs (a frozen one does).
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Its process id if it still runs.
+    pub fn running_pid(&mut self) -> Option<u32> {
+        self.is_running().then(|| self.pid())
     }
 
     /// Sends it a signal. One that has ended already is no error.
@@ -419,10 +455,20 @@ pub fn children_of(pid: u32) -> Vec<u32> {
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
+    Some(state_and_parent(pid)?.1)
+}
+
+/// Whether a process is stopped, as by SIGSTOP; one that is gone is not.
+pub fn is_stopped(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state == "T")
+}
+
+fn state_and_parent(pid: u32) -> Option<(String, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may itself contain spaces and parentheses.
     let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(1)?.parse().ok()
+    let mut fields = fields.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
 /// The last lines of a file, for failure messages.

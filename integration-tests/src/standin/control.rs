@@ -1,0 +1,143 @@
+//! What can be done to a running stand-in.
+
+use std::{sync::PoisonError, time::Duration};
+
+use futures_util::future::try_join_all;
+
+use super::{Error, Server, StandIn, StopMode};
+use crate::process::wait_for;
+
+/// How long a server may take to follow, or to become the writer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl StandIn {
+    /// Makes a replica a writer, and waits until it is one. The others are left as they
+    /// are: the old writer still takes writes, its replicas still follow it.
+    pub async fn promote(&self, replica: &str) -> Result<(), Error> {
+        let server = self.server(replica)?;
+        server.execute("SELECT pg_promote(wait => false)").await?;
+        let what = format!("server {replica} to become the writer");
+        wait_for(&what, PATIENCE, || async {
+            match server.value("SELECT pg_is_in_recovery()").await {
+                Ok(answer) if answer == "f" => Ok(()),
+                Ok(_) => Err("it is in recovery".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        replica.clone_into(&mut self.writer.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    /// A failover as RDS does it: the writer is stopped, the replica takes over, the other
+    /// replicas follow it, and the old writer comes back as a replica.
+    pub async fn failover(&self, to: &str) -> Result<(), Error> {
+        let (old, new) = (self.writer()?, self.server(to)?);
+        if old.name() == new.name() {
+            return Ok(());
+        }
+        old.stop(StopMode::Fast).await?;
+        self.promote(to).await?;
+        let mut others = Vec::new();
+        for server in &self.servers {
+            if server.name() != old.name() && server.name() != to && server.pid().await.is_some() {
+                others.push(server);
+            }
+        }
+        try_join_all(others.into_iter().map(|replica| self.follow(replica.name()))).await?;
+        self.make_replica(old, new).await
+    }
+
+    /// Lets a running replica follow the present writer, and waits until it does.
+    pub async fn follow(&self, replica: &str) -> Result<(), Error> {
+        let (server, writer) = (self.server(replica)?, self.writer()?);
+        server.configure(&self.common, Some(writer))?;
+        server.reload().await?;
+        Self::wait_until_streams(writer, server).await
+    }
+
+    /// Throws away what a server holds, and makes it a replica of the present writer.
+    pub async fn rebuild_as_replica(&self, server: &str) -> Result<(), Error> {
+        let (server, writer) = (self.server(server)?, self.writer()?);
+        if server.name() == writer.name() {
+            return Err(Error::IsTheWriter(server.name().to_owned()));
+        }
+        server.stop(StopMode::Immediate).await?;
+        self.make_replica(server, writer).await
+    }
+
+    pub(super) async fn make_replica(&self, server: &Server, writer: &Server) -> Result<(), Error> {
+        server.copy_from(&self.common, writer).await?;
+        server.start(&self.common).await?;
+        Self::wait_until_streams(writer, server).await
+    }
+
+    async fn wait_until_streams(writer: &Server, replica: &Server) -> Result<(), Error> {
+        let what = format!("server {} to stream from {}", replica.name(), writer.name());
+        let sql = format!(
+            "SELECT state FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming'",
+            replica.name()
+        );
+        let streams = || async {
+            match writer.value(&sql).await {
+                Ok(state) if state == "streaming" => Ok(()),
+                Ok(_) => Err("it does not".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        Ok(wait_for(&what, PATIENCE, streams).await?)
+    }
+
+    /// Stops a server, and waits for its end. One that is frozen is thawed for that.
+    pub async fn stop(&self, server: &str, mode: StopMode) -> Result<(), Error> {
+        self.server(server)?.stop(mode).await
+    }
+
+    /// Starts a stopped server, on its old address.
+    pub async fn start_server(&self, server: &str) -> Result<(), Error> {
+        self.server(server)?.start(&self.common).await
+    }
+
+    /// Stops and starts a server.
+    pub async fn restart(&self, server: &str) -> Result<(), Error> {
+        self.stop(server, StopMode::Fast).await?;
+        self.start_server(server).await
+    }
+
+    /// Freezes a server: connections are taken by the kernel, nothing answers, nothing ends.
+    pub async fn freeze(&self, server: &str) -> Result<(), Error> {
+        self.server(server)?.freeze().await
+    }
+
+    /// Lets a frozen server go on.
+    pub async fn thaw(&self, server: &str) -> Result<(), Error> {
+        self.server(server)?.thaw().await
+    }
+
+    /// Refuses tokens from now on, genuine ones too: of one server or (`None`) all, of one
+    /// user or all. Sessions that are open stay.
+    pub fn refuse_tokens(&self, server: Option<&str>, user: Option<&str>) -> Result<(), Error> {
+        if let Some(server) = server {
+            self.server(server)?;
+        }
+        self.gate.refuse(server, user);
+        Ok(())
+    }
+
+    /// Takes back every [`StandIn::refuse_tokens`].
+    pub fn accept_tokens(&self) {
+        self.gate.accept();
+    }
+
+    /// Runs statements as superuser in the database `orders`, through the Unix socket; gives
+    /// the rows of all of them as text.
+    pub async fn execute_sql(&self, server: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+        self.server(server)?.execute(sql).await
+    }
+
+    /// Runs a statement as [`StandIn::execute_sql`]; gives its single value as text, empty if
+    /// it is null or there is none.
+    pub async fn value(&self, server: &str, sql: &str) -> Result<String, Error> {
+        self.server(server)?.value(sql).await
+    }
+}

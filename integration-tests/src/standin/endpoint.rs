@@ -1,0 +1,198 @@
+//! A credentials endpoint in the shape of the one of ECS and EKS containers.
+//!
+//! `GET` with the right `Authorization` gives the current temporary credentials. It can be
+//! made to fail in the ways that real ones do: silent, HTTP 500, connection refused.
+//! Source: <https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::{net::TcpSocket, runtime::Runtime, sync::watch};
+
+use super::{
+    credential::{Issuer, random_text},
+    gate::background_runtime,
+};
+use crate::process::Error;
+
+const PATH: &str = "/v2/credentials/stand-in";
+
+/// How the endpoint treats who asks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Answers.
+    Serving,
+    /// Takes the connection and the request, and does not answer. Who still waits when that
+    /// ends is answered then.
+    Silent,
+    /// Answers HTTP 500.
+    Failing,
+    /// Refuses connections; its port stays its own.
+    Refusing,
+}
+
+/// The endpoint, on a thread of its own, on a free port of 127.0.0.1.
+pub struct CredentialsServer {
+    address: SocketAddr,
+    issuer: Arc<Issuer>,
+    authorization: Arc<str>,
+    behaviour: watch::Sender<Behaviour>,
+    requests: Arc<AtomicU64>,
+    runtime: Option<Runtime>,
+}
+
+impl fmt::Debug for CredentialsServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let behaviour = *self.behaviour.borrow();
+        write!(formatter, "CredentialsServer {{ {}, {behaviour:?}, secrets not shown }}", self.address)
+    }
+}
+
+impl CredentialsServer {
+    /// Starts it; what it serves comes from `issuer`.
+    pub fn start(issuer: Arc<Issuer>) -> Result<Self, Error> {
+        let what = || Error::io("listen for the credentials endpoint");
+        let socket = bound((Ipv4Addr::LOCALHOST, 0).into()).map_err(what())?;
+        let address = socket.local_addr().map_err(what())?;
+        let server = Self {
+            address,
+            issuer,
+            authorization: random_text(32, b"0123456789abcdef").into(),
+            behaviour: watch::Sender::new(Behaviour::Serving),
+            requests: Arc::default(),
+            runtime: Some(background_runtime("credentials endpoint")?),
+        };
+        let desk = Desk {
+            issuer: server.issuer.clone(),
+            authorization: server.authorization.clone(),
+            behaviour: server.behaviour.subscribe(),
+            requests: server.requests.clone(),
+        };
+        if let Some(runtime) = &server.runtime {
+            runtime.spawn(serve(socket, address, desk));
+        }
+        Ok(server)
+    }
+
+    /// What the AWS SDKs read to find it: names and values of environment variables.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let uri = format!("http://{}{PATH}", self.address);
+        vec![
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI".to_owned(), uri),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN".to_owned(), self.authorization.to_string()),
+        ]
+    }
+
+    /// Its address, such as `127.0.0.1:40123`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who issues and remembers what it serves: to rotate and to revoke.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// Changes how it treats who asks.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.behaviour.send_replace(behaviour);
+    }
+
+    /// How many requests have reached it, answered or not.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for CredentialsServer {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Desk {
+    issuer: Arc<Issuer>,
+    authorization: Arc<str>,
+    behaviour: watch::Receiver<Behaviour>,
+    requests: Arc<AtomicU64>,
+}
+
+/// Bound and not listening: connections are refused, and nobody else can have the port.
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+async fn serve(mut socket: TcpSocket, address: SocketAddr, desk: Desk) {
+    let mut behaviour = desk.behaviour.clone();
+    let routes = Router::new().route(PATH, get(answer)).with_state(desk);
+    loop {
+        if behaviour.wait_for(|now| *now != Behaviour::Refusing).await.is_err() {
+            return;
+        }
+        if let Ok(listener) = socket.listen(128) {
+            tokio::select! {
+                _ = axum::serve(listener, routes.clone()) => {}
+                _ = behaviour.wait_for(|now| *now == Behaviour::Refusing) => {}
+            }
+        }
+        socket = loop {
+            match bound(address) {
+                Ok(socket) => break socket,
+                // Until the kernel has let go of the listener.
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+    }
+}
+
+async fn answer(State(mut desk): State<Desk>, headers: HeaderMap) -> Response {
+    desk.requests.fetch_add(1, Ordering::Relaxed);
+    let answer = desk.answer(&headers).await;
+    // No kept connections: one from before would slip past `Refusing`.
+    ([(header::CONNECTION, "close")], answer).into_response()
+}
+
+impl Desk {
+    async fn answer(&mut self, headers: &HeaderMap) -> Response {
+        let behaviour = self.behaviour.wait_for(|now| *now != Behaviour::Silent).await.map(|now| *now);
+        if !matches!(behaviour, Ok(Behaviour::Serving)) {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+        let sent = headers.get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+        if sent != Some(self.authorization.as_bytes()) {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        let credential = self.issuer.current(Timestamp::now());
+        Json(json!({
+            "RoleArn": "arn:aws:iam::123456789012:role/stand-in",
+            "AccessKeyId": credential.access_key,
+            "SecretAccessKey": credential.secret_key,
+            "Token": credential.session_token,
+            // Whole seconds, rounded down: never later than what the verifier believes.
+            "Expiration": credential.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }))
+        .into_response()
+    }
+}

@@ -1,0 +1,376 @@
+//! A stand-in for RDS with IAM authentication: real PostgreSQL, real tokens, no AWS.
+//!
+//! One writer and streaming replicas, with TLS under a CA of their own and RDS-like names.
+//! Members of `rds_iam` log in with a token that is verified inside the server's own login,
+//! signature, expiry, host, port, user and the credential behind it; the credentials come
+//! from an endpoint such as the one in ECS. All of it lives in a temporary folder and on
+//! loopback addresses, and is gone when the [`StandIn`] is.
+//!
+//! Not a model of RDS's control plane: there is no topology API here. And the keys are made
+//! up: nothing of it opens anything.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use integration_tests::standin::{Options, StandIn};
+//!
+//! let standin = StandIn::start(Options::default()).await?;
+//! let (client, connection) = standin.login("a", "app")?.connect(standin.tls()?).await?;
+//! # drop((client, connection));
+//! standin.shutdown().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Layout
+//! - [`StandIn`]: starts it, and everything that can be done to it
+//! - [`Options`]: how large it is, how long credentials live
+//! - [`CredentialsServer`]: the credentials endpoint and its ways to fail
+//! - [`token`]: signing and verifying; each [`token::Refusal`] has its reason
+//! - [`Journal`]: which logins were tried, and what became of them
+//! - `control`: promote, freeze, refuse, …
+//! - `server`, `programs`, `certificate`, `gate`: how it is done
+
+mod certificate;
+mod control;
+pub mod credential;
+mod endpoint;
+mod gate;
+mod journal;
+mod options;
+mod programs;
+mod server;
+pub mod token;
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio_postgres::config::SslMode;
+
+use self::{
+    certificate::Authority,
+    credential::{Issuer, random_byte, random_text},
+    gate::{Door, Gate},
+    server::Common,
+    token::Purpose,
+};
+pub use self::{
+    endpoint::{Behaviour, CredentialsServer},
+    journal::{Journal, LoginAttempt, busiest_second},
+    options::Options,
+    programs::FOLDER_VARIABLE,
+    server::{DATABASE, Server, StopMode},
+};
+use crate::{
+    process::{self, Account, free_port_on},
+    tls::VerifiedTls,
+};
+
+/// Why the stand-in could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A program, a file or a deadline.
+    #[error(transparent)]
+    Process(#[from] process::Error),
+    /// A statement as superuser.
+    #[error("server {server}: {}", said(source))]
+    Sql {
+        /// The server's name.
+        server: String,
+        /// What it said.
+        source: tokio_postgres::Error,
+    },
+    /// Making the certificates.
+    #[error("make certificates: {0}")]
+    Certificates(#[from] rcgen::Error),
+    /// The caller's fault.
+    #[error("there is no server {0}")]
+    NoSuchServer(String),
+    /// The caller's fault: it was stopped.
+    #[error("server {0} does not run")]
+    NotRunning(String),
+    /// The caller's fault: it cannot follow itself.
+    #[error("server {0} is the writer")]
+    IsTheWriter(String),
+    /// The caller's fault.
+    #[error("options: {0}")]
+    Options(&'static str),
+}
+
+/// A server's own words, where there are any: the error alone only says "db error".
+fn said(error: &tokio_postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |error| format!("{}: {}", error.code().code(), error.message()))
+}
+
+/// A running stand-in.
+///
+/// [`StandIn::shutdown`] ends it and says what went wrong; dropping it ends it too, blocking
+/// for a moment.
+#[derive(Debug)]
+pub struct StandIn {
+    servers: Vec<Server>,
+    writer: Mutex<String>,
+    common: Common,
+    region: String,
+    cluster_endpoint: String,
+    reader_endpoint: String,
+    legacy_password: String,
+    credentials: CredentialsServer,
+    gate: Gate,
+    journal: Arc<Journal>,
+    /// After the servers, whose files it has.
+    folder: TempDir,
+}
+
+// === starting and stopping ===
+
+impl StandIn {
+    /// Starts everything, and waits until every replica streams.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        let standin = Self::lay_out(options).await?;
+        // From here on, dropping it stops what was started.
+        standin.run().await?;
+        Ok(standin)
+    }
+
+    async fn lay_out(options: Options) -> Result<Self, Error> {
+        options.check()?;
+        let now = Timestamp::now();
+        let account = Account::unprivileged()?;
+        let folder = temporary_folder()?;
+        let root = folder.path();
+        let sub_folder = |name: &str| {
+            let path = root.join(name);
+            fs::create_dir(&path)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+                .map_err(process::Error::io(format!("make the folder {}", path.display())))?;
+            Ok::<_, Error>(path)
+        };
+
+        let authority = Authority::new(now)?;
+        let common = Common {
+            programs: programs::find()?,
+            account,
+            logs: sub_folder("log")?,
+            libraries: sub_folder("lib")?,
+            gate: root.join("gate.sock"),
+            ca_file: root.join("ca.pem"),
+            replication_password: password(),
+            settings: options.settings(),
+        };
+        server::write(&common.ca_file, &authority.pem(), 0o644, None)?;
+        programs::build_pam(&common.libraries, &common.logs).await?;
+
+        let names: Vec<String> = ('a'..='z').take(options.servers()).map(String::from).collect();
+        let addresses = loopback_addresses(names.len());
+        let port = match options.port {
+            Some(port) => port,
+            None => free_port_on(&addresses)?,
+        };
+        let (cluster_endpoint, reader_endpoint) = (options.cluster_endpoint(), options.reader_endpoint());
+        let mut servers = Vec::new();
+        let mut doors = Vec::new();
+        for (name, address) in names.into_iter().zip(addresses) {
+            let endpoint = options.endpoint(&name);
+            let known_as = vec![endpoint.clone(), cluster_endpoint.clone(), reader_endpoint.clone()];
+            let certificate = authority.certify(&known_as, now)?;
+            let (server, region) = (name.clone(), options.region.clone());
+            doors.push(Door { server, names: known_as, port, region });
+            let connect = SocketAddr::new(address, port);
+            servers.push(Server::new(&common, root.join(&name), name, endpoint, connect, &certificate)?);
+        }
+
+        let issuer = Arc::new(Issuer::new(options.credential_life, options.renew_before()));
+        let journal = Arc::new(Journal::default());
+        let gate = Gate::open(&common.gate, common.account.as_ref(), doors, issuer.clone(), journal.clone())?;
+        Ok(Self {
+            writer: Mutex::new(servers.first().map(|first| first.name().to_owned()).unwrap_or_default()),
+            servers,
+            common,
+            region: options.region,
+            cluster_endpoint,
+            reader_endpoint,
+            legacy_password: password(),
+            credentials: CredentialsServer::start(issuer)?,
+            gate,
+            journal,
+            folder,
+        })
+    }
+
+    async fn run(&self) -> Result<(), Error> {
+        let writer = self.writer()?;
+        writer.initialise(&self.common).await?;
+        writer.start(&self.common).await?;
+        writer.execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+        writer.execute(include_str!("setup.sql")).await?;
+        let passwords =
+            [("legacy", &self.legacy_password), ("replicator", &self.common.replication_password)];
+        for (role, password) in passwords {
+            writer.execute(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
+        }
+        if let Some(sql) = retire_function()? {
+            writer.execute(&sql).await?;
+        }
+        let replicas = self.servers.iter().filter(|server| server.name() != writer.name());
+        try_join_all(replicas.map(|replica| self.make_replica(replica, writer))).await?;
+        Ok(())
+    }
+
+    /// Stops everything and removes its folder.
+    ///
+    /// # Errors
+    /// A server that had to be killed, a folder that could not be removed. All is tried
+    /// whatever fails first.
+    pub async fn shutdown(self) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for server in &self.servers {
+            // What they hold is thrown away, so there is nothing to end cleanly.
+            outcome = outcome.and(server.stop(StopMode::Immediate).await);
+        }
+        let Self { folder, servers, .. } = self;
+        drop(servers);
+        let path = folder.path().to_owned();
+        let removed = folder.close().map_err(process::Error::io(format!("remove {}", path.display())));
+        outcome.and(removed.map_err(Error::from))
+    }
+}
+
+// === what it is ===
+
+impl StandIn {
+    /// All servers, by name.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// A server by its name.
+    pub fn server(&self, name: &str) -> Result<&Server, Error> {
+        let found = self.servers.iter().find(|server| server.name() == name);
+        found.ok_or_else(|| Error::NoSuchServer(name.to_owned()))
+    }
+
+    /// The server that was made the writer last.
+    pub fn writer(&self) -> Result<&Server, Error> {
+        let name = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.server(&name)
+    }
+
+    /// The name of the cluster's writer endpoint. It resolves to nothing; each server's
+    /// certificate has it, and takes tokens that are signed for it.
+    pub fn cluster_endpoint(&self) -> &str {
+        &self.cluster_endpoint
+    }
+
+    /// The name of the cluster's reader endpoint, as [`StandIn::cluster_endpoint`].
+    pub fn reader_endpoint(&self) -> &str {
+        &self.reader_endpoint
+    }
+
+    /// The region that tokens have to be signed for.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The CA that clients have to trust, in PEM.
+    pub fn ca_file(&self) -> &Path {
+        &self.common.ca_file
+    }
+
+    /// TLS that verifies this stand-in's servers.
+    pub fn tls(&self) -> Result<VerifiedTls, Error> {
+        let what = format!("read {}", self.ca_file().display());
+        Ok(VerifiedTls::from_ca_file(self.ca_file()).map_err(process::Error::io(what))?)
+    }
+
+    /// Where its files are, for a test that adds some of its own; gone with it.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The environment that an agent or a client needs to get credentials from here and
+    /// from nowhere else: names and values.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut environment = self.credentials.environment();
+        environment.push(("AWS_REGION".to_owned(), self.region.clone()));
+        environment.push(("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned()));
+        environment
+    }
+
+    /// The credentials endpoint: to rotate, to revoke, to make it fail.
+    pub fn credentials(&self) -> &CredentialsServer {
+        &self.credentials
+    }
+
+    /// The logins that were tried with tokens.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The password of the user `legacy`.
+    pub fn legacy_password(&self) -> &str {
+        &self.legacy_password
+    }
+
+    /// A genuine token for a server, signed now with the credentials now served.
+    pub fn token(&self, server: &str, user: &str) -> Result<String, Error> {
+        let server = self.server(server)?;
+        let now = Timestamp::now();
+        let purpose =
+            Purpose { host: server.endpoint(), port: server.connect().port(), region: &self.region, user };
+        Ok(token::sign(&self.credentials.issuer().current(now), &purpose, now))
+    }
+
+    /// A login to a server's database `orders`, as `user`, with a genuine token that is good
+    /// for some minutes: to be connected with [`StandIn::tls`].
+    pub fn login(&self, server: &str, user: &str) -> Result<tokio_postgres::Config, Error> {
+        let token = self.token(server, user)?;
+        let server = self.server(server)?;
+        let mut login = tokio_postgres::Config::new();
+        login
+            .host(server.endpoint())
+            .hostaddr(server.connect().ip())
+            .port(server.connect().port())
+            .user(user)
+            .password(token)
+            .dbname(DATABASE)
+            .ssl_mode(SslMode::Require);
+        Ok(login)
+    }
+}
+
+/// World-readable: the servers of an unprivileged user read in it.
+fn temporary_folder() -> Result<TempDir, Error> {
+    let what = || process::Error::io("make a temporary folder");
+    let folder = tempfile::Builder::new().prefix("iam-standin-").tempdir().map_err(what())?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).map_err(what())?;
+    Ok(folder)
+}
+
+/// Addresses of the loopback network that hardly anybody else uses.
+fn loopback_addresses(count: usize) -> Vec<IpAddr> {
+    let network = 1 + random_byte() % 254;
+    (1..=254).take(count).map(|host| IpAddr::V4(Ipv4Addr::new(127, 0, network, host))).collect()
+}
+
+fn password() -> String {
+    random_text(24, b"abcdefghijklmnopqrstuvwxyz0123456789")
+}
+
+/// The function through which an agent without `pg_signal_backend` closes sessions.
+fn retire_function() -> Result<Option<String>, Error> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/postgresql/retire.sql");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let what = format!("read {}", path.display());
+    Ok(Some(fs::read_to_string(&path).map_err(process::Error::io(what))?))
+}

@@ -1,0 +1,123 @@
+//! How large a stand-in is, what its servers are called, how long its credentials live.
+
+use std::{fmt::Write, time::Duration};
+
+use super::Error;
+
+/// What is not said is as in [`Options::default`]: a writer and two replicas.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many streaming replicas there are beside the writer; at most nine.
+    pub replicas: usize,
+    /// The first part of each name: `orders` gives `orders-a.….rds.amazonaws.com`.
+    pub prefix: String,
+    /// The region in the names, for which tokens have to be signed.
+    pub region: String,
+    /// The port of all servers; a free one if not said.
+    pub port: Option<u16>,
+    /// Connections that a server takes.
+    pub max_connections: u32,
+    /// How long credentials of the endpoint live.
+    pub credential_life: Duration,
+    /// The endpoint serves new credentials when the current have less than this left; a
+    /// quarter of their life if not said.
+    pub renew_before: Option<Duration>,
+    /// More settings for `postgresql.conf`: names and values, quoted where they need it.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            replicas: 2,
+            prefix: "orders".to_owned(),
+            region: "eu-west-1".to_owned(),
+            port: None,
+            max_connections: 300,
+            credential_life: Duration::from_hours(6),
+            renew_before: None,
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// The part of RDS names that stands for account and region; made up.
+const ACCOUNT: &str = "c1a2b3d4e5f6";
+
+impl Options {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let in_names = |text: &str| {
+            let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            !text.is_empty() && text.len() <= 40 && text.bytes().all(allowed)
+        };
+        let wrong = if self.replicas > 9 {
+            "at most nine replicas"
+        } else if !in_names(&self.prefix) || !in_names(&self.region) {
+            "prefix and region have lower case letters, digits and hyphens"
+        } else if self.renew_before() >= self.credential_life {
+            "credentials have to live longer than they are renewed before their end"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Options(wrong))
+    }
+
+    pub(super) fn servers(&self) -> usize {
+        self.replicas + 1
+    }
+
+    pub(super) fn renew_before(&self) -> Duration {
+        self.renew_before.unwrap_or(self.credential_life / 4)
+    }
+
+    pub(super) fn endpoint(&self, server: &str) -> String {
+        format!("{}-{server}.{ACCOUNT}.{}.rds.amazonaws.com", self.prefix, self.region)
+    }
+
+    pub(super) fn cluster_endpoint(&self) -> String {
+        format!("{}.cluster-{ACCOUNT}.{}.rds.amazonaws.com", self.prefix, self.region)
+    }
+
+    pub(super) fn reader_endpoint(&self) -> String {
+        format!("{}.cluster-ro-{ACCOUNT}.{}.rds.amazonaws.com", self.prefix, self.region)
+    }
+
+    /// Lines of `postgresql.conf`, the operator's last: the last one counts.
+    pub(super) fn settings(&self) -> String {
+        let mut settings = format!("max_connections = {}\n{SETTINGS}", self.max_connections);
+        for (name, value) in &self.settings {
+            // Writing to a string does not fail.
+            let _ = writeln!(settings, "{name} = {value}");
+        }
+        settings
+    }
+}
+
+const SETTINGS: &str = "\
+ssl = on
+ssl_min_protocol_version = 'TLSv1.2'
+password_encryption = 'scram-sha-256'
+
+# Nothing here outlives the machine.
+fsync = off
+full_page_writes = off
+shared_buffers = 32MB
+max_wal_size = 256MB
+# In the data folder, so that nothing is left behind in /dev/shm.
+dynamic_shared_memory_type = mmap
+max_parallel_workers_per_gather = 0
+jit = off
+
+wal_level = replica
+hot_standby = on
+max_wal_senders = 20
+wal_keep_size = 128MB
+# Replicas come back soon after a restart or a failover.
+wal_retrieve_retry_interval = 200ms
+wal_receiver_timeout = 10s
+wal_sender_timeout = 10s
+
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %q%u@%d %r '
+";
