@@ -1,0 +1,354 @@
+//! The standard AWS credential chain: loaded once, shared by all sources, one
+//! load at a time.
+//!
+//! Environment, profile (static keys, SSO, assumed roles, `credential_process`),
+//! web identity, container endpoint (ECS, EKS pod identity) and IMDS, in the
+//! SDK's order. The SDK's own identity cache is not used: it belongs to its
+//! service clients, renews ten seconds before the end, and says nothing about
+//! failures. Here credentials are renewed at two thirds of their life, a failed
+//! renewal leaves the old ones in use, and no load takes longer than the timeout.
+//!
+//! Two things of the SDK to know. It reads the profile files once per provider,
+//! so a provider whose credentials do not expire, or that found none, is built
+//! anew for the next load: rotated keys and files that appear late are seen. And
+//! it does not kill a `credential_process` that hangs; that process has to have a
+//! timeout of its own.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use aws_config::{
+    BehaviorVersion, environment::EnvironmentVariableRegionProvider, imds::region::ImdsRegionProvider,
+    meta::region::RegionProviderChain, profile::ProfileFileRegionProvider,
+};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError as SdkError},
+};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    clock::WallClock,
+    error::{CredentialsError, chain},
+    region::Region,
+    sign::provider_name,
+    status::{CredentialStatus, Failure},
+};
+
+/// Credentials are renewed when less than this is left, so that a token of full
+/// life can be signed with them; earlier than a third of their life never.
+const RENEW_LEFT: Duration = Duration::from_secs(900);
+/// Credentials without an end are read again that often: files change.
+const RELOAD_ENDLESS: Duration = Duration::from_secs(600);
+/// Loads, failed ones too, are at least that far apart, however many sources ask.
+const LOAD_GAP: Duration = Duration::from_secs(1);
+
+/// How the chain is loaded.
+#[derive(Clone, Debug)]
+pub struct ChainOptions {
+    /// The profile to use instead of `AWS_PROFILE` or `default`.
+    pub profile: Option<String>,
+    /// The region of any of the databases. Roles are assumed there when neither
+    /// the environment nor the profile says where, instead of asking IMDS.
+    pub region_hint: Option<Region>,
+    /// The longest a load may take.
+    pub load_timeout: Duration,
+    /// The calendar.
+    pub clock: WallClock,
+}
+
+impl Default for ChainOptions {
+    fn default() -> Self {
+        Self {
+            profile: None,
+            region_hint: None,
+            load_timeout: Duration::from_secs(10),
+            clock: WallClock::system(),
+        }
+    }
+}
+
+/// The chain. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct CredentialChain(Arc<Shared>);
+
+struct Shared {
+    origin: Origin,
+    options: ChainOptions,
+    book: Mutex<Book>,
+}
+
+enum Origin {
+    Standard,
+    Given(SharedCredentialsProvider),
+}
+
+#[derive(Default)]
+struct Book {
+    /// The provider, kept while it works: it holds connections and SSO sessions.
+    provider: Option<SharedCredentialsProvider>,
+    lease: Option<Arc<Lease>>,
+    /// The load under way, for everybody who asks meanwhile.
+    flight: Option<watch::Receiver<Option<Outcome>>>,
+    /// The end of the last load and what it gave.
+    last: Option<(Instant, Outcome)>,
+    loads: u64,
+    failures: u64,
+    failures_in_a_row: u64,
+    last_failure: Option<(SystemTime, CredentialsError)>,
+}
+
+type Outcome = Result<Arc<Lease>, CredentialsError>;
+
+/// Credentials, and since when we have had them.
+pub(crate) struct Lease {
+    pub(crate) credentials: Credentials,
+    /// When these very credentials were first seen.
+    pub(crate) known_since: SystemTime,
+    /// When they were last loaded.
+    loaded_at: SystemTime,
+    loaded: Instant,
+}
+
+/// What there is to sign with.
+pub(crate) struct Offer {
+    pub(crate) lease: Arc<Lease>,
+    /// Newer credentials were wanted, and this is why there are none.
+    pub(crate) trouble: Option<CredentialsError>,
+}
+
+// === impl CredentialChain ===
+
+impl CredentialChain {
+    /// The standard chain of this host. Nothing is read before the first load.
+    pub fn standard(options: ChainOptions) -> Self {
+        Self::new(Origin::Standard, options)
+    }
+
+    /// Credentials from a provider of one's own.
+    pub fn from_provider(provider: impl ProvideCredentials + 'static, options: ChainOptions) -> Self {
+        Self::new(Origin::Given(SharedCredentialsProvider::new(provider)), options)
+    }
+
+    fn new(origin: Origin, options: ChainOptions) -> Self {
+        Self(Arc::new(Shared { origin, options, book: Mutex::default() }))
+    }
+
+    /// The region that the AWS environment names: `AWS_REGION`, the profile, or IMDS,
+    /// asked in this order. `None` if none of them says, or not within the timeout.
+    pub async fn region(&self) -> Option<Region> {
+        let Origin::Standard = self.0.origin else { return None };
+        let options = &self.0.options;
+        let region = named_region(options).or_else(ImdsRegionProvider::builder().build());
+        let region = tokio::time::timeout(options.load_timeout, region.region()).await.ok()??;
+        Region::parse(region.as_ref()).ok()
+    }
+
+    /// Credentials, loaded now if there are none, or if an error is the better news.
+    /// For commands that want to say early what is wrong.
+    pub async fn check(&self) -> Result<CredentialStatus, CredentialsError> {
+        let offer = self.lease(None).await?;
+        offer.trouble.map_or_else(|| Ok(self.status()), Err)
+    }
+
+    /// What `/state` and the metrics show.
+    pub fn status(&self) -> CredentialStatus {
+        let now = self.clock().now();
+        let book = self.0.book();
+        let credentials = book.lease.as_ref().map(|lease| &lease.credentials);
+        CredentialStatus {
+            provider: credentials.map(provider_name),
+            expires_in: credentials.and_then(Credentials::expiry).map(|at| span(now, at)),
+            loads: book.loads,
+            failures: book.failures,
+            failures_in_a_row: book.failures_in_a_row,
+            last_failure: book
+                .last_failure
+                .as_ref()
+                .map(|(at, error)| Failure { ago: span(*at, now), message: error.to_string() }),
+        }
+    }
+
+    /// The calendar that its expiries are compared with.
+    pub fn clock(&self) -> &WallClock {
+        &self.0.options.clock
+    }
+
+    pub(crate) fn load_timeout(&self) -> Duration {
+        self.0.options.load_timeout
+    }
+
+    /// Credentials to sign with, renewed if they are near their end, or if they were
+    /// loaded before `newer_than`. Callers that ask at the same time share one load.
+    pub(crate) async fn lease(&self, newer_than: Option<SystemTime>) -> Result<Offer, CredentialsError> {
+        let mut flight = {
+            let mut book = self.0.book();
+            let now = self.clock().now();
+            if let Some(lease) = book.lease.as_ref().filter(|lease| lease.is_fresh(now, newer_than)) {
+                return Ok(Offer { lease: lease.clone(), trouble: None });
+            }
+            if let Some((at, outcome)) = book.last.as_ref()
+                && at.elapsed() < LOAD_GAP
+            {
+                return book.offer(now, outcome.clone());
+            }
+            book.flight.take_if(|flight| flight.has_changed().is_err());
+            book.flight.get_or_insert_with(|| self.take_off()).clone()
+        };
+        let outcome = match flight.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => None,
+        };
+        let outcome =
+            outcome.unwrap_or_else(|| Err(CredentialsError::Failed("the load was broken off".into())));
+        self.0.book().offer(self.clock().now(), outcome)
+    }
+
+    /// Starts a load in a task of its own: it goes on if the caller that wanted it
+    /// stops waiting, and its outcome serves the next one.
+    fn take_off(&self) -> watch::Receiver<Option<Outcome>> {
+        let (done, flight) = watch::channel(None);
+        let shared = self.0.clone();
+        tokio::spawn(async move {
+            let loaded = tokio::time::timeout(shared.options.load_timeout, shared.load()).await;
+            let loaded = loaded.unwrap_or(Err(CredentialsError::TimedOut(shared.options.load_timeout)));
+            let outcome = shared.land(loaded);
+            done.send_replace(Some(outcome));
+        });
+        flight
+    }
+}
+
+impl fmt::Debug for CredentialChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialChain").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn load(&self) -> Result<Credentials, CredentialsError> {
+        let kept = self.book().provider.clone();
+        let provider = match (kept, &self.origin) {
+            (Some(provider), _) => provider,
+            (None, Origin::Given(provider)) => provider.clone(),
+            (None, Origin::Standard) => standard_provider(&self.options).await?,
+        };
+        self.book().provider = Some(provider.clone());
+        provider.provide_credentials().await.map_err(|error| match &error {
+            SdkError::CredentialsNotLoaded(_) => CredentialsError::NotFound(chain(&error)),
+            SdkError::InvalidConfiguration(_) => CredentialsError::Misconfigured(chain(&error)),
+            SdkError::ProviderTimedOut(details) => CredentialsError::TimedOut(details.timeout_duration()),
+            _ => CredentialsError::Failed(chain(&error)),
+        })
+    }
+
+    /// Writes down what a load gave.
+    fn land(&self, loaded: Result<Credentials, CredentialsError>) -> Outcome {
+        let now = self.options.clock.now();
+        let loaded = loaded.and_then(|credentials| match credentials.expiry() {
+            Some(expiry) if expiry <= now => Err(CredentialsError::Expired {
+                provider: provider_name(&credentials),
+                ago: span(expiry, now),
+            }),
+            _ => Ok(credentials),
+        });
+        let mut book = self.book();
+        let outcome = match loaded {
+            Ok(credentials) => {
+                let same = book.lease.as_ref().filter(|lease| lease.credentials == credentials);
+                let known_since = same.map_or(now, |lease| lease.known_since);
+                if credentials.expiry().is_none() {
+                    book.provider = None;
+                }
+                let lease = Lease { credentials, known_since, loaded_at: now, loaded: Instant::now() };
+                book.loads += 1;
+                book.failures_in_a_row = 0;
+                Ok(book.lease.insert(Arc::new(lease)).clone())
+            }
+            Err(error) => {
+                // IMDS and SSO providers remember what helps them through an outage;
+                // those of a wrong configuration only remember that it was wrong.
+                if book.loads == 0
+                    || !matches!(error, CredentialsError::Failed(_) | CredentialsError::TimedOut(_))
+                {
+                    book.provider = None;
+                }
+                book.failures += 1;
+                book.failures_in_a_row += 1;
+                book.last_failure = Some((now, error.clone()));
+                Err(error)
+            }
+        };
+        book.last = Some((Instant::now(), outcome.clone()));
+        book.flight = None;
+        outcome
+    }
+}
+
+// === impl Book ===
+
+impl Book {
+    /// The outcome of a load, or the old credentials while they last.
+    fn offer(&self, now: SystemTime, outcome: Outcome) -> Result<Offer, CredentialsError> {
+        let expiry = |lease: &Lease| lease.credentials.expiry();
+        match (outcome, &self.lease) {
+            (Ok(lease), _) => Ok(Offer { lease, trouble: None }),
+            (Err(error), Some(lease)) if expiry(lease).is_none_or(|at| at > now) => {
+                Ok(Offer { lease: lease.clone(), trouble: Some(error) })
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    fn is_fresh(&self, now: SystemTime, newer_than: Option<SystemTime>) -> bool {
+        if newer_than.is_some_and(|at| self.loaded_at <= at) {
+            return false;
+        }
+        match self.credentials.expiry() {
+            None => self.loaded.elapsed() < RELOAD_ENDLESS,
+            Some(expiry) => span(now, expiry) > RENEW_LEFT.min(span(self.known_since, expiry) / 3),
+        }
+    }
+}
+
+/// The region that the environment or the profile names.
+fn named_region(options: &ChainOptions) -> RegionProviderChain {
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &options.profile {
+        profile = profile.profile_name(name);
+    }
+    RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build())
+}
+
+async fn standard_provider(options: &ChainOptions) -> Result<SharedCredentialsProvider, CredentialsError> {
+    let region = named_region(options);
+    let region = match &options.region_hint {
+        Some(hint) => region.or_else(aws_config::Region::new(hint.as_str().to_owned())),
+        None => region.or_else(ImdsRegionProvider::builder().build()),
+    };
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region);
+    if let Some(name) = &options.profile {
+        loader = loader.profile_name(name);
+    }
+    let config = loader.load().await;
+    config
+        .credentials_provider()
+        .ok_or_else(|| CredentialsError::NotFound("the AWS SDK has no credential chain".to_owned()))
+}
+
+fn span(from: SystemTime, to: SystemTime) -> Duration {
+    to.duration_since(from).unwrap_or_default()
+}

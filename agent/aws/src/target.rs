@@ -1,0 +1,188 @@
+//! Whom a token is for: one user on one endpoint in one region.
+//!
+//! The endpoint is the RDS name that is signed, never the name that is dialled
+//! (a load balancer, an alias, an address): a database accepts only tokens that
+//! were signed for its own name.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use thiserror::Error;
+
+use crate::region::Region;
+
+/// A user on an RDS endpoint, checked. Cheap to clone. Shown as `user@host:port`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Target(Arc<Inner>);
+
+#[derive(PartialEq, Eq, Hash)]
+struct Inner {
+    host: String,
+    port: u16,
+    user: String,
+    region: Region,
+}
+
+/// The endpoint or the user cannot be signed for. Always the caller's to correct.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TargetError {
+    /// The host is not a plain name.
+    #[error(
+        "endpoint host {host:?} {problem}; write the RDS endpoint alone, \
+         like orders.abc123.eu-west-1.rds.amazonaws.com"
+    )]
+    Host {
+        /// What was given.
+        host: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The port is 0.
+    #[error(
+        "endpoint port 0 cannot be signed for; write the port the database listens on, like 5432 or 3306"
+    )]
+    Port,
+    /// The user is empty or not printable.
+    #[error("database user {user:?} {problem}; write the name of the database user that logs in by IAM")]
+    User {
+        /// What was given.
+        user: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Checks and keeps them. The host is lower-cased, as the signature needs it.
+    pub fn new(host: &str, port: u16, user: &str, region: Region) -> Result<Self, TargetError> {
+        if let Some(problem) = host_problem(host) {
+            return Err(TargetError::Host { host: host.to_owned(), problem });
+        }
+        if port == 0 {
+            return Err(TargetError::Port);
+        }
+        if let Some(problem) = user_problem(user) {
+            return Err(TargetError::User { user: user.to_owned(), problem });
+        }
+        Ok(Self(Arc::new(Inner { host: host.to_ascii_lowercase(), port, user: user.to_owned(), region })))
+    }
+
+    /// The endpoint's host, in lower case.
+    pub fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    /// The endpoint's port.
+    pub fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    /// The database user.
+    pub fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// The region the endpoint is in.
+    pub fn region(&self) -> &Region {
+        &self.0.region
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}:{}", self.user(), self.host(), self.port())
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({self}, {})", self.region())
+    }
+}
+
+fn host_problem(host: &str) -> Option<&'static str> {
+    if host.is_empty() {
+        Some("is empty")
+    } else if host.contains("://") {
+        Some("has a scheme")
+    } else if host.contains(char::is_whitespace) {
+        Some("contains white space")
+    } else if host.contains(['/', '?', '#']) {
+        Some("has a path")
+    } else if host.parse::<IpAddr>().is_ok() || host.starts_with('[') {
+        Some("is an address, and a token is signed for a name")
+    } else if host.contains(':') {
+        Some("has a port, which is given apart")
+    } else if host.contains('@') {
+        Some("has a user, which is given apart")
+    } else if !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')) {
+        Some("has a character that no host name has")
+    } else if host.split('.').any(str::is_empty) {
+        Some("begins or ends with a dot, or has two in a row")
+    } else if host.len() > 253 {
+        Some("is longer than a name can be")
+    } else {
+        None
+    }
+}
+
+fn user_problem(user: &str) -> Option<&'static str> {
+    if user.is_empty() {
+        Some("is empty")
+    } else if user.contains(char::is_control) {
+        Some("contains a control character")
+    } else if user.len() > 255 {
+        Some("is longer than any database allows")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(host: &str, port: u16, user: &str) -> Result<Target, TargetError> {
+        Target::new(host, port, user, Region::parse("eu-west-1").expect("region"))
+    }
+
+    #[test]
+    fn hosts_are_lower_cased() {
+        let target = target("Orders.ABC.rds.amazonaws.com", 5432, "App").expect("target");
+        assert_eq!(target.to_string(), "App@orders.abc.rds.amazonaws.com:5432");
+    }
+
+    #[test]
+    fn hosts_that_are_no_plain_names_are_refused_with_the_reason() {
+        for (host, reason) in [
+            ("", "is empty"),
+            ("https://orders.rds.amazonaws.com", "has a scheme"),
+            ("orders.rds.amazonaws.com/", "has a path"),
+            ("orders rds", "white space"),
+            ("orders\n", "white space"),
+            ("orders.rds.amazonaws.com:5432", "has a port"),
+            ("10.0.0.1", "is an address"),
+            ("::1", "is an address"),
+            ("[::1]", "is an address"),
+            ("app@orders.rds.amazonaws.com", "has a user"),
+            ("orders%2f.rds.amazonaws.com", "no host name has"),
+            ("örders.rds.amazonaws.com", "no host name has"),
+            ("orders.rds.amazonaws.com.", "dot"),
+        ] {
+            let error = target(host, 5432, "app").expect_err(host);
+            assert!(matches!(error, TargetError::Host { .. }));
+            assert!(error.to_string().contains(reason), "{error}");
+            assert!(error.to_string().contains("write the RDS endpoint alone"), "{error}");
+        }
+    }
+
+    #[test]
+    fn bad_ports_and_users_are_refused_with_advice() {
+        assert_eq!(target("db.example", 0, "app"), Err(TargetError::Port));
+        for user in ["", "a\0b", "app\n"] {
+            let error = target("db.example", 5432, user).expect_err(user);
+            assert!(error.to_string().contains("write the name of the database user"), "{error}");
+        }
+    }
+}
