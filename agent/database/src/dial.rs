@@ -1,0 +1,212 @@
+//! From a name to an open TCP connection, and faults of the network in words.
+
+use std::{
+    error::Error,
+    fmt::Write as _,
+    io::{self, ErrorKind},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use agent_core::{Fault, FaultKind, Phase};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{report::LoginReport, target::Address};
+
+/// How many addresses of one name are tried. RDS names have one or two.
+const MOST_ADDRESSES: usize = 8;
+
+/// The addresses of a name, in the resolver's order, each once.
+///
+/// A resolver that does not answer says as little about the database as one that
+/// knows nothing, so both are [`FaultKind::NameNotResolved`].
+pub(crate) async fn resolve(address: &Address, limit: Duration) -> Result<Vec<SocketAddr>, Fault> {
+    if let Ok(ip) = address.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, address.port)]);
+    }
+    let not_resolved = |why: String| {
+        Fault::new(
+            Phase::Dns,
+            FaultKind::NameNotResolved,
+            format!("{} cannot be resolved: {why}", address.host),
+        )
+    };
+    let found = timeout(limit, lookup_host((&*address.host, address.port)))
+        .await
+        .map_err(|_| not_resolved(format!("no answer from the resolver within {limit:?}")))?
+        .map_err(|error| not_resolved(error.to_string()))?;
+    let mut addresses = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) && addresses.len() < MOST_ADDRESSES {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() { Err(not_resolved("the name has no address".to_owned())) } else { Ok(addresses) }
+}
+
+/// Opens a TCP connection to the first address that takes one, all within `limit`.
+pub(crate) async fn connect(
+    addresses: &[SocketAddr],
+    limit: Duration,
+    report: &mut LoginReport,
+) -> Result<TcpStream, Fault> {
+    let deadline = Instant::now() + limit;
+    let mut failures = Vec::new();
+    for (tried, &address) in addresses.iter().enumerate() {
+        // A silent address must not use up the time of those behind it.
+        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        let outcome = timeout_at(Instant::now() + share, TcpStream::connect(address)).await;
+        match outcome {
+            Ok(Ok(stream)) => {
+                // Small questions and answers: never wait to fill a packet.
+                let prepared = stream.set_nodelay(true).and_then(|()| stream.local_addr());
+                match prepared {
+                    Ok(local) => {
+                        report.server_address = Some(address);
+                        report.local_address = Some(local);
+                        return Ok(stream);
+                    }
+                    Err(error) => failures.push((address, io_kind(&error), error.to_string())),
+                }
+            }
+            Ok(Err(error)) => failures.push((address, io_kind(&error), error.to_string())),
+            Err(_) => failures.push((address, FaultKind::TimedOut, format!("no answer within {share:.1?}"))),
+        }
+    }
+    Err(all_failed(&failures))
+}
+
+/// One fault for all addresses. A refusal is proof only if every address that can
+/// be reached refuses; an address of a family without a route counts for nothing.
+fn all_failed(failures: &[(SocketAddr, FaultKind, String)]) -> Fault {
+    let mut message = String::new();
+    for (address, _, why) in failures {
+        let separator = if message.is_empty() { "" } else { "; " };
+        // Writing to a String cannot fail.
+        let _ = write!(message, "{separator}{address}: {why}");
+    }
+    let routed = || failures.iter().map(|(_, kind, _)| *kind).filter(|kind| *kind != FaultKind::Unreachable);
+    let kind = if routed().next().is_none() {
+        FaultKind::Unreachable
+    } else if routed().all(|kind| kind == FaultKind::ConnectionRefused) {
+        FaultKind::ConnectionRefused
+    } else {
+        routed().find(|kind| *kind != FaultKind::ConnectionRefused).unwrap_or(FaultKind::TimedOut)
+    };
+    Fault::new(Phase::Tcp, kind, message)
+}
+
+/// What an I/O error means.
+pub(crate) fn io_kind(error: &io::Error) -> FaultKind {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => FaultKind::ConnectionRefused,
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => FaultKind::TimedOut,
+        ErrorKind::InvalidData | ErrorKind::InvalidInput => FaultKind::Protocol,
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::NotConnected
+        | ErrorKind::UnexpectedEof
+        | ErrorKind::WriteZero => FaultKind::Disconnected,
+        // No route, no address, no free port, a local firewall: the way there is closed.
+        _ => FaultKind::Unreachable,
+    }
+}
+
+/// A fault of an I/O error, with its whole chain of causes.
+pub(crate) fn io_fault(phase: Phase, error: &io::Error, when: &str) -> Fault {
+    Fault::new(phase, io_kind(error), format!("{when}: {}", chain(error)))
+}
+
+/// An error with all its causes in words, each once.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !words.ends_with(&next) {
+            words.push_str(": ");
+            words.push_str(&next);
+        }
+        cause = error.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 2, 7)), 5432);
+    const V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 5432);
+
+    fn kind_of(failures: &[(SocketAddr, FaultKind)]) -> FaultKind {
+        let failures: Vec<_> =
+            failures.iter().map(|(address, kind)| (*address, *kind, String::new())).collect();
+        all_failed(&failures).kind
+    }
+
+    #[test]
+    fn a_refusal_counts_only_if_every_reachable_address_refuses() {
+        use FaultKind::{ConnectionRefused, TimedOut, Unreachable};
+        assert_eq!(kind_of(&[(V4, ConnectionRefused)]), ConnectionRefused);
+        assert_eq!(kind_of(&[(V6, Unreachable), (V4, ConnectionRefused)]), ConnectionRefused);
+        assert_eq!(kind_of(&[(V6, TimedOut), (V4, ConnectionRefused)]), TimedOut);
+        assert_eq!(kind_of(&[(V4, ConnectionRefused), (V6, TimedOut)]), TimedOut);
+        assert_eq!(kind_of(&[(V6, Unreachable), (V4, Unreachable)]), Unreachable);
+    }
+
+    #[test]
+    fn the_message_names_every_address_that_was_tried() {
+        let fault = all_failed(&[
+            (V6, FaultKind::Unreachable, "no route".to_owned()),
+            (V4, FaultKind::TimedOut, "no answer within 1.0s".to_owned()),
+        ]);
+        assert_eq!(fault.message, "[::1]:5432: no route; 10.0.2.7:5432: no answer within 1.0s");
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_when_one_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let closed = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap()
+        };
+        let mut report = LoginReport::default();
+        let stream = connect(&[closed, open], Duration::from_secs(2), &mut report).await.unwrap();
+        assert_eq!(report.server_address, Some(open));
+        assert_eq!(report.local_address, stream.local_addr().ok());
+
+        let fault = connect(&[closed], Duration::from_secs(2), &mut report).await.unwrap_err();
+        assert_eq!((fault.phase, fault.kind), (Phase::Tcp, FaultKind::ConnectionRefused));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_is_not_resolved() {
+        let address = Address::new("no-such-host.invalid", 5432);
+        let fault = resolve(&address, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!((fault.phase, fault.kind), (Phase::Dns, FaultKind::NameNotResolved));
+        assert!(fault.message.contains("no-such-host.invalid"), "{}", fault.message);
+    }
+
+    #[tokio::test]
+    async fn an_ip_address_needs_no_resolver() {
+        let found = resolve(&Address::new("fd00::7", 5432), Duration::ZERO).await.unwrap();
+        assert_eq!(found, ["[fd00::7]:5432".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_chain_says_each_cause_once() {
+        let error = io::Error::new(ErrorKind::ConnectionReset, io::Error::other("peer went away"));
+        assert_eq!(chain(&error), "peer went away");
+    }
+}

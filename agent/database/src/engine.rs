@@ -1,0 +1,188 @@
+//! What every kind of database can be asked, in words that fit all of them.
+//!
+//! [`Engine`] opens a [`Session`]; both can be used as trait objects. Every answer
+//! has a time limit of its own, so no caller needs one around it. A session that
+//! missed a limit, or lost its connection, is of no use any more: every later
+//! question gets a fault at once that says so, and the owner logs in anew.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use agent_core::{
+    Fault,
+    health::RoleFacts,
+    session::{ActivityRow, BackendKey},
+};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::{
+    report::LoginReport,
+    target::{Limits, Target},
+    trust::TlsTrust,
+};
+
+/// An answer that takes time.
+pub type Answer<'a, T> = BoxFuture<'a, T>;
+
+/// A login: the session, or why there is none, and how it went either way.
+pub type Login = (Result<Box<dyn Session>, Fault>, LoginReport);
+
+/// A kind of database.
+pub trait Engine: Send + Sync {
+    /// One full login: name, connection, verified TLS, token.
+    ///
+    /// The report is filled as far as the login got, also when it failed.
+    fn login<'a>(
+        &'a self,
+        target: &'a Target,
+        trust: &'a TlsTrust,
+        token: &'a str,
+        limits: &'a Limits,
+    ) -> Answer<'a, Login>;
+}
+
+/// An open session of the agent's own. Dropping it closes the connection as well
+/// as [`Session::close`], without waiting.
+pub trait Session: Send {
+    /// The instance's role by its own word. One round trip once the session has
+    /// been asked before: this is also the liveness query.
+    fn role(&mut self) -> Answer<'_, Result<RoleFacts, Fault>>;
+
+    /// What the agent's user may do here.
+    fn rights(&mut self) -> Answer<'_, Result<Rights, Fault>>;
+
+    /// The sessions of the connection table, without the agent's own one and
+    /// without the server's own workers.
+    fn activity<'a>(&'a mut self, scope: Scope<'a>) -> Answer<'a, Result<Vec<ActivityRow>, Fault>>;
+
+    /// Closes one session if, at that moment, it still is the one described and has
+    /// been idle for `quiet` or longer; else says why not. The check and the closing
+    /// are one statement inside the database.
+    fn retire<'a>(
+        &'a mut self,
+        target: &'a RetireTarget,
+        method: Method,
+        quiet: Duration,
+    ) -> Answer<'a, RetireOutcome>;
+
+    /// Waits at most 150 ms for the session to become idle and closes it within 5 ms
+    /// of that moment; [`RetireOutcome::NeverIdle`] if there was none.
+    fn catch<'a>(&'a mut self, target: &'a RetireTarget, method: Method) -> Answer<'a, RetireOutcome>;
+
+    /// Why the session is of no use any more, if it is not.
+    fn fault(&self) -> Option<&Fault>;
+
+    /// Ends the session in good order.
+    fn close(self: Box<Self>) -> Answer<'static, ()>;
+}
+
+/// Which sessions to ask for.
+#[derive(Copy, Clone, Debug)]
+pub enum Scope<'a> {
+    /// All of them.
+    All,
+    /// Only these, as cheaply as possible; those that are gone are missing in the answer.
+    Only(&'a [BackendKey]),
+}
+
+/// A session to close, by everything that identifies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetireTarget {
+    /// Its process and the moment it began.
+    pub key: BackendKey,
+    /// Where the database sees it come from: the proxy's outgoing address and port.
+    pub client: SocketAddr,
+    /// Its user.
+    pub user: Arc<str>,
+    /// Whether the operator named users that do not log in by IAM. Superusers stay
+    /// out of reach all the same, and [`Method::Function`] refuses it.
+    pub any_user: bool,
+}
+
+/// How a session is closed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// By the agent's own right to signal sessions (`pg_signal_backend`).
+    Signal,
+    /// Through the function of `deploy/`, which has that right in the agent's stead
+    /// and repeats every condition inside.
+    Function,
+}
+
+/// What became of an attempt to close a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetireOutcome {
+    /// The signal was sent. That the session is gone is for the next look at the
+    /// activity to show.
+    Closed,
+    /// There is no such session any more.
+    Gone,
+    /// It runs something, is inside a transaction, or does not show what it does.
+    NotIdle,
+    /// It is idle, but only for so long.
+    NotQuiet(Duration),
+    /// It was never freshly idle while it was watched (only [`Session::catch`]).
+    NeverIdle,
+    /// The process is another session now: start, address, port, user or kind differ.
+    Changed,
+    /// It holds an advisory lock.
+    AdvisoryLock,
+    /// Its last statement was `LISTEN`.
+    Listening,
+    /// Its user is a superuser, or does not log in by IAM.
+    NotAllowed,
+    /// The attempt itself failed; a time limit leaves open whether the session was closed.
+    Failed(Fault),
+}
+
+/// What the agent's user may do on an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rights {
+    /// The server's version in its own words.
+    pub version: String,
+    /// The same as a number: 150018 for 15.18.
+    pub version_number: u32,
+    /// Whether it sees what the sessions of others do.
+    pub sees_all_activity: bool,
+    /// Whether it may close the sessions of others by signal.
+    pub may_signal: bool,
+    /// Whether it may close them through the function.
+    pub function: FunctionState,
+    /// Whether it may [`Session::catch`] through its function, which is installed apart.
+    pub catch_function: FunctionState,
+    /// Whether it is a superuser, which it should not be.
+    pub superuser: bool,
+    /// Whether the server knows logins by IAM at all.
+    pub iam_known: bool,
+    /// Whether the agent's user itself logs in by IAM.
+    pub iam_user: bool,
+}
+
+impl Rights {
+    /// The method that can be used, the one with fewer rights first.
+    pub fn method(&self) -> Option<Method> {
+        if self.function == FunctionState::Ready {
+            Some(Method::Function)
+        } else if self.may_signal {
+            Some(Method::Signal)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether the closing function can be used.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FunctionState {
+    /// It is not installed in the database the agent is connected to.
+    Missing,
+    /// It is of another version than this agent's.
+    OtherVersion,
+    /// The agent may not execute it.
+    NotExecutable,
+    /// It can be used.
+    Ready,
+}

@@ -1,0 +1,162 @@
+//! The connection table: who is connected, from where, since when, doing what.
+//!
+//! Only `state = 'idle'` is idle: `xact_start` is null in an aborted transaction
+//! too. A null state means that the agent may not look, which is nothing known.
+//! Ages and pauses are differences on the database's own clock, as it is now
+//! (`clock_timestamp()`; `now()` stands still while a query runs).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use agent_core::{
+    Fault,
+    session::{Activity, ActivityRow, BackendKey, LastStatement},
+};
+use tokio_postgres::Row;
+
+use super::{
+    session::{PostgresqlSession, column},
+    types::{duration, unix_us},
+};
+use crate::engine::Scope;
+
+/// What is asked of each session, from `$from` called `s`.
+///
+/// Listening is matched as in `guard.sql`; looking for the word first is cheaper.
+/// Whether an advisory lock belongs to the session or to its transaction is not
+/// shown; one that is held while idle is the session's.
+macro_rules! activity_query {
+    ($from:literal, $locks:literal) => {
+        concat!(
+            "SELECT s.pid, s.backend_start, s.client_addr, s.client_port, \
+                    u.rolname::text, coalesce(u.rolsuper, false), \
+                    coalesce(NOT u.rolsuper AND pg_has_role(u.oid, iam.oid, 'MEMBER'), false), \
+                    d.datname::text, s.application_name, s.backend_type, s.state, \
+                    (extract(epoch FROM clock_timestamp() - s.backend_start) * 1000000)::int8, \
+                    (extract(epoch FROM clock_timestamp() - s.state_change) * 1000000)::int8, \
+                    s.query ILIKE '%listen%' AND left(s.query, 1024) ~* \
+                        E'(^|;)(\\\\s|--[^\\\\n]*\\\\n|/\\\\*.*\\\\*/)*listen\\\\M', \
+                    locks.pid IS NOT NULL \
+               FROM ",
+            $from,
+            " AS s \
+               LEFT JOIN (SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'advisory'",
+            $locks,
+            ") AS locks ON locks.pid = s.pid \
+               LEFT JOIN pg_roles AS u ON u.oid = s.usesysid \
+               LEFT JOIN pg_roles AS iam ON iam.rolname = 'rds_iam' \
+               LEFT JOIN pg_database AS d ON d.oid = s.datid \
+              WHERE s.pid <> pg_backend_pid() \
+                AND (s.backend_type IN ('client backend', 'walsender') \
+                     OR s.backend_type IS NULL AND s.usesysid IS NOT NULL)"
+        )
+    };
+}
+
+const ALL: &str = activity_query!("pg_stat_get_activity(NULL)", "");
+
+/// Each process is read by itself.
+const ONLY: &str = activity_query!(
+    "(SELECT one.* FROM unnest($1::int4[]) AS wanted (pid) \
+        CROSS JOIN LATERAL pg_stat_get_activity(wanted.pid) AS one)",
+    " AND pid = ANY ($1::int4[])"
+);
+
+pub(super) async fn activity(
+    session: &mut PostgresqlSession,
+    scope: Scope<'_>,
+) -> Result<Vec<ActivityRow>, Fault> {
+    match scope {
+        Scope::All => session.rows(ALL, &[]).await?.iter().map(read).collect(),
+        Scope::Only([]) => Ok(Vec::new()),
+        Scope::Only(keys) => {
+            // A null pid would ask for all of them; these come from numbers.
+            let pids: Vec<i32> = keys.iter().filter_map(|key| i32::try_from(key.pid).ok()).collect();
+            let rows = session.rows(ONLY, &[&pids]).await?;
+            let found = rows.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
+            // A process id that now belongs to another session answers for nobody.
+            Ok(found.into_iter().filter(|row| keys.contains(&row.key)).collect())
+        }
+    }
+}
+
+fn read(row: &Row) -> Result<ActivityRow, Fault> {
+    let pid: i32 = column(row, 0)?;
+    let started: Option<SystemTime> = column(row, 1)?;
+    let address: Option<IpAddr> = column(row, 2)?;
+    let port: Option<i32> = column(row, 3)?;
+    let state: Option<&str> = column(row, 10)?;
+    let listening: Option<bool> = column(row, 13)?;
+    Ok(ActivityRow {
+        key: BackendKey {
+            pid: u64::try_from(pid).unwrap_or(0),
+            // Hidden together with the state.
+            started_us: started.map_or(0, unix_us),
+        },
+        client: address
+            .zip(port.and_then(|port| u16::try_from(port).ok()))
+            .map(|(address, port)| SocketAddr::new(address, port)),
+        user: text(row, 4)?,
+        superuser: column(row, 5)?,
+        iam_user: column(row, 6)?,
+        database_name: text(row, 7)?,
+        application: text(row, 8)?,
+        client_backend: column::<Option<&str>>(row, 9)? == Some("client backend"),
+        age: since(row, 11)?,
+        activity: doing(state, since(row, 12)?),
+        last_statement: match (state, listening) {
+            (None | Some("disabled"), _) | (_, None) => LastStatement::Unknown,
+            (_, Some(true)) => LastStatement::Listening,
+            (_, Some(false)) => LastStatement::Other,
+        },
+        advisory_lock: Some(column(row, 14)?),
+    })
+}
+
+/// What a state means. `idle_for` is the time since it was entered.
+fn doing(state: Option<&str>, idle_for: Duration) -> Activity {
+    match state {
+        Some("idle") => Activity::Idle(idle_for),
+        Some("idle in transaction" | "idle in transaction (aborted)") => Activity::InTransaction,
+        Some("active" | "fastpath function call" | "starting") => Activity::Running,
+        _ => Activity::Unknown,
+    }
+}
+
+fn text(row: &Row, position: usize) -> Result<Arc<str>, Fault> {
+    Ok(column::<Option<&str>>(row, position)?.unwrap_or_default().into())
+}
+
+fn since(row: &Row, position: usize) -> Result<Duration, Fault> {
+    Ok(duration(column::<Option<i64>>(row, position)?.unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_idle_is_idle() {
+        let idle_for = Duration::from_secs(1);
+        assert_eq!(doing(Some("idle"), idle_for), Activity::Idle(idle_for));
+        for state in ["idle in transaction", "idle in transaction (aborted)"] {
+            assert_eq!(doing(Some(state), idle_for), Activity::InTransaction);
+        }
+        assert_eq!(doing(Some("active"), idle_for), Activity::Running);
+        for state in [None, Some("disabled"), Some("a word of PostgreSQL 25")] {
+            assert_eq!(doing(state, idle_for), Activity::Unknown);
+        }
+    }
+
+    #[test]
+    fn listening_is_matched_as_in_the_guard() {
+        let guard = include_str!("guard.sql");
+        let pattern = guard.lines().find_map(|line| line.split("E'").nth(1)?.split('\'').next()).unwrap();
+        for query in [ALL, ONLY] {
+            assert!(query.contains(&format!("E'{pattern}'")), "{pattern}");
+        }
+    }
+}

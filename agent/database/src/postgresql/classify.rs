@@ -1,0 +1,112 @@
+//! What PostgreSQL's errors mean: from SQLSTATE and the driver's errors to [`Fault`].
+//!
+//! Decided by SQLSTATE, never by message: messages are translated, and all
+//! refused IAM logins look alike anyway (`28000 PAM authentication failed`).
+
+use std::{error::Error as _, fmt::Write as _, io};
+
+use agent_core::{Fault, FaultKind, Phase};
+use tokio_postgres::error::DbError;
+
+use super::gate::TokenNotAsked;
+use crate::dial::{chain, io_fault};
+
+/// The fault behind an error of the driver.
+pub(super) fn fault(phase: Phase, error: &tokio_postgres::Error) -> Fault {
+    if let Some(database) = error.as_db_error() {
+        let code = database.code().code();
+        return Fault::new(phase, kind_of(phase, code), in_words(database)).with_code(code);
+    }
+    if let Some(io) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        if let Some(refused) = io.get_ref().and_then(|inner| inner.downcast_ref::<TokenNotAsked>()) {
+            return Fault::new(phase, FaultKind::LoginRefused, refused.to_string());
+        }
+        return io_fault(phase, io, "the connection broke");
+    }
+    if error.is_closed() {
+        return Fault::new(phase, FaultKind::Disconnected, "the server closed the connection");
+    }
+    Fault::new(phase, FaultKind::Protocol, chain(error))
+}
+
+/// What a SQLSTATE means in a phase.
+///
+/// 57P01 and 57P02 on an open session end that session, whether the whole server
+/// goes or an administrator ended just this one: only the next login can tell, so
+/// there they are a lost connection. At a login they mean the server itself.
+pub(super) fn kind_of(phase: Phase, code: &str) -> FaultKind {
+    match code {
+        _ if code.starts_with("28") => FaultKind::LoginRefused,
+        "57P03" => FaultKind::StartingUp,
+        "57P01" | "57P02" if phase < Phase::Query => FaultKind::StartingUp,
+        // 57P04: the database was dropped. 57P05, 25P03: idle for too long.
+        "57P01" | "57P02" | "57P04" | "57P05" | "25P03" => FaultKind::Disconnected,
+        "53300" => FaultKind::TooManyConnections,
+        "42501" => FaultKind::PermissionDenied,
+        // The statement timeout that the agent itself asked for.
+        "57014" => FaultKind::TimedOut,
+        _ if code.starts_with("08") => FaultKind::Protocol,
+        _ => FaultKind::DatabaseError,
+    }
+}
+
+/// Whether the server ends the session with this error.
+pub(super) fn ends_session(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_none_or(|database| matches!(database.severity(), "FATAL" | "PANIC"))
+}
+
+fn in_words(error: &DbError) -> String {
+    let mut words = format!("{}: {}", error.severity(), error.message());
+    for (label, text) in [("detail", error.detail()), ("hint", error.hint())] {
+        if let Some(text) = text {
+            // Writing to a String cannot fail.
+            let _ = write!(words, " ({label}: {text})");
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::Evidence;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_state_has_its_own_reason() {
+        let cases = [
+            (Phase::Login, "28000", FaultKind::LoginRefused),
+            (Phase::Login, "28P01", FaultKind::LoginRefused),
+            (Phase::Login, "57P03", FaultKind::StartingUp),
+            (Phase::Login, "57P01", FaultKind::StartingUp),
+            (Phase::Query, "57P01", FaultKind::Disconnected),
+            (Phase::Query, "57P02", FaultKind::Disconnected),
+            (Phase::Query, "57P05", FaultKind::Disconnected),
+            (Phase::Login, "53300", FaultKind::TooManyConnections),
+            (Phase::Login, "53200", FaultKind::DatabaseError),
+            (Phase::Query, "42501", FaultKind::PermissionDenied),
+            (Phase::Query, "57014", FaultKind::TimedOut),
+            (Phase::Login, "3D000", FaultKind::DatabaseError),
+            (Phase::Query, "08P01", FaultKind::Protocol),
+        ];
+        for (phase, code, kind) in cases {
+            assert_eq!(kind_of(phase, code), kind, "{code}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a database says on an open session, it is alive to say it.
+        #[test]
+        fn no_answer_to_a_query_proves_a_server_down(code in "[0-9A-Z]{5}") {
+            prop_assume!(code != "57P03");
+            let evidence = Fault::new(Phase::Query, kind_of(Phase::Query, &code), "").evidence();
+            prop_assert_ne!(evidence, Evidence::Down);
+        }
+
+        #[test]
+        fn all_of_class_28_is_a_refused_login(rest in "[0-9A-Z]{3}") {
+            prop_assert_eq!(kind_of(Phase::Login, &format!("28{rest}")), FaultKind::LoginRefused);
+        }
+    }
+}

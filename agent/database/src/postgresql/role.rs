@@ -1,0 +1,162 @@
+//! The instance's role by its own word, and the liveness query: the same thing,
+//! one statement and one round trip.
+
+use std::time::{Duration, Instant};
+
+use agent_core::{Fault, FaultKind, health::RoleFacts};
+
+use super::{
+    session::{PostgresqlSession, column, only_row},
+    types::duration,
+};
+
+/// How often the agents are counted. That reads the whole connection table, the
+/// rest of the query nothing larger than the control file.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// The role query around the parts that not every server allows.
+///
+/// `recovering` is read once: what is asked of a writer only is an error on a
+/// replica, and a promotion may happen in between.
+macro_rules! role_query {
+    ($timeline:literal, $caught_up:literal, $replayed_us:literal) => {
+        concat!(
+            "SELECT here.recovering, \
+                    NOT here.recovering AND current_setting('transaction_read_only') = 'on', \
+                    ",
+            $timeline,
+            "::int4, \
+                    here.recovering AND ",
+            $caught_up,
+            ", \
+                    CASE WHEN here.recovering THEN ",
+            $replayed_us,
+            "::int8 END, \
+                    CASE WHEN $1::bool THEN (SELECT count(*) FROM pg_stat_get_activity(NULL) \
+                        WHERE application_name = current_setting('application_name')) END::int4 \
+             FROM (SELECT pg_is_in_recovery() AS recovering OFFSET 0) AS here"
+        )
+    };
+}
+
+/// From the most telling to the one that works anywhere (Aurora lacks the WAL
+/// functions; a server may have taken them from the public).
+///
+/// The timeline is the writer's current one by the name of its WAL file (its
+/// checkpoint's is old for a while after a promotion), and the replica's newest.
+const QUERIES: [&str; 3] = [
+    role_query!(
+        "CASE WHEN here.recovering \
+            THEN greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
+                          (SELECT received_tli FROM pg_stat_get_wal_receiver())) \
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int4 END",
+        "coalesce(pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() \
+            AND (SELECT pid FROM pg_stat_get_wal_receiver()) IS NOT NULL, false)",
+        "extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000000"
+    ),
+    role_query!(
+        "CASE WHEN here.recovering THEN NULL \
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int4 END",
+        "false",
+        "extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000000"
+    ),
+    role_query!("NULL", "false", "NULL"),
+];
+
+/// What is kept from one role query to the next.
+#[derive(Default)]
+pub(super) struct RoleMemory {
+    /// The first of [`QUERIES`] that this server answers.
+    query: usize,
+    /// The agents counted last, and when.
+    agents: Option<(u32, Instant)>,
+    /// When the replica last had replayed all it had received. The time since its
+    /// last replayed transaction is no lag if the writer was idle until just now.
+    caught_up: Option<Instant>,
+}
+
+pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, Fault> {
+    loop {
+        let now = Instant::now();
+        let count = session.role.agents.is_none_or(|(_, at)| now.duration_since(at) >= COUNT_EVERY);
+        let Some(&query) = QUERIES.get(session.role.query) else {
+            session.role.query = 0;
+            continue;
+        };
+        let rows = match session.rows(query, &[&count]).await {
+            Err(fault) if not_here(&fault) && session.role.query + 1 < QUERIES.len() => {
+                session.role.query += 1;
+                continue;
+            }
+            outcome => outcome?,
+        };
+        let row = only_row(&rows)?;
+        let in_recovery: bool = column(row, 0)?;
+        let caught_up: bool = column(row, 3)?;
+        let replayed_ago: Option<i64> = column(row, 4)?;
+        let agents: Option<i32> = column(row, 5)?;
+        if let Some(agents) = agents {
+            session.role.agents = Some((u32::try_from(agents).unwrap_or(0), now));
+        }
+        if caught_up {
+            session.role.caught_up = Some(now);
+        }
+        return Ok(RoleFacts {
+            in_recovery,
+            read_only: column(row, 1)?,
+            timeline: column::<Option<i32>>(row, 2)?.and_then(|timeline| u32::try_from(timeline).ok()),
+            lag: lag(caught_up, replayed_ago.map(duration), session.role.caught_up, now),
+            agents: session.role.agents.map_or(1, |(agents, _)| agents),
+        });
+    }
+}
+
+/// The server answers, but not to this: a function it lacks or does not allow.
+fn not_here(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::PermissionDenied | FaultKind::DatabaseError)
+}
+
+/// How far a replica is behind. Never more than the time since it was seen to have
+/// caught up.
+fn lag(
+    caught_up: bool,
+    replayed_ago: Option<Duration>,
+    last_caught_up: Option<Instant>,
+    now: Instant,
+) -> Option<Duration> {
+    if caught_up {
+        return Some(Duration::ZERO);
+    }
+    let since_caught_up = last_caught_up.map(|at| now.duration_since(at));
+    replayed_ago.map(|ago| since_caught_up.map_or(ago, |since| ago.min(since)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_that_has_replayed_all_is_not_behind_however_idle_the_writer_is() {
+        let now = Instant::now();
+        assert_eq!(lag(true, Some(Duration::from_secs(600)), None, now), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_first_write_after_a_pause_is_no_lag_of_the_pause() {
+        let start = Instant::now();
+        let now = start + Duration::from_secs(1);
+        assert_eq!(
+            lag(false, Some(Duration::from_secs(600)), Some(start), now),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(
+            lag(false, Some(Duration::from_millis(40)), Some(start), now),
+            Some(Duration::from_millis(40))
+        );
+    }
+
+    #[test]
+    fn a_server_that_cannot_say_is_not_guessed_for() {
+        assert_eq!(lag(false, None, None, Instant::now()), None);
+    }
+}

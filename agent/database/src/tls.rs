@@ -1,0 +1,296 @@
+//! TLS to a database: the handshake, who the server proved to be, and why not.
+//!
+//! The certificate is verified against the endpoint's name, whatever address is
+//! dialled. Nothing is resumed: each login proves the server anew.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use agent_core::{Fault, FaultKind, Phase};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::{
+        Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use x509_parser::{extensions::GeneralName, prelude::FromDer};
+
+use crate::{
+    dial::io_fault,
+    report::{CertificateFacts, LoginReport, TlsFacts},
+    target::Address,
+    trust::TlsTrust,
+};
+
+/// An encrypted stream whose server has been verified.
+pub(crate) type VerifiedStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// Agrees on TLS over `stream` and verifies that the server is `endpoint`.
+///
+/// Fills the TLS part of the report, the certificate also when it is refused.
+pub(crate) async fn handshake(
+    stream: TcpStream,
+    endpoint: &Address,
+    trust: &TlsTrust,
+    alpn: &[u8],
+    report: &mut LoginReport,
+) -> Result<VerifiedStream, Fault> {
+    let name = server_name(&endpoint.host)?;
+    let witness = Arc::new(Witness { verifier: trust.verifier(), presented: Mutex::new(None) });
+    let mut config = ClientConfig::builder_with_provider(trust.provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls_failed(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(&witness) as Arc<dyn ServerCertVerifier>)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![alpn.to_vec()];
+
+    let outcome = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    report.certificate = witness.presented().and_then(|leaf| certificate_facts(&leaf, Some(endpoint)).ok());
+    let stream =
+        outcome.map_err(|error| handshake_fault(&error, endpoint, trust, report.certificate.as_ref()))?;
+    report.tls = Some(facts(&stream));
+    Ok(stream)
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, Fault> {
+    // A name with the root's dot is resolved alike; certificates never carry it.
+    ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned()).map_err(|_| {
+        let message = format!(
+            "the endpoint {host:?} is neither a DNS name nor an IP address, so no certificate can be for it"
+        );
+        Fault::new(Phase::Tls, FaultKind::CertificateInvalid, message)
+    })
+}
+
+fn facts(stream: &VerifiedStream) -> TlsFacts {
+    let (_, connection) = stream.get_ref();
+    TlsFacts {
+        version: connection.protocol_version().map_or_else(String::new, |version| match version {
+            rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3".to_owned(),
+            rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2".to_owned(),
+            other => format!("{other:?}"),
+        }),
+        cipher: connection
+            .negotiated_cipher_suite()
+            .map_or_else(String::new, |suite| format!("{:?}", suite.suite())),
+        group: connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
+        alpn: connection.alpn_protocol().map(|alpn| String::from_utf8_lossy(alpn).into_owned()),
+    }
+}
+
+// === why it failed ===
+
+fn tls_failed(error: &rustls::Error) -> Fault {
+    Fault::new(Phase::Tls, FaultKind::TlsFailed, error.to_string())
+}
+
+fn handshake_fault(
+    error: &std::io::Error,
+    endpoint: &Address,
+    trust: &TlsTrust,
+    presented: Option<&CertificateFacts>,
+) -> Fault {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            let message = refused_certificate(why, endpoint, trust, presented);
+            Fault::new(Phase::Tls, FaultKind::CertificateInvalid, message)
+        }
+        Some(other) => tls_failed(other),
+        None => io_fault(Phase::Tls, error, "during the TLS handshake"),
+    }
+}
+
+/// Why a certificate was refused: what was presented, what was expected, what to do.
+fn refused_certificate(
+    why: &CertificateError,
+    endpoint: &Address,
+    trust: &TlsTrust,
+    presented: Option<&CertificateFacts>,
+) -> String {
+    let certificate = presented.map_or_else(
+        || "the server's certificate (unreadable)".to_owned(),
+        |facts| format!("the server's certificate (subject {}, issuer {})", facts.subject, facts.issuer),
+    );
+    match why {
+        CertificateError::UnknownIssuer => format!(
+            "{certificate} is signed by none of the {} authorities of {}: name the bundle that has its issuer",
+            trust.trusted(),
+            trust.source(),
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            let names = presented.map_or_else(String::new, |facts| facts.names.join(", "));
+            format!("{certificate} is for {names}, not for {}: is the endpoint right?", endpoint.host)
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
+            "{certificate} has expired, by the agent's clock{}: rotate it, or set the clock",
+            presented.map_or_else(String::new, |facts| format!(" {} ago", in_words(since(facts.not_after)))),
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("{certificate} is not valid yet by the agent's clock: is the clock right?")
+        }
+        other => format!("{certificate} is refused: {}", rustls::Error::InvalidCertificate(other.clone())),
+    }
+}
+
+fn since(time: SystemTime) -> Duration {
+    SystemTime::now().duration_since(time).unwrap_or_default()
+}
+
+fn in_words(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
+// === reading certificates ===
+
+/// One certificate in words, and which of its names covers `endpoint`.
+pub(crate) fn certificate_facts(
+    certificate: &CertificateDer<'_>,
+    endpoint: Option<&Address>,
+) -> Result<CertificateFacts, String> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
+        .map_err(|error| error.to_string())?;
+    let names: Vec<String> = match parsed.subject_alternative_name() {
+        Ok(Some(alternatives)) => alternatives.value.general_names.iter().filter_map(name_in_words).collect(),
+        _ => Vec::new(),
+    };
+    let matched =
+        endpoint.and_then(|endpoint| names.iter().find(|name| covers(name, &endpoint.host)).cloned());
+    Ok(CertificateFacts {
+        subject: parsed.subject().to_string(),
+        issuer: parsed.issuer().to_string(),
+        not_before: system_time(parsed.validity().not_before.timestamp()),
+        not_after: system_time(parsed.validity().not_after.timestamp()),
+        names,
+        matched,
+    })
+}
+
+fn name_in_words(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
+            Ok(v4) => Some(IpAddr::from(v4).to_string()),
+            Err(_) => <[u8; 16]>::try_from(*bytes).ok().map(|v6| IpAddr::from(v6).to_string()),
+        },
+        _ => None,
+    }
+}
+
+/// Whether a name of a certificate covers a host; a `*` stands for one label. Only
+/// tells which name it was: whether any does is the verifier's to say.
+fn covers(name: &str, host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    match name.strip_prefix("*.") {
+        Some(parent) => host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
+        None => name.eq_ignore_ascii_case(host),
+    }
+}
+
+fn system_time(unix: i64) -> SystemTime {
+    let distance = Duration::from_secs(unix.unsigned_abs());
+    let time = if unix < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Lets the usual verifier decide, and remembers what the server presented, so
+/// that a refusal can be explained.
+struct Witness {
+    verifier: Arc<WebPkiServerVerifier>,
+    presented: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl Witness {
+    fn presented(&self) -> Option<CertificateDer<'static>> {
+        self.presented.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Witness").finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.presented.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(end_entity.clone().into_owned());
+        self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        assert!(covers("a.abc.eu-west-1.rds.amazonaws.com", "A.abc.eu-west-1.rds.amazonaws.com"));
+        assert!(covers("*.abc.eu-west-1.rds.amazonaws.com", "a.abc.eu-west-1.rds.amazonaws.com."));
+        assert!(!covers("*.abc.eu-west-1.rds.amazonaws.com", "abc.eu-west-1.rds.amazonaws.com"));
+        assert!(!covers("*.rds.amazonaws.com", "a.abc.rds.amazonaws.com"));
+        assert!(covers("10.0.2.7", "10.0.2.7"));
+    }
+
+    #[test]
+    fn an_endpoint_that_cannot_be_verified_is_refused_before_anything_is_sent() {
+        assert!(server_name("orders-a.abc.eu-west-1.rds.amazonaws.com.").is_ok());
+        assert!(server_name("fd00::7").is_ok());
+        let fault = server_name("not a name").unwrap_err();
+        assert_eq!((fault.phase, fault.kind), (Phase::Tls, FaultKind::CertificateInvalid));
+    }
+
+    #[test]
+    fn dates_before_1970_are_dates() {
+        assert_eq!(system_time(-1), SystemTime::UNIX_EPOCH - Duration::from_secs(1));
+        assert_eq!(system_time(1), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,135 @@
+-- Lets rds-lb-agent close one idle session without the right to close any.
+--
+--   psql -v agent=lb_agent -f retire.sql "host=... dbname=... user=..."
+--
+-- Run it in the database the agent connects to, as the master user of RDS
+-- (rds_superuser) or a superuser; nothing else of a superuser's is needed. It can
+-- be run again at any time. uninstall.sql takes everything away again.
+--
+-- What it makes:
+--   * the role rds_lb_agent_owner, which nobody can log in as, with the two rights
+--     that the agent then does not need: pg_signal_backend, pg_read_all_stats;
+--   * the schema rds_lb_agent with the function retire(), which runs with these
+--     rights and checks everything itself. The caller names one session by process
+--     id, start, client address, client port and user. It is closed only if all of
+--     them are still true, its user logs in by IAM (member of rds_iam) and is no
+--     superuser, and it is idle, outside any transaction, for at least 200 ms
+--     whatever the caller asks for, without an advisory lock, its last statement
+--     not LISTEN. Else nothing happens, and the answer says why not;
+--   * the right to execute it, for the agent's user alone.
+--
+-- To stop all agents at once:
+--   REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA rds_lb_agent FROM lb_agent;
+--
+-- The agent's user still needs: GRANT rds_iam, pg_read_all_stats TO lb_agent;
+--
+-- PostgreSQL 11 to 18.
+
+BEGIN;
+
+DO $do$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'rds_lb_agent_owner') THEN
+    CREATE ROLE rds_lb_agent_owner NOLOGIN;
+  END IF;
+END
+$do$;
+
+GRANT pg_signal_backend, pg_read_all_stats TO rds_lb_agent_owner;
+-- To hand objects to a role one has to be its member, unless one is a superuser.
+GRANT rds_lb_agent_owner TO CURRENT_USER;
+
+CREATE SCHEMA IF NOT EXISTS rds_lb_agent AUTHORIZATION rds_lb_agent_owner;
+REVOKE ALL ON SCHEMA rds_lb_agent FROM PUBLIC;
+
+-- The guarded close itself. Executed by the functions of this schema only.
+--
+-- Roles and advisory locks are looked up first, then the one session's state is
+-- read, compared, and the session is signalled, all in one statement.
+--
+-- $1 process id, $2 its start, $3 client address, $4 client port, $5 user,
+-- $6 whether any user may be closed, $7 and $8 least and greatest idle time in
+-- microseconds (no greatest if null).
+CREATE OR REPLACE FUNCTION rds_lb_agent.guarded_close(int4, timestamptz, inet, int4, name, bool, int8, int8)
+RETURNS TABLE (outcome text, idle_for_us int8)
+LANGUAGE plpgsql VOLATILE SECURITY INVOKER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+  -- Inside one transaction the server would answer from its first look.
+  PERFORM pg_stat_clear_snapshot();
+  RETURN QUERY
+SELECT CASE guard.verdict
+         WHEN 'close' THEN CASE WHEN pg_terminate_backend($1::int4) THEN 'closed' ELSE 'gone' END
+         ELSE guard.verdict
+       END::text,
+       guard.idle_us::int8
+  FROM (SELECT watch.idle_us,
+               CASE
+                 WHEN s.pid IS NULL THEN 'gone'
+                 WHEN s.pid = pg_backend_pid() THEN 'not_allowed'
+                 WHEN s.backend_start IS NULL THEN 'hidden'
+                 WHEN s.backend_start <> $2::timestamptz
+                   OR s.client_addr IS DISTINCT FROM $3::inet
+                   OR s.client_port IS DISTINCT FROM $4::int4
+                   OR s.usesysid IS DISTINCT FROM known.user_id
+                   OR s.backend_type IS DISTINCT FROM 'client backend' THEN 'changed'
+                 WHEN known.superuser OR NOT (known.iam_user OR $6::bool) THEN 'not_allowed'
+                 WHEN s.state IS DISTINCT FROM 'idle' OR s.state_change > known.at THEN 'not_idle'
+                 WHEN watch.idle_us < $7::int8 THEN 'not_quiet'
+                 WHEN watch.idle_us > $8::int8 THEN 'not_fresh'
+                 WHEN left(s.query, 1024) ~* E'(^|;)(\\s|--[^\\n]*\\n|/\\*.*\\*/)*listen\\M' THEN 'listening'
+                 WHEN known.advisory_locks > 0 THEN 'advisory_lock'
+                 ELSE 'close'
+               END AS verdict
+          FROM (SELECT clock_timestamp() AS at,
+                       (SELECT count(*) FROM pg_locks
+                         WHERE locktype = 'advisory' AND pid = $1::int4) AS advisory_locks,
+                       who.oid AS user_id,
+                       coalesce(who.rolsuper, true) AS superuser,
+                       coalesce(pg_has_role(who.oid, iam.oid, 'MEMBER'), false) AS iam_user
+                  FROM (SELECT) AS one
+                  LEFT JOIN pg_roles AS who ON who.rolname = $5::name
+                  LEFT JOIN pg_roles AS iam ON iam.rolname = 'rds_iam'
+                OFFSET 0) AS known
+          LEFT JOIN LATERAL pg_stat_get_activity(
+                 CASE WHEN known.advisory_locks >= 0 THEN coalesce($1::int4, 0) ELSE 0 END) AS s ON true
+         CROSS JOIN LATERAL (
+                SELECT (extract(epoch FROM clock_timestamp() - s.state_change) * 1000000)::int8 AS idle_us
+                OFFSET 0) AS watch
+        OFFSET 0) AS guard
+  ;
+END
+$function$;
+
+-- Closes one session that has been idle for at least $6 microseconds, and for
+-- 200 ms in any case.
+CREATE OR REPLACE FUNCTION rds_lb_agent.retire(
+  pid int4, started timestamptz, client_address inet, client_port int4, user_name name, quiet_us int8)
+RETURNS TABLE (outcome text, idle_for_us int8)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+  RETURN QUERY SELECT * FROM rds_lb_agent.guarded_close(
+    $1, $2, $3, $4, $5, false, greatest($6, 200000), NULL);
+END
+$function$;
+
+COMMENT ON FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int8)
+  IS 'rds-lb-agent function, version 1. Closes one session of an IAM user between two transactions.';
+
+ALTER FUNCTION rds_lb_agent.guarded_close(int4, timestamptz, inet, int4, name, bool, int8, int8)
+  OWNER TO rds_lb_agent_owner;
+ALTER FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int8)
+  OWNER TO rds_lb_agent_owner;
+
+REVOKE ALL ON FUNCTION rds_lb_agent.guarded_close(int4, timestamptz, inet, int4, name, bool, int8, int8)
+  FROM PUBLIC;
+REVOKE ALL ON FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int8)
+  FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA rds_lb_agent TO :"agent";
+GRANT EXECUTE ON FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int8) TO :"agent";
+
+COMMIT;
