@@ -65,7 +65,7 @@ impl Default for ChainOptions {
         Self {
             profile: None,
             region_hint: None,
-            load_timeout: Duration::from_secs(10),
+            load_timeout: Duration::from_secs(5),
             clock: WallClock::system(),
         }
     }
@@ -334,11 +334,15 @@ fn named_region(options: &ChainOptions) -> RegionProviderChain {
 }
 
 async fn standard_provider(options: &ChainOptions) -> Result<SharedCredentialsProvider, CredentialsError> {
-    let region = named_region(options);
-    let region = match &options.region_hint {
-        Some(hint) => region.or_else(aws_config::Region::new(hint.as_str().to_owned())),
-        None => region.or_else(ImdsRegionProvider::builder().build()),
-    };
+    let mut region = named_region(options);
+    if let Some(hint) = &options.region_hint {
+        region = region.or_else(aws_config::Region::new(hint.as_str().to_owned()));
+    } else if region.region().await.is_none() {
+        // Off EC2 nobody answers there, and the credentials may not need a region.
+        let imds = ImdsRegionProvider::builder().build();
+        let asked = tokio::time::timeout(options.load_timeout / 3, imds.region()).await;
+        region = region.or_else(asked.ok().flatten());
+    }
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region);
     if let Some(name) = &options.profile {
         loader = loader.profile_name(name);

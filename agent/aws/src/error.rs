@@ -22,7 +22,12 @@ pub enum CredentialsError {
     #[error("AWS credentials could not be loaded: {0}")]
     Failed(String),
     /// No answer in time: the endpoint or process behind the chain is at fault.
-    #[error("AWS credentials did not come within {}: is the credentials endpoint or process alive?", seconds(*.0))]
+    #[error(
+        "AWS credentials did not come within {}: their endpoint or process does not answer \
+         (without any configured the chain ends with the EC2 metadata service; \
+         outside EC2 set AWS_PROFILE, or AWS_EC2_METADATA_DISABLED=true)",
+        seconds(*.0)
+    )]
     TimedOut(Duration),
     /// What the chain gave had expired already: its provider or this host's clock is at fault.
     #[error(

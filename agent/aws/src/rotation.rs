@@ -46,6 +46,8 @@ pub struct Life {
 struct Slot<T> {
     life: Life,
     token: T,
+    /// When it was signed, to the fraction: the date in a signature has none.
+    taken: SystemTime,
     proved: bool,
 }
 
@@ -54,7 +56,7 @@ struct Slot<T> {
 pub enum Action {
     /// Sign now.
     Sign {
-        /// A database refused a token of that date: sign with credentials loaded later.
+        /// A database refused a token signed then: sign with credentials loaded later.
         newer_than: Option<SystemTime>,
     },
     /// Nothing before that moment.
@@ -84,7 +86,7 @@ pub struct Rotation<T> {
     failures: u32,
     /// Logins refused, in a row.
     refusals: u32,
-    /// A token of that date was refused, and nothing newer has been signed.
+    /// A token signed then was refused, and nothing newer has been signed.
     refused: Option<SystemTime>,
     retry_at: Option<SystemTime>,
 }
@@ -187,7 +189,7 @@ impl<T> Rotation<T> {
         self.failures = 0;
         self.refused = None;
         self.retry_at = None;
-        let slot = Some(Slot { life, token, proved: false });
+        let slot = Some(Slot { life, token, taken: now, proved: false });
         if self.served.is_none() || reset {
             self.served = slot;
             self.candidate = None;
@@ -227,14 +229,14 @@ impl<T> Rotation<T> {
     /// the next is signed with newly loaded credentials. `false` if it is neither.
     pub fn refused(&mut self, now: SystemTime, is: impl Fn(&T) -> bool, chance: f64) -> bool {
         self.drop_unusable(now);
-        let dropped = self.candidate.take_if(|slot| is(&slot.token)).map(|slot| slot.life);
-        let served = self.served.as_ref().filter(|slot| is(&slot.token)).map(|slot| slot.life);
-        let Some(life) = dropped.or(served) else { return false };
+        let dropped = self.candidate.take_if(|slot| is(&slot.token)).map(|slot| slot.taken);
+        let served = self.served.as_ref().filter(|slot| is(&slot.token)).map(|slot| slot.taken);
+        let Some(taken) = dropped.or(served) else { return false };
         // One refusal of the served token is enough to ask for a candidate; more of
         // them while that one is awaited change nothing.
         if dropped.is_some() || (self.refused.is_none() && self.candidate.is_none()) {
             self.refusals = self.refusals.saturating_add(1);
-            self.refused = Some(life.signed_at);
+            self.refused = Some(taken);
             self.put_off(now, self.refusals, chance);
         }
         true

@@ -1,0 +1,333 @@
+//! A source over providers of every temper, on a clock that tokio drives.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use agent_aws::{
+    ChainOptions, CredentialChain, CredentialsError, Proof, Region, Target, TokenError, TokenSource,
+    WallClock,
+};
+use aws_credential_types::{
+    Credentials,
+    provider::{self, ProvideCredentials, error::CredentialsError as SdkError, future},
+};
+use tokio::time::{Instant, advance, sleep, timeout};
+
+/// What the provider does when asked.
+#[derive(Clone, Copy, Debug)]
+enum Temper {
+    /// Gives the credentials of now.
+    Gives,
+    /// Fails at once.
+    Fails,
+    /// Never answers.
+    Hangs,
+    /// Gives what has expired.
+    Stale,
+}
+
+/// Credentials that live `life`, and are replaced `overlap` before their end.
+#[derive(Clone, Debug)]
+struct Provider(Arc<World>);
+
+#[derive(Debug)]
+struct World {
+    clock: WallClock,
+    start: SystemTime,
+    life: Duration,
+    overlap: Duration,
+    temper: Mutex<Temper>,
+    takes: Duration,
+    asked: AtomicU32,
+    /// Changes the keys without changing their end.
+    edition: AtomicU32,
+}
+
+impl Provider {
+    fn new(life: u64, overlap: u64) -> Self {
+        Self::slow(life, overlap, Duration::from_millis(20))
+    }
+
+    fn slow(life: u64, overlap: u64, takes: Duration) -> Self {
+        let (start, zero) = (SystemTime::now(), Instant::now());
+        Self(Arc::new(World {
+            clock: WallClock::from_fn(move || start + zero.elapsed()),
+            start,
+            life: Duration::from_secs(life),
+            overlap: Duration::from_secs(overlap),
+            temper: Mutex::new(Temper::Gives),
+            takes,
+            asked: AtomicU32::new(0),
+            edition: AtomicU32::new(0),
+        }))
+    }
+
+    fn now(&self) -> SystemTime {
+        self.0.clock.now()
+    }
+
+    fn set(&self, temper: Temper) {
+        *self.0.temper.lock().expect("lock") = temper;
+    }
+
+    fn asked(&self) -> u32 {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    fn chain(&self) -> CredentialChain {
+        let options = ChainOptions { clock: self.0.clock.clone(), ..ChainOptions::default() };
+        CredentialChain::from_provider(self.clone(), options)
+    }
+
+    async fn answer(&self) -> provider::Result {
+        self.0.asked.fetch_add(1, Ordering::Relaxed);
+        sleep(self.0.takes).await;
+        let temper = *self.0.temper.lock().expect("lock");
+        match temper {
+            Temper::Gives => Ok(self.credentials()),
+            Temper::Fails => Err(SdkError::provider_error("503 Service Unavailable")),
+            Temper::Hangs => std::future::pending().await,
+            Temper::Stale => Ok(Credentials::new(
+                "AKID",
+                "secret",
+                None,
+                Some(self.now() - Duration::from_secs(7)),
+                "stale",
+            )),
+        }
+    }
+
+    fn credentials(&self) -> Credentials {
+        let period = (self.0.life - self.0.overlap).as_secs();
+        let number = self.now().duration_since(self.0.start).expect("forward").as_secs() / period;
+        let expiry = self.0.start + Duration::from_secs(number * period) + self.0.life;
+        let key = format!("AKID{number}E{}", self.0.edition.load(Ordering::Relaxed));
+        Credentials::new(key, "secret", Some("session".into()), Some(expiry), "made up")
+    }
+}
+
+impl ProvideCredentials for Provider {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.answer())
+    }
+}
+
+fn target(user: &str) -> Target {
+    let region = Region::parse("eu-west-1").expect("region");
+    Target::new("orders.abc123.eu-west-1.rds.amazonaws.com", 5432, user, region).expect("target")
+}
+
+/// Waits until `met`, by steps of made-up time, for at most `most`.
+async fn until(what: &str, most: Duration, met: impl Fn() -> bool) {
+    let wait = async {
+        while !met() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(most, wait).await.unwrap_or_else(|_| panic!("{what} within {most:?}"));
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test(start_paused = true)]
+async fn ten_rotations_of_one_minute_credentials_never_hand_out_a_token_near_its_end() {
+    // As late as an endpoint may be: new credentials 15 s before the end of the old.
+    let provider = Provider::new(60, 15);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    let mut ends = Vec::new();
+    for _ in 0..4500 {
+        let token = source.token().await.expect("a token, always");
+        let left = token.expires_at().duration_since(provider.now()).expect("alive");
+        assert!(left > Duration::from_secs(9), "only {left:?} left");
+        if ends.last() != Some(&token.expires_at()) {
+            ends.push(token.expires_at());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(ends.len() >= 10, "{} credentials in 450 s", ends.len());
+    assert!(ends.is_sorted());
+    // Loaded again and again from 40 s on, but not in a hurry.
+    assert!(provider.asked() < 100, "{} loads", provider.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_full_life_is_renewed_in_the_background_at_two_thirds() {
+    let provider = Provider::new(36_000, 600);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    let first = source.token().await.expect("token");
+    assert_eq!(first.expires_at().duration_since(first.signed_at()).expect("life"), Duration::from_secs(900));
+    sleep(Duration::from_secs(590)).await;
+    assert!(source.candidate().is_none());
+    until("a candidate", Duration::from_secs(15), || source.candidate().is_some()).await;
+    assert!(Arc::ptr_eq(&source.token().await.expect("token"), &first), "the old one is served on");
+    let second = source.candidate().expect("candidate");
+    source.report(&second, Proof::Accepted);
+    assert!(Arc::ptr_eq(&source.token().await.expect("token"), &second));
+    let status = source.status();
+    assert!(status.served.as_ref().is_some_and(|token| token.proved), "{status:?}");
+    assert_eq!((status.refreshes, status.failures, status.refusals), (2, 0, 0));
+    assert_eq!(provider.asked(), 1, "credentials of ten hours were loaded once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_callers_and_ten_sources_share_one_load() {
+    let provider = Provider::slow(3600, 600, Duration::from_secs(2));
+    let chain = provider.chain();
+    let sources: Vec<_> =
+        (0..10).map(|n| TokenSource::start(chain.clone(), target(&format!("user{n}")))).collect();
+    let callers: Vec<_> = (0..100)
+        .map(|n| {
+            let source = sources[n % 10].clone();
+            tokio::spawn(async move { source.token().await.map(|token| token.expose_secret().to_owned()) })
+        })
+        .collect();
+    let mut secrets = std::collections::BTreeSet::new();
+    for caller in callers {
+        secrets.insert(caller.await.expect("caller").expect("token"));
+    }
+    assert_eq!(secrets.len(), 10, "one signing a source");
+    assert_eq!(provider.asked(), 1);
+    assert!(sources.iter().all(|source| source.status().refreshes == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_never_answers_delays_nobody_while_a_token_is_good() {
+    let provider = Provider::new(60, 30);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    source.token().await.expect("the first");
+    provider.set(Temper::Hangs);
+    let start = Instant::now();
+    let mut served = Duration::ZERO;
+    loop {
+        let asked = Instant::now();
+        match source.token().await {
+            Ok(token) => {
+                assert_eq!(asked.elapsed(), Duration::ZERO, "a good token at once");
+                assert!(token.expires_in(provider.now()) > Duration::from_secs(9));
+                served = start.elapsed();
+            }
+            Err(error) => {
+                assert!(
+                    asked.elapsed() <= Duration::from_secs(6),
+                    "an error in bounded time: {:?}",
+                    asked.elapsed()
+                );
+                assert!(error.to_string().contains("did not come within 5.0 s"), "{error}");
+                break;
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!((49.0..51.0).contains(&served.as_secs_f64()), "served for {served:?}");
+    assert!(source.status().served.is_none());
+    provider.set(Temper::Gives);
+    until("recovery", Duration::from_secs(30), || source.status().served.is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_endpoint_leaves_the_old_token_until_30_seconds_before_its_end() {
+    let provider = Provider::new(3600, 600);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    let first = source.token().await.expect("the first");
+    // Credentials of an hour would last; what is renewed now fails from 2700 s on.
+    sleep(Duration::from_secs(2600)).await;
+    provider.set(Temper::Fails);
+    let mut last = first;
+    let error = loop {
+        match source.token().await {
+            Ok(token) => last = token,
+            Err(error) => break error,
+        }
+        sleep(Duration::from_millis(200)).await;
+    };
+    let left = last.expires_in(provider.now());
+    assert!((29.0..=30.5).contains(&left.as_secs_f64()), "{left:?} left when it was given up");
+    assert!(matches!(error, TokenError::Credentials { .. } | TokenError::NotRenewed { .. }), "{error}");
+    let status = source.status();
+    assert!(status.failures > 3 && status.failures_in_a_row > 3, "{status:?}");
+    assert!(status.last_failure.expect("failure").message.contains("503 Service Unavailable"));
+    // Errors come at once between the attempts, and the attempts are bounded.
+    let (asked, start) = (provider.asked(), Instant::now());
+    for _ in 0..1000 {
+        assert!(source.token().await.is_err());
+        advance(Duration::from_millis(10)).await;
+    }
+    assert!(provider.asked() - asked <= 5, "{} loads in {:?}", provider.asked() - asked, start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_credentials_are_never_signed_with_and_the_error_says_so() {
+    let provider = Provider::new(3600, 600);
+    provider.set(Temper::Stale);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    let error = source.token().await.expect_err("expired");
+    assert!(
+        matches!(&error, TokenError::Credentials { cause: CredentialsError::Expired { provider, .. }, .. } if provider == "stale"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("expired 7.0 s ago"), "{error}");
+    assert!(error.to_string().contains("app@orders"), "{error}");
+    provider.set(Temper::Gives);
+    until("recovery", MINUTE, || source.status().served.is_some()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_has_the_credentials_loaded_anew() {
+    let provider = Provider::new(36_000, 600);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    let first = source.token().await.expect("token");
+    sleep(MINUTE).await;
+    // Somebody revoked the session: same end, other keys.
+    provider.0.edition.store(1, Ordering::Relaxed);
+    for _ in 0..20 {
+        source.report(&first, Proof::Refused);
+    }
+    until("a candidate", Duration::from_secs(10), || source.candidate().is_some()).await;
+    let second = source.candidate().expect("candidate");
+    assert!(second.expose_secret().contains("AKID0E1"));
+    assert_eq!(provider.asked(), 2, "twenty refusals, one load");
+    assert!(Arc::ptr_eq(&source.token().await.expect("token"), &first), "the old one stays until then");
+    source.report(&second, Proof::Accepted);
+    source.report(&first, Proof::Refused);
+    assert!(Arc::ptr_eq(&source.token().await.expect("token"), &second));
+    assert_eq!(source.status().refusals, 20, "what is said of a replaced token counts for nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_refuses_everything_does_not_make_the_source_hammer_aws() {
+    let provider = Provider::new(36_000, 600);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    let end = Instant::now() + Duration::from_secs(600);
+    while Instant::now() < end {
+        let token = match source.candidate() {
+            Some(token) => token,
+            None => source.token().await.expect("a token to try with"),
+        };
+        source.report(&token, Proof::Refused);
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(provider.asked() < 30, "{} loads in ten minutes", provider.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_task_ends_with_the_last_clone() {
+    let provider = Provider::new(60, 30);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    source.token().await.expect("token");
+    let clone = source.clone();
+    drop(source);
+    sleep(MINUTE * 3).await;
+    clone.token().await.expect("still rotating");
+    drop(clone);
+    let asked = provider.asked();
+    sleep(MINUTE * 10).await;
+    assert_eq!(provider.asked(), asked);
+}
