@@ -1,6 +1,6 @@
 -- Adds the fresh catch (`busy: catch`), for sessions that never pause for 200 ms.
 --
---   psql -v agent=lb_agent -f catch.sql "host=... dbname=... user=..."
+--   psql -f catch.sql "host=... dbname=... user=..."
 --
 -- Run it after retire.sql, in the same database and as the same user. Leave it out
 -- unless you use `busy: catch`: without it the agent cannot close a session that
@@ -14,7 +14,7 @@
 
 BEGIN;
 
-GRANT rds_lb_agent_owner TO CURRENT_USER;
+GRANT lb_agent_retire_owner TO CURRENT_USER;
 
 CREATE OR REPLACE FUNCTION rds_lb_agent.catch(
   pid int4, started timestamptz, client_address inet, client_port int4, user_name name)
@@ -31,8 +31,8 @@ $function$;
 COMMENT ON FUNCTION rds_lb_agent.catch(int4, timestamptz, inet, int4, name)
   IS 'rds-lb-agent function, version 1. Closes one session of an IAM user that has just become idle.';
 
-ALTER FUNCTION rds_lb_agent.catch(int4, timestamptz, inet, int4, name) OWNER TO rds_lb_agent_owner;
+ALTER FUNCTION rds_lb_agent.catch(int4, timestamptz, inet, int4, name) OWNER TO lb_agent_retire_owner;
 REVOKE ALL ON FUNCTION rds_lb_agent.catch(int4, timestamptz, inet, int4, name) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rds_lb_agent.catch(int4, timestamptz, inet, int4, name) TO :"agent";
+GRANT EXECUTE ON FUNCTION rds_lb_agent.catch(int4, timestamptz, inet, int4, name) TO lb_agent_retire;
 
 COMMIT;

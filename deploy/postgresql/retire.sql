@@ -1,14 +1,16 @@
 -- Lets rds-lb-agent close one idle session without the right to close any.
 --
---   psql -v agent=lb_agent -f retire.sql "host=... dbname=... user=..."
+--   psql -f retire.sql "host=... dbname=... user=..."
+--   GRANT lb_agent_retire TO lb_agent;
 --
--- Run it in the database the agent connects to, as the master user of RDS
--- (rds_superuser) or a superuser; nothing else of a superuser's is needed. It can
+-- Run it in the database that the agent connects to, as the master user of RDS
+-- (rds_superuser) or a superuser; nothing that only a superuser has is used. It can
 -- be run again at any time. uninstall.sql takes everything away again.
 --
 -- What it makes:
---   * the role rds_lb_agent_owner, which nobody can log in as, with the two rights
---     that the agent then does not need: pg_signal_backend, pg_read_all_stats;
+--   * the role lb_agent_retire_owner, as which nobody can log in, with the two
+--     rights that the agent then does not need: pg_signal_backend and
+--     pg_read_all_stats;
 --   * the schema rds_lb_agent with the function retire(), which runs with these
 --     rights and checks everything itself. The caller names one session by process
 --     id, start, client address, client port and user. It is closed only if all of
@@ -16,12 +18,13 @@
 --     superuser, and it is idle, outside any transaction, for at least 200 ms
 --     whatever the caller asks for, without an advisory lock, its last statement
 --     not LISTEN. Else nothing happens, and the answer says why not;
---   * the right to execute it, for the agent's user alone.
+--   * the role lb_agent_retire, whose members alone may execute it: the agent's user.
 --
--- To stop all agents at once:
---   REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA rds_lb_agent FROM lb_agent;
+-- To stop all agents from closing anything, at once:
+--   REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA rds_lb_agent FROM lb_agent_retire;
 --
--- The agent's user still needs: GRANT rds_iam, pg_read_all_stats TO lb_agent;
+-- To see what sessions do, the agent's user still needs pg_read_all_stats (or
+-- pg_monitor), and rds_iam to log in.
 --
 -- PostgreSQL 11 to 18.
 
@@ -29,17 +32,20 @@ BEGIN;
 
 DO $do$
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'rds_lb_agent_owner') THEN
-    CREATE ROLE rds_lb_agent_owner NOLOGIN;
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'lb_agent_retire_owner') THEN
+    CREATE ROLE lb_agent_retire_owner NOLOGIN;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'lb_agent_retire') THEN
+    CREATE ROLE lb_agent_retire NOLOGIN;
   END IF;
 END
 $do$;
 
-GRANT pg_signal_backend, pg_read_all_stats TO rds_lb_agent_owner;
+GRANT pg_signal_backend, pg_read_all_stats TO lb_agent_retire_owner;
 -- To hand objects to a role one has to be its member, unless one is a superuser.
-GRANT rds_lb_agent_owner TO CURRENT_USER;
+GRANT lb_agent_retire_owner TO CURRENT_USER;
 
-CREATE SCHEMA IF NOT EXISTS rds_lb_agent AUTHORIZATION rds_lb_agent_owner;
+CREATE SCHEMA IF NOT EXISTS rds_lb_agent AUTHORIZATION lb_agent_retire_owner;
 REVOKE ALL ON SCHEMA rds_lb_agent FROM PUBLIC;
 
 -- The guarded close itself. Executed by the functions of this schema only.
@@ -120,16 +126,16 @@ COMMENT ON FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int
   IS 'rds-lb-agent function, version 1. Closes one session of an IAM user between two transactions.';
 
 ALTER FUNCTION rds_lb_agent.guarded_close(int4, timestamptz, inet, int4, name, bool, int8, int8)
-  OWNER TO rds_lb_agent_owner;
+  OWNER TO lb_agent_retire_owner;
 ALTER FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int8)
-  OWNER TO rds_lb_agent_owner;
+  OWNER TO lb_agent_retire_owner;
 
 REVOKE ALL ON FUNCTION rds_lb_agent.guarded_close(int4, timestamptz, inet, int4, name, bool, int8, int8)
   FROM PUBLIC;
 REVOKE ALL ON FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int8)
   FROM PUBLIC;
 
-GRANT USAGE ON SCHEMA rds_lb_agent TO :"agent";
-GRANT EXECUTE ON FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int8) TO :"agent";
+GRANT USAGE ON SCHEMA rds_lb_agent TO lb_agent_retire;
+GRANT EXECUTE ON FUNCTION rds_lb_agent.retire(int4, timestamptz, inet, int4, name, int8) TO lb_agent_retire;
 
 COMMIT;

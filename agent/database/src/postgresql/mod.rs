@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use agent_core::{Fault, health::RoleFacts, session::ActivityRow};
 
-pub use retire::{CATCH_SQL, RETIRE_SQL, UNINSTALL_SQL, quoted_for};
+pub use retire::{CATCH_SQL, RETIRE_SQL, UNINSTALL_SQL};
 pub use session::PostgresqlSession;
 
 use crate::{

@@ -37,8 +37,7 @@ const CATCH_FUNCTION: &str = "\
     SELECT outcome, idle_for_us \
       FROM rds_lb_agent.catch($1::int4, $2::timestamptz, $3::inet, $4::int4, $5::name)";
 
-/// The script that installs the closing function. Its placeholder `:"agent"` is
-/// psql's; [`quoted_for`] fills it in for other clients.
+/// The script that installs the closing function, for members of `lb_agent_retire`.
 pub const RETIRE_SQL: &str = include_str!("../../../../deploy/postgresql/retire.sql");
 
 /// The script that installs the function for the fresh catch, after [`RETIRE_SQL`].
@@ -52,11 +51,6 @@ const FRESH: Duration = Duration::from_millis(5);
 
 /// How long to wait for such a moment.
 const PATIENCE: Duration = Duration::from_millis(150);
-
-/// One of the scripts above with the agent's user filled in.
-pub fn quoted_for(script: &str, agent: &str) -> String {
-    script.replace(":\"agent\"", &format!("\"{}\"", agent.replace('"', "\"\"")))
-}
 
 pub(super) async fn retire(
     session: &mut PostgresqlSession,
@@ -169,12 +163,6 @@ mod tests {
     #[test]
     fn the_functions_and_the_agent_agree_on_what_is_fresh() {
         assert!(CATCH_SQL.contains(&format!("false, 0, {})", FRESH.as_micros())), "{CATCH_SQL}");
-    }
-
-    #[test]
-    fn the_agents_user_is_quoted() {
-        let script = quoted_for(RETIRE_SQL, "lb\"agent");
-        assert!(script.contains("TO \"lb\"\"agent\";") && !script.contains(":\""));
     }
 
     #[test]

@@ -1,0 +1,23 @@
+-- Makes the agent's database user.
+--
+--   psql -f agent.sql "host=... dbname=... user=..."
+--
+-- It logs in by IAM only (rds_iam; it has no password) and sees what sessions do
+-- (pg_read_all_stats), in any database and without reading any table. It cannot
+-- close sessions: see retire.sql for that. Can be run again at any time.
+--
+-- PostgreSQL 11 to 18.
+
+BEGIN;
+
+DO $do$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'lb_agent') THEN
+    CREATE ROLE lb_agent LOGIN;
+  END IF;
+END
+$do$;
+
+GRANT rds_iam, pg_read_all_stats TO lb_agent;
+
+COMMIT;
