@@ -4,10 +4,12 @@
 //! its own, for trying a setup without AWS.
 //!
 //! # Layout
+//! - [`haproxy`]: a real HAProxy, 2.6 or 2.8
 //! - [`process`]: free ports, starting and stopping real programs, waiting with a deadline
 //! - [`standin`]: PostgreSQL servers that take only genuine IAM tokens
 //! - [`tls`]: verified TLS for `tokio-postgres` clients
 
+pub mod haproxy;
 pub mod process;
 pub mod standin;
 pub mod tls;
