@@ -26,18 +26,19 @@ pub enum Closed {
     Changed,
 }
 
-/// Closes a session of the worker behind a kept connection.
+/// Closes a session of the worker behind a kept connection. After a close it returns
+/// when the next one may come.
 pub async fn close(connection: &mut Connection, session: &Session) -> Result<Closed, RuntimeError> {
     let pointer = connection.word(&session.pointer)?.to_owned();
     let answer = connection.ask(&format!("show sess {pointer}")).await?;
-    let guard = guard(&answer, session);
-    if guard == Closed::Sent {
-        connection.silent(&format!("shutdown session {pointer}")).await?;
+    match guard(&answer, session) {
+        Closed::Sent => sent(connection.silent(&format!("shutdown session {pointer}")).await).await,
+        other => Ok(other),
     }
-    Ok(guard)
 }
 
-/// Closes a session of an old worker, through the master socket.
+/// Closes a session of an old worker, through the master socket. After a close it
+/// returns when the next one may come.
 pub async fn close_in_worker(
     master: &Address,
     pid: u32,
@@ -46,11 +47,26 @@ pub async fn close_in_worker(
 ) -> Result<Closed, RuntimeError> {
     let pointer: String = session.pointer.chars().filter(char::is_ascii_alphanumeric).collect();
     let answer = ask_once(master, &format!("@!{pid} show sess {pointer}"), limits).await?;
-    let guard = guard(&answer, session);
-    if guard == Closed::Sent {
-        ask_once(master, &format!("@!{pid} shutdown session {pointer}"), limits).await?;
+    match guard(&answer, session) {
+        Closed::Sent => {
+            let answer = ask_once(master, &format!("@!{pid} shutdown session {pointer}"), limits).await;
+            sent(answer.map(drop)).await
+        }
+        other => Ok(other),
     }
-    Ok(guard)
+}
+
+/// What became of a `shutdown session`, and the pause after it.
+async fn sent(answer: Result<(), RuntimeError>) -> Result<Closed, RuntimeError> {
+    let closed = match answer {
+        // It ended by itself between the two commands.
+        Err(RuntimeError::Refused { answer, .. }) if answer.starts_with("No such session") => {
+            Ok(Closed::Gone)
+        }
+        answer => answer.map(|()| Closed::Sent),
+    };
+    tokio::time::sleep(PAUSE).await;
+    closed
 }
 
 fn guard(answer: &str, session: &Session) -> Closed {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     Address,
-    runtime::{Limits, RuntimeError, ask_once, stream_once},
+    runtime::{Limits, RuntimeError, ask_once, refusal, stream_once},
     show_sess::{Parser, Session, resolve},
 };
 
@@ -49,6 +49,10 @@ pub async fn sweep(socket: &Address, worker: Worker, limits: Limits) -> Result<S
 }
 
 /// Lists the sessions of one worker through the master socket.
+///
+/// # Errors
+/// [`RuntimeError::Refused`] when the worker is gone, which between `show proc` and
+/// here is no fault.
 pub async fn sweep_worker(master: &Address, worker: Worker, limits: Limits) -> Result<Sweep, RuntimeError> {
     dump(master, &format!("@!{} show sess all", worker.pid), worker, limits).await
 }
@@ -69,12 +73,11 @@ async fn dump(peer: &Address, command: &str, worker: Worker, limits: Limits) -> 
     entries.extend(parser.finish());
     // The asking connection is always in the dump: without it, this was no dump.
     if !entries.iter().any(|entry| entry.frontend == "GLOBAL") {
-        let (peer, command) = (peer.clone(), command.to_owned());
-        let first = String::from_utf8_lossy(&beginning);
-        return Err(if first.trim_start().starts_with("Permission denied") {
-            RuntimeError::Denied { peer, command }
-        } else {
-            RuntimeError::Garbage { peer, command, what: "the asking connection is not in it".into() }
+        refusal(peer, command, String::from_utf8_lossy(&beginning).into_owned())?;
+        return Err(RuntimeError::Garbage {
+            peer: peer.clone(),
+            command: command.to_owned(),
+            what: "the asking connection is not in it".into(),
         });
     }
     Ok(Sweep { worker, at, sessions: resolve(entries), bytes })

@@ -36,6 +36,9 @@ pub struct Connection {
     stream: Box<dyn Stream>,
     peer: Address,
     limits: Limits,
+    /// A command is under way, or its answer was never read to its end (an error, or the
+    /// caller gave up): what comes next would be taken for another command's answer.
+    pending: bool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -47,11 +50,19 @@ impl std::fmt::Debug for Connection {
 /// What the prompt looks like after a whole answer.
 const PROMPT: &[u8] = b"\n> ";
 
+/// The prompt of the master socket, which knows none of the commands asked here.
+const MASTER_PROMPT: &[u8] = b"master> ";
+
+/// An answer that looks whole and is followed by this much silence is whole. The
+/// end of the connection says so as well, but the master socket of 2.8 at times
+/// keeps a connection open after refusing a worker that is gone.
+const SETTLED: Duration = Duration::from_millis(250);
+
 impl Connection {
     /// Opens a connection and switches it to `prompt` mode, in which it stays open.
     pub async fn open(peer: &Address, limits: Limits) -> Result<Self, RuntimeError> {
         let stream = connect(peer, limits).await?;
-        let mut connection = Self { stream, peer: peer.clone(), limits };
+        let mut connection = Self { stream, peer: peer.clone(), limits, pending: false };
         connection.ask("prompt").await?;
         Ok(connection)
     }
@@ -61,30 +72,45 @@ impl Connection {
         &self.peer
     }
 
+    /// Whether another command can be asked. Not after an error of the connection, nor
+    /// after an [`ask`](Self::ask) that was dropped before its end.
+    pub fn is_usable(&self) -> bool {
+        !self.pending
+    }
+
     /// Sends one command and reads its whole answer, without the prompt.
     pub async fn ask(&mut self, command: &str) -> Result<String, RuntimeError> {
-        let deadline = Instant::now() + self.limits.time;
+        let line = command_line(&self.peer, command)?;
         let broken =
             |source| RuntimeError::Broken { peer: self.peer.clone(), command: command.into(), source };
         let late = |_| RuntimeError::TimedOut { peer: self.peer.clone(), command: command.into() };
-        let sending = async {
-            self.stream.write_all(command.as_bytes()).await?;
-            self.stream.write_all(b"\n").await
-        };
+        if self.pending {
+            return Err(broken(io::Error::other("the answer before was not read to its end")));
+        }
+        self.pending = true;
+        let deadline = Instant::now() + self.limits.time;
+        let sending = self.stream.write_all(line.as_bytes());
         timeout_at(deadline, sending).await.map_err(late)?.map_err(broken)?;
         let mut answer = Vec::with_capacity(512);
         while !answer.ends_with(PROMPT) {
             if answer.len() > self.limits.size {
                 return Err(RuntimeError::TooLong { peer: self.peer.clone(), command: command.into() });
             }
+            if answer.ends_with(MASTER_PROMPT) {
+                return Err(self.garbage(command, "it is the master socket's, not a `stats socket`'s".into()));
+            }
             let read = self.stream.read_buf(&mut answer);
             if timeout_at(deadline, read).await.map_err(late)?.map_err(broken)? == 0 {
-                return Err(broken(io::ErrorKind::UnexpectedEof.into()));
+                return Err(if answer.is_empty() {
+                    broken(io::ErrorKind::UnexpectedEof.into())
+                } else {
+                    self.garbage(command, format!("it ends without a prompt: {}", beginning(&answer)))
+                });
             }
         }
+        self.pending = false;
         answer.truncate(answer.len() - PROMPT.len());
-        let text = text(&self.peer, command, answer)?;
-        refusal(&self.peer, command, text)
+        refusal(&self.peer, command, text(&answer))
     }
 
     /// `show info`: also proves that the peer is a living HAProxy.
@@ -128,6 +154,13 @@ impl Connection {
         self.silent(&command).await
     }
 
+    /// `set server b/s weight N`, absolute, 0 to 256.
+    pub async fn set_weight(&mut self, backend: &str, server: &str, weight: u16) -> Result<(), RuntimeError> {
+        let (backend, server) = (self.word(backend)?, self.word(server)?);
+        let command = format!("set server {backend}/{server} weight {weight}");
+        self.silent(&command).await
+    }
+
     /// A command that answers nothing when it is carried out.
     pub async fn silent(&mut self, command: &str) -> Result<(), RuntimeError> {
         let answer = self.ask(command).await?;
@@ -147,7 +180,7 @@ impl Connection {
 
     /// A name that is one word of a command, and can be nothing else.
     pub(crate) fn word<'a>(&self, name: &'a str) -> Result<&'a str, RuntimeError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:@!".contains(c);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if !name.is_empty() && name.chars().all(plain) {
             return Ok(name);
         }
@@ -174,35 +207,76 @@ pub async fn ask_once(peer: &Address, command: &str, limits: Limits) -> Result<S
     if too_long {
         return Err(RuntimeError::TooLong { peer: peer.clone(), command: command.into() });
     }
-    let text = text(peer, command, answer)?;
-    refusal(peer, command, text)
+    refusal(peer, command, text(&answer))
 }
 
 /// One command on a connection of its own; the answer is handed out piece by piece.
+/// An answer that breaks off is an error, at its end.
 pub async fn stream_once(
     peer: &Address,
     command: &str,
     limits: Limits,
     mut piece: impl FnMut(&[u8]),
 ) -> Result<(), RuntimeError> {
+    let line = command_line(peer, command)?;
     let mut stream = connect(peer, limits).await?;
     let broken = |source| RuntimeError::Broken { peer: peer.clone(), command: command.into(), source };
     let late = |_| RuntimeError::TimedOut { peer: peer.clone(), command: command.into() };
-    let line = format!("{command}\n");
-    timeout(limits.time, stream.write_all(line.as_bytes())).await.map_err(late)?.map_err(broken)?;
+    let sending = async {
+        stream.write_all(line.as_bytes()).await?;
+        // The master socket waits for more commands until it is told that there are none.
+        stream.shutdown().await
+    };
+    timeout(limits.time, sending).await.map_err(late)?.map_err(broken)?;
     // Each piece has its time: a long dump is fine, a silent one is not.
     let mut buffer = vec![0_u8; 64 << 10];
     let mut left = limits.size.saturating_mul(64);
+    let mut end = End::default();
     loop {
-        let read = timeout(limits.time, stream.read(&mut buffer)).await.map_err(late)?.map_err(broken)?;
+        let patience = if end.looks_whole() { SETTLED.min(limits.time) } else { limits.time };
+        let read = match timeout(patience, stream.read(&mut buffer)).await {
+            Ok(read) => read.map_err(broken)?,
+            Err(_) if end.looks_whole() => return Ok(()),
+            Err(elapsed) => return Err(late(elapsed)),
+        };
         if read == 0 {
-            return Ok(());
+            let whole = end.looks_whole();
+            return if whole { Ok(()) } else { Err(broken(io::ErrorKind::UnexpectedEof.into())) };
         }
         if read > left {
             return Err(RuntimeError::TooLong { peer: peer.clone(), command: command.into() });
         }
         left -= read;
-        piece(buffer.get(..read).unwrap_or_default());
+        let bytes = buffer.get(..read).unwrap_or_default();
+        end.push(bytes);
+        piece(bytes);
+    }
+}
+
+/// The end of an answer outside `prompt` mode: an empty line, in all versions.
+#[derive(Default)]
+struct End {
+    first: Vec<u8>,
+    last: [u8; 2],
+    bytes: u64,
+}
+
+impl End {
+    /// The only answer without an empty line at its end: the master's, when a worker is gone.
+    const NO_WORKER: &[u8] = b"Can't find the target";
+
+    fn push(&mut self, bytes: &[u8]) {
+        let missing = Self::NO_WORKER.len().saturating_sub(self.first.len());
+        self.first.extend(bytes.iter().take(missing));
+        for byte in bytes.iter().skip(bytes.len().saturating_sub(2)) {
+            self.last = [self.last[1], *byte];
+        }
+        self.bytes += bytes.len() as u64;
+    }
+
+    fn looks_whole(&self) -> bool {
+        let empty_answer = self.bytes == 1 || self.first == Self::NO_WORKER;
+        self.last == *b"\n\n" || (empty_answer && self.last[1] == b'\n')
     }
 }
 
@@ -210,7 +284,11 @@ async fn connect(peer: &Address, limits: Limits) -> Result<Box<dyn Stream>, Runt
     let connecting = async {
         Ok(match peer {
             Address::Unix(path) => Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>,
-            Address::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
         })
     };
     timeout(limits.time, connecting)
@@ -219,16 +297,30 @@ async fn connect(peer: &Address, limits: Limits) -> Result<Box<dyn Stream>, Runt
         .map_err(|source| RuntimeError::Connect { peer: peer.clone(), source })
 }
 
-fn text(peer: &Address, command: &str, answer: Vec<u8>) -> Result<String, RuntimeError> {
-    String::from_utf8(answer).map_err(|_| RuntimeError::Garbage {
-        peer: peer.clone(),
-        command: command.into(),
-        what: "it is not text".into(),
-    })
+/// One line of one command: nothing in it can begin another.
+fn command_line(peer: &Address, command: &str) -> Result<String, RuntimeError> {
+    if command.contains(['\n', '\r', ';']) || command.contains("<<") {
+        return Err(RuntimeError::Refused {
+            peer: peer.clone(),
+            command: format!("{command:?}"),
+            answer: "not one command, so it was not sent".into(),
+        });
+    }
+    Ok(format!("{command}\n"))
+}
+
+/// A description in the proxy's configuration may be in any encoding.
+fn text(answer: &[u8]) -> String {
+    String::from_utf8_lossy(answer).into_owned()
+}
+
+/// The first words of something that is no answer, fit to be printed.
+fn beginning(answer: &[u8]) -> String {
+    format!("{:?}", text(answer.get(..answer.len().min(60)).unwrap_or_default()))
 }
 
 /// The ways in which HAProxy says no, in all versions.
-fn refusal(peer: &Address, command: &str, answer: String) -> Result<String, RuntimeError> {
+pub(crate) fn refusal(peer: &Address, command: &str, answer: String) -> Result<String, RuntimeError> {
     let first = answer.trim_start().lines().next().unwrap_or("");
     if first.starts_with("Permission denied") {
         return Err(RuntimeError::Denied { peer: peer.clone(), command: command.into() });

@@ -28,6 +28,8 @@ pub struct Info {
     pub pid: u32,
     /// Its uptime, in seconds.
     pub uptime: u64,
+    /// It is from before a reload, and goes when its last session goes.
+    pub stopping: bool,
     /// Its connections now.
     pub connections: u64,
     /// The most connections it takes.
@@ -49,9 +51,8 @@ impl Info {
                 .ok_or_else(|| format!("no `{key}` in it"))
         };
         let number = |key: &str| value(key)?.parse::<u64>().map_err(|_| format!("`{key}` is not a number"));
-        if value("Name")? != "HAProxy" {
-            return Err("`Name` is not HAProxy".into());
-        }
+        // Not compared: commercial builds have names of their own.
+        value("Name")?;
         let version_text = value("Version")?.to_owned();
         let mut numbers = version_text.split(['.', '-']).map(str::parse::<u16>);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
@@ -61,6 +62,7 @@ impl Info {
             version: Version { major, minor },
             pid: u32::try_from(number("Pid")?).map_err(|_| "`Pid` is too large".to_owned())?,
             uptime: number("Uptime_sec")?,
+            stopping: number("Stopping")? != 0,
             connections: number("CurrConns")?,
             max_connections: number("Maxconn")?,
             version_text,
