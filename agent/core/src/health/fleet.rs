@@ -27,6 +27,9 @@ pub enum OnAuthFailure {
 /// The operator's choices about health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HealthRules {
+    /// How often the agent logs in. A login that is older than a few of these no
+    /// longer proves that clients could.
+    pub probe_interval: Duration,
     /// Missed answers in a row after which silence counts.
     pub liveness_misses: u32,
     /// How often a writer is asked.
@@ -42,6 +45,7 @@ pub struct HealthRules {
 impl Default for HealthRules {
     fn default() -> Self {
         Self {
+            probe_interval: Duration::from_secs(30),
             liveness_misses: 3,
             liveness_writer: Duration::from_millis(250),
             liveness_reader: Duration::from_secs(1),
@@ -76,6 +80,9 @@ pub struct FleetConfig {
 pub struct Health {
     databases: BTreeMap<DatabaseName, Database>,
     servers: Vec<ServerConfig>,
+    /// The last verdicts, which tell since when a state has lasted.
+    server_verdicts: BTreeMap<ServerId, Verdict>,
+    role_verdicts: BTreeMap<(InstanceId, WantedRole), Verdict>,
 }
 
 #[derive(Clone, Debug)]
@@ -119,18 +126,20 @@ impl Health {
             }
             database.instances.insert(id.instance, Instance::new(memory));
         }
-        Self { databases, servers: config.servers }
+        Self {
+            databases,
+            servers: config.servers,
+            server_verdicts: BTreeMap::new(),
+            role_verdicts: BTreeMap::new(),
+        }
     }
 
     /// Takes in one observation. One of an instance that is not configured is ignored.
     pub fn observe(&mut self, observation: &Observation) {
         let id = &observation.instance;
-        let instance = self
-            .databases
-            .get_mut(&id.database)
-            .and_then(|database| database.instances.get_mut(&id.instance));
-        if let Some(instance) = instance {
-            instance.observe(observation);
+        let Some(Database { instances, rules, .. }) = self.databases.get_mut(&id.database) else { return };
+        if let Some(instance) = instances.get_mut(&id.instance) {
+            instance.observe(observation, rules);
         }
     }
 
@@ -169,7 +178,9 @@ impl Health {
             let members: Vec<&InstanceName> = database.instances.keys().collect();
             for wanted in [WantedRole::Writer, WantedRole::Reader, WantedRole::Any] {
                 for (member, verdict) in members.iter().zip(siblings.judge(&members, wanted)) {
-                    fleet.by_role.insert((id(name, member), wanted), verdict);
+                    let key = (id(name, member), wanted);
+                    let verdict = verdict.dated(self.role_verdicts.get(&key));
+                    fleet.by_role.insert(key, verdict);
                 }
             }
             for (member, instance) in &database.instances {
@@ -181,9 +192,12 @@ impl Health {
             let names: Vec<&InstanceName> = members.iter().map(|server| &server.instance.instance).collect();
             let verdicts = database.siblings(now).judge(&names, key.wanted);
             for (server, verdict) in members.iter().zip(verdicts) {
+                let verdict = verdict.dated(self.server_verdicts.get(&server.id));
                 fleet.servers.insert(server.id.clone(), verdict);
             }
         }
+        self.server_verdicts.clone_from(&fleet.servers);
+        self.role_verdicts.clone_from(&fleet.by_role);
         fleet
     }
 }

@@ -5,11 +5,21 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{HealthRules, Observation, RoleFacts};
-use crate::{Evidence, Fault, Time};
+use crate::{Evidence, Fault, FaultKind, Phase, Time};
 
 /// How many refusals in a row prove an instance down. One may be a restart of
 /// the listener that the very next attempt would survive.
 const REFUSALS: u32 = 2;
+
+/// Refusals closer together than this are one event seen by two tasks.
+const REFUSAL_SPAN: Duration = Duration::from_millis(200);
+
+/// A refusal says nothing about now when this long has passed without another:
+/// the way there may be broken since, and silence alone takes nothing away.
+const REFUSAL_STALE: Duration = Duration::from_secs(60);
+
+/// A login proves that clients can come back for this many probe intervals.
+const LOGIN_PROVES: u32 = 3;
 
 /// The role an instance has proved.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,8 +73,15 @@ pub struct InstanceView {
     pub last_proof: Option<Time>,
     /// The last successful IAM login.
     pub last_login: Option<Time>,
-    /// Since when logins are refused, if they are.
+    /// Since when logins are refused, or the agent has no token to try one with.
     pub auth_refused_since: Option<Time>,
+    /// Whether the database itself said so; a token the agent could not make
+    /// proves nothing about it.
+    pub auth_refused_by_database: bool,
+    /// Since when the agent's logins fail, whatever the reason.
+    pub login_failed_since: Option<Time>,
+    /// Until when the last login counts as proof that clients can log in.
+    pub login_proved_until: Option<Time>,
     /// The last fault, if none has succeeded since.
     pub last_fault: Option<Fault>,
     /// Sessions of agents on it, by its own count.
@@ -74,9 +91,15 @@ pub struct InstanceView {
 }
 
 impl InstanceView {
-    /// Whether it answers now and lets the agent log in: clients can come back to it.
-    pub fn accepts_logins(&self) -> bool {
-        self.status == Status::Usable && self.last_login.is_some() && self.auth_refused_since.is_none()
+    /// Whether it answers and lately let the agent log in: clients can come back to it.
+    ///
+    /// A kept connection that answers proves nothing about logins, so a login that
+    /// timed out, or none for several intervals, counts against it.
+    pub fn accepts_logins(&self, now: Time) -> bool {
+        self.status == Status::Usable
+            && self.auth_refused_since.is_none()
+            && self.login_failed_since.is_none()
+            && self.login_proved_until.is_some_and(|until| now <= until)
     }
 
     /// Whether it answers now.
@@ -90,7 +113,10 @@ impl InstanceView {
 pub(super) struct Instance {
     view: InstanceView,
     refusals: u32,
+    first_refusal: Option<Time>,
+    last_refusal: Option<Time>,
     remembered: bool,
+    latest: Option<Time>,
 }
 
 impl Instance {
@@ -104,12 +130,18 @@ impl Instance {
                 last_proof: None,
                 last_login: None,
                 auth_refused_since: None,
+                auth_refused_by_database: false,
+                login_failed_since: None,
+                login_proved_until: None,
                 last_fault: None,
                 agents: 0,
                 conflict: false,
             },
             refusals: 0,
+            first_refusal: None,
+            last_refusal: None,
             remembered: remembered.is_some(),
+            latest: None,
         }
     }
 
@@ -122,14 +154,19 @@ impl Instance {
         self.view.last_proof.is_some() || self.remembered
     }
 
-    pub(super) fn observe(&mut self, observation: &Observation) {
+    pub(super) fn observe(&mut self, observation: &Observation, rules: &HealthRules) {
+        // Probes and liveness run side by side; what was said first may arrive last.
+        if self.latest.is_some_and(|latest| observation.at < latest) {
+            return;
+        }
+        self.latest = Some(observation.at);
         match &observation.result {
-            Ok(facts) => self.proved(facts, observation),
+            Ok(facts) => self.proved(facts, observation, rules),
             Err(fault) => self.failed(fault, observation),
         }
     }
 
-    fn proved(&mut self, facts: &RoleFacts, observation: &Observation) {
+    fn proved(&mut self, facts: &RoleFacts, observation: &Observation, rules: &HealthRules) {
         let view = &mut self.view;
         view.role = Some(if facts.claims_writer() { Role::Writer } else { Role::Reader });
         // Only some answers carry these; the last word stays.
@@ -141,51 +178,81 @@ impl Instance {
         if observation.login {
             view.last_login = Some(observation.at);
             view.auth_refused_since = None;
+            view.auth_refused_by_database = false;
+            view.login_failed_since = None;
+            view.login_proved_until = Some(observation.at + rules.probe_interval * LOGIN_PROVES);
         }
         // A query on a kept connection says nothing about logins.
-        if view.auth_refused_since.is_none() {
+        if view.login_failed_since.is_none() {
             view.last_fault = None;
         }
-        self.refusals = 0;
+        self.not_refusing();
     }
 
     fn failed(&mut self, fault: &Fault, observation: &Observation) {
-        let view = &mut self.view;
-        view.last_fault = Some(fault.clone());
+        let at = observation.at;
+        self.view.last_fault = Some(fault.clone());
+        // A login that was not tried has not failed.
+        if observation.login && fault.kind != FaultKind::OverBudget {
+            self.view.login_failed_since.get_or_insert(at);
+        }
         match fault.evidence() {
-            Evidence::Down => {
-                self.refusals += 1;
-                if self.refusals >= REFUSALS {
-                    view.status = Status::Refusing;
-                }
-            }
-            Evidence::Silent => {
-                let misses = if let Status::Silent(misses) = view.status { misses } else { 0 };
-                // One that refused and then says nothing has not come back.
-                if view.status != Status::Refusing {
-                    view.status = Status::Silent(misses.saturating_add(1));
-                }
-            }
+            Evidence::Down => self.refused(at),
+            Evidence::Silent => self.silent(at),
             Evidence::AuthIll => {
+                let by_database = fault.kind != FaultKind::NoToken;
                 if observation.login {
-                    view.auth_refused_since.get_or_insert(observation.at);
+                    self.view.auth_refused_since.get_or_insert(at);
+                    self.view.auth_refused_by_database |= by_database;
                 }
-                // A refusal in the database's own words comes from a living server;
-                // a token the agent could not even make says nothing about it.
-                if fault.kind != crate::FaultKind::NoToken {
+                // A refusal in the database's own words comes from a living server.
+                if by_database {
                     self.alive();
                 }
             }
             Evidence::Alive => self.alive(),
+            // The agent could not go on, but the connection was accepted.
+            Evidence::Nothing if fault.phase > Phase::Tcp && fault.kind != FaultKind::OverBudget => {
+                if self.view.status == Status::Refusing {
+                    self.view.status = Status::Unknown;
+                }
+                self.not_refusing();
+            }
             Evidence::Nothing => {}
         }
     }
 
-    fn alive(&mut self) {
-        self.refusals = 0;
-        if self.view.last_proof.is_some() || self.view.role.is_some() {
-            self.view.status = Status::Usable;
+    fn refused(&mut self, at: Time) {
+        let first = *self.first_refusal.get_or_insert(at);
+        self.refusals = self.refusals.saturating_add(1);
+        self.last_refusal = Some(at);
+        // A connection that broke, and a refusal of the next one, are two witnesses.
+        let broke = matches!(self.view.status, Status::Silent(_));
+        if broke || (self.refusals >= REFUSALS && at.since(first) >= REFUSAL_SPAN) {
+            self.view.status = Status::Refusing;
         }
+    }
+
+    fn silent(&mut self, at: Time) {
+        let refused_lately = self.last_refusal.is_some_and(|refusal| at.since(refusal) <= REFUSAL_STALE);
+        self.view.status = match self.view.status {
+            // One that refused and then says nothing has not come back.
+            Status::Refusing if refused_lately => Status::Refusing,
+            Status::Silent(misses) => Status::Silent(misses.saturating_add(1)),
+            Status::Unknown | Status::Usable | Status::Refusing => Status::Silent(1),
+        };
+    }
+
+    fn alive(&mut self) {
+        self.not_refusing();
+        let known = self.view.last_proof.is_some() || self.view.role.is_some();
+        self.view.status = if known { Status::Usable } else { Status::Unknown };
+    }
+
+    fn not_refusing(&mut self) {
+        self.refusals = 0;
+        self.first_refusal = None;
+        self.last_refusal = None;
     }
 
     pub(super) fn set_conflict(&mut self, conflict: bool) {

@@ -104,11 +104,17 @@ pub struct Verdict {
     pub state: State,
     /// Why.
     pub reason: VerdictReason,
+    /// Since when the state is this one, whatever the reasons were.
+    pub since: Time,
 }
 
 impl Verdict {
-    pub(super) const fn new(state: State, reason: VerdictReason) -> Self {
-        Self { state, reason }
+    /// The same verdict, dated back to when its state began.
+    pub(super) fn dated(self, before: Option<&Verdict>) -> Self {
+        match before {
+            Some(before) if before.state == self.state => Self { since: before.since, ..self },
+            _ => self,
+        }
     }
 
     /// Whether new sessions may go there for all the agent knows.
@@ -146,15 +152,15 @@ impl Siblings<'_> {
     /// What the instance's own facts and its siblings' say.
     fn alone(&self, name: &InstanceName, wanted: WantedRole) -> Verdict {
         use VerdictReason as R;
-        let Some(instance) = self.instances.get(name).filter(|instance| instance.known()) else {
-            return match self.instances.get(name).map(|instance| instance.view().status) {
-                Some(Status::Refusing) => Verdict::new(State::Down, R::Refusing),
-                _ => Verdict::new(State::Unknown, R::NotProbedYet),
-            };
+        let Some(instance) = self.instances.get(name) else {
+            return self.say(State::Unknown, R::NotProbedYet);
         };
         let view = instance.view();
         if view.status == Status::Refusing {
-            return Verdict::new(State::Down, R::Refusing);
+            return self.say(State::Down, R::Refusing);
+        }
+        if !instance.known() {
+            return self.say(State::Unknown, R::NotProbedYet);
         }
         let role = match wanted {
             WantedRole::Writer => self.as_writer(name, view),
@@ -167,43 +173,60 @@ impl Siblings<'_> {
     fn as_writer(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
         use VerdictReason as R;
         if view.role != Some(Role::Writer) {
-            return Verdict::new(State::Down, R::NotWriter);
+            return self.say(State::Down, R::NotWriter);
         }
         let claims: Vec<_> = self.claims().collect();
         if let Status::Silent(misses) = view.status {
             let superseded = claims.iter().any(|(other, other_view)| {
-                *other != name && other_view.usable() && other_view.last_proof > view.last_proof
+                *other != name && other_view.last_proof > view.last_proof && !older_timeline(other_view, view)
             });
             return if superseded && misses >= self.rules.liveness_misses {
-                Verdict::new(State::Down, R::Superseded)
+                self.say(State::Down, R::Superseded)
             } else {
-                Verdict::new(State::Up, R::SilentKept)
+                self.say(State::Up, R::SilentKept)
             };
         }
-        if claims.len() > 1 && claims.iter().any(|(other, _)| *other == name) {
-            return match (higher_timeline(&claims), self.last_writer) {
-                (Some(winner), _) if winner == name => Verdict::new(State::Up, R::Proved),
-                (Some(_), _) => Verdict::new(State::Down, R::StaleWriter),
-                (None, Some(last)) if last == name => Verdict::new(State::Up, R::ConflictKept),
-                (None, Some(_)) => Verdict::new(State::Down, R::Conflict),
-                (None, None) => Verdict::new(State::Up, R::ConflictKept),
+        if !view.usable() {
+            return self.known_or_proved(view);
+        }
+        // An old writer that comes back while the new one stalls is still the old one.
+        let newer_but_silent = self.instances.iter().any(|(other, sibling)| {
+            let sibling = sibling.view();
+            other != name
+                && sibling.role == Some(Role::Writer)
+                && matches!(sibling.status, Status::Silent(_))
+                && older_timeline(view, sibling)
+        });
+        if newer_but_silent {
+            return self.say(State::Down, R::StaleWriter);
+        }
+        if claims.len() > 1 {
+            // The last known good counts only while it is one of those that claim it:
+            // a third that is gone gives no reason to refuse both.
+            let last = self.last_writer.filter(|last| claims.iter().any(|(name, _)| name == last));
+            return match (higher_timeline(&claims), last) {
+                (Some(winner), _) if winner == name => self.say(State::Up, R::Proved),
+                (Some(_), _) => self.say(State::Down, R::StaleWriter),
+                (None, Some(last)) if last == name => self.say(State::Up, R::ConflictKept),
+                (None, Some(_)) => self.say(State::Down, R::Conflict),
+                (None, None) => self.say(State::Up, R::ConflictKept),
             };
         }
-        known_or_proved(view)
+        self.known_or_proved(view)
     }
 
     fn as_reader(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
         use VerdictReason as R;
-        let readers_elsewhere = self.usable_siblings(name).any(|(_, other)| other.role == Some(Role::Reader));
-        if view.role == Some(Role::Writer) && readers_elsewhere {
-            return Verdict::new(State::Down, R::NotReader);
-        }
         if view.role == Some(Role::Writer) {
-            return Verdict::new(State::Up, R::LastResort);
+            let mut readers = self.usable_siblings(name);
+            return if readers.any(|(_, other)| other.role == Some(Role::Reader) && !self.lags(other)) {
+                self.say(State::Down, R::NotReader)
+            } else {
+                self.say(State::Up, R::LastResort)
+            };
         }
-        let lagging = matches!((view.lag, self.rules.max_lag), (Some(lag), Some(bound)) if lag > bound);
-        if lagging && self.usable_siblings(name).next().is_some() {
-            return Verdict::new(State::Down, R::Lagging);
+        if self.lags(view) && self.usable_siblings(name).any(|(_, other)| !self.lags(other)) {
+            return self.say(State::Down, R::Lagging);
         }
         self.by_silence(name, view)
     }
@@ -213,26 +236,32 @@ impl Siblings<'_> {
         match view.status {
             Status::Silent(misses) if misses >= self.rules.liveness_misses => {
                 if self.usable_siblings(name).next().is_some() {
-                    Verdict::new(State::Down, R::Silent)
+                    self.say(State::Down, R::Silent)
                 } else {
-                    Verdict::new(State::Up, R::SilentKept)
+                    self.say(State::Up, R::SilentKept)
                 }
             }
-            _ => known_or_proved(view),
+            _ => self.known_or_proved(view),
         }
     }
 
     fn by_logins(&self, name: &InstanceName, view: &InstanceView, otherwise: Verdict) -> Verdict {
         use VerdictReason as R;
         let Some(since) = view.auth_refused_since else { return otherwise };
+        if !view.auth_refused_by_database {
+            // The agent has no token: its own trouble, or that of AWS.
+            return self.say(State::Up, R::AuthIllKept);
+        }
         let sibling_accepts = self.instances.iter().any(|(other, sibling)| {
-            other != name && sibling.view().accepts_logins() && sibling.view().last_login > Some(since)
+            other != name
+                && sibling.view().accepts_logins(self.now)
+                && sibling.view().last_login > Some(since)
         });
         match self.rules.on_auth_failure {
-            OnAuthFailure::Keep => Verdict::new(State::Up, R::AuthIllKept),
-            OnAuthFailure::Down => Verdict::new(State::Down, R::AuthRefused),
-            OnAuthFailure::Auto if sibling_accepts => Verdict::new(State::Drain, R::AuthRefused),
-            OnAuthFailure::Auto => Verdict::new(State::Up, R::AuthIllKept),
+            OnAuthFailure::Keep => self.say(State::Up, R::AuthIllKept),
+            OnAuthFailure::Down => self.say(State::Down, R::AuthRefused),
+            OnAuthFailure::Auto if sibling_accepts => self.say(State::Drain, R::AuthRefused),
+            OnAuthFailure::Auto => self.say(State::Up, R::AuthIllKept),
         }
     }
 
@@ -256,7 +285,7 @@ impl Siblings<'_> {
                 _ => false,
             };
             if spared {
-                *verdict = Verdict::new(State::Up, R::LastResort);
+                *verdict = self.say(State::Up, R::LastResort);
             }
         }
     }
@@ -276,19 +305,37 @@ impl Siblings<'_> {
             .map(|(other, instance)| (other, instance.view()))
             .filter(|(_, view)| view.usable())
     }
-}
 
-fn known_or_proved(view: &InstanceView) -> Verdict {
-    match view.status {
-        Status::Usable => Verdict::new(State::Up, VerdictReason::Proved),
-        Status::Silent(_) => Verdict::new(State::Up, VerdictReason::SilentKept),
-        Status::Unknown | Status::Refusing => Verdict::new(State::Up, VerdictReason::LastKnown),
+    fn lags(&self, view: &InstanceView) -> bool {
+        matches!((view.lag, self.rules.max_lag), (Some(lag), Some(bound)) if lag > bound)
+    }
+
+    fn known_or_proved(&self, view: &InstanceView) -> Verdict {
+        self.say(
+            State::Up,
+            match view.status {
+                Status::Usable => VerdictReason::Proved,
+                Status::Silent(_) => VerdictReason::SilentKept,
+                Status::Unknown | Status::Refusing => VerdictReason::LastKnown,
+            },
+        )
+    }
+
+    fn say(&self, state: State, reason: VerdictReason) -> Verdict {
+        Verdict { state, reason, since: self.now }
     }
 }
 
-/// The one claim on the highest timeline, if there is exactly one.
+/// Whether the first is on a timeline that the second has left behind.
+fn older_timeline(one: &InstanceView, other: &InstanceView) -> bool {
+    matches!((one.timeline, other.timeline), (Some(one), Some(other)) if one < other)
+}
+
+/// The one claim on the highest timeline, if there is exactly one. Where one of
+/// them does not tell its timeline, nothing can be compared.
 fn higher_timeline<'a>(claims: &[(&'a InstanceName, &InstanceView)]) -> Option<&'a InstanceName> {
-    let best = claims.iter().map(|(_, view)| view.timeline).max()??;
+    let timelines: Option<Vec<u32>> = claims.iter().map(|(_, view)| view.timeline).collect();
+    let best = timelines?.into_iter().max()?;
     let mut winners = claims.iter().filter(|(_, view)| view.timeline == Some(best));
     match (winners.next(), winners.next()) {
         (Some((winner, _)), None) => Some(winner),

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     InstanceId, ServerId, Time,
-    health::{Fleet, InstanceView, Role, ServerConfig, State, Verdict, WantedRole},
+    health::{Fleet, Role, ServerConfig, State, WantedRole},
     session::{BackendKey, Join, Ledger, ProxySession, Session},
 };
 
@@ -289,7 +289,7 @@ impl Planner {
     /// One pass over all sessions.
     fn survey<'a>(&mut self, now: Time, ledger: &'a Ledger, fleet: &Fleet) -> Pass<'a> {
         let mut pass = Pass::default();
-        let open_backends = open_backends(&self.servers, fleet);
+        let open_backends = open_backends(&self.servers, fleet, now, self.trusted_since);
         let waits_since = self.breaker.waits_since();
         let earliest_due = self.policy.max_age.mul_f64((1.0 - self.policy.jitter).max(0.0));
         let earliest_due = earliest_due.saturating_sub(self.policy.window()).saturating_sub(SWEEP_AHEAD);
@@ -491,19 +491,30 @@ fn counts_as_due(reason: HoldReason) -> bool {
     matches!(reason, HoldReason::DrainingOnly)
 }
 
-/// Backends in which a client can log in again right now.
+/// Backends in which a client can log in again right now: one server is proved to
+/// accept logins, and none that new sessions may be sent to is refusing them.
 fn open_backends<'a>(
     servers: &'a BTreeMap<ServerId, ServerConfig>,
     fleet: &Fleet,
+    now: Time,
+    trusted_since: Time,
 ) -> HashSet<(usize, &'a str)> {
-    servers
-        .values()
-        .filter(|server| {
-            fleet.servers.get(&server.id).is_some_and(Verdict::usable)
-                && fleet.instances.get(&server.instance).is_some_and(InstanceView::accepts_logins)
-        })
-        .map(|server| (server.id.proxy, &*server.id.backend))
-        .collect()
+    let mut open: HashSet<(usize, &str)> = HashSet::new();
+    let mut refusing: HashSet<(usize, &str)> = HashSet::new();
+    for server in servers.values() {
+        let verdict = fleet.servers.get(&server.id);
+        let Some((verdict, view)) = verdict.zip(fleet.instances.get(&server.instance)) else { continue };
+        let backend = (server.id.proxy, &*server.id.backend);
+        if verdict.state != State::Down && view.auth_refused_since.is_some() {
+            refusing.insert(backend);
+        }
+        let proved = view.last_proof.is_some_and(|proof| proof >= trusted_since);
+        if verdict.usable() && proved && view.accepts_logins(now) {
+            open.insert(backend);
+        }
+    }
+    open.retain(|backend| !refusing.contains(backend));
+    open
 }
 
 fn group_of(session: &Session<'_>, proxy: &ProxySession) -> Group {

@@ -1,0 +1,434 @@
+//! The rules of health, one sentence each: observations in, verdicts out.
+
+use std::time::Duration;
+
+use agent_core::{
+    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    health::{
+        Fleet, FleetConfig, Health, HealthRules, Observation, OnAuthFailure, Remembered, Role, RoleFacts,
+        ServerConfig, State, Status, VerdictReason as Reason, WantedRole,
+    },
+};
+
+/// A database of instances `a`, `b`, `c`, each a server of a writer and of a reader backend.
+struct Setup {
+    health: Health,
+    now: Time,
+}
+
+fn instance(name: &str) -> InstanceId {
+    InstanceId::new("orders", name)
+}
+
+fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]) -> Setup {
+    let server = |backend: &str, name: &str, wanted| ServerConfig {
+        id: ServerId::new(0, backend, name),
+        instance: instance(name),
+        wanted,
+    };
+    let backends = [("write", WantedRole::Writer), ("read", WantedRole::Reader), ("any", WantedRole::Any)];
+    let servers = names
+        .iter()
+        .flat_map(|name| backends.map(|(backend, wanted)| server(backend, name, wanted)))
+        .collect();
+    let instances = names.iter().map(|name| (instance(name), rules.clone())).collect();
+    let now = Time::AGENT_START + Duration::from_secs(60);
+    Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now }
+}
+
+fn setup(names: &[&str]) -> Setup {
+    setup_with(names, &HealthRules::default(), &[])
+}
+
+fn role(in_recovery: bool, timeline: Option<u32>) -> RoleFacts {
+    RoleFacts { in_recovery, read_only: false, timeline, lag: None, agents: 1 }
+}
+
+fn remembered(name: &str, role: Role) -> Remembered {
+    Remembered { database: "orders".into(), instance: name.into(), role, timeline: None }
+}
+
+impl Setup {
+    fn wait(&mut self, millis: u64) -> &mut Self {
+        self.now = self.now + Duration::from_millis(millis);
+        self
+    }
+
+    fn tell(&mut self, name: &str, login: bool, result: Result<RoleFacts, Fault>) -> &mut Self {
+        self.wait(1);
+        let observation = Observation { instance: instance(name), at: self.now, login, result };
+        self.health.observe(&observation);
+        self
+    }
+
+    fn writer(&mut self, name: &str) -> &mut Self {
+        self.tell(name, true, Ok(role(false, None)))
+    }
+
+    fn writer_on(&mut self, name: &str, timeline: u32) -> &mut Self {
+        self.tell(name, true, Ok(role(false, Some(timeline))))
+    }
+
+    fn reader(&mut self, name: &str) -> &mut Self {
+        self.tell(name, true, Ok(role(true, None)))
+    }
+
+    fn lagging(&mut self, name: &str, seconds: u64) -> &mut Self {
+        let facts = RoleFacts { lag: Some(Duration::from_secs(seconds)), ..role(true, None) };
+        self.tell(name, true, Ok(facts))
+    }
+
+    fn alive(&mut self, name: &str, in_recovery: bool) -> &mut Self {
+        self.tell(name, false, Ok(role(in_recovery, None)))
+    }
+
+    fn login_fails(&mut self, name: &str, phase: Phase, kind: FaultKind) -> &mut Self {
+        self.tell(name, true, Err(Fault::new(phase, kind, "for the test")))
+    }
+
+    fn refuses_connections(&mut self, name: &str) -> &mut Self {
+        for _ in 0..2 {
+            self.wait(250).login_fails(name, Phase::Tcp, FaultKind::ConnectionRefused);
+        }
+        self
+    }
+
+    fn refuses_login(&mut self, name: &str) -> &mut Self {
+        self.login_fails(name, Phase::Login, FaultKind::LoginRefused)
+    }
+
+    fn silent(&mut self, name: &str, times: u32) -> &mut Self {
+        for _ in 0..times {
+            let fault = Fault::new(Phase::Query, FaultKind::TimedOut, "for the test");
+            self.wait(1_000).tell(name, false, Err(fault));
+        }
+        self
+    }
+
+    fn fleet(&mut self) -> Fleet {
+        self.health.fleet(self.now)
+    }
+
+    #[track_caller]
+    fn expect(&mut self, backend: &str, name: &str, state: State, reason: Reason) -> &mut Self {
+        let fleet = self.fleet();
+        let verdict = fleet.servers[&ServerId::new(0, backend, name)];
+        assert_eq!((verdict.state, verdict.reason), (state, reason), "{backend}/{name}");
+        self
+    }
+}
+
+#[test]
+fn nothing_is_said_of_an_instance_that_nothing_is_known_of() {
+    let mut setup = setup(&["a"]);
+    for backend in ["write", "read", "any"] {
+        setup.expect(backend, "a", State::Unknown, Reason::NotProbedYet);
+    }
+}
+
+#[test]
+fn each_instance_serves_the_backend_of_its_role() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b");
+    setup.expect("write", "a", State::Up, Reason::Proved).expect(
+        "write",
+        "b",
+        State::Down,
+        Reason::NotWriter,
+    );
+    setup.expect("read", "b", State::Up, Reason::Proved).expect("read", "a", State::Down, Reason::NotReader);
+    setup.expect("any", "a", State::Up, Reason::Proved).expect("any", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn a_primary_with_read_only_transactions_is_not_the_writer() {
+    let mut setup = setup(&["a"]);
+    let facts = RoleFacts { read_only: true, ..role(false, None) };
+    setup.tell("a", true, Ok(facts)).expect("write", "a", State::Down, Reason::NotWriter);
+}
+
+#[test]
+fn the_writer_serves_reads_when_no_reader_is_left() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").refuses_connections("b");
+    setup.expect("read", "a", State::Up, Reason::LastResort);
+    setup.expect("read", "b", State::Down, Reason::Refusing);
+}
+
+#[test]
+fn a_demoted_writer_is_out_at_its_first_word_of_it() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").alive("a", true);
+    setup.expect("write", "a", State::Down, Reason::NotWriter);
+}
+
+#[test]
+fn one_refusal_takes_nothing_away() {
+    let mut setup = setup(&["a"]);
+    setup.writer("a").login_fails("a", Phase::Tcp, FaultKind::ConnectionRefused);
+    setup.expect("write", "a", State::Up, Reason::Proved);
+}
+
+#[test]
+fn two_refusals_of_one_moment_are_one() {
+    let mut setup = setup(&["a"]);
+    setup.writer("a");
+    for _ in 0..5 {
+        setup.login_fails("a", Phase::Tcp, FaultKind::ConnectionRefused);
+    }
+    setup.expect("write", "a", State::Up, Reason::Proved);
+    setup.wait(250).login_fails("a", Phase::Tcp, FaultKind::ConnectionRefused);
+    setup.expect("write", "a", State::Down, Reason::Refusing);
+}
+
+#[test]
+fn a_broken_connection_and_a_refused_one_after_it_prove_the_instance_down() {
+    let mut setup = setup(&["a"]);
+    let fault = Fault::new(Phase::Query, FaultKind::Disconnected, "for the test");
+    setup.writer("a").tell("a", false, Err(fault));
+    setup.login_fails("a", Phase::Login, FaultKind::StartingUp);
+    setup.expect("write", "a", State::Down, Reason::Refusing);
+    setup.writer("a").expect("write", "a", State::Up, Reason::Proved);
+}
+
+#[test]
+fn one_that_refused_and_went_silent_is_still_down_for_a_while_and_not_for_ever() {
+    let mut setup = setup(&["a"]);
+    setup.writer("a").refuses_connections("a").silent("a", 30);
+    setup.expect("write", "a", State::Down, Reason::Refusing);
+    setup.silent("a", 40).expect("write", "a", State::Up, Reason::SilentKept);
+}
+
+#[test]
+fn an_accepted_connection_ends_a_refusal_even_if_the_agent_cannot_go_on() {
+    let mut setup = setup(&["a"]);
+    setup.writer("a").refuses_connections("a");
+    setup.login_fails("a", Phase::Tls, FaultKind::CertificateInvalid);
+    setup.expect("write", "a", State::Up, Reason::LastKnown);
+}
+
+#[test]
+fn an_instance_that_comes_back_and_refuses_the_agent_only_is_not_down() {
+    let mut setup = setup(&["a"]);
+    setup.refuses_connections("a").expect("write", "a", State::Down, Reason::Refusing);
+    setup.refuses_login("a").expect("write", "a", State::Unknown, Reason::NotProbedYet);
+}
+
+#[test]
+fn a_silent_writer_alone_is_kept() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").silent("a", 1_000).reader("b");
+    setup.expect("write", "a", State::Up, Reason::SilentKept);
+}
+
+#[test]
+fn a_silent_writer_is_down_once_another_has_proved_itself_since() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").silent("a", 2).writer("b");
+    setup.expect("write", "a", State::Up, Reason::SilentKept);
+    setup.silent("a", 1).expect("write", "a", State::Down, Reason::Superseded);
+    setup.expect("write", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn an_old_writer_that_comes_back_does_not_supersede_a_new_one_that_stalls() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer_on("b", 5).silent("b", 5).writer_on("a", 4);
+    setup.expect("write", "b", State::Up, Reason::SilentKept);
+    setup.expect("write", "a", State::Down, Reason::StaleWriter);
+}
+
+#[test]
+fn a_silent_reader_is_down_after_three_misses_while_a_sibling_is_usable() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").reader("b").reader("c").silent("b", 2);
+    setup.expect("read", "b", State::Up, Reason::SilentKept);
+    setup.silent("b", 1).expect("read", "b", State::Down, Reason::Silent);
+}
+
+#[test]
+fn silence_of_everything_takes_nothing_away() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").reader("b").reader("c");
+    setup.silent("a", 9).silent("b", 9).silent("c", 9);
+    setup.expect("write", "a", State::Up, Reason::SilentKept);
+    setup.expect("read", "b", State::Up, Reason::SilentKept);
+    setup.expect("read", "c", State::Up, Reason::SilentKept);
+}
+
+#[test]
+fn refused_logins_everywhere_are_the_agents_own_trouble() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").refuses_login("a").refuses_login("b");
+    setup.expect("write", "a", State::Up, Reason::AuthIllKept);
+    setup.expect("read", "b", State::Up, Reason::AuthIllKept);
+}
+
+#[test]
+fn refused_logins_drain_a_server_once_a_sibling_has_accepted_one_since() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").reader("b").reader("c").refuses_login("b");
+    setup.expect("read", "b", State::Up, Reason::AuthIllKept);
+    setup.reader("c").expect("read", "b", State::Drain, Reason::AuthRefused);
+    setup.alive("b", true).expect("read", "b", State::Drain, Reason::AuthRefused);
+    setup.reader("b").expect("read", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn a_token_the_agent_cannot_make_says_nothing_of_the_database() {
+    for on_auth_failure in [OnAuthFailure::Auto, OnAuthFailure::Down] {
+        let rules = HealthRules { on_auth_failure, ..HealthRules::default() };
+        let mut setup = setup_with(&["a", "b", "c"], &rules, &[]);
+        setup.writer("a").reader("b").reader("c");
+        setup.login_fails("b", Phase::Login, FaultKind::NoToken).reader("c");
+        setup.expect("read", "b", State::Up, Reason::AuthIllKept);
+    }
+}
+
+#[test]
+fn the_operator_may_choose_to_keep_or_to_take_down_what_refuses_logins() {
+    let rules = |on_auth_failure| HealthRules { on_auth_failure, ..HealthRules::default() };
+    let mut kept = setup_with(&["a", "b"], &rules(OnAuthFailure::Keep), &[]);
+    kept.reader("a").reader("b").refuses_login("a").reader("b");
+    kept.expect("read", "a", State::Up, Reason::AuthIllKept);
+    let mut down = setup_with(&["a", "b"], &rules(OnAuthFailure::Down), &[]);
+    down.reader("a").reader("b").refuses_login("a");
+    down.expect("read", "a", State::Down, Reason::AuthRefused);
+}
+
+#[test]
+fn of_two_writers_the_higher_timeline_wins() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer_on("a", 3).writer_on("b", 4);
+    setup.expect("write", "b", State::Up, Reason::Proved);
+    setup.expect("write", "a", State::Down, Reason::StaleWriter);
+    assert!(!setup.fleet().instances[&instance("a")].conflict);
+}
+
+#[test]
+fn of_two_writers_that_cannot_be_told_apart_the_last_known_one_is_held_loudly() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").expect("write", "a", State::Up, Reason::Proved);
+    setup.writer("b");
+    setup.expect("write", "a", State::Up, Reason::ConflictKept);
+    setup.expect("write", "b", State::Down, Reason::Conflict);
+    assert!(setup.fleet().instances[&instance("a")].conflict);
+    assert!(setup.fleet().instances[&instance("b")].conflict);
+}
+
+#[test]
+fn a_timeline_that_only_one_of_two_tells_decides_nothing() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").expect("write", "a", State::Up, Reason::Proved);
+    setup.writer_on("b", 9).expect("write", "a", State::Up, Reason::ConflictKept);
+}
+
+#[test]
+fn two_writers_are_not_both_refused_for_a_third_that_is_gone() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").expect("write", "a", State::Up, Reason::Proved);
+    setup.silent("a", 5).writer("b").writer("c");
+    setup.expect("write", "b", State::Up, Reason::ConflictKept);
+    setup.expect("write", "c", State::Up, Reason::ConflictKept);
+}
+
+#[test]
+fn a_replica_too_far_behind_waits_while_another_can_serve() {
+    let rules = HealthRules { max_lag: Some(Duration::from_secs(10)), ..HealthRules::default() };
+    let mut setup = setup_with(&["a", "b"], &rules, &[]);
+    setup.writer("a").lagging("b", 11);
+    setup.expect("read", "b", State::Down, Reason::Lagging);
+    setup.expect("read", "a", State::Up, Reason::LastResort);
+    setup.lagging("b", 9).expect("read", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn a_replica_too_far_behind_is_better_than_none() {
+    let rules = HealthRules { max_lag: Some(Duration::from_secs(10)), ..HealthRules::default() };
+    let mut setup = setup_with(&["b"], &rules, &[]);
+    setup.lagging("b", 60).expect("read", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn what_was_remembered_counts_until_a_probe_says_otherwise() {
+    let memory = [remembered("a", Role::Writer), remembered("b", Role::Reader)];
+    let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &memory);
+    setup.expect("write", "a", State::Up, Reason::LastKnown);
+    setup.expect("write", "b", State::Down, Reason::NotWriter);
+    setup.reader("a").writer("b");
+    setup.expect("write", "a", State::Down, Reason::NotWriter);
+    setup.expect("write", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn memory_survives_being_written_and_read() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer_on("a", 7).reader("b");
+    let memory = setup.health.remember();
+    let again = setup_with(&["a", "b"], &HealthRules::default(), &memory).fleet();
+    assert_eq!(again.instances[&instance("a")].role, Some(Role::Writer));
+    assert_eq!(again.instances[&instance("a")].timeline, Some(7));
+    assert_eq!(again.instances[&instance("b")].role, Some(Role::Reader));
+    assert_eq!(again.instances[&instance("b")].status, Status::Unknown);
+}
+
+#[test]
+fn an_old_word_on_its_role_does_not_keep_the_last_server_out() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").refuses_connections("a").silent("b", 3);
+    setup.expect("write", "b", State::Down, Reason::NotWriter);
+    setup.silent("b", 10).expect("write", "b", State::Up, Reason::LastResort);
+}
+
+#[test]
+fn an_answer_that_arrives_late_does_not_undo_a_newer_one() {
+    let mut setup = setup(&["a", "b"]);
+    let asked = setup.now;
+    setup.writer("a").reader("b").alive("a", true);
+    let late = Observation { instance: instance("a"), at: asked, login: true, result: Ok(role(false, None)) };
+    setup.health.observe(&late);
+    setup.expect("write", "a", State::Down, Reason::NotWriter);
+}
+
+#[test]
+fn a_verdict_tells_since_when_its_state_lasts() {
+    let mut setup = setup(&["a"]);
+    let began = setup.writer("a").now;
+    let since = |setup: &mut Setup| setup.fleet().servers[&ServerId::new(0, "write", "a")].since;
+    assert_eq!(since(&mut setup), began);
+    setup.silent("a", 5);
+    assert_eq!(since(&mut setup), began, "still up, for another reason");
+    let ended = setup.alive("a", true).now;
+    assert_eq!(since(&mut setup), ended);
+}
+
+#[test]
+fn clients_can_come_back_only_where_the_agents_own_login_lately_worked() {
+    let accepts = |setup: &mut Setup| {
+        let fleet = setup.fleet();
+        fleet.instances[&instance("a")].accepts_logins(setup.now)
+    };
+    let mut setup = setup(&["a"]);
+    setup.alive("a", false);
+    assert!(!accepts(&mut setup), "a query proves no login");
+    setup.writer("a");
+    assert!(accepts(&mut setup));
+    setup.login_fails("a", Phase::Login, FaultKind::TimedOut).alive("a", false);
+    assert!(!accepts(&mut setup), "logins time out, whatever the kept connection says");
+    setup.writer("a");
+    assert!(accepts(&mut setup));
+    setup.login_fails("a", Phase::Login, FaultKind::OverBudget);
+    assert!(accepts(&mut setup), "a login that was not tried has not failed");
+    setup.wait(91_000).alive("a", false);
+    assert!(!accepts(&mut setup), "the proof is old");
+}
+
+#[test]
+fn all_agents_together_ask_about_fifty_times_a_second() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b");
+    assert_eq!(setup.health.cadence(&instance("a")), Duration::from_millis(250));
+    assert_eq!(setup.health.cadence(&instance("b")), Duration::from_secs(1));
+    setup.tell("a", false, Ok(RoleFacts { agents: 100, ..role(false, None) }));
+    assert_eq!(setup.health.cadence(&instance("a")), Duration::from_secs(2));
+}
