@@ -32,6 +32,10 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A kept connection. After an error it is of no use any more: open another.
+///
+/// Keep it for a round of work, not for ever: through a reload it stays with the old worker,
+/// keeps that alive, shows that one's servers and finds none of the new one's sessions
+/// ([`Info::stopping`](super::Info::stopping)). HAProxy closes an idle one after `stats timeout`, 10 s by default.
 pub struct Connection {
     stream: Box<dyn Stream>,
     peer: Address,

@@ -1,14 +1,12 @@
 //! One kept connection to the runtime API, and its typed answers.
 //!
 //! - [`connection`](Connection): the socket, in `prompt` mode, bounded in time and size.
-//! - [`kept`](Kept): such a connection, renewed before it goes stale.
 //! - [`error`](RuntimeError): what can go wrong, and what to do about it.
 //! - [`info`](Info), [`stat`](Stat), [`servers_state`](ServerState): answers, read by name.
 
 mod connection;
 mod error;
 mod info;
-mod kept;
 mod servers_state;
 mod stat;
 
@@ -16,6 +14,5 @@ pub(crate) use connection::refusal;
 pub use connection::{Connection, Limits, ask_once, stream_once};
 pub use error::RuntimeError;
 pub use info::{Info, Version};
-pub use kept::{Kept, MAX_AGE};
 pub use servers_state::{AdminState, ServerState};
 pub use stat::Stat;
