@@ -1,0 +1,80 @@
+//! The control socket: what an operator's commands ask of a running agent.
+//!
+//! HTTP over a Unix socket of mode 0600. The TCP port only answers questions;
+//! everything that changes something goes through here.
+
+mod client;
+mod server;
+
+use agent_core::{
+    Time,
+    plan::{HoldReason, Policy, limit_of},
+    session::{Join, Ledger},
+};
+use serde_json::{Value, json};
+
+pub use client::{ControlError, ask};
+pub use server::{bind, router};
+
+/// What can be asked.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// All sessions with their ages.
+    Sessions,
+    /// Stop all acting.
+    Pause {
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// Act again.
+    Resume,
+    /// Drain a server.
+    Drain {
+        /// `backend/server`.
+        server: String,
+    },
+    /// Take back one drain of the agent's own, or all.
+    Undrain {
+        /// `backend/server`.
+        server: Option<String>,
+    },
+}
+
+/// All sessions as JSON, oldest first. Ages and limits in seconds.
+pub fn sessions(now: Time, ledger: &Ledger, policy: &Policy) -> Value {
+    let mut sessions: Vec<_> = ledger.sessions().collect();
+    sessions.sort_by_key(|session| session.begin);
+    let rows = sessions.into_iter().map(|session| {
+        let row = session.row;
+        let (server, source, joined) = match session.join {
+            Join::Joined(proxy) => (Some(proxy.server.to_string()), Some(proxy.source.to_string()), "joined"),
+            Join::NotJoined => (None, None, "not_joined"),
+            Join::Disagree => (None, None, "sources_disagree"),
+        };
+        json!({
+            "instance": session.instance.to_string(),
+            "pid": row.key.pid,
+            "user": row.user,
+            "application": row.application,
+            "server": server,
+            "source": source,
+            "client": row.client.map(|client| client.to_string()),
+            "join": joined,
+            "activity": row.activity,
+            "age_s": now.since(session.begin).as_secs_f64(),
+            "limit_s": limit_of(policy, &row.key).as_secs_f64(),
+        })
+    });
+    Value::Array(rows.collect())
+}
+
+/// Why a server is not drained, for a person.
+pub fn words(reason: HoldReason) -> &'static str {
+    match reason {
+        HoldReason::CapacityFloor => "too few other servers would be left",
+        HoldReason::AdminState => "it has an admin state that a person set",
+        HoldReason::SourceStale => "the proxy's runtime socket does not answer",
+        HoldReason::NotJoined => "it is not configured",
+        _ => "not now",
+    }
+}

@@ -1,0 +1,202 @@
+//! Logins, instances and verdicts.
+
+use agent_core::{
+    Fault, InstanceId, ServerId,
+    health::{InstanceView, State, Verdict},
+};
+use agent_database::LoginReport;
+use tracing::{error, info, warn};
+
+use super::Event;
+use crate::metrics::{Labels, Metrics};
+
+fn labels(instance: &InstanceId) -> Labels {
+    vec![("database", instance.database.to_string()), ("instance", instance.instance.to_string())]
+}
+
+fn count(metrics: &Metrics, instance: &InstanceId, result: String, report: &LoginReport) {
+    let mut with_result = labels(instance);
+    with_result.push(("result", result));
+    metrics.logins.get_or_create(&with_result).inc();
+    let phases = &report.phases;
+    for (phase, took) in
+        [("dns", phases.dns), ("tcp", phases.tcp), ("tls", phases.tls), ("login", phases.login)]
+    {
+        if let Some(took) = took {
+            let mut with_phase = labels(instance);
+            with_phase.push(("phase", phase.into()));
+            metrics.login_seconds.get_or_create(&with_phase).observe(took.as_secs_f64());
+        }
+    }
+    if let Some(certificate) = &report.certificate
+        && let Ok(since) = certificate.not_after.duration_since(std::time::UNIX_EPOCH)
+    {
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        metrics.certificate_expires.get_or_create(&labels(instance)).set(seconds);
+    }
+}
+
+/// A login failed: everything that is known of the hand-off.
+#[derive(Debug)]
+pub struct LoginFailed<'a> {
+    /// The instance.
+    pub instance: &'a InstanceId,
+    /// The user.
+    pub user: &'a str,
+    /// What failed.
+    pub fault: &'a Fault,
+    /// How far it got.
+    pub report: &'a LoginReport,
+    /// The age of the token, in seconds, if there was one.
+    pub token_age_s: Option<f64>,
+    /// How long the token would still have been good, in seconds.
+    pub token_expires_in_s: Option<f64>,
+    /// Whether this is news, or a retry that failed alike.
+    pub news: bool,
+}
+
+impl Event for LoginFailed<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        count(metrics, self.instance, format!("{:?}", self.fault.kind).to_lowercase(), self.report);
+        if !self.news {
+            return;
+        }
+        let tls = self.report.tls.as_ref();
+        warn!(
+            instance = %self.instance,
+            user = self.user,
+            phase = ?self.fault.phase,
+            kind = ?self.fault.kind,
+            code = self.fault.code,
+            blame = ?self.fault.blame(),
+            token_age_s = self.token_age_s,
+            token_expires_in_s = self.token_expires_in_s,
+            source = self.report.local_address.map(tracing::field::display),
+            address = self.report.server_address.map(tracing::field::display),
+            tls_version = tls.map(|tls| &*tls.version),
+            tls_cipher = tls.map(|tls| &*tls.cipher),
+            tls_group = tls.and_then(|tls| tls.group.as_deref()),
+            certificate = self.report.certificate.as_ref().map(|certificate| &*certificate.subject),
+            error = self.fault.message,
+            "login failed"
+        );
+    }
+}
+
+/// A login worked.
+#[derive(Debug)]
+pub struct LoginWorks<'a> {
+    /// The instance.
+    pub instance: &'a InstanceId,
+    /// The user.
+    pub user: &'a str,
+    /// How it went.
+    pub report: &'a LoginReport,
+    /// Whether logins failed until now.
+    pub news: bool,
+}
+
+impl Event for LoginWorks<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        count(metrics, self.instance, "ok".into(), self.report);
+        if self.news {
+            info!(
+                instance = %self.instance,
+                user = self.user,
+                took_ms = self.report.phases.total().as_secs_f64() * 1e3,
+                tls_version = self.report.tls.as_ref().map(|tls| &*tls.version),
+                "login works"
+            );
+        }
+    }
+}
+
+/// There is no token to log in with.
+#[derive(Debug)]
+pub struct TokenFailed<'a> {
+    /// The instance.
+    pub instance: &'a InstanceId,
+    /// Why not, and what to do.
+    pub error: &'a str,
+    /// Whether this is news.
+    pub news: bool,
+}
+
+impl Event for TokenFailed<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.token_failures.get_or_create(&labels(self.instance)).inc();
+        if self.news {
+            error!(instance = %self.instance, error = self.error, "no token: the agent cannot log in, the database is not to blame");
+        }
+    }
+}
+
+/// An instance's role or status changed.
+#[derive(Debug)]
+pub struct InstanceChanged<'a> {
+    /// The instance.
+    pub instance: &'a InstanceId,
+    /// What it was.
+    pub before: Option<&'a InstanceView>,
+    /// What it is.
+    pub now: &'a InstanceView,
+}
+
+impl Event for InstanceChanged<'_> {
+    fn emit(&self, _: &Metrics) {
+        info!(
+            instance = %self.instance,
+            role_before = ?self.before.and_then(|view| view.role),
+            role = ?self.now.role,
+            status_before = ?self.before.map(|view| view.status),
+            status = ?self.now.status,
+            auth_refused = self.now.auth_refused_since.is_some(),
+            error = self.now.last_fault.as_ref().map(ToString::to_string),
+            "instance changed"
+        );
+    }
+}
+
+/// Two instances claim to be the writer, and nothing tells which is right.
+#[derive(Debug)]
+pub struct Conflict<'a> {
+    /// One of them.
+    pub instance: &'a InstanceId,
+}
+
+impl Event for Conflict<'_> {
+    fn emit(&self, _: &Metrics) {
+        error!(instance = %self.instance, "two instances claim to be the writer; the last known one is kept");
+    }
+}
+
+/// A server's verdict changed.
+#[derive(Debug)]
+pub struct VerdictChanged<'a> {
+    /// The server.
+    pub server: &'a ServerId,
+    /// What it was.
+    pub before: Option<Verdict>,
+    /// What it is.
+    pub now: Verdict,
+}
+
+impl Event for VerdictChanged<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        for (state, name) in
+            [(State::Up, "up"), (State::Drain, "drain"), (State::Down, "down"), (State::Unknown, "unknown")]
+        {
+            let labels = vec![("server", self.server.to_string()), ("state", name.to_owned())];
+            metrics.verdict.get_or_create(&labels).set((state == self.now.state).into());
+        }
+        if self.before.map(|verdict| verdict.state) != Some(self.now.state) {
+            info!(
+                server = %self.server,
+                before = ?self.before.map(|verdict| verdict.state),
+                state = ?self.now.state,
+                reason = %self.now.reason,
+                "verdict changed"
+            );
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! All metrics of the agent, in one place. Prefix `rdslb_`, base units.
+//!
+//! They are moved by events (`events`) and by the snapshot; nothing else counts.
+
+use std::fmt::Write;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Label names and values of one series.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// Gauges of seconds.
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
+
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// The agent's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Full logins, by `database`, `instance` and `result` (`ok` or the fault's kind).
+    pub logins: Family<Labels, Counter>,
+    /// How long each phase of a login took, by `database`, `instance`, `phase`.
+    pub login_seconds: Histograms,
+    /// Liveness queries, by `database`, `instance`, `result`.
+    pub liveness: Family<Labels, Counter>,
+    /// How long liveness queries took, by `database`, `instance`.
+    pub liveness_seconds: Histograms,
+    /// The verdict of each server (1 for the state it is in), by `server`, `state`.
+    pub verdict: Family<Labels, Gauge>,
+    /// When the token in use expires, in seconds since 1970, by `database`, `instance`.
+    pub token_expires: Family<Labels, Gauge>,
+    /// Tokens that could not be made, by `database`, `instance`.
+    pub token_failures: Family<Labels, Counter>,
+    /// When the server's certificate expires, in seconds since 1970, by `database`, `instance`.
+    pub certificate_expires: Family<Labels, Gauge>,
+    /// Sessions in the ledger.
+    pub sessions: Gauge,
+    /// Sessions that are due.
+    pub due: Gauge,
+    /// Held sessions and servers, by `reason`.
+    pub holds: Family<Labels, Gauge>,
+    /// Closes, by `database`, `instance`, `result`.
+    pub closes: Family<Labels, Counter>,
+    /// The age of retired sessions, by `database`.
+    pub retired_age_seconds: Histograms,
+    /// The oldest session that is joined, in seconds.
+    pub oldest_session_seconds: Seconds,
+    /// Drains of the agent's own under way.
+    pub drains: Gauge,
+    /// Drains begun, by `server`, `reason`.
+    pub drains_begun: Family<Labels, Counter>,
+    /// Whether each proxy's runtime socket answers, by `proxy`.
+    pub proxy_up: Family<Labels, Gauge>,
+    /// How long listing a proxy's sessions took, by `proxy`.
+    pub sweep_seconds: Histograms,
+    /// Agent-check answers, by `answer`.
+    pub agent_checks: Family<Labels, Counter>,
+    /// Groups of clients paused by the breaker.
+    pub paused_groups: Gauge,
+    /// Whether an operator has paused all acting.
+    pub paused: Gauge,
+    /// Configurations taken or refused, by `result`.
+    pub reloads: Family<Labels, Counter>,
+    /// How long making a plan took.
+    pub plan_seconds: Histogram,
+    /// Events left out of the log because there were too many of one kind.
+    pub events_collapsed: Counter,
+}
+
+fn latency() -> Histogram {
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+
+fn ages() -> Histogram {
+    Histogram::new([
+        1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 720.0, 780.0, 840.0, 900.0, 1_200.0, 3_600.0,
+    ])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("rdslb"),
+            logins: Family::default(),
+            login_seconds: Family::new_with_constructor(latency),
+            liveness: Family::default(),
+            liveness_seconds: Family::new_with_constructor(latency),
+            verdict: Family::default(),
+            token_expires: Family::default(),
+            token_failures: Family::default(),
+            certificate_expires: Family::default(),
+            sessions: Gauge::default(),
+            due: Gauge::default(),
+            holds: Family::default(),
+            closes: Family::default(),
+            retired_age_seconds: Family::new_with_constructor(ages),
+            oldest_session_seconds: Seconds::default(),
+            drains: Gauge::default(),
+            drains_begun: Family::default(),
+            proxy_up: Family::default(),
+            sweep_seconds: Family::new_with_constructor(latency),
+            agent_checks: Family::default(),
+            paused_groups: Gauge::default(),
+            paused: Gauge::default(),
+            reloads: Family::default(),
+            plan_seconds: latency(),
+            events_collapsed: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("logins", "Full IAM logins by result", self.logins.clone());
+        r.register("login_phase_seconds", "Time of each phase of a login", self.login_seconds.clone());
+        r.register("liveness", "Liveness queries by result", self.liveness.clone());
+        r.register("liveness_seconds", "Time of a liveness query", self.liveness_seconds.clone());
+        r.register("server_state", "1 for the state a server's verdict is in", self.verdict.clone());
+        r.register(
+            "token_expires_timestamp_seconds",
+            "When the token in use expires",
+            self.token_expires.clone(),
+        );
+        r.register("token_failures", "Tokens that could not be made", self.token_failures.clone());
+        r.register(
+            "certificate_expires_timestamp_seconds",
+            "When the server's certificate expires",
+            self.certificate_expires.clone(),
+        );
+        r.register("sessions", "Sessions known", self.sessions.clone());
+        r.register("sessions_due", "Sessions that are due", self.due.clone());
+        r.register("holds", "Sessions and servers that are due and left alone", self.holds.clone());
+        r.register("closes", "Closes tried, by what became of them", self.closes.clone());
+        r.register("retired_age_seconds", "Age of retired sessions", self.retired_age_seconds.clone());
+        r.register(
+            "oldest_session_seconds",
+            "Age of the oldest joined session",
+            self.oldest_session_seconds.clone(),
+        );
+        r.register("drains", "Drains of the agent's own under way", self.drains.clone());
+        r.register("drains_begun", "Drains begun", self.drains_begun.clone());
+        r.register("proxy_up", "Whether a proxy's runtime socket answers", self.proxy_up.clone());
+        r.register("sweep_seconds", "Time of listing a proxy's sessions", self.sweep_seconds.clone());
+        r.register("agent_checks", "Agent-check answers", self.agent_checks.clone());
+        r.register("paused_groups", "Groups of clients paused by the breaker", self.paused_groups.clone());
+        r.register("paused", "Whether an operator has paused all acting", self.paused.clone());
+        r.register("config_reloads", "Configurations taken or refused", self.reloads.clone());
+        r.register("plan_seconds", "Time of making a plan", self.plan_seconds.clone());
+        r.register("events_collapsed", "Log events left out", self.events_collapsed.clone());
+    }
+
+    /// The exposition text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            // Writing to a String fails only if a metric's own encoder does.
+            let _ = write!(text, "# encoding failed");
+        }
+        text
+    }
+}

@@ -1,0 +1,7 @@
+//! What the agent answers, all of it from the snapshot in memory.
+//!
+//! - [`agent_check`]: HAProxy's agent checks.
+//! - [`http`]: health by instance and role, metrics, state.
+
+pub mod agent_check;
+pub mod http;

@@ -1,0 +1,149 @@
+//! The one way to log in to an instance: a place in the budget, a token, the
+//! login, and its report to everybody who wants to know.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use agent_aws::{TokenSource, source::Proof};
+use agent_core::{
+    Fault, FaultKind, InstanceId, Phase,
+    health::Observation,
+    plan::{Purpose, Ticket},
+};
+use agent_database::{Engine, Limits, LoginReport, Session, Target, TlsTrust};
+
+use super::{Input, Shared};
+use crate::events::{Episodes, Event, LoginFailed, LoginWorks, TokenFailed};
+
+/// The way into one instance.
+pub struct Door {
+    /// Which instance, under which names.
+    pub target: Target,
+    /// Its kind of database.
+    pub engine: Arc<dyn Engine>,
+    /// Who is trusted to be it.
+    pub trust: Arc<TlsTrust>,
+    /// Tokens for it.
+    pub tokens: Arc<TokenSource>,
+    /// How long each step may take.
+    pub limits: Limits,
+    /// What all tasks share.
+    pub shared: Shared,
+    /// Troubles that have been told.
+    pub episodes: Mutex<Episodes>,
+}
+
+impl Door {
+    /// Which instance.
+    pub fn instance(&self) -> &InstanceId {
+        &self.target.instance
+    }
+
+    /// Logs in and asks for the role. Both a success and a failure are told to
+    /// the decider as a probe.
+    ///
+    /// # Errors
+    /// What went wrong; it has been logged and told already.
+    pub async fn login(&self) -> Result<Box<dyn Session>, Fault> {
+        let ticket = self.place().await;
+        let result = self.attempt().await;
+        self.shared.budget.lock().finish(ticket, self.shared.clock.now());
+        let (session, result) = match result {
+            Ok(mut session) => match session.role().await {
+                Ok(facts) => (Ok(session), Ok(facts)),
+                Err(fault) => (Err(fault.clone()), Err(fault)),
+            },
+            Err(fault) => (Err(fault.clone()), Err(fault)),
+        };
+        let at = self.shared.clock.now();
+        let observation = Observation { instance: self.instance().clone(), at, login: true, result };
+        self.shared.tell(Input::Health(observation)).await;
+        session
+    }
+
+    /// Waits for a place in the login budget.
+    async fn place(&self) -> Ticket {
+        loop {
+            let now = self.shared.clock.now();
+            let free = {
+                let mut budget = self.shared.budget.lock();
+                if let Some(ticket) = budget.try_begin(self.instance(), Purpose::Login, now) {
+                    return ticket;
+                }
+                budget.next_free(self.instance(), Purpose::Login, now)
+            };
+            tokio::time::sleep_until(self.shared.clock.instant(free)).await;
+        }
+    }
+
+    async fn attempt(&self) -> Result<Box<dyn Session>, Fault> {
+        // A new token is proved by the login that would be made anyway.
+        let token = match self.tokens.candidate() {
+            Some(candidate) => candidate,
+            None => match self.tokens.token().await {
+                Ok(token) => token,
+                Err(error) => return Err(self.without_token(error.to_string())),
+            },
+        };
+        let (result, report) =
+            self.engine.login(&self.target, &self.trust, token.expose_secret(), &self.limits).await;
+        match &result {
+            Ok(_) => {
+                self.tokens.report(&token, Proof::Accepted);
+                self.worked(&report);
+            }
+            Err(fault) => {
+                if fault.kind == FaultKind::LoginRefused {
+                    self.tokens.report(&token, Proof::Refused);
+                }
+                self.failed(fault, &report, &token);
+            }
+        }
+        let told = Input::Login(self.instance().clone(), Box::new(report));
+        self.shared.tell(told).await;
+        result
+    }
+
+    fn without_token(&self, error: String) -> Fault {
+        let news = self.begins("no token");
+        TokenFailed { instance: self.instance(), error: &error, news }.emit(&self.shared.metrics);
+        Fault::new(Phase::Login, FaultKind::NoToken, error)
+    }
+
+    fn worked(&self, report: &LoginReport) {
+        let news = self.episodes.lock().unwrap_or_else(PoisonError::into_inner).ends("login");
+        LoginWorks { instance: self.instance(), user: &self.target.user, report, news }
+            .emit(&self.shared.metrics);
+        if let Some(token) = self.tokens.status().served {
+            let expires = SystemTime::now() + token.expires_in;
+            if let Ok(since) = expires.duration_since(SystemTime::UNIX_EPOCH) {
+                let id = self.instance();
+                let labels =
+                    vec![("database", id.database.to_string()), ("instance", id.instance.to_string())];
+                let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+                self.shared.metrics.token_expires.get_or_create(&labels).set(seconds);
+            }
+        }
+    }
+
+    fn failed(&self, fault: &Fault, report: &LoginReport, token: &agent_aws::Token) {
+        let news = self.begins(&format!("{:?} {:?} {:?}", fault.phase, fault.kind, fault.code));
+        let now = SystemTime::now();
+        LoginFailed {
+            instance: self.instance(),
+            user: &self.target.user,
+            fault,
+            report,
+            token_age_s: Some(token.age(now).as_secs_f64()),
+            token_expires_in_s: Some(token.expires_in(now).as_secs_f64()),
+            news,
+        }
+        .emit(&self.shared.metrics);
+    }
+
+    fn begins(&self, trouble: &str) -> bool {
+        self.episodes.lock().unwrap_or_else(PoisonError::into_inner).begins("login", trouble)
+    }
+}

@@ -1,0 +1,159 @@
+//! The tasks: each owns one connection, does one thing, and tells the decider.
+//!
+//! - [`door`]: the one way to log in: budget, token, login, report.
+//! - [`probe`]: a full login now and then.
+//! - [`liveness`]: a quick question on a kept connection.
+//! - [`sessions`]: the connection table of one instance, and closing by the database.
+//! - [`proxy`]: the runtime sockets of one HAProxy.
+//! - [`credentials`]: whether a client could get credentials now.
+//! - [`decider`]: the only one that decides, and the only writer of the snapshot.
+//! - [`snapshot`]: what everybody else reads.
+
+pub mod credentials;
+pub mod decider;
+pub mod door;
+pub mod liveness;
+pub mod probe;
+pub mod proxy;
+pub mod sessions;
+pub mod snapshot;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use agent_core::{
+    InstanceId, ServerId, Time,
+    health::Observation,
+    plan::{AdminFlags, AdminWord, Budget, Outcome},
+    session::{ActivityRow, BackendKey, ProxySession},
+};
+use agent_database::{LoginReport, Rights};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::{clock::Clock, control::Request, metrics::Metrics};
+use snapshot::Snapshot;
+
+/// What tasks tell the decider.
+#[derive(Debug)]
+pub enum Input {
+    /// A probe or a liveness query has answered, or not.
+    Health(Observation),
+    /// How a login went.
+    Login(InstanceId, Box<LoginReport>),
+    /// What the agent may do on an instance.
+    Rights(InstanceId, Box<Rights>),
+    /// Rows of an instance's connection table. `only` names those that were asked for, or all.
+    Activity {
+        /// The instance.
+        instance: InstanceId,
+        /// When it was asked.
+        at: Time,
+        /// Those asked for; `None` is all.
+        only: Option<Vec<BackendKey>>,
+        /// The rows.
+        rows: Vec<ActivityRow>,
+    },
+    /// All sessions of a proxy.
+    Swept {
+        /// The proxy.
+        proxy: usize,
+        /// The moment that the ages are of.
+        at: Time,
+        /// Its sessions, in all workers.
+        sessions: Vec<ProxySession>,
+    },
+    /// The admin flags of a proxy's servers; also proves it alive.
+    Admin {
+        /// The proxy.
+        proxy: usize,
+        /// When it was asked.
+        at: Time,
+        /// The flags.
+        flags: Vec<(ServerId, AdminFlags)>,
+    },
+    /// What became of a command.
+    Outcome(Outcome),
+    /// An agent-check answer with an admin word was read.
+    Delivered(ServerId, AdminWord),
+    /// Whether credentials could be had.
+    Credentials(bool),
+    /// Somebody asks on the control socket.
+    Request(Request, oneshot::Sender<Result<serde_json::Value, String>>),
+}
+
+/// What all tasks share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The clock.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The login budgets of all instances.
+    pub budget: SharedBudget,
+    /// What the decider last published.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// To the decider.
+    pub decider: mpsc::Sender<Input>,
+    /// Asks all probes to run now.
+    pub probe_now: Arc<Notify>,
+}
+
+impl Shared {
+    /// Tells the decider. It never waits for anything else, so this never waits long.
+    pub async fn tell(&self, input: Input) {
+        // It only fails while everything stops.
+        let _ = self.decider.send(input).await;
+    }
+}
+
+/// The login budgets, shared between the tasks that log in and the one that plans.
+#[derive(Clone, Debug)]
+pub struct SharedBudget(Arc<Mutex<Budget>>);
+
+impl SharedBudget {
+    /// Budgets of this many operations a second and instance.
+    pub fn new(per_second: u32) -> Self {
+        Self(Arc::new(Mutex::new(Budget::new(per_second))))
+    }
+
+    /// Held for moments only: no caller waits for anything inside.
+    pub fn lock(&self) -> MutexGuard<'_, Budget> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A duration spread by ±20 %, so that agents and instances do not march in step.
+pub fn jittered(duration: Duration) -> Duration {
+    let unit = (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64;
+    duration.mul_f64(0.8 + 0.4 * unit)
+}
+
+/// Waits that grow while something fails.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+    first: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    /// From `first`, doubling up to `most`.
+    pub fn new(first: Duration, most: Duration) -> Self {
+        Self { next: first, first, most }
+    }
+
+    /// How long to wait now.
+    pub fn wait(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (self.next * 2).min(self.most);
+        jittered(wait)
+    }
+
+    /// It worked.
+    pub fn reset(&mut self) {
+        self.next = self.first;
+    }
+}

@@ -1,0 +1,329 @@
+//! The runtime sockets of one HAProxy: admin flags every second, all sessions
+//! when asked, drains and closes as commanded.
+//!
+//! A connection is kept for one round only. After a reload, a kept one would
+//! stay with the old worker, show its flags, and change nothing that matters.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use agent_core::{
+    ServerId,
+    plan::{AdminFlags, Outcome, Purpose, Retire, Retired},
+    session::{ProxySession, ProxySessionKey},
+};
+use haproxy::{
+    Address,
+    close::{Closed, PAUSE, close, close_in_worker},
+    runtime::{AdminState, Connection, Limits, RuntimeError, ServerState},
+    show_sess::Session,
+    sweep::{Sweep, Worker, sweep, sweep_worker, workers},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{Input, Shared, sessions::answer};
+use crate::events::{CloseFailed, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent};
+
+/// Between two looks at the admin flags.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// Between two looks while the socket does not answer.
+const LOST: Duration = Duration::from_secs(2);
+
+/// One HAProxy.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its index in the configuration.
+    pub proxy: usize,
+    /// Its stats socket.
+    pub socket: Address,
+    /// Its master socket, if it has one.
+    pub master: Option<Address>,
+    /// Its servers, by backend and server name.
+    pub servers: HashMap<(String, String), ServerId>,
+    /// What one command may cost.
+    pub limits: Limits,
+}
+
+/// What one HAProxy is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Drain a server that has no admin flag now. The drain is on record.
+    Drain(ServerId),
+    /// Take a drain back, if the server is drained and not in maintenance.
+    Undrain(ServerId),
+    /// Say at once what the next agent check will say.
+    Agent(ServerId, bool),
+    /// Close a session.
+    Close(Box<Retire>),
+}
+
+/// Looks after one HAProxy for ever.
+pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Command>) {
+    let mut task =
+        Proxy { config: Arc::new(config), shared, episodes: Episodes::default(), pid: None, swept: None };
+    loop {
+        let result = task.round(&mut commands).await;
+        let next = Instant::now()
+            + match result {
+                Ok(()) => ROUND,
+                Err(error) => {
+                    task.lost(&error);
+                    LOST
+                }
+            };
+        // Commands are not kept waiting for the next round while the socket works.
+        tokio::select! {
+            () = sleep_until(next) => {}
+            command = commands.recv() => match command {
+                Some(command) => task.command(command).await,
+                None => return,
+            },
+            () = task.sweep_wanted() => {}
+        }
+    }
+}
+
+struct Proxy {
+    config: Arc<Config>,
+    shared: Shared,
+    episodes: Episodes,
+    /// The worker that last answered.
+    pid: Option<u32>,
+    swept: Option<Instant>,
+}
+
+impl Proxy {
+    async fn round(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<(), RuntimeError> {
+        let mut connection = Connection::open(&self.config.socket, self.config.limits).await?;
+        if self.pid.is_none() {
+            let info = connection.info().await?;
+            self.episodes.ends("socket");
+            ProxyBack { proxy: &self.config.socket.to_string(), version: &info.version_text, pid: info.pid }
+                .emit(&self.shared.metrics);
+            self.pid = Some(info.pid);
+        }
+        self.flags(&mut connection).await?;
+        while let Ok(command) = commands.try_recv() {
+            self.command(command).await;
+        }
+        let wanted = self.shared.snapshot.borrow().watch.sweep.contains(&self.config.proxy);
+        let rested = self.swept.is_none_or(|swept| swept.elapsed() >= ROUND * 2);
+        if wanted && rested {
+            self.sweep().await?;
+        }
+        Ok(())
+    }
+
+    /// Resolves when a sweep is wanted and may be made.
+    async fn sweep_wanted(&self) {
+        let mut snapshot = self.shared.snapshot.clone();
+        let rested = self.swept.map_or_else(Instant::now, |swept| swept + ROUND * 2);
+        sleep_until(rested).await;
+        let proxy = self.config.proxy;
+        if self.pid.is_none()
+            || snapshot.wait_for(|snapshot| snapshot.watch.sweep.contains(&proxy)).await.is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn lost(&mut self, error: &RuntimeError) {
+        self.pid = None;
+        let error = error.to_string();
+        let news = self.episodes.begins("socket", &error);
+        ProxyLost { proxy: &self.config.socket.to_string(), error, news }.emit(&self.shared.metrics);
+    }
+
+    async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
+        let at = self.shared.clock.now();
+        let states = connection.servers_state(None).await?;
+        let flags =
+            states.iter().filter_map(|state| Some((self.server(state)?.clone(), flags_of(state)))).collect();
+        self.shared.tell(Input::Admin { proxy: self.config.proxy, at, flags }).await;
+        Ok(())
+    }
+
+    fn server(&self, state: &ServerState) -> Option<&ServerId> {
+        self.config.servers.get(&(state.backend.clone(), state.server.clone()))
+    }
+
+    async fn sweep(&mut self) -> Result<(), RuntimeError> {
+        let began = Instant::now();
+        self.swept = Some(began);
+        let limits = self.config.limits;
+        let mut all: Vec<Sweep> = Vec::new();
+        // A fresh connection reaches the current worker, whichever that is by now.
+        let pid = Connection::open(&self.config.socket, limits).await?.info().await?.pid;
+        self.pid = Some(pid);
+        all.push(sweep(&self.config.socket, Worker { pid, old: false }, limits).await?);
+        if let Some(master) = &self.config.master {
+            for worker in workers(master, limits).await?.into_iter().filter(|worker| worker.pid != pid) {
+                // An old worker may end at any time: then it has no sessions.
+                match sweep_worker(master, worker, limits).await {
+                    Ok(sweep) => all.push(sweep),
+                    Err(error) => tracing::debug!(pid = worker.pid, %error, "old worker not swept"),
+                }
+            }
+        }
+        let mut sessions: Vec<ProxySession> = Vec::new();
+        for sweep in &all {
+            // Ages are of the moment each worker was asked; the ledger's of the first.
+            let later = sweep.at.duration_since(began);
+            let own = sweep.sessions.iter().filter_map(|session| self.session(sweep.worker, session, later));
+            sessions.extend(own);
+        }
+        let labels = vec![("proxy", self.config.socket.to_string())];
+        self.shared.metrics.sweep_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
+        let at = self.shared.clock.now() - began.elapsed();
+        self.shared.tell(Input::Swept { proxy: self.config.proxy, at, sessions }).await;
+        Ok(())
+    }
+
+    fn session(&self, worker: Worker, session: &Session, later: Duration) -> Option<ProxySession> {
+        let key = (session.backend.clone(), session.server.clone());
+        Some(ProxySession {
+            server: self.config.servers.get(&key)?.clone(),
+            key: ProxySessionKey {
+                worker: worker.pid,
+                pointer: session.pointer.as_str().into(),
+                id: session.id,
+                accepted: session.accepted.as_str().into(),
+            },
+            source: session.source,
+            outgoing: session.outgoing,
+            peer: session.peer,
+            age: session.age?.saturating_sub(later),
+            old_worker: worker.old,
+        })
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Drain(server) => {
+                let sent = self.drain(&server).await;
+                self.shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
+            }
+            Command::Undrain(server) => {
+                let sent = self.undrain(&server).await;
+                if let Err(error) = &sent {
+                    tracing::debug!(%server, %error, "drain not taken back yet");
+                }
+                self.shared.tell(Input::Outcome(Outcome::Undrain { server, sent: sent.is_ok() })).await;
+            }
+            Command::Agent(server, up) => {
+                // Only faster than the next check, which says the same.
+                if let Ok(mut connection) = self.open().await {
+                    let _ = connection.set_agent(&server.backend, &server.server, up).await;
+                }
+            }
+            Command::Close(command) => self.close(&command).await,
+        }
+    }
+
+    async fn open(&self) -> Result<Connection, RuntimeError> {
+        Connection::open(&self.config.socket, self.config.limits).await
+    }
+
+    /// `Err(true)` when only an agent-check answer can carry the drain.
+    async fn drain(&mut self, server: &ServerId) -> Result<(), bool> {
+        let mut connection = self.open().await.map_err(|_| false)?;
+        let state = self.state(&mut connection, server).await.map_err(|_| false)?;
+        // A person may have come first; the time between this look and the next
+        // command is all that is left to chance.
+        if !flags_of(&state).clear() {
+            return Err(false);
+        }
+        match connection.set_state(&server.backend, &server.server, AdminState::Drain).await {
+            Ok(()) => {
+                let _ = self.flags(&mut connection).await;
+                Ok(())
+            }
+            Err(RuntimeError::Denied { .. }) => Err(true),
+            // It may have been taken: the flags will tell, and the record stays.
+            Err(_) => Err(true),
+        }
+    }
+
+    async fn undrain(&mut self, server: &ServerId) -> Result<(), RuntimeError> {
+        let mut connection = self.open().await?;
+        let state = self.state(&mut connection, server).await?;
+        if state.forced_drain() && !state.forced_maint() {
+            connection.set_state(&server.backend, &server.server, AdminState::Ready).await?;
+        }
+        self.flags(&mut connection).await
+    }
+
+    async fn state(
+        &self,
+        connection: &mut Connection,
+        server: &ServerId,
+    ) -> Result<ServerState, RuntimeError> {
+        let states = connection.servers_state(Some(&server.backend)).await?;
+        states.into_iter().find(|state| *state.server == *server.server).ok_or_else(|| {
+            RuntimeError::Refused {
+                peer: self.config.socket.clone(),
+                command: format!("show servers state {}", server.backend),
+                answer: format!("no server {server}"),
+            }
+        })
+    }
+
+    async fn close(&mut self, command: &Retire) {
+        let shared = self.shared.clone();
+        let ticket = shared.budget.lock().try_begin(&command.instance, Purpose::Close, shared.clock.now());
+        let Some(ticket) = ticket else {
+            return answer(&shared, command, Retired::OverBudget).await;
+        };
+        let began = Instant::now();
+        let result = self.shut_down(command).await;
+        let retired = match &result {
+            Ok(Closed::Sent) => Retired::Closed,
+            Ok(Closed::Gone) => Retired::Gone,
+            Ok(Closed::Changed) => Retired::Changed,
+            Err(RuntimeError::Denied { .. }) => Retired::Denied,
+            Err(_) => Retired::Failed,
+        };
+        if let Err(error) = result {
+            CloseFailed { command, error: error.to_string() }.emit(&shared.metrics);
+        }
+        match retired {
+            Retired::Closed | Retired::Failed => shared.budget.lock().finish(ticket, shared.clock.now()),
+            _ => shared.budget.lock().cancel(ticket),
+        }
+        RetiredEvent { command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
+        answer(&shared, command, retired).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    async fn shut_down(&mut self, command: &Retire) -> Result<Closed, RuntimeError> {
+        let proxy = &command.proxy;
+        let session = Session {
+            pointer: proxy.key.pointer.to_string(),
+            id: proxy.key.id,
+            accepted: proxy.key.accepted.to_string(),
+            frontend: String::new(),
+            backend: proxy.server.backend.to_string(),
+            server: proxy.server.server.to_string(),
+            source: proxy.source,
+            outgoing: proxy.outgoing,
+            peer: proxy.peer,
+            age: None,
+        };
+        let mut connection = self.open().await?;
+        // Pointers of one worker mean nothing in another.
+        if connection.info().await?.pid == proxy.key.worker {
+            return close(&mut connection, &session).await;
+        }
+        match &self.config.master {
+            Some(master) => close_in_worker(master, proxy.key.worker, &session, self.config.limits).await,
+            None => Ok(Closed::Gone),
+        }
+    }
+}
+
+fn flags_of(state: &ServerState) -> AdminFlags {
+    AdminFlags { drain: state.forced_drain(), maint: state.forced_maint(), other: state.other_admin() }
+}

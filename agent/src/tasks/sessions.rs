@@ -1,0 +1,218 @@
+//! The connection table of one instance, on a kept connection: read all of it
+//! now and then, a few rows of it very often, and close sessions in between.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use agent_core::{
+    Fault, FaultKind, InstanceId,
+    plan::{How, Outcome, Purpose, Retire, Retired},
+    session::BackendKey,
+};
+use agent_database::{Method, RetireOutcome, RetireTarget, Rights, Scope, Session};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{Backoff, Input, Shared, door::Door};
+use crate::events::{CloseFailed, Event, Retired as RetiredEvent, RightsMissing};
+
+/// How often watched sessions are looked at.
+const FOCUS: Duration = Duration::from_millis(100);
+
+/// How often all are looked at while something is due.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// What the operator chose about one instance's sessions.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How often all sessions are looked at while nothing is due.
+    pub interval: Duration,
+    /// How sessions are closed; `None` takes what the rights allow, the fewest first.
+    pub method: Option<Method>,
+    /// Whether sessions are closed at all: missing rights are told then.
+    pub closing: bool,
+}
+
+/// Follows one instance's sessions for ever.
+pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<Retire>) {
+    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+    let mut told = None;
+    loop {
+        match door.login().await {
+            Ok(session) => {
+                backoff.reset();
+                let mut table = Table { door: &door, config: &config, session, method: None };
+                let fault = table.follow(&mut commands, &mut told).await;
+                tracing::debug!(instance = %door.instance(), %fault, "activity connection lost");
+            }
+            Err(_) => {
+                let wait = Instant::now() + backoff.wait();
+                // Nothing is closed meanwhile, and nobody waits for it.
+                while let Ok(Some(command)) = tokio::time::timeout_at(wait, commands.recv()).await {
+                    answer(&door.shared, &command, Retired::Failed).await;
+                }
+                sleep_until(wait).await;
+            }
+        }
+    }
+}
+
+struct Table<'a> {
+    door: &'a Door,
+    config: &'a Config,
+    session: Box<dyn Session>,
+    method: Option<Method>,
+}
+
+impl Table<'_> {
+    async fn follow(&mut self, commands: &mut mpsc::Receiver<Retire>, told: &mut Option<Rights>) -> Fault {
+        match self.session.rights().await {
+            Ok(rights) => self.learn(rights, told).await,
+            Err(fault) => return fault,
+        }
+        let mut snapshot = self.door.shared.snapshot.clone();
+        let mut all_at = Instant::now();
+        let mut focus_at = Instant::now();
+        let mut waiting: VecDeque<Retire> = VecDeque::new();
+        loop {
+            let (focus, due) = {
+                let now = snapshot.borrow_and_update();
+                let focus = now.watch.focus.get(self.door.instance()).cloned().unwrap_or_default();
+                (focus, now.watch.due)
+            };
+            let now = Instant::now();
+            let result = if let Some(command) = waiting.pop_front() {
+                self.close(command).await;
+                Ok(())
+            } else if now >= all_at {
+                all_at = now + if due { self.config.interval.min(BUSY) } else { self.config.interval };
+                focus_at = now + FOCUS;
+                self.look(None).await
+            } else if now >= focus_at && !focus.is_empty() {
+                focus_at = now + FOCUS;
+                self.look(Some(focus.clone())).await
+            } else {
+                Ok(())
+            };
+            if let Err(fault) = result {
+                return self.leave(fault, waiting).await;
+            }
+            if let Some(fault) = self.session.fault() {
+                return self.leave(fault.clone(), waiting).await;
+            }
+            while let Ok(command) = commands.try_recv() {
+                waiting.push_back(command);
+            }
+            if !waiting.is_empty() {
+                continue;
+            }
+            let next = if focus.is_empty() { all_at } else { all_at.min(focus_at) };
+            let next = if due { next.min(Instant::now() + BUSY) } else { next };
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => waiting.push_back(command),
+                    None => std::future::pending().await,
+                },
+                () = sleep_until(next) => {}
+                changed = snapshot.changed(), if focus.is_empty() && !due => {
+                    if changed.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn leave(&self, fault: Fault, waiting: VecDeque<Retire>) -> Fault {
+        for command in waiting {
+            answer(&self.door.shared, &command, Retired::Failed).await;
+        }
+        fault
+    }
+
+    async fn learn(&mut self, rights: Rights, told: &mut Option<Rights>) {
+        self.method = self.config.method.or(rights.method());
+        if told.as_ref() != Some(&rights) {
+            let metrics = &self.door.shared.metrics;
+            let instance = self.door.instance().to_string();
+            if !rights.sees_all_activity {
+                let advice =
+                    "GRANT pg_monitor TO the agent's user; without it nothing can be seen to be idle";
+                RightsMissing { instance: instance.clone(), advice }.emit(metrics);
+            }
+            if self.config.closing && self.method.is_none() {
+                let advice =
+                    "install deploy/postgresql/retire.sql, or GRANT pg_signal_backend TO the agent's user";
+                RightsMissing { instance, advice }.emit(metrics);
+            }
+            *told = Some(rights.clone());
+        }
+        self.door.shared.tell(Input::Rights(self.door.instance().clone(), Box::new(rights))).await;
+    }
+
+    async fn look(&mut self, only: Option<Vec<BackendKey>>) -> Result<(), Fault> {
+        let at = self.door.shared.clock.now();
+        let scope = only.as_deref().map_or(Scope::All, Scope::Only);
+        let rows = self.session.activity(scope).await?;
+        let instance: InstanceId = self.door.instance().clone();
+        self.door.shared.tell(Input::Activity { instance, at, only, rows }).await;
+        Ok(())
+    }
+
+    async fn close(&mut self, command: Retire) {
+        let shared = &self.door.shared;
+        let Some(method) = self.method else {
+            return answer(shared, &command, Retired::Denied).await;
+        };
+        let ticket = shared.budget.lock().try_begin(&command.instance, Purpose::Close, shared.clock.now());
+        let Some(ticket) = ticket else {
+            return answer(shared, &command, Retired::OverBudget).await;
+        };
+        let target = RetireTarget {
+            key: command.key,
+            client: command.client,
+            user: command.user.clone(),
+            any_user: !command.iam_only,
+        };
+        let began = Instant::now();
+        let outcome = match command.how {
+            How::Quiet(quiet) => self.session.retire(&target, method, quiet).await,
+            How::Catch(_) => self.session.catch(&target, method).await,
+            // The proxy's: the database closes nothing that is busy.
+            How::Force => RetireOutcome::NotIdle,
+        };
+        let retired = meaning(&outcome);
+        if let RetireOutcome::Failed(fault) = &outcome {
+            CloseFailed { command: &command, error: fault.to_string() }.emit(&shared.metrics);
+        }
+        match retired {
+            Retired::Closed | Retired::Failed => shared.budget.lock().finish(ticket, shared.clock.now()),
+            _ => shared.budget.lock().cancel(ticket),
+        }
+        RetiredEvent { command: &command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
+        answer(shared, &command, retired).await;
+    }
+}
+
+fn meaning(outcome: &RetireOutcome) -> Retired {
+    match outcome {
+        RetireOutcome::Closed => Retired::Closed,
+        RetireOutcome::Gone => Retired::Gone,
+        RetireOutcome::NotIdle
+        | RetireOutcome::NotQuiet(_)
+        | RetireOutcome::NeverIdle
+        | RetireOutcome::AdvisoryLock
+        | RetireOutcome::Listening => Retired::Busy,
+        RetireOutcome::Changed | RetireOutcome::NotAllowed => Retired::Changed,
+        RetireOutcome::Failed(fault) if fault.kind == FaultKind::PermissionDenied => Retired::Denied,
+        RetireOutcome::Failed(_) => Retired::Failed,
+    }
+}
+
+/// Tells the decider what became of a close.
+pub async fn answer(shared: &Shared, command: &Retire, retired: Retired) {
+    let outcome =
+        Outcome::Retire { id: command.id, instance: command.instance.clone(), key: command.key, retired };
+    shared.tell(Input::Outcome(outcome)).await;
+}

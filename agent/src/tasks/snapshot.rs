@@ -1,0 +1,109 @@
+//! What the decider publishes and everybody else reads, without waiting.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use agent_core::{
+    InstanceId, ServerId, Time,
+    health::Fleet,
+    plan::{AdminWord, DrainPhase, HoldReason},
+    session::BackendKey,
+};
+use agent_database::{LoginReport, Rights};
+use serde::Serialize;
+
+use crate::state::pause::Pause;
+
+/// Everything at one moment. Immutable.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// When it was made.
+    pub at: Time,
+    /// Instances and verdicts.
+    pub fleet: Arc<Fleet>,
+    /// The agent-check answer of each server, by `backend/server`.
+    #[serde(skip)]
+    pub lines: Arc<HashMap<String, Line>>,
+    /// The last login on each instance, as far as it got.
+    pub logins: Arc<BTreeMap<String, LoginReport>>,
+    /// What the agent may do on each instance.
+    pub rights: Arc<BTreeMap<String, Rights>>,
+    /// Where the agent's own drains stand; servers without one are left out.
+    pub drains: BTreeMap<String, DrainPhase>,
+    /// Sessions.
+    pub sessions: SessionsView,
+    /// The operator's pause, if any.
+    pub paused: Option<Pause>,
+    /// Groups of clients that the breaker has paused: user, application, network.
+    pub paused_groups: Vec<String>,
+    /// What tasks have to look at.
+    #[serde(skip)]
+    pub watch: Watch,
+}
+
+/// The sessions in numbers.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SessionsView {
+    /// All that are known.
+    pub known: usize,
+    /// Those that are due.
+    pub due: usize,
+    /// The age of the oldest joined one, in seconds.
+    pub oldest_s: f64,
+    /// Closed by the agent since it started.
+    pub retired: u64,
+    /// Rows that did not fit into the ledger.
+    pub dropped: usize,
+    /// What is due and left alone, by reason.
+    pub holds: BTreeMap<HoldReason, usize>,
+}
+
+/// What tasks have to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Sessions to look at again very soon.
+    pub focus: Arc<BTreeMap<InstanceId, Vec<BackendKey>>>,
+    /// Proxies whose sessions have to be listed again.
+    pub sweep: BTreeSet<usize>,
+    /// Whether anything is due anywhere.
+    pub due: bool,
+    /// How often each instance is asked whether it lives.
+    pub cadence: Arc<BTreeMap<InstanceId, Duration>>,
+}
+
+/// The agent-check answer of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The server.
+    pub server: ServerId,
+    /// The line, newline included.
+    pub text: String,
+    /// The admin word in it.
+    pub admin: Option<AdminWord>,
+}
+
+impl Snapshot {
+    /// Nothing known yet: every answer is neutral.
+    pub fn empty(at: Time) -> Self {
+        Self {
+            at,
+            fleet: Arc::new(Fleet {
+                at,
+                instances: BTreeMap::new(),
+                servers: BTreeMap::new(),
+                by_role: BTreeMap::new(),
+            }),
+            lines: Arc::default(),
+            logins: Arc::default(),
+            rights: Arc::default(),
+            drains: BTreeMap::new(),
+            sessions: SessionsView::default(),
+            paused: None,
+            paused_groups: Vec::new(),
+            watch: Watch::default(),
+        }
+    }
+}
