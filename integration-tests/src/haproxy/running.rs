@@ -84,10 +84,14 @@ impl Haproxy {
         Ok(haproxy)
     }
 
-    /// Listeners are bound before the first worker begins: one that answers serves.
+    /// Listeners are bound before the first worker begins, so one that answers serves. The
+    /// master opens its own socket a little later.
     async fn serves(&mut self) -> Result<(), Error> {
-        let socket = self.admin_socket();
-        let look = async || ask(&socket, "show info").await.map(drop);
+        let (worker, master) = (self.admin_socket(), self.master_socket());
+        let look = async || {
+            ask(&worker, "show info").await?;
+            ask(&master, "show proc").await.map(drop)
+        };
         self.master.ready("HAProxy to serve", PATIENCE, look).await
     }
 
