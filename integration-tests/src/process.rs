@@ -463,6 +463,11 @@ pub fn is_stopped(pid: u32) -> bool {
     state_and_parent(pid).is_some_and(|(state, _)| state == "T")
 }
 
+/// Whether a process still runs, or is stopped; one that only waits to be reaped does not.
+pub fn is_alive(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
+}
+
 fn state_and_parent(pid: u32) -> Option<(String, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may itself contain spaces and parentheses.

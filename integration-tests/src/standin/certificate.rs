@@ -11,6 +11,8 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
+use super::credential::random_text;
+
 const DAY: Duration = Duration::from_hours(24);
 
 /// A certificate authority that lives as long as its stand-in.
@@ -31,7 +33,9 @@ impl Authority {
     pub fn new(now: Timestamp) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::OrganizationName, "IAM stand-in");
-        params.distinguished_name.push(DnType::CommonName, "IAM stand-in root CA");
+        // A name of its own, so that several can be in one bundle.
+        let name = format!("IAM stand-in root CA {}", random_text(8, b"0123456789abcdef"));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         valid_for(&mut params, now, 3_650);

@@ -23,13 +23,20 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde_json::json;
-use tokio::{net::TcpSocket, runtime::Runtime, sync::watch};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    runtime::Runtime,
+    sync::watch,
+};
 
 use super::{
     credential::{Issuer, random_text},
     gate::background_runtime,
 };
 use crate::process::Error;
+
+/// Connections that wait to be taken.
+const QUEUE: u32 = 128;
 
 const PATH: &str = "/v2/credentials/stand-in";
 
@@ -68,26 +75,23 @@ impl CredentialsServer {
     /// Starts it; what it serves comes from `issuer`.
     pub fn start(issuer: Arc<Issuer>) -> Result<Self, Error> {
         let what = || Error::io("listen for the credentials endpoint");
-        let socket = bound((Ipv4Addr::LOCALHOST, 0).into()).map_err(what())?;
-        let address = socket.local_addr().map_err(what())?;
-        let server = Self {
-            address,
-            issuer,
-            authorization: random_text(32, b"0123456789abcdef").into(),
-            behaviour: watch::Sender::new(Behaviour::Serving),
-            requests: Arc::default(),
-            runtime: Some(background_runtime("credentials endpoint")?),
+        let runtime = background_runtime("credentials endpoint")?;
+        let listener = {
+            let _inside = runtime.enter();
+            bound((Ipv4Addr::LOCALHOST, 0).into()).and_then(|socket| socket.listen(QUEUE)).map_err(what())?
         };
+        let address = listener.local_addr().map_err(what())?;
+        let authorization: Arc<str> = random_text(32, b"0123456789abcdef").into();
+        let behaviour = watch::Sender::new(Behaviour::Serving);
+        let requests = Arc::default();
         let desk = Desk {
-            issuer: server.issuer.clone(),
-            authorization: server.authorization.clone(),
-            behaviour: server.behaviour.subscribe(),
-            requests: server.requests.clone(),
+            issuer: Arc::clone(&issuer),
+            authorization: Arc::clone(&authorization),
+            behaviour: behaviour.subscribe(),
+            requests: Arc::clone(&requests),
         };
-        if let Some(runtime) = &server.runtime {
-            runtime.spawn(serve(socket, address, desk));
-        }
-        Ok(server)
+        runtime.spawn(serve(listener, address, desk));
+        Ok(Self { address, issuer, authorization, behaviour, requests, runtime: Some(runtime) })
     }
 
     /// What the AWS SDKs read to find it: names and values of environment variables.
@@ -144,26 +148,31 @@ fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn serve(mut socket: TcpSocket, address: SocketAddr, desk: Desk) {
+async fn serve(mut listener: TcpListener, address: SocketAddr, desk: Desk) {
     let mut behaviour = desk.behaviour.clone();
     let routes = Router::new().route(PATH, get(answer)).with_state(desk);
     loop {
+        tokio::select! {
+            // It ends by itself only when it is dropped.
+            _ = axum::serve(listener, routes.clone()) => return,
+            refusing = behaviour.wait_for(|now| *now == Behaviour::Refusing) => if refusing.is_err() { return },
+        }
+        let socket = keep_trying(|| bound(address)).await;
         if behaviour.wait_for(|now| *now != Behaviour::Refusing).await.is_err() {
             return;
         }
-        if let Ok(listener) = socket.listen(128) {
-            tokio::select! {
-                _ = axum::serve(listener, routes.clone()) => {}
-                _ = behaviour.wait_for(|now| *now == Behaviour::Refusing) => {}
-            }
+        drop(socket);
+        listener = keep_trying(|| bound(address)?.listen(QUEUE)).await;
+    }
+}
+
+/// Until the kernel has let go of the address.
+async fn keep_trying<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
+    loop {
+        match attempt() {
+            Ok(done) => return done,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
-        socket = loop {
-            match bound(address) {
-                Ok(socket) => break socket,
-                // Until the kernel has let go of the listener.
-                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        };
     }
 }
 

@@ -26,18 +26,22 @@
 //! - [`CredentialsServer`]: the credentials endpoint and its ways to fail
 //! - [`token`]: signing and verifying; each [`token::Refusal`] has its reason
 //! - [`Journal`]: which logins were tried, and what became of them
+//! - [`console`]: the same by commands over a socket; [`Summary`]: what one has to know
 //! - `control`: promote, freeze, refuse, …
-//! - `server`, `programs`, `certificate`, `gate`: how it is done
+//! - `server`, `programs`, `certificate`, `gate`, `guardian`: how it is done
 
 mod certificate;
+pub mod console;
 mod control;
 pub mod credential;
 mod endpoint;
 mod gate;
+mod guardian;
 mod journal;
 mod options;
 mod programs;
 mod server;
+mod summary;
 pub mod token;
 
 use std::{
@@ -57,6 +61,7 @@ use self::{
     certificate::Authority,
     credential::{Issuer, random_byte, random_text},
     gate::{Door, Gate},
+    guardian::Guardian,
     server::Common,
     token::Purpose,
 };
@@ -66,6 +71,7 @@ pub use self::{
     options::Options,
     programs::FOLDER_VARIABLE,
     server::{DATABASE, Server, StopMode},
+    summary::{ServerSummary, Summary},
 };
 use crate::{
     process::{self, Account, free_port_on},
@@ -128,6 +134,8 @@ pub struct StandIn {
     journal: Arc<Journal>,
     /// After the servers, whose files it has.
     folder: TempDir,
+    /// Last: it looks at what is left of the folder.
+    guardian: Guardian,
 }
 
 // === starting and stopping ===
@@ -147,6 +155,7 @@ impl StandIn {
         let account = Account::unprivileged()?;
         let folder = temporary_folder()?;
         let root = folder.path();
+        let guardian = Guardian::watch(root)?;
         let sub_folder = |name: &str| {
             let path = root.join(name);
             fs::create_dir(&path)
@@ -203,6 +212,7 @@ impl StandIn {
             gate,
             journal,
             folder,
+            guardian,
         })
     }
 
@@ -217,8 +227,8 @@ impl StandIn {
         for (role, password) in passwords {
             writer.execute(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
         }
-        if let Some(sql) = retire_function()? {
-            writer.execute(&sql).await?;
+        for script in RETIRE_FUNCTIONS {
+            writer.execute(script).await?;
         }
         let replicas = self.servers.iter().filter(|server| server.name() != writer.name());
         try_join_all(replicas.map(|replica| self.make_replica(replica, writer))).await?;
@@ -236,10 +246,11 @@ impl StandIn {
             // What they hold is thrown away, so there is nothing to end cleanly.
             outcome = outcome.and(server.stop(StopMode::Immediate).await);
         }
-        let Self { folder, servers, .. } = self;
+        let Self { servers, folder, guardian, .. } = self;
         drop(servers);
         let path = folder.path().to_owned();
         let removed = folder.close().map_err(process::Error::io(format!("remove {}", path.display())));
+        drop(guardian);
         outcome.and(removed.map_err(Error::from))
     }
 }
@@ -322,11 +333,19 @@ impl StandIn {
 
     /// A genuine token for a server, signed now with the credentials now served.
     pub fn token(&self, server: &str, user: &str) -> Result<String, Error> {
-        let server = self.server(server)?;
+        Ok(self.token_for(self.server(server)?.endpoint(), user))
+    }
+
+    /// A genuine token that is good for each server, signed for the cluster endpoint.
+    pub fn cluster_token(&self, user: &str) -> String {
+        self.token_for(&self.cluster_endpoint, user)
+    }
+
+    fn token_for(&self, host: &str, user: &str) -> String {
         let now = Timestamp::now();
-        let purpose =
-            Purpose { host: server.endpoint(), port: server.connect().port(), region: &self.region, user };
-        Ok(token::sign(&self.credentials.issuer().current(now), &purpose, now))
+        let port = self.servers.first().map_or(0, |server| server.connect().port());
+        let purpose = Purpose { host, port, region: &self.region, user };
+        token::sign(&self.credentials.issuer().current(now), &purpose, now)
     }
 
     /// A login to a server's database `orders`, as `user`, with a genuine token that is good
@@ -365,12 +384,10 @@ fn password() -> String {
     random_text(24, b"abcdefghijklmnopqrstuvwxyz0123456789")
 }
 
-/// The function through which an agent without `pg_signal_backend` closes sessions.
-fn retire_function() -> Result<Option<String>, Error> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/postgresql/retire.sql");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let what = format!("read {}", path.display());
-    Ok(Some(fs::read_to_string(&path).map_err(process::Error::io(what))?))
-}
+/// The operator's own scripts, and who may use their functions: the agent's user that has no
+/// `pg_signal_backend`.
+const RETIRE_FUNCTIONS: [&str; 3] = [
+    include_str!("../../../deploy/postgresql/retire.sql"),
+    include_str!("../../../deploy/postgresql/catch.sql"),
+    "GRANT lb_agent_retire TO lb_agent_plain",
+];

@@ -117,6 +117,11 @@ impl Server {
         running.process.as_mut().and_then(Process::running_pid)
     }
 
+    /// Whether it was frozen and not thawed yet.
+    pub async fn is_frozen(&self) -> bool {
+        self.running.lock().await.frozen.is_some()
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
