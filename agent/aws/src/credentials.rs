@@ -12,7 +12,9 @@
 //! so a provider whose credentials do not expire, or that found none, is built
 //! anew for the next load: rotated keys and files that appear late are seen. And
 //! it does not kill a `credential_process` that hangs; that process has to have a
-//! timeout of its own.
+//! timeout of its own. What the SDK logs while it loads is dropped: at level trace
+//! it logs requests with all their headers, SSO's access token among them, and its
+//! errors say enough.
 
 use std::{
     fmt,
@@ -29,11 +31,13 @@ use aws_credential_types::{
     provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError as SdkError},
 };
 use tokio::{sync::watch, time::Instant};
+use tracing::{Dispatch, instrument::WithSubscriber};
 
 use crate::{
     clock::WallClock,
     error::{CredentialsError, chain},
     region::Region,
+    rotation::Need,
     sign::provider_name,
     status::{CredentialStatus, Failure},
 };
@@ -143,14 +147,15 @@ impl CredentialChain {
         let Origin::Standard = self.0.origin else { return None };
         let options = &self.0.options;
         let region = named_region(options).or_else(ImdsRegionProvider::builder().build());
-        let region = tokio::time::timeout(options.load_timeout, region.region()).await.ok()??;
+        let region = region.region().with_subscriber(Dispatch::none());
+        let region = tokio::time::timeout(options.load_timeout, region).await.ok()??;
         Region::parse(region.as_ref()).ok()
     }
 
     /// Credentials, loaded now if there are none, or if an error is the better news.
     /// For commands that want to say early what is wrong.
     pub async fn check(&self) -> Result<CredentialStatus, CredentialsError> {
-        let offer = self.lease(None).await?;
+        let offer = self.lease(Need::default()).await?;
         offer.trouble.map_or_else(|| Ok(self.status()), Err)
     }
 
@@ -181,13 +186,14 @@ impl CredentialChain {
         self.0.options.load_timeout
     }
 
-    /// Credentials to sign with, renewed if they are near their end, or if they were
-    /// loaded before `newer_than`. Callers that ask at the same time share one load.
-    pub(crate) async fn lease(&self, newer_than: Option<SystemTime>) -> Result<Offer, CredentialsError> {
+    /// Credentials to sign with, renewed if they are near their end or do not meet the
+    /// need. Callers that ask at the same time share one load. What comes may still
+    /// not meet the need: there is nothing better then.
+    pub(crate) async fn lease(&self, need: Need) -> Result<Offer, CredentialsError> {
         let mut flight = {
             let mut book = self.0.book();
             let now = self.clock().now();
-            if let Some(lease) = book.lease.as_ref().filter(|lease| lease.is_fresh(now, newer_than)) {
+            if let Some(lease) = book.lease.as_ref().filter(|lease| lease.is_fresh(now, need)) {
                 return Ok(Offer { lease: lease.clone(), trouble: None });
             }
             if let Some((at, outcome)) = book.last.as_ref()
@@ -213,7 +219,8 @@ impl CredentialChain {
         let (done, flight) = watch::channel(None);
         let shared = self.0.clone();
         tokio::spawn(async move {
-            let loaded = tokio::time::timeout(shared.options.load_timeout, shared.load()).await;
+            let load = shared.load().with_subscriber(Dispatch::none());
+            let loaded = tokio::time::timeout(shared.options.load_timeout, load).await;
             let loaded = loaded.unwrap_or(Err(CredentialsError::TimedOut(shared.options.load_timeout)));
             let outcome = shared.land(loaded);
             done.send_replace(Some(outcome));
@@ -313,11 +320,14 @@ impl Book {
 // === impl Lease ===
 
 impl Lease {
-    fn is_fresh(&self, now: SystemTime, newer_than: Option<SystemTime>) -> bool {
-        if newer_than.is_some_and(|at| self.loaded_at <= at) {
+    fn is_fresh(&self, now: SystemTime, need: Need) -> bool {
+        let expiry = self.credentials.expiry();
+        if need.newer_than.is_some_and(|at| self.loaded_at <= at)
+            || need.beyond.is_some_and(|at| expiry.is_some_and(|expiry| expiry <= at))
+        {
             return false;
         }
-        match self.credentials.expiry() {
+        match expiry {
             None => self.loaded.elapsed() < RELOAD_ENDLESS,
             Some(expiry) => span(now, expiry) > RENEW_LEFT.min(span(self.known_since, expiry) / 3),
         }

@@ -51,14 +51,20 @@ struct Slot<T> {
     proved: bool,
 }
 
+/// What the credentials for the next token have to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Loaded later than that: a database refused a token signed then.
+    pub newer_than: Option<SystemTime>,
+    /// Good for longer than that: there is a token until then.
+    pub beyond: Option<SystemTime>,
+}
+
 /// What the task has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Sign now.
-    Sign {
-        /// A database refused a token signed then: sign with credentials loaded later.
-        newer_than: Option<SystemTime>,
-    },
+    /// Sign now, with credentials that meet the need.
+    Sign(Need),
     /// Nothing before that moment.
     Wait(SystemTime),
 }
@@ -135,7 +141,8 @@ impl<T> Default for Rotation<T> {
 impl<T> Rotation<T> {
     /// What to do now.
     pub fn plan(&self, now: SystemTime) -> Action {
-        let due = match self.newest(now) {
+        let newest = self.newest(now);
+        let due = match newest {
             Some(_) if self.refused.is_some() => now,
             Some(slot) if slot.life.clock_went_back(now) => now,
             Some(slot) => slot.life.refresh_at(),
@@ -144,7 +151,10 @@ impl<T> Rotation<T> {
         // A retry further away than any backoff was set before the clock was set back.
         let retry = self.retry_at.filter(|at| span(now, *at) <= RETRY_MAX * 2);
         let at = retry.map_or(due, |retry| retry.max(due));
-        if at <= now { Action::Sign { newer_than: self.refused } } else { Action::Wait(at) }
+        if at > now {
+            return Action::Wait(at);
+        }
+        Action::Sign(Need { newer_than: self.refused, beyond: newest.map(|slot| slot.life.expires_at) })
     }
 
     /// The token to hand out: the served one while it may be, then the candidate.

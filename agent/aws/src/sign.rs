@@ -15,6 +15,7 @@ use aws_sigv4::{
     sign::v4,
 };
 use thiserror::Error;
+use tracing::{Dispatch, dispatcher::with_default};
 use zeroize::Zeroizing;
 
 use crate::{target::Target, token::Token};
@@ -110,9 +111,11 @@ fn presign(
         .into();
     let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(&[]))
         .map_err(|error| SignError::Signer(crate::error::chain(&error)))?;
-    let (instructions, _) = http_request::sign(request, &params)
-        .map_err(|error| SignError::Signer(crate::error::chain(&error)))?
-        .into_parts();
+    // The signer logs, at level trace, the whole request that it signs, and with it
+    // the session token. Nobody may hear that.
+    let signed = with_default(&Dispatch::none(), || http_request::sign(request, &params));
+    let (instructions, _) =
+        signed.map_err(|error| SignError::Signer(crate::error::chain(&error)))?.into_parts();
     let (_, mut added) = instructions.into_parts();
     added.sort_by_key(|(name, _)| *name == SIGNATURE);
 

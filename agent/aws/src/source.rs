@@ -37,7 +37,7 @@ use tokio::{
 use crate::{
     credentials::{CredentialChain, Lease},
     error::TokenError,
-    rotation::{Action, Life, Rotation, Signed},
+    rotation::{Action, Life, Need, Rotation, Signed},
     sign::sign,
     status::{Failure, Status, TokenView},
     target::Target,
@@ -216,7 +216,7 @@ impl Shared {
             let now = self.now();
             let action = self.book().rotation.plan(now);
             match action {
-                Action::Sign { newer_than } => self.attempt(newer_than).await,
+                Action::Sign(need) => self.attempt(need).await,
                 Action::Wait(at) => {
                     let nap = span(now, at).min(NAP_MAX);
                     tokio::select! {
@@ -229,8 +229,8 @@ impl Shared {
     }
 
     /// One attempt at a better token, with everything written down.
-    async fn attempt(&self, newer_than: Option<SystemTime>) {
-        let offer = self.chain.lease(newer_than).await;
+    async fn attempt(&self, need: Need) {
+        let offer = self.chain.lease(need).await;
         let now = self.now();
         let (signed, trouble) = match offer {
             Ok(offer) => (self.sign(&offer.lease, now), offer.trouble),

@@ -159,6 +159,20 @@ async fn ten_rotations_of_one_minute_credentials_never_hand_out_a_token_near_its
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_attempt_is_in_vain_when_new_credentials_are_there_in_time() {
+    for life in [6, 60, 600, 3600] {
+        let provider = Provider::new(life, life / 2);
+        let source = TokenSource::start(provider.chain(), target("app"));
+        source.token().await.expect("token");
+        sleep(Duration::from_secs(life * 5)).await;
+        let status = source.status();
+        assert_eq!((status.failures, status.last_failure), (0, None), "credentials of {life} s");
+        assert!(status.refreshes >= 5, "{} refreshes", status.refreshes);
+        assert!(u64::from(provider.asked()) <= status.refreshes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_of_full_life_is_renewed_in_the_background_at_two_thirds() {
     let provider = Provider::new(36_000, 600);
     let source = TokenSource::start(provider.chain(), target("app"));
