@@ -29,7 +29,7 @@ pub enum Closed {
 /// Closes a session of the worker behind a kept connection. After a close it returns
 /// when the next one may come.
 pub async fn close(connection: &mut Connection, session: &Session) -> Result<Closed, RuntimeError> {
-    let pointer = connection.word(&session.pointer)?.to_owned();
+    let pointer = pointer(connection.peer(), session)?;
     let answer = connection.ask(&format!("show sess {pointer}")).await?;
     match guard(&answer, session) {
         Closed::Sent => sent(connection.silent(&format!("shutdown session {pointer}")).await).await,
@@ -45,7 +45,7 @@ pub async fn close_in_worker(
     session: &Session,
     limits: Limits,
 ) -> Result<Closed, RuntimeError> {
-    let pointer: String = session.pointer.chars().filter(char::is_ascii_alphanumeric).collect();
+    let pointer = pointer(master, session)?;
     let answer = ask_once(master, &format!("@!{pid} show sess {pointer}"), limits).await?;
     match guard(&answer, session) {
         Closed::Sent => {
@@ -54,6 +54,19 @@ pub async fn close_in_worker(
         }
         other => Ok(other),
     }
+}
+
+/// The pointer as a word of a command: nothing else than `0x` and digits is sent.
+fn pointer<'a>(peer: &Address, session: &'a Session) -> Result<&'a str, RuntimeError> {
+    let digits = session.pointer.strip_prefix("0x").unwrap_or_default();
+    if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Ok(&session.pointer);
+    }
+    Err(RuntimeError::Refused {
+        peer: peer.clone(),
+        command: format!("show sess {:?}", session.pointer),
+        answer: "not a session's pointer, so it was not sent".into(),
+    })
 }
 
 /// What became of a `shutdown session`, and the pause after it.

@@ -183,7 +183,7 @@ impl Connection {
     }
 
     /// A name that is one word of a command, and can be nothing else.
-    pub(crate) fn word<'a>(&self, name: &'a str) -> Result<&'a str, RuntimeError> {
+    fn word<'a>(&self, name: &'a str) -> Result<&'a str, RuntimeError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if !name.is_empty() && name.chars().all(plain) {
             return Ok(name);
