@@ -75,9 +75,8 @@ impl Region {
             let name = host.strip_suffix(domain)?.strip_suffix('.')?;
             let mut labels = name.rsplit('.');
             // `ID.REGION.rds.DOMAIN`, and in China also `ID.rds.REGION.DOMAIN`.
-            let region = match (labels.next()?, labels.next()?) {
-                ("rds", region) | (region, "rds") => region,
-                _ => return None,
+            let (("rds", region) | (region, "rds")) = (labels.next()?, labels.next()?) else {
+                return None;
             };
             // The identifier must be there: `rds.REGION...` alone is the API.
             labels.next()?;

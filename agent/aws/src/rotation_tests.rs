@@ -176,7 +176,7 @@ fn run(world: &World, end: f64, chance: f64, mut see: impl FnMut(f64, &Rotation<
             match world.expiry(now) {
                 Some((from, expiry)) => {
                     let since =
-                        known.filter(|(known_from, _)| *known_from == from).map_or(now, |(_, since)| since);
+                        known.filter(|(seen, _)| (seen - from).abs() < 0.01).map_or(now, |(_, since)| since);
                     known = Some((from, since));
                     let life = life(since, now, expiry.min(now + 900.0));
                     rotation.signed(at(now), life, life, chance);

@@ -81,7 +81,7 @@ pub fn sign(target: &Target, credentials: &Credentials, signed_at: SystemTime) -
         Encoded(target.user())
     );
     Ok(Token {
-        secret: presign(url, target.region().as_str(), credentials, signed_at)?,
+        secret: presign(&url, target.region().as_str(), credentials, signed_at)?,
         target: target.clone(),
         signed_at,
         expires_at,
@@ -91,7 +91,7 @@ pub fn sign(target: &Target, credentials: &Credentials, signed_at: SystemTime) -
 }
 
 fn presign(
-    url: String,
+    url: &str,
     region: &str,
     credentials: &Credentials,
     time: SystemTime,
@@ -109,7 +109,7 @@ fn presign(
         .build()
         .map_err(|error| SignError::Signer(crate::error::chain(&error)))?
         .into();
-    let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(&[]))
+    let request = SignableRequest::new("GET", url, std::iter::empty(), SignableBody::Bytes(&[]))
         .map_err(|error| SignError::Signer(crate::error::chain(&error)))?;
     // The signer logs, at level trace, the whole request that it signs, and with it
     // the session token. Nobody may hear that.
@@ -123,7 +123,7 @@ fn presign(
     // that nobody wipes.
     let room = url.len() + added.iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum::<usize>();
     let mut secret = Zeroizing::new(String::with_capacity(room));
-    secret.push_str(url.strip_prefix(SCHEME).unwrap_or(&url));
+    secret.push_str(url.strip_prefix(SCHEME).unwrap_or(url));
     for (name, value) in added {
         let value = Zeroizing::new(value.into_owned());
         // Writing to a string cannot fail.

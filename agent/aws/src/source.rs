@@ -268,11 +268,10 @@ impl Shared {
             }
             Err(error) => {
                 book.failures += 1;
-                match served_s {
-                    Some(expires_in_s) => {
-                        tracing::warn!(%token_for, expires_in_s, %error, "token not refreshed; the old one is served");
-                    }
-                    None => tracing::error!(%token_for, %error, "no token; logins are not possible"),
+                if let Some(expires_in_s) = served_s {
+                    tracing::warn!(%token_for, expires_in_s, %error, "token not refreshed; the old one is served");
+                } else {
+                    tracing::error!(%token_for, %error, "no token; logins are not possible");
                 }
                 Some(error)
             }

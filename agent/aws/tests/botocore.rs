@@ -1,5 +1,7 @@
 //! Tokens equal botocore's, byte for byte.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
 use std::{
     collections::BTreeMap,
     time::{Duration, UNIX_EPOCH},

@@ -1,5 +1,7 @@
 //! A source over providers of every temper, on a clock that tokio drives.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -103,7 +105,7 @@ impl Provider {
     }
 
     fn credentials(&self) -> Credentials {
-        let period = (self.0.life - self.0.overlap).as_secs();
+        let period = self.0.life.saturating_sub(self.0.overlap).as_secs();
         let number = self.now().duration_since(self.0.start).expect("forward").as_secs() / period;
         let expiry = self.0.start + Duration::from_secs(number * period) + self.0.life;
         let key = format!("AKID{number}E{}", self.0.edition.load(Ordering::Relaxed));

@@ -1,6 +1,8 @@
 //! The standard chain as the agent has it: a process with its own environment,
 //! against endpoints in the shape of AWS's own.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
 use std::{
     collections::BTreeMap,
     process::{Child, Command, Stdio},
