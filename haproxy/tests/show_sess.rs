@@ -87,6 +87,19 @@ fn ipv6_addresses_and_unknown_lines_are_read() {
     assert_eq!(session.peer, "[2001:db8::4]:5432".parse().unwrap());
 }
 
+/// Half a line would be another port, half an entry another session.
+#[test]
+fn a_dump_that_breaks_off_shows_nothing_that_the_whole_does_not() {
+    for (version, text) in SAMPLES {
+        let whole = session(text);
+        for end in 0..text.len() {
+            for session in resolve(entries(&text.as_bytes()[..end], 50)) {
+                assert_eq!(Session { age: whole.age, ..session }, whole, "{version} at {end}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_overlong_line_costs_that_line_only() {
     let long = format!("  flags={}\n", "x".repeat(100_000));

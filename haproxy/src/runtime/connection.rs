@@ -54,6 +54,11 @@ impl std::fmt::Debug for Connection {
 /// What the prompt looks like after a whole answer.
 const PROMPT: &[u8] = b"\n> ";
 
+/// Nothing, or lines and an empty one: then it is the prompt, and not a line in a description.
+fn is_whole(answer: &[u8]) -> bool {
+    answer == PROMPT || answer.strip_suffix(PROMPT).is_some_and(|lines| lines.ends_with(b"\n"))
+}
+
 /// The prompt of the master socket, which knows none of the commands asked here.
 const MASTER_PROMPT: &[u8] = b"master> ";
 
@@ -96,15 +101,20 @@ impl Connection {
         let sending = self.stream.write_all(line.as_bytes());
         timeout_at(deadline, sending).await.map_err(late)?.map_err(broken)?;
         let mut answer = Vec::with_capacity(512);
-        while !answer.ends_with(PROMPT) {
+        while !is_whole(&answer) {
             if answer.len() > self.limits.size {
                 return Err(RuntimeError::TooLong { peer: self.peer.clone(), command: command.into() });
             }
             if answer.ends_with(MASTER_PROMPT) {
                 return Err(self.garbage(command, "it is the master socket's, not a `stats socket`'s".into()));
             }
-            let read = self.stream.read_buf(&mut answer);
-            if timeout_at(deadline, read).await.map_err(late)?.map_err(broken)? == 0 {
+            let looks_whole = answer.ends_with(PROMPT);
+            let patience = if looks_whole { deadline.min(Instant::now() + SETTLED) } else { deadline };
+            let read = match timeout_at(patience, self.stream.read_buf(&mut answer)).await {
+                Err(_) if looks_whole => break,
+                read => read.map_err(late)?.map_err(broken)?,
+            };
+            if read == 0 {
                 return Err(if answer.is_empty() {
                     broken(io::ErrorKind::UnexpectedEof.into())
                 } else {

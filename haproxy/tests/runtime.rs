@@ -1,0 +1,273 @@
+//! The runtime API client against peers that are slow, cut off, hostile, or no HAProxy at all.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+use std::time::{Duration, Instant};
+
+use haproxy::{
+    Address,
+    runtime::{Connection, Info, Limits, RuntimeError, ServerState, Stat, ask_once},
+    sweep::{Worker, sweep, sweep_worker, workers},
+};
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+};
+
+const DUMP: &str = include_str!("data/2.8-show-sess-all.txt");
+
+/// A peer on a socket of its own, in a folder that goes with it.
+struct Peer {
+    address: Address,
+    _folder: TempDir,
+}
+
+impl Peer {
+    /// Each connection is the script's to answer.
+    fn new<F: Future<Output = std::io::Result<()>> + Send>(
+        script: impl Fn(BufReader<UnixStream>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peer.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let script = script.clone();
+                tokio::spawn(async move { script(BufReader::new(stream)).await });
+            }
+        });
+        Self { address: Address::Unix(path), _folder: folder }
+    }
+
+    /// Answers `prompt` as HAProxy does, and the command after it by these bytes.
+    fn in_prompt(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = answer.into();
+        Self::new(move |mut stream| {
+            let answer = answer.clone();
+            async move {
+                let mut line = String::new();
+                while stream.read_line(&mut line).await? > 0 {
+                    let answer = if line == "prompt\n" { b"\n> " } else { &answer[..] };
+                    stream.write_all(answer).await?;
+                    line.clear();
+                }
+                Ok(())
+            }
+        })
+    }
+
+    /// Answers any one command by these bytes, and closes.
+    fn once(answer: impl Into<Vec<u8>>) -> Self {
+        let answer = answer.into();
+        Self::new(move |mut stream| {
+            let answer = answer.clone();
+            async move {
+                stream.read_line(&mut String::new()).await?;
+                stream.write_all(&answer).await
+            }
+        })
+    }
+}
+
+fn brief() -> Limits {
+    Limits { time: Duration::from_millis(400), size: 64 << 10 }
+}
+
+const WORKER: Worker = Worker { pid: 7, old: false };
+
+// === a kept connection ===
+
+#[tokio::test]
+async fn an_answer_is_read_however_it_arrives() {
+    let peer = Peer::new(async |mut stream| {
+        let mut line = String::new();
+        while stream.read_line(&mut line).await? > 0 {
+            let answer = if line == "prompt\n" { "\n> " } else { "first\n> not the end\n\n> " };
+            for byte in answer.bytes() {
+                stream.write_all(&[byte]).await?;
+                tokio::task::yield_now().await;
+            }
+            line.clear();
+        }
+        Ok(())
+    });
+    let mut connection = Connection::open(&peer.address, brief()).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(connection.ask("show version").await.unwrap(), "first\n> not the end\n");
+    }
+}
+
+#[tokio::test]
+async fn silence_is_an_error_in_time_and_the_connection_is_done() {
+    let peer = Peer::in_prompt("half an answer\n");
+    let mut connection = Connection::open(&peer.address, brief()).await.unwrap();
+    let began = Instant::now();
+    let late = connection.ask("show info").await.unwrap_err();
+    assert!(matches!(late, RuntimeError::TimedOut { .. }), "{late}");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(!connection.is_usable());
+    // Its answer may still come: it must not be taken for the next command's.
+    let refused = connection.ask("show stat").await.unwrap_err();
+    assert!(matches!(refused, RuntimeError::Broken { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_command_that_was_given_up_spoils_its_connection() {
+    let peer = Peer::in_prompt("");
+    let mut connection = Connection::open(&peer.address, Limits::default()).await.unwrap();
+    let given_up = tokio::time::timeout(Duration::from_millis(50), connection.ask("show info")).await;
+    assert!(given_up.is_err());
+    assert!(!connection.is_usable());
+    assert!(connection.ask("show info").await.is_err());
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut_off() {
+    let peer = Peer::new(async |mut stream| {
+        stream.read_line(&mut String::new()).await?;
+        loop {
+            stream.write_all(&[b'x'; 4096]).await?;
+        }
+    });
+    let limits = Limits { time: Duration::from_secs(30), ..brief() };
+    let error = Connection::open(&peer.address, limits).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::TooLong { .. }), "{error}");
+    let error = ask_once(&peer.address, "show info", limits).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::TooLong { .. }), "{error}");
+    let error = sweep(&peer.address, WORKER, limits).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::TooLong { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn another_program_is_told_by_what_it_says() {
+    let peer = Peer::once("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    let error = Connection::open(&peer.address, brief()).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Garbage { .. }), "{error}");
+    assert!(error.to_string().contains("HTTP/1.1 400"), "{error}");
+
+    let peer = Peer::in_prompt("+OK\n\n> ");
+    let mut connection = Connection::open(&peer.address, brief()).await.unwrap();
+    for error in [
+        connection.info().await.map(drop).unwrap_err(),
+        connection.stat().await.map(drop).unwrap_err(),
+        connection.servers_state(None).await.map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, RuntimeError::Garbage { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_description_in_any_encoding_is_no_error() {
+    let answer = b"# pxname,svname,scur,status,desc\norders,pg1,3,UP,caf\xe9\n\n> ";
+    let peer = Peer::in_prompt(&answer[..]);
+    let mut connection = Connection::open(&peer.address, brief()).await.unwrap();
+    assert_eq!(connection.stat().await.unwrap()[0].sessions, 3);
+}
+
+// === one command, one connection ===
+
+#[tokio::test]
+async fn a_dump_that_breaks_off_is_never_taken_for_a_whole_one() {
+    assert_eq!(sweep(&Peer::once(DUMP).address, WORKER, brief()).await.unwrap().sessions.len(), 1);
+    for cut in (1..DUMP.len()).step_by(31).chain([DUMP.len() - 1]) {
+        let error = sweep(&Peer::once(&DUMP[..cut]).address, WORKER, brief()).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::Broken { .. }), "{cut}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_dump_is_refused() {
+    for (answer, denied) in [("Permission denied\n\n", true), ("\n", false), ("hello\n\n", false)] {
+        let error = sweep(&Peer::once(answer).address, WORKER, brief()).await.unwrap_err();
+        assert_eq!(matches!(error, RuntimeError::Denied { .. }), denied, "{error}");
+    }
+}
+
+/// The master socket of 2.8 does not always close after this one.
+#[tokio::test]
+async fn a_worker_that_is_gone_is_not_waited_for() {
+    let peer = Peer::new(async |mut stream| {
+        stream.read_line(&mut String::new()).await?;
+        stream.write_all(b"Can't find the target PID matching the prefix '@!7'\n").await?;
+        std::future::pending().await
+    });
+    let limits = Limits { time: Duration::from_secs(30), ..brief() };
+    let began = Instant::now();
+    let error = sweep_worker(&peer.address, WORKER, limits).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Refused { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_socket_that_is_not_the_masters_has_no_workers() {
+    let error = workers(&Peer::once("Unknown command: 'show proc'\n\n").address, brief()).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Refused { .. }), "{error}");
+    let error = workers(&Peer::once("# workers\n\n").address, brief()).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Garbage { .. }), "{error}");
+}
+
+// === answers ===
+
+const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight \
+    srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health \
+    srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord\n\
+    3 be 1 s1 127.0.0.1 2 0 100 1 0 1 0 2 0 0 0 0 - 39999 -\n3 be 2 s2 - 0 5 1 1 3 1 0 0 8 0 0 0 - 0 -\n";
+
+#[test]
+fn columns_are_found_by_name() {
+    let states = ServerState::parse(STATE).unwrap();
+    assert_eq!(
+        (&*states[0].server, states[0].admin, states[0].weight, states[0].port),
+        ("s1", 0, 100, 39999)
+    );
+    assert_eq!((&*states[1].address, states[1].operational, states[1].admin), ("-", 0, 5));
+
+    let moved = "1\n# srv_admin_state be_name srv_name srv_port srv_addr srv_uweight novel srv_op_state\n\
+        8 be s1 5432 10.0.0.1 1 ? 2\n";
+    let state = &ServerState::parse(moved).unwrap()[0];
+    assert!(state.forced_drain() && !state.forced_maint() && !state.other_admin());
+}
+
+#[test]
+fn another_format_is_refused_rather_than_guessed() {
+    for wrong in ["", "2\n# be_name\n", "1\n", &STATE.replace("srv_admin_state", "srv_flags")] {
+        assert!(ServerState::parse(wrong).is_err(), "{wrong}");
+    }
+    let short = STATE.replace(" 39999 -", "");
+    assert!(ServerState::parse(&short).unwrap_err().contains("s1"));
+    assert!(Info::parse("Name: HAProxy\nVersion: two\n").is_err());
+    assert!(Stat::parse("pxname,svname\n").is_err());
+}
+
+#[test]
+fn a_development_version_is_a_version() {
+    let text = "Name: HAProxy\nVersion: 3.5-dev1-abc\nPid: 12\nUptime_sec: 1\nStopping: 0\nCurrConns: 2\nMaxconn: 3\n";
+    let info = Info::parse(text).unwrap();
+    assert_eq!((info.version.to_string(), info.pid), ("3.5".to_owned(), 12));
+}
+
+#[test]
+fn a_quoted_field_may_hold_a_comma() {
+    let text = "# pxname,svname,check_desc,agent_status,scur\nbe,s1,\"a, b\",L7OK,4\nbe,s2,,,\n";
+    let stat = Stat::parse(text).unwrap();
+    assert_eq!((&*stat[0].agent_status, stat[0].sessions), ("L7OK", 4));
+    assert_eq!(stat[1].sessions, 0);
+}
+
+proptest! {
+    #[test]
+    fn no_answer_makes_a_parser_fail(text in "(?s).{0,400}") {
+        let _ = (Info::parse(&text), Stat::parse(&text), ServerState::parse(&text));
+        let _ = text.parse::<Address>();
+    }
+
+    #[test]
+    fn no_damage_makes_a_parser_fail(at in 0_usize..STATE.len(), with in "(?s).{0,9}") {
+        let mut text = STATE.to_owned();
+        text.replace_range(at..=at, &with);
+        let _ = ServerState::parse(&text);
+        let _ = Stat::parse(&text.replace(' ', ","));
+    }
+}
