@@ -98,10 +98,10 @@ pub struct Fleet {
     /// When it was made.
     pub at: Time,
     /// All instances, by name.
-    #[serde(serialize_with = "by_text")]
+    #[serde(serialize_with = "crate::names::by_text")]
     pub instances: BTreeMap<InstanceId, InstanceView>,
     /// The verdict of each server.
-    #[serde(serialize_with = "by_text")]
+    #[serde(serialize_with = "crate::names::by_text")]
     pub servers: BTreeMap<ServerId, Verdict>,
     /// The verdict of each instance for each role, for those who ask by instance (HTTP).
     #[serde(skip)]
@@ -258,12 +258,4 @@ fn backends(servers: &[ServerConfig]) -> BTreeMap<Backend<'_>, Vec<&ServerConfig
 
 fn id(database: &DatabaseName, instance: &InstanceName) -> InstanceId {
     InstanceId { database: database.clone(), instance: instance.clone() }
-}
-
-/// JSON keys are text: `database/instance`, `backend/server`.
-fn by_text<K: std::fmt::Display, V: Serialize, S: serde::Serializer>(
-    map: &BTreeMap<K, V>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(map.iter().map(|(key, value)| (key.to_string(), value)))
 }

@@ -10,7 +10,12 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
+
 use crate::{InstanceId, Time};
+
+/// Closes on a demoted writer in a second, until it is set otherwise.
+const FAILOVER: u32 = 100;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -18,12 +23,16 @@ const WINDOW: Duration = Duration::from_secs(1);
 const LOST: Duration = Duration::from_secs(60);
 
 /// What a place in the budget is for.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// A login of the agent's own. It may use the whole budget.
     Login,
     /// A close. It leaves one place to logins, so that health is never starved.
     Close,
+    /// A close of a session on a demoted writer. It has a budget of its own: the
+    /// clients log in at the new writer, and the sooner the better.
+    Failover,
 }
 
 /// A place in the budget, until it is [finished](Budget::finish).
@@ -38,6 +47,7 @@ pub struct Ticket {
 #[derive(Debug)]
 pub struct Budget {
     per_second: u32,
+    failover_per_second: u32,
     next: u64,
     used: BTreeMap<InstanceId, VecDeque<Use>>,
 }
@@ -45,28 +55,39 @@ pub struct Budget {
 #[derive(Debug)]
 struct Use {
     number: u64,
+    failover: bool,
     began: Time,
     ended: Option<Time>,
 }
 
 impl Budget {
-    /// `per_second` operations on each instance; at least 2, one of them for logins.
+    /// `per_second` operations on each instance, one of them for logins alone: with
+    /// less than 2 nothing is closed. Closes on a demoted writer: 100 a second.
     pub fn new(per_second: u32) -> Self {
-        Self { per_second: per_second.max(2), next: 0, used: BTreeMap::new() }
+        Self { per_second, failover_per_second: FAILOVER, next: 0, used: BTreeMap::new() }
     }
 
     /// Changes the number from now on.
     pub fn set_per_second(&mut self, per_second: u32) {
-        self.per_second = per_second.max(2);
+        self.per_second = per_second;
+    }
+
+    /// Changes the number of closes on a demoted writer from now on.
+    pub fn set_failover_per_second(&mut self, per_second: u32) {
+        self.failover_per_second = per_second;
     }
 
     /// How many operations of this kind may begin now.
     pub fn free(&self, instance: &InstanceId, purpose: Purpose, now: Time) -> u32 {
-        let counted =
-            self.used.get(instance).map_or(0, |used| used.iter().filter(|one| one.counts(now)).count());
+        let failover = purpose == Purpose::Failover;
+        let counted = self
+            .used
+            .get(instance)
+            .map_or(0, |used| used.iter().filter(|one| one.failover == failover && one.counts(now)).count());
         let places = match purpose {
             Purpose::Login => self.per_second,
-            Purpose::Close => self.per_second - 1,
+            Purpose::Close => self.per_second.saturating_sub(1),
+            Purpose::Failover => self.failover_per_second,
         };
         places.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX))
     }
@@ -80,7 +101,7 @@ impl Budget {
         self.next += 1;
         let used = self.used.entry(instance.clone()).or_default();
         used.retain(|one| one.counts(now));
-        used.push_back(Use { number, began: now, ended: None });
+        used.push_back(Use { number, failover: purpose == Purpose::Failover, began: now, ended: None });
         Some(Ticket { instance: instance.clone(), number })
     }
 
@@ -106,9 +127,15 @@ impl Budget {
         if self.free(instance, purpose, now) > 0 {
             return now;
         }
-        let ended = self.used.get(instance).into_iter().flatten().filter_map(|one| one.ended);
+        let failover = purpose == Purpose::Failover;
+        let used = self.used.get(instance).into_iter().flatten();
+        let ended = used.filter(|one| one.failover == failover).filter_map(|one| one.ended);
         // One in flight may end at any time: look again soon.
-        ended.map(|ended| ended + WINDOW).filter(|at| *at > now).min().unwrap_or(now + WINDOW / 10)
+        ended
+            .map(|ended| ended + WINDOW + Duration::from_micros(1))
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(now + WINDOW / 10)
     }
 }
 
@@ -149,6 +176,41 @@ mod tests {
         let other = InstanceId::new("orders", "b");
         assert!(budget.try_begin(&instance(), Purpose::Close, Time::AGENT_START).is_some());
         assert!(budget.try_begin(&other, Purpose::Close, Time::AGENT_START).is_some());
+    }
+
+    #[test]
+    fn a_budget_of_one_is_for_logins_and_one_of_none_is_for_nothing() {
+        let mut one = Budget::new(1);
+        assert_eq!(one.try_begin(&instance(), Purpose::Close, Time::AGENT_START), None);
+        assert!(one.try_begin(&instance(), Purpose::Login, Time::AGENT_START).is_some());
+        let mut none = Budget::new(0);
+        none.set_failover_per_second(0);
+        for purpose in [Purpose::Close, Purpose::Login, Purpose::Failover] {
+            assert_eq!(none.try_begin(&instance(), purpose, Time::AGENT_START), None);
+        }
+    }
+
+    #[test]
+    fn a_failover_has_places_of_its_own() {
+        let mut budget = Budget::new(2);
+        budget.set_failover_per_second(3);
+        for _ in 0..3 {
+            assert!(budget.try_begin(&instance(), Purpose::Failover, Time::AGENT_START).is_some());
+        }
+        assert_eq!(budget.try_begin(&instance(), Purpose::Failover, Time::AGENT_START), None);
+        assert!(budget.try_begin(&instance(), Purpose::Close, Time::AGENT_START).is_some());
+    }
+
+    #[test]
+    fn the_next_free_moment_is_when_the_first_place_is_a_second_old() {
+        let mut budget = Budget::new(2);
+        let began = Time::AGENT_START;
+        let ticket = budget.try_begin(&instance(), Purpose::Close, began).unwrap();
+        let ended = began + Duration::from_millis(30);
+        budget.finish(ticket, ended);
+        let free = budget.next_free(&instance(), Purpose::Close, ended);
+        assert!(free >= ended + WINDOW, "{free:?}");
+        assert_eq!(budget.free(&instance(), Purpose::Close, free), 1);
     }
 
     #[test]

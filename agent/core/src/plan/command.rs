@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::CloseVia;
+use super::{CloseVia, Purpose};
 use crate::{
     InstanceId, ServerId, Time,
     session::{BackendKey, ProxySession},
@@ -52,6 +52,8 @@ pub struct Retire {
     pub via: CloseVia,
     /// When it may be closed.
     pub how: How,
+    /// Which budget it takes its place from.
+    pub purpose: Purpose,
     /// Its age when this was decided.
     pub age: Duration,
     /// The age at which it has to go.
@@ -105,6 +107,7 @@ pub enum Command {
     /// Close one session.
     Retire(Box<Retire>),
     /// Record a drain, then send it: only if the server has no admin flag now.
+    /// What could not be sent within ten seconds must not be sent any more.
     Drain {
         /// The server.
         server: ServerId,
@@ -163,15 +166,16 @@ pub enum Outcome {
     Drain {
         /// The server.
         server: ServerId,
-        /// `Ok` when recorded and sent; `Err(true)` when recorded, but only an
-        /// agent-check answer can carry it; `Err(false)` when nothing was sent.
+        /// `Ok` when recorded, and taken by the runtime API; `Err(true)` when recorded,
+        /// but only an agent-check answer can carry it; `Err(false)` when nothing was sent.
         sent: Result<(), bool>,
     },
     /// Of taking a drain back: whether it was sent.
     Undrain {
         /// The server.
         server: ServerId,
-        /// Whether the runtime API took it.
+        /// Whether the runtime API took it, and its table showed no drain right
+        /// after. Then it is over: a drain that shows up later is a person's.
         sent: bool,
     },
 }
@@ -295,10 +299,12 @@ pub struct Hold {
     pub subject: Subject,
     /// Why.
     pub reason: HoldReason,
+    /// Since when for this reason.
+    pub since: Time,
 }
 
 /// What to do now, and what is left alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// When it was made.
     pub at: Time,
@@ -309,7 +315,11 @@ pub struct Plan {
     /// When to plan again at the latest.
     pub next_wake: Time,
     /// Sessions to look at again very soon, most overdue first.
+    #[serde(serialize_with = "crate::names::by_text")]
     pub focus: BTreeMap<InstanceId, Vec<BackendKey>>,
+    /// Instances whose whole table is wanted now: clients were closed there, and
+    /// are expected to log in again. Each at most once a second.
+    pub poll: BTreeSet<InstanceId>,
     /// Proxies whose sessions have to be listed again.
     pub sweep: BTreeSet<usize>,
     /// Sessions in the ledger.

@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    AdminFlags, AdminWord, Command, DrainReason, Hold, HoldReason, Mode, Policy, Subject, UndrainReason,
+    AdminFlags, AdminWord, Command, DrainReason, HoldReason, Mode, Policy, UndrainReason,
     retire::SOURCE_STALE,
 };
 use crate::{
@@ -23,6 +23,10 @@ use crate::{
 
 /// A drain the proxy has not shown after this is taken back.
 const TAKES: Duration = Duration::from_secs(10);
+
+/// A commanded drain of which nothing is heard may still be sent for this long.
+/// Executors give up well before it.
+const OUTSTANDING: Duration = Duration::from_secs(30);
 
 /// Between two tries to take a drain back.
 const RETRY: Duration = Duration::from_secs(1);
@@ -91,11 +95,28 @@ struct Slot {
     not_before: Option<Time>,
     /// An operator asked for it, and has not taken that back.
     operator: bool,
+    /// A commanded drain of which nothing has been heard yet: it may still be sent.
+    outstanding: Option<Time>,
+    /// The drain went by agent-check answers, which may be read late.
+    by_answer: bool,
+    /// Taken over from a former agent, and not yet compared with the proxy's table.
+    adopted: bool,
+    /// The proxy has taken the end of the drain: there is nothing left but the record.
+    ended: bool,
 }
 
 impl Drains {
     pub(super) fn new(servers: &[ServerConfig]) -> Self {
-        let slot = || Slot { phase: DrainPhase::Idle, flags: None, not_before: None, operator: false };
+        let slot = || Slot {
+            phase: DrainPhase::Idle,
+            flags: None,
+            not_before: None,
+            operator: false,
+            outstanding: None,
+            by_answer: false,
+            adopted: false,
+            ended: false,
+        };
         Self { slots: servers.iter().map(|server| (server.id.clone(), slot())).collect() }
     }
 
@@ -110,8 +131,10 @@ impl Drains {
     }
 
     /// Takes over a drain that a former agent recorded: it is taken back.
-    pub(super) fn adopt(&mut self, server: &ServerId, now: Time) {
+    pub(super) fn adopt(&mut self, server: &ServerId, policy: &Policy, now: Time) {
         if let Some(slot) = self.slots.get_mut(server) {
+            slot.adopted = true;
+            slot.not_before = Some(now + policy.max_age);
             slot.phase = DrainPhase::Undoing { since: now, asked: None, delivered: 0 };
         }
     }
@@ -125,7 +148,11 @@ impl Drains {
         policy: &Policy,
     ) -> Option<Command> {
         let slot = self.slots.get_mut(server)?;
+        if slot.flags.is_some_and(|(last, _)| at < last) {
+            return None;
+        }
         slot.flags = Some((at, flags));
+        slot.adopted = false;
         let own = flags.drain && !flags.maint;
         match &mut slot.phase {
             // An answer from before the drain was sent says nothing about it.
@@ -142,26 +169,49 @@ impl Drains {
                 slot.not_before = Some(at + policy.max_age);
             }
             DrainPhase::Undoing { since, .. } if at >= *since => {
-                if own {
+                let may_come = slot.outstanding.is_some_and(|sent| at.since(sent) <= OUTSTANDING);
+                if own && !slot.ended || !own && !flags.maint && may_come {
                     return None;
                 }
             }
             _ => return None,
         }
-        slot.phase = DrainPhase::Idle;
+        slot.rest();
         Some(Command::Forget { server: server.clone() })
     }
 
     /// A drain was recorded and sent, or not.
     pub(super) fn sent(&mut self, server: &ServerId, result: Result<(), bool>, now: Time) {
         let Some(slot) = self.slots.get_mut(server) else { return };
-        let DrainPhase::Sending { reason, .. } = slot.phase else { return };
-        slot.phase = match result {
-            Ok(()) => DrainPhase::Held { since: now, reason, confirmed: false, by_answer: false },
-            Err(true) => DrainPhase::Held { since: now, reason, confirmed: false, by_answer: true },
-            Err(false) => DrainPhase::Idle,
+        slot.outstanding = None;
+        slot.by_answer = result == Err(true);
+        slot.phase = match (slot.phase, result) {
+            (DrainPhase::Sending { reason, .. }, Ok(())) => {
+                DrainPhase::Held { since: now, reason, confirmed: true, by_answer: false }
+            }
+            (DrainPhase::Sending { reason, .. }, Err(true)) => {
+                DrainPhase::Held { since: now, reason, confirmed: false, by_answer: true }
+            }
+            (DrainPhase::Sending { .. }, Err(false)) => {
+                slot.not_before = Some(now + RETRY * 10);
+                DrainPhase::Idle
+            }
+            // Given up meanwhile, and sent after all: what the proxy showed before says nothing.
+            (DrainPhase::Idle | DrainPhase::Undoing { .. }, Ok(()) | Err(true)) => {
+                slot.ended = false;
+                DrainPhase::Undoing { since: now, asked: None, delivered: 0 }
+            }
+            (phase, _) => phase,
         };
-        slot.not_before = Some(now + RETRY * 10);
+    }
+
+    /// The end of a drain was sent, or not. What the proxy has taken is over: a
+    /// drain that shows up after it is a person's.
+    pub(super) fn ended(&mut self, server: &ServerId, taken: bool) {
+        let Some(slot) = self.slots.get_mut(server) else { return };
+        if matches!(slot.phase, DrainPhase::Undoing { .. }) && !slot.by_answer && slot.outstanding.is_none() {
+            slot.ended |= taken;
+        }
     }
 
     /// An agent-check answer with an admin word was read by the proxy.
@@ -181,10 +231,10 @@ impl Drains {
         now: Time,
     ) -> Result<(), HoldReason> {
         let slot = self.slots.get(server).ok_or(HoldReason::NotJoined)?;
-        if slot.phase == DrainPhase::Idle {
-            if let Some(reason) = self.obstacle(server, slot, fleet, policy, now) {
-                return Err(reason);
-            }
+        if slot.phase == DrainPhase::Idle
+            && let Some(reason) = self.obstacle(server, slot, fleet, policy, now)
+        {
+            return Err(reason);
         }
         if let Some(slot) = self.slots.get_mut(server) {
             slot.operator = true;
@@ -193,12 +243,12 @@ impl Drains {
     }
 
     /// Takes the drain of one server back, or of all.
-    pub(super) fn release(&mut self, server: Option<&ServerId>, now: Time) -> Vec<Command> {
+    pub(super) fn release(&mut self, server: Option<&ServerId>, policy: &Policy, now: Time) -> Vec<Command> {
         let mut commands = Vec::new();
         for (id, slot) in &mut self.slots {
             if server.is_none_or(|server| server == id) {
                 slot.operator = false;
-                commands.extend(slot.undo(id, UndrainReason::Operator, now));
+                commands.extend(slot.undo(id, UndrainReason::Operator, policy, now));
             }
         }
         commands
@@ -208,6 +258,9 @@ impl Drains {
     /// the runtime API cannot.
     pub(super) fn word(&self, server: &ServerId, now: Time) -> Option<AdminWord> {
         let slot = self.slots.get(server)?;
+        if slot.ended {
+            return None;
+        }
         let sight = slot.flags.filter(|(at, _)| now.since(*at) <= SOURCE_STALE).map(|(_, flags)| flags);
         match (slot.phase, sight) {
             (DrainPhase::Held { confirmed: false, by_answer: true, .. }, Some(flags)) if flags.clear() => {
@@ -220,7 +273,7 @@ impl Drains {
                 Some(AdminWord::Ready)
             }
             (DrainPhase::Undoing { since, delivered, .. }, None)
-                if delivered < BLIND_READY && now.since(since) > SOURCE_STALE =>
+                if delivered < BLIND_READY && now.since(since) > SOURCE_STALE && !slot.adopted =>
             {
                 Some(AdminWord::Ready)
             }
@@ -236,7 +289,7 @@ impl Drains {
         cohorts: &HashMap<ServerId, Cohort>,
         policy: &Policy,
         paused: bool,
-    ) -> (Vec<Command>, Vec<Hold>) {
+    ) -> (Vec<Command>, Vec<(ServerId, HoldReason)>) {
         let mut commands = self.go_on(now, fleet, cohorts, policy, paused);
         let mut holds = Vec::new();
         let wanted: Vec<(ServerId, DrainReason)> = self
@@ -254,11 +307,12 @@ impl Drains {
                 self.obstacle(&server, slot, fleet, policy, now)
             };
             if let Some(reason) = obstacle {
-                holds.push(Hold { subject: Subject::Server(server), reason });
+                holds.push((server, reason));
                 continue;
             }
             if let Some(slot) = self.slots.get_mut(&server) {
                 slot.phase = DrainPhase::Sending { since: now, reason };
+                slot.outstanding = Some(now);
                 commands.push(Command::Drain { server, reason });
             }
         }
@@ -276,14 +330,14 @@ impl Drains {
         let mut commands = Vec::new();
         let ids: Vec<ServerId> = self.slots.keys().cloned().collect();
         for id in ids {
-            let others = self.others_usable(&id, fleet);
+            let others = self.others_usable(&id, fleet, None);
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             match slot.phase {
                 DrainPhase::Held { since, reason, confirmed, .. } => {
                     let due = cohorts.get(&id).is_some_and(|cohort| cohort.due > 0);
                     let over = match reason {
                         // Another server failed meanwhile: this one is needed.
-                        _ if others == 0 => Some(UndrainReason::CapacityFloor),
+                        _ if below_floor(others, policy) => Some(UndrainReason::CapacityFloor),
                         _ if !confirmed && now.since(since) > TAKES => Some(UndrainReason::NotTaken),
                         DrainReason::Operator => None,
                         _ if paused => Some(UndrainReason::Ending),
@@ -301,13 +355,16 @@ impl Drains {
                         }
                     };
                     if let Some(why) = over {
-                        slot.not_before = Some(since + policy.max_age);
-                        commands.extend(slot.undo(&id, why, now));
+                        commands.extend(slot.undo(&id, why, policy, now));
                     }
                 }
                 // The executor's answer is lost: it may have been sent.
                 DrainPhase::Sending { since, .. } if now.since(since) > TAKES => {
-                    commands.extend(slot.undo(&id, UndrainReason::NotTaken, now));
+                    commands.extend(slot.undo(&id, UndrainReason::NotTaken, policy, now));
+                }
+                DrainPhase::Undoing { .. } if slot.ended => {
+                    slot.rest();
+                    commands.push(Command::Forget { server: id });
                 }
                 DrainPhase::Undoing { since, asked, delivered } => {
                     if asked.is_none_or(|asked| now.since(asked) >= RETRY) {
@@ -340,21 +397,21 @@ impl Drains {
         if same.any(|(id, slot)| id != server && slot.phase != DrainPhase::Idle) {
             return Some(HoldReason::CapacityFloor);
         }
-        let others = self.others_usable(server, fleet);
-        let all = others + 1;
-        let stay = (all as f64 * policy.capacity_floor).ceil().max(1.0);
-        ((others as f64) < stay).then_some(HoldReason::CapacityFloor)
+        let others = self.others_usable(server, fleet, Some(now));
+        below_floor(others, policy).then_some(HoldReason::CapacityFloor)
     }
 
-    /// Other servers of the same backend that new sessions can go to for all that is known now.
-    fn others_usable(&self, server: &ServerId, fleet: &Fleet) -> usize {
+    /// Other servers of the same backend that new sessions can go to for all that is
+    /// known; where a drain is to begin, for all that is known now.
+    fn others_usable(&self, server: &ServerId, fleet: &Fleet, now: Option<Time>) -> usize {
+        let fresh = |at: Time| now.is_none_or(|now| now.since(at) <= SOURCE_STALE);
         self.slots
             .iter()
             .filter(|(id, _)| *id != server && same_backend(id, server))
             .filter(|(id, slot)| {
                 fleet.servers.get(id).is_some_and(Verdict::usable)
                     && slot.phase == DrainPhase::Idle
-                    && slot.flags.is_some_and(|(_, flags)| flags.clear())
+                    && slot.flags.is_some_and(|(at, flags)| flags.clear() && fresh(at))
             })
             .count()
     }
@@ -379,6 +436,10 @@ impl Slot {
         if fleet.servers.get(id).map(|verdict| verdict.state) == Some(State::Drain) {
             return Some(DrainReason::AuthRefused);
         }
+        // Where no new sessions go anyway there is nothing to gain.
+        if !fleet.servers.get(id).is_some_and(Verdict::usable) {
+            return None;
+        }
         let cohort = cohorts.get(id).copied().unwrap_or_default();
         let enough = match policy.mode {
             Mode::Observe => false,
@@ -390,15 +451,32 @@ impl Slot {
         enough.then_some(DrainReason::SessionsDue)
     }
 
-    fn undo(&mut self, id: &ServerId, reason: UndrainReason, now: Time) -> Option<Command> {
-        match self.phase {
-            DrainPhase::Idle | DrainPhase::Undoing { .. } => None,
-            DrainPhase::Sending { .. } | DrainPhase::Held { .. } => {
-                self.phase = DrainPhase::Undoing { since: now, asked: Some(now), delivered: 0 };
-                Some(Command::Undrain { server: id.clone(), reason })
-            }
-        }
+    /// Nothing of the agent's is left on it.
+    fn rest(&mut self) {
+        self.phase = DrainPhase::Idle;
+        self.ended = false;
+        self.by_answer = false;
+        self.adopted = false;
+        self.outstanding = None;
     }
+
+    fn undo(&mut self, id: &ServerId, reason: UndrainReason, policy: &Policy, now: Time) -> Option<Command> {
+        let not_before = match self.phase {
+            DrainPhase::Idle | DrainPhase::Undoing { .. } => return None,
+            DrainPhase::Sending { .. } => now + RETRY * 10,
+            DrainPhase::Held { since, .. } => since + policy.max_age,
+        };
+        self.not_before = self.not_before.max(Some(not_before));
+        self.phase = DrainPhase::Undoing { since: now, asked: Some(now), delivered: 0 };
+        self.ended = false;
+        Some(Command::Undrain { server: id.clone(), reason })
+    }
+}
+
+/// Whether too few servers are left to new sessions while one is drained.
+fn below_floor(others: usize, policy: &Policy) -> bool {
+    let stay = ((others + 1) as f64 * policy.capacity_floor).ceil().max(1.0);
+    (others as f64) < stay
 }
 
 fn same_backend(one: &ServerId, other: &ServerId) -> bool {

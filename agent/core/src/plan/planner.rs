@@ -20,8 +20,8 @@ use super::{
     retire::{Context, Stance, consider},
 };
 use crate::{
-    InstanceId, ServerId, Time,
-    health::{Fleet, Role, ServerConfig, State, WantedRole},
+    DatabaseName, InstanceId, ServerId, Time,
+    health::{Fleet, InstanceView, Role, ServerConfig, State, WantedRole},
     session::{BackendKey, Join, Ledger, ProxySession, Session},
 };
 
@@ -36,6 +36,9 @@ const FOCUS: usize = 500;
 
 /// How often sessions are looked at again while some are watched.
 const WATCH: Duration = Duration::from_millis(100);
+
+/// Between two listings of an instance's sessions while closed clients are awaited.
+const POLL: Duration = Duration::from_secs(1);
 
 /// Between two listings of a proxy's sessions.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -71,12 +74,15 @@ pub struct Planner {
     last_plan: Option<Time>,
     trusted_since: Time,
     events: Vec<Group>,
+    /// What the last plan held, why, and since when.
+    held: HashMap<SessionId, (HoldReason, Time)>,
+    held_servers: HashMap<ServerId, (HoldReason, Time)>,
 }
 
 #[derive(Debug)]
 struct Flight {
     since: Time,
-    group: Option<Group>,
+    group: Group,
     had_others: bool,
 }
 
@@ -86,6 +92,7 @@ struct Candidate<'a> {
     client: SocketAddr,
     proxy: &'a ProxySession,
     how: How,
+    purpose: Purpose,
     age: Duration,
     limit: Duration,
 }
@@ -121,12 +128,19 @@ impl Planner {
             last_plan: None,
             trusted_since: Time::AGENT_START,
             events: Vec::new(),
+            held: HashMap::new(),
+            held_servers: HashMap::new(),
         }
     }
 
     /// The policy in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Another policy from now on. Drains, pauses and what was tried stay.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// The drains of all servers.
@@ -163,7 +177,7 @@ impl Planner {
 
     /// Takes over a drain that a former agent recorded: it is taken back.
     pub fn adopt(&mut self, server: &ServerId, now: Time) {
-        self.drains.adopt(server, now);
+        self.drains.adopt(server, &self.policy, now);
     }
 
     /// Drains a server at an operator's word, above the capacity floor.
@@ -176,7 +190,7 @@ impl Planner {
 
     /// Takes back one drain of the agent's own, or all.
     pub fn release_drains(&mut self, server: Option<&ServerId>, now: Time) -> Vec<Command> {
-        self.drains.release(server, now)
+        self.drains.release(server, &self.policy, now)
     }
 
     /// Whether the agent can get credentials. While it cannot, clients may not either.
@@ -198,14 +212,14 @@ impl Planner {
     pub fn outcome(&mut self, now: Time, outcome: &Outcome) {
         match outcome {
             Outcome::Drain { server, sent } => self.drains.sent(server, *sent, now),
-            // The proxy's own table says whether it took effect.
-            Outcome::Undrain { .. } => {}
+            Outcome::Undrain { server, sent } => self.drains.ended(server, *sent),
             Outcome::Retire { instance, key, retired, .. } => {
                 let session = (instance.clone(), *key);
                 let flight = self.in_flight.remove(&session);
                 match (retired, flight) {
-                    (Retired::Closed, Some(Flight { group: Some(group), had_others, .. })) => {
-                        self.breaker.closed(group, instance.clone(), had_others, now);
+                    // From the command on: its client may be back before this is known.
+                    (Retired::Closed, Some(Flight { group, had_others, since })) => {
+                        self.breaker.closed(group, instance.clone(), had_others, since);
                     }
                     (Retired::Denied, _) => {
                         self.denied.insert(instance.clone(), now);
@@ -233,14 +247,14 @@ impl Planner {
     pub fn plan(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet, budget: &Budget) -> Plan {
         self.settle(now, ledger, fleet);
         let mut pass = self.survey(now, ledger, fleet);
-        let (mut commands, drain_holds) =
+        let (mut commands, server_holds) =
             self.drains.tick(now, fleet, &pass.cohorts, &self.policy, self.paused);
-        pass.holds.extend(drain_holds);
         self.fire(now, &mut pass, ledger, budget, &mut commands);
-        self.events
-            .extend(self.breaker.expire(&self.policy.breaker, now, |instance| ledger.polled(instance)));
+        let answered = |instance: &InstanceId| polled_since(instance, ledger, fleet);
+        self.events.extend(self.breaker.expire(&self.policy.breaker, now, answered));
 
         let sweep = self.sweep(now, &pass, ledger);
+        let poll = self.poll(now, ledger, fleet);
         let watching = !pass.watched.is_empty();
         let wake = pass.wake.into_iter().chain(watching.then_some(now + WATCH)).min();
         let focus = pass
@@ -255,13 +269,44 @@ impl Planner {
         Plan {
             at: now,
             commands,
-            holds: pass.holds,
+            holds: self.remember_holds(now, pass.holds, server_holds),
             next_wake: wake.unwrap_or(now + TICK).clamp(now + Duration::from_millis(1), now + TICK),
             focus,
+            poll,
             sweep,
             sessions: ledger.len(),
             due: pass.due,
         }
+    }
+
+    /// Dates each hold: since when it has been held for the same reason.
+    fn remember_holds(
+        &mut self,
+        now: Time,
+        mut holds: Vec<Hold>,
+        server_holds: Vec<(ServerId, HoldReason)>,
+    ) -> Vec<Hold> {
+        let since = |before: Option<&(HoldReason, Time)>, reason| match before {
+            Some((last, since)) if *last == reason => *since,
+            _ => now,
+        };
+        let mut held = HashMap::with_capacity(holds.len());
+        for hold in &mut holds {
+            if let Subject::Session { instance, key, .. } = &hold.subject {
+                let session = (instance.clone(), *key);
+                hold.since = since(self.held.get(&session), hold.reason);
+                held.insert(session, (hold.reason, hold.since));
+            }
+        }
+        self.held = held;
+        let mut held = HashMap::with_capacity(server_holds.len());
+        for (server, reason) in server_holds {
+            let since = since(self.held_servers.get(&server), reason);
+            held.insert(server.clone(), (reason, since));
+            holds.push(Hold { subject: Subject::Server(server), reason, since });
+        }
+        self.held_servers = held;
+        holds
     }
 
     /// Brings what is remembered up to this moment.
@@ -348,6 +393,7 @@ impl Planner {
                 .map(|since| now.since(*since)),
             tried: self.tried.get(&id).copied(),
         };
+        let demoted = context.demoted_for.is_some();
         let age = now.since(session.begin);
         let limit = limit_of(&self.policy, &session.row.key);
         let stance = match consider(&session, &context) {
@@ -355,16 +401,15 @@ impl Planner {
                 pass.wake = Some(pass.wake.map_or(at, |other| other.min(at)));
                 return;
             }
-            _ if self.in_flight.contains_key(&id) => return,
+            _ if self.in_flight.contains_key(&id) => {
+                pass.due += 1;
+                if let Some(proxy) = joined {
+                    pass.count_due(proxy);
+                }
+                return;
+            }
             Stance::Fire(_) if self.denied.contains_key(session.instance) => {
                 Stance::Hold { reason: HoldReason::Denied, watch: false, until: None }
-            }
-            Stance::Fire(_)
-                if joined.is_some_and(|proxy| {
-                    !self.breaker.allows(&group_of(&session, proxy), &self.policy.breaker, now)
-                }) =>
-            {
-                Stance::Hold { reason: HoldReason::Breaker, watch: false, until: None }
             }
             stance => stance,
         };
@@ -372,20 +417,24 @@ impl Planner {
         match (stance, joined, session.row.client) {
             (Stance::Fire(how), Some(proxy), Some(client)) => {
                 pass.count_due(proxy);
-                pass.watch(&session, age.saturating_sub(limit));
-                pass.candidates.push(Candidate { session, client, proxy, how, age, limit });
+                let purpose = if self.policy.demotion_grace.is_some() && demoted {
+                    Purpose::Failover
+                } else {
+                    Purpose::Close
+                };
+                pass.candidates.push(Candidate { session, client, proxy, how, purpose, age, limit });
             }
             (Stance::Hold { reason, watch, until }, ..) => {
                 if watch {
                     pass.watch(&session, age.saturating_sub(limit));
                 }
-                if let Some(proxy) = joined.filter(|_| watch || counts_as_due(reason)) {
+                if let Some(proxy) = joined.filter(|_| a_drain_would_help(reason)) {
                     pass.count_due(proxy);
                 }
                 if let Some(until) = until {
                     pass.wake = Some(pass.wake.map_or(until, |other| other.min(until)));
                 }
-                pass.hold(&session, age, limit, reason);
+                pass.hold(now, &session, age, limit, reason);
             }
             (Stance::Fire(_) | Stance::NotDue(_), ..) => {}
         }
@@ -401,31 +450,47 @@ impl Planner {
         commands: &mut Vec<Command>,
     ) {
         let mut candidates = std::mem::take(&mut pass.candidates);
-        candidates.sort_by_key(|one| std::cmp::Reverse((one.age.saturating_sub(one.limit), one.age)));
-        let mut free: BTreeMap<&InstanceId, u32> = BTreeMap::new();
-        let mut trials: HashSet<Group> = HashSet::new();
-        let groups = if candidates.is_empty() { HashMap::new() } else { group_sizes(ledger) };
+        if candidates.is_empty() {
+            return;
+        }
+        candidates.sort_by_key(|one| {
+            let overdue = one.age.saturating_sub(one.limit);
+            (std::cmp::Reverse((overdue, one.age)), one.session.row.key)
+        });
+        let mut free: BTreeMap<(&InstanceId, Purpose), u32> = BTreeMap::new();
+        let mut under_way: HashMap<Group, usize> = HashMap::new();
+        for flight in self.in_flight.values() {
+            *under_way.entry(flight.group.clone()).or_default() += 1;
+        }
+        let mut sizes: Option<HashMap<Group, usize>> = None;
         for one in candidates {
             let instance = one.session.instance;
-            let places = free.entry(instance).or_insert_with(|| budget.free(instance, Purpose::Close, now));
-            if *places == 0 {
-                let until = budget.next_free(instance, Purpose::Close, now);
-                pass.wake = Some(pass.wake.map_or(until, |wake| wake.min(until)));
-                pass.hold(&one.session, one.age, one.limit, HoldReason::OverBudget);
+            let overdue = one.age.saturating_sub(one.limit);
+            let group = group_of(&one.session, one.proxy);
+            let others = under_way.get(&group).copied().unwrap_or(0);
+            if !self.breaker.allows(&group, others, &self.policy.breaker, now) {
+                pass.hold(now, &one.session, one.age, one.limit, HoldReason::Breaker);
                 continue;
             }
-            let group = group_of(&one.session, one.proxy);
-            // A paused group gets one trial, not one a session.
-            let paused = self.breaker.open().any(|(open, _)| *open == group);
-            if paused && !trials.insert(group.clone()) {
-                pass.hold(&one.session, one.age, one.limit, HoldReason::Breaker);
+            pass.watch(&one.session, overdue);
+            let places = free
+                .entry((instance, one.purpose))
+                .or_insert_with(|| budget.free(instance, one.purpose, now));
+            if *places == 0 {
+                let until = budget.next_free(instance, one.purpose, now);
+                pass.wake = Some(pass.wake.map_or(until, |wake| wake.min(until)));
+                pass.hold(now, &one.session, one.age, one.limit, HoldReason::OverBudget);
                 continue;
             }
             *places -= 1;
-            let had_others = groups.get(&group).copied().unwrap_or(0) > 1;
+            *under_way.entry(group.clone()).or_default() += 1;
+            let sizes = sizes.get_or_insert_with(|| group_sizes(ledger));
+            let had_others = sizes.get(&group).copied().unwrap_or(0) > 1;
             let key = one.session.row.key;
-            self.in_flight
-                .insert((instance.clone(), key), Flight { since: now, group: Some(group), had_others });
+            self.in_flight.insert((instance.clone(), key), Flight { since: now, group, had_others });
+            // Only the database can tell the moment a session goes idle.
+            let via =
+                if matches!(one.how, How::Catch(_)) { CloseVia::Database } else { self.policy.close_via };
             commands.push(Command::Retire(Box::new(Retire {
                 id: self.next_id,
                 instance: instance.clone(),
@@ -434,18 +499,27 @@ impl Planner {
                 user: one.session.row.user.clone(),
                 iam_only: self.policy.scope == Scope::Iam,
                 proxy: one.proxy.clone(),
-                // Only the database can tell the moment a session goes idle.
-                via: if matches!(one.how, How::Catch(_)) {
-                    CloseVia::Database
-                } else {
-                    self.policy.close_via
-                },
+                via,
                 how: one.how,
+                purpose: one.purpose,
                 age: one.age,
                 limit: one.limit,
             })));
             self.next_id += 1;
         }
+    }
+
+    /// The instances to list again: those at which closed clients are expected.
+    fn poll(&self, now: Time, ledger: &Ledger, fleet: &Fleet) -> BTreeSet<InstanceId> {
+        let databases: BTreeSet<&DatabaseName> =
+            self.breaker.awaited().map(|instance| &instance.database).collect();
+        ledger
+            .instances()
+            .filter(|instance| databases.contains(&instance.database))
+            .filter(|instance| fleet.instances.get(*instance).is_some_and(InstanceView::usable))
+            .filter(|instance| ledger.polled(instance).is_none_or(|polled| now.since(polled) >= POLL))
+            .cloned()
+            .collect()
     }
 
     /// The proxies to list again: those of instances with sessions that are nearly due and not joined.
@@ -474,7 +548,7 @@ impl Pass<'_> {
         self.watched.entry(session.instance.clone()).or_default().push((overdue, session.row.key));
     }
 
-    fn hold(&mut self, session: &Session<'_>, age: Duration, limit: Duration, reason: HoldReason) {
+    fn hold(&mut self, now: Time, session: &Session<'_>, age: Duration, limit: Duration, reason: HoldReason) {
         let subject = Subject::Session {
             instance: session.instance.clone(),
             key: session.row.key,
@@ -482,13 +556,30 @@ impl Pass<'_> {
             age,
             limit,
         };
-        self.holds.push(Hold { subject, reason });
+        self.holds.push(Hold { subject, reason, since: now });
     }
 }
 
-/// Held sessions that a drain could still let go elsewhere.
-fn counts_as_due(reason: HoldReason) -> bool {
-    matches!(reason, HoldReason::DrainingOnly)
+/// Held sessions that would go, or go sooner, if no new ones came. A session whose
+/// source is lost, or whose client could not come back, gives no reason to drain.
+fn a_drain_would_help(reason: HoldReason) -> bool {
+    use HoldReason as R;
+    matches!(
+        reason,
+        R::DrainingOnly | R::InTransaction | R::Running | R::NeverQuiet | R::WaitingForQuiet | R::OverBudget
+    )
+}
+
+/// Up to when returns of clients closed on this instance would have been seen: on
+/// every instance of its database that answers, for they may come back to any.
+fn polled_since(instance: &InstanceId, ledger: &Ledger, fleet: &Fleet) -> Option<Time> {
+    ledger
+        .instances()
+        .filter(|other| other.database == instance.database)
+        .filter(|other| fleet.instances.get(*other).is_some_and(InstanceView::usable))
+        .map(|other| ledger.polled(other))
+        .min()
+        .flatten()
 }
 
 /// Backends in which a client can log in again right now: one server is proved to

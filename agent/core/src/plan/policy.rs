@@ -69,6 +69,8 @@ pub struct Policy {
     pub close_via: CloseVia,
     /// Closes and own logins on one instance in any one second.
     pub login_budget: u32,
+    /// Closes on a demoted writer in any one second, where `demotion_grace` is set.
+    pub failover_budget: u32,
     /// The share of a server's sessions that has to be due before it is drained.
     pub drain_share: f64,
     /// A drain ends after this, whatever is left.
@@ -81,8 +83,9 @@ pub struct Policy {
     pub scope: Scope,
     /// Past the limit by this much, a session goes even if it is busy. Off by default.
     pub force_after: Option<Duration>,
-    /// On an instance that says itself that it is no longer the writer, sessions
-    /// sent there as to the writer go at any idle moment after this. Off by default.
+    /// On an instance that says itself that it is no longer the writer, sessions sent
+    /// there as to the writer go whatever their age: at a quiet moment at once, and
+    /// after this whatever they are doing. Off by default.
     pub demotion_grace: Option<Duration>,
     /// The limit of each session differs by up to this share of `max_age`, both ways.
     pub jitter: f64,
@@ -100,6 +103,7 @@ impl Default for Policy {
             busy: Busy::Hold,
             close_via: CloseVia::Database,
             login_budget: 5,
+            failover_budget: 100,
             drain_share: 0.5,
             drain_deadline: Duration::from_secs(60),
             capacity_floor: 0.5,

@@ -20,6 +20,10 @@ pub(super) const SOURCE_STALE: Duration = Duration::from_secs(5);
 /// A session seen idle within this time is busy rather than stuck in one piece of work.
 const LATELY: Duration = Duration::from_secs(5);
 
+/// One that is watched this long past its limit, seen idle again and again and never
+/// for long enough, is never quiet.
+const NEVER: Duration = Duration::from_secs(2);
+
 /// How long a fresh catch may try. Longer loops broke more transactions when measured.
 const CATCH: Duration = Duration::from_millis(150);
 
@@ -60,7 +64,7 @@ pub fn limit_of(policy: &Policy, key: &BackendKey) -> Duration {
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^= x >> 31;
     let unit = (x >> 11) as f64 / (1_u64 << 53) as f64;
-    policy.max_age.mul_f64(1.0 + policy.jitter * (2.0 * unit - 1.0))
+    policy.max_age.mul_f64(1.0 + policy.jitter.clamp(0.0, 1.0) * (2.0 * unit - 1.0))
 }
 
 /// When a session is due.
@@ -159,9 +163,11 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
         return Stance::Fire(How::Force);
     }
     let lately = session.last_idle.is_some_and(|idle| context.now.since(idle) <= LATELY);
+    let restless = session.restless_since.map(|since| since.max(session.begin + limit));
+    let never_quiet = past && lately && restless.is_some_and(|since| context.now.since(since) >= NEVER);
     let busy = |reason| match policy.busy {
-        Busy::Catch if past && lately && usable => Stance::Fire(How::Catch(CATCH)),
-        _ if past && lately => wait(HoldReason::NeverQuiet),
+        Busy::Catch if never_quiet && usable => Stance::Fire(How::Catch(CATCH)),
+        _ if never_quiet => wait(HoldReason::NeverQuiet),
         _ => wait(reason),
     };
     match session.row.activity {

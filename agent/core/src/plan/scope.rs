@@ -41,6 +41,12 @@ impl Network {
         Self::masked(address, if address.is_ipv4() { 24 } else { 64 })
     }
 
+    /// The networks before and after all others.
+    pub(super) const ENDS: (Network, Network) = (
+        Network { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), bits: 0 },
+        Network { address: IpAddr::V6(std::net::Ipv6Addr::from_bits(u128::MAX)), bits: 128 },
+    );
+
     /// Whether an address lies in it.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -6,8 +6,8 @@
 //! row's own `seen` first.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    collections::{BTreeMap, HashMap, hash_map},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -19,8 +19,20 @@ use crate::{InstanceId, ServerId, Time, health::ServerConfig};
 /// more than this means that the two speak of different connections.
 const AGE_TOLERANCE: Duration = Duration::from_secs(5);
 
+/// A listing speaks of a session only if it was made this long after the session
+/// began: until then it may show an earlier one on the same port, for the begin is
+/// known no better than a poll takes.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// A session that is seen idle at least this often is going about its work in
+/// small pieces, rather than stuck in one.
+const RESTLESS: Duration = Duration::from_secs(5);
+
 /// Rows kept of one instance at most; RDS allows fewer connections on any size.
 const MAX_ROWS: usize = 100_000;
+
+/// Sessions kept of one proxy on one instance at most: as many as there can be rows.
+const MAX_CLAIMS: usize = MAX_ROWS;
 
 /// What a poll of the database covered.
 #[derive(Copy, Clone, Debug)]
@@ -55,6 +67,8 @@ pub struct Session<'a> {
     pub begin: Time,
     /// When it was last seen idle.
     pub last_idle: Option<Time>,
+    /// Since when it has been seen idle again and again, never long out of sight of it.
+    pub restless_since: Option<Time>,
     /// What the proxies say.
     pub join: Join<'a>,
 }
@@ -75,10 +89,16 @@ struct ProxySource {
 
 #[derive(Debug, Default)]
 struct Table {
-    rows: HashMap<BackendKey, Entry>,
-    claims: HashMap<SocketAddr, Claim>,
+    /// Ordered, so that the same observations always give the same plan.
+    rows: BTreeMap<BackendKey, Entry>,
+    /// What each proxy claims, apart from the others: a new listing of one must
+    /// not make forgotten what another has said of the same port.
+    claims: BTreeMap<usize, HashMap<SocketAddr, Claim>>,
     polled: Option<Time>,
-    dropped: usize,
+    /// Rows of the last full poll that found no place.
+    dropped_rows: usize,
+    /// Proxy sessions of the last listings that found no place.
+    dropped_claims: BTreeMap<usize, usize>,
 }
 
 #[derive(Debug)]
@@ -87,6 +107,7 @@ struct Entry {
     seen: Time,
     begin: Time,
     last_idle: Option<Time>,
+    restless_since: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -110,28 +131,30 @@ impl Ledger {
     }
 
     /// Takes in a complete sweep of one proxy: its sessions in all workers.
-    /// Sessions of servers that are not configured are ignored.
+    /// `at` is when it was asked for. Sessions of servers that are not configured
+    /// are ignored, and so is a sweep older than the last one.
     pub fn observe_proxy(&mut self, proxy: usize, at: Time, sessions: Vec<ProxySession>) {
+        let source = self.proxies.entry(proxy).or_default();
+        if source.swept.is_some_and(|swept| at < swept) {
+            return;
+        }
+        source.swept = Some(at);
+        source.alive = source.alive.max(Some(at));
         for table in self.tables.values_mut() {
-            table.claims.retain(|_, claim| claim.session.server.proxy != proxy);
+            table.claims.remove(&proxy);
+            table.dropped_claims.remove(&proxy);
         }
         for session in sessions {
             let Some(instance) = self.routes.get(&session.server) else { continue };
             let Some(table) = self.tables.get_mut(instance) else { continue };
-            table
-                .claims
-                .entry(session.outgoing)
-                .and_modify(|claim| claim.contested = true)
-                .or_insert_with(|| Claim { begin: at - session.age, seen: at, contested: false, session });
+            table.claim(proxy, at, session);
         }
-        let source = self.proxies.entry(proxy).or_default();
-        source.swept = Some(at);
-        source.alive = Some(at);
     }
 
     /// Notes that a proxy answered: its last sweep still speaks of the same processes.
     pub fn proxy_alive(&mut self, proxy: usize, at: Time) {
-        self.proxies.entry(proxy).or_default().alive = Some(at);
+        let source = self.proxies.entry(proxy).or_default();
+        source.alive = source.alive.max(Some(at));
     }
 
     /// When a proxy last answered anything.
@@ -161,9 +184,11 @@ impl Ledger {
         self.tables.get(instance).and_then(|table| table.polled)
     }
 
-    /// Rows that were left out because the table was full.
+    /// Rows and proxy sessions of the last polls that were left out because the
+    /// tables are full: sessions that nobody looks after.
     pub fn dropped(&self) -> usize {
-        self.tables.values().map(|table| table.dropped).sum()
+        let claims = |table: &Table| table.dropped_claims.values().sum::<usize>();
+        self.tables.values().map(|table| table.dropped_rows + claims(table)).sum()
     }
 
     /// How many sessions there are.
@@ -197,22 +222,36 @@ impl Ledger {
 }
 
 impl Table {
+    fn claim(&mut self, proxy: usize, at: Time, session: ProxySession) {
+        let claims = self.claims.entry(proxy).or_default();
+        let full = claims.len() >= MAX_CLAIMS;
+        match claims.entry(canonical(session.outgoing)) {
+            hash_map::Entry::Occupied(mut claim) => claim.get_mut().contested = true,
+            hash_map::Entry::Vacant(_) if full => *self.dropped_claims.entry(proxy).or_default() += 1,
+            hash_map::Entry::Vacant(place) => {
+                place.insert(Claim { begin: at - session.age, seen: at, contested: false, session });
+            }
+        }
+    }
+
     fn observe(&mut self, at: Time, seen: Seen<'_>, rows: Vec<ActivityRow>) {
+        // An answer overtaken by a newer one would bring back what has ended.
+        if self.polled.is_some_and(|polled| at < polled) {
+            return;
+        }
+        let mut dropped = 0;
         for row in rows {
             let begin = at - row.age;
             let idle = matches!(row.activity, Activity::Idle(_)).then_some(at);
             let full = self.rows.len() >= MAX_ROWS;
             match self.rows.get_mut(&row.key) {
                 // The begin stays as first seen: a slow answer must not move the limit.
-                Some(entry) if entry.seen <= at => {
-                    entry.last_idle = idle.or(entry.last_idle);
-                    entry.seen = at;
-                    entry.row = row;
-                }
+                Some(entry) if entry.seen <= at => entry.renew(at, row),
                 Some(_) => {}
-                None if full => self.dropped += 1,
+                None if full => dropped += 1,
                 None => {
-                    self.rows.insert(row.key, Entry { row, seen: at, begin, last_idle: idle });
+                    let entry = Entry { row, seen: at, begin, last_idle: idle, restless_since: idle };
+                    self.rows.insert(entry.row.key, entry);
                 }
             }
         }
@@ -221,6 +260,7 @@ impl Table {
             Seen::All => {
                 self.rows.retain(|_, entry| entry.seen >= at);
                 self.polled = Some(at);
+                self.dropped_rows = dropped;
             }
             Seen::Only(keys) => {
                 for key in keys {
@@ -239,19 +279,45 @@ impl Table {
             seen: entry.seen,
             begin: entry.begin,
             last_idle: entry.last_idle,
+            restless_since: entry.restless_since,
             join: self.join(entry),
         }
     }
 
     fn join(&self, entry: &Entry) -> Join<'_> {
-        let Some(claim) = entry.row.client.and_then(|client| self.claims.get(&client)) else {
-            return Join::NotJoined;
-        };
-        // A sweep from before the session began speaks of an earlier one on the same port.
-        if claim.seen < entry.begin {
-            return Join::NotJoined;
-        }
+        let Some(client) = entry.row.client.map(canonical) else { return Join::NotJoined };
+        let settled = entry.begin + SETTLED;
+        let mut claims = self
+            .claims
+            .values()
+            .filter_map(|claims| claims.get(&client))
+            .filter(|claim| claim.seen >= settled);
+        let Some(claim) = claims.next() else { return Join::NotJoined };
         let apart = claim.begin.since(entry.begin).max(entry.begin.since(claim.begin));
-        if claim.contested || apart > AGE_TOLERANCE { Join::Disagree } else { Join::Joined(&claim.session) }
+        if claims.next().is_some() || claim.contested || apart > AGE_TOLERANCE {
+            Join::Disagree
+        } else {
+            Join::Joined(&claim.session)
+        }
+    }
+}
+
+impl Entry {
+    fn renew(&mut self, at: Time, row: ActivityRow) {
+        if matches!(row.activity, Activity::Idle(_)) {
+            let lately = self.last_idle.is_some_and(|idle| at.since(idle) <= RESTLESS);
+            self.restless_since = self.restless_since.filter(|_| lately).or(Some(at));
+            self.last_idle = Some(at);
+        }
+        self.seen = at;
+        self.row = row;
+    }
+}
+
+/// An IPv4 address that one side shows in IPv6 clothes is the same address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => SocketAddr::new(v6.to_canonical(), address.port()),
     }
 }
