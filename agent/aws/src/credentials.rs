@@ -45,8 +45,9 @@ use crate::{
 /// Credentials are renewed when less than this is left, so that a token of full
 /// life can be signed with them; earlier than a third of their life never.
 const RENEW_LEFT: Duration = Duration::from_secs(900);
-/// Credentials without an end are read again that often: files change.
-const RELOAD_ENDLESS: Duration = Duration::from_secs(600);
+/// Credentials without an end are read again when they were read longer ago than
+/// that, which means for every token: files change.
+const RELOAD_ENDLESS: Duration = Duration::from_secs(300);
 /// Loads, failed ones too, are at least that far apart, however many sources ask.
 const LOAD_GAP: Duration = Duration::from_secs(1);
 
@@ -152,8 +153,8 @@ impl CredentialChain {
         Region::parse(region.as_ref()).ok()
     }
 
-    /// Credentials, loaded now if there are none, or if an error is the better news.
-    /// For commands that want to say early what is wrong.
+    /// Loads credentials unless fresh ones are there, and says what they are, or why
+    /// there are no fresh ones: for commands that want to know before anything else.
     pub async fn check(&self) -> Result<CredentialStatus, CredentialsError> {
         let offer = self.lease(Need::default()).await?;
         offer.trouble.map_or_else(|| Ok(self.status()), Err)

@@ -167,6 +167,11 @@ impl TokenSource {
         &self.shared.target
     }
 
+    /// The credentials they are signed with.
+    pub fn chain(&self) -> &CredentialChain {
+        &self.shared.chain
+    }
+
     /// What `/state` and the metrics show.
     pub fn status(&self) -> Status {
         let now = self.shared.now();

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// Names the script in the child's environment.
 pub const SCRIPT: &str = "CHAIN_TEST_SCRIPT";
+/// Names a profile as the agent's configuration would.
+pub const PROFILE: &str = "CHAIN_TEST_PROFILE";
 /// Begins each line that is for the test.
 pub const MARK: &str = "report ";
 
@@ -46,11 +48,13 @@ fn child() {
 
 fn source() -> TokenSource {
     let region = Region::from_endpoint(HOST).expect("region");
-    let options = ChainOptions { region_hint: Some(region.clone()), ..ChainOptions::default() };
-    TokenSource::start(
-        CredentialChain::standard(options),
-        Target::new(HOST, 5432, "app", region).expect("target"),
-    )
+    let target = Target::new(HOST, 5432, "app", region.clone()).expect("target");
+    TokenSource::start(chain(Some(region)), target)
+}
+
+fn chain(region_hint: Option<Region>) -> CredentialChain {
+    let profile = std::env::var(PROFILE).ok();
+    CredentialChain::standard(ChainOptions { profile, region_hint, ..ChainOptions::default() })
 }
 
 fn report(line: &Value) {
@@ -72,7 +76,7 @@ async fn once() {
             );
         }
         Err(error) => {
-            let shown = format!("{source:?} {error:?} {}", json!(source.status()));
+            let shown = format!("{source:?} {error:?} {:?} {}", source.chain(), json!(source.status()));
             report(
                 &json!({"error": error.to_string(), "took_s": start.elapsed().as_secs_f64(), "shown": shown}),
             );
@@ -82,7 +86,13 @@ async fn once() {
 
 /// Everything that anybody could print; the test looks for secrets in it.
 fn shown(source: &TokenSource, token: &Arc<Token>) -> String {
-    let shown = format!("{source:?} {token:?} {:#?} {}", source.target(), json!(source.status()));
+    let shown = format!(
+        "{source:?} {token:?} {:?} {:?} {} {}",
+        source.target(),
+        source.chain(),
+        json!(source.status()),
+        json!(source.chain().status()),
+    );
     assert!(!shown.contains(token.expose_secret()));
     let (_, signature) = token.expose_secret().rsplit_once('=').expect("signature");
     assert!(!shown.contains(signature));
@@ -130,7 +140,7 @@ async fn rotate() {
 }
 
 async fn region() {
-    let chain = CredentialChain::standard(ChainOptions::default());
+    let chain = chain(None);
     let start = Instant::now();
     match Region::resolve(None, "db.example.com", chain.region()).await {
         Ok(region) => report(&json!({"region": region})),

@@ -199,8 +199,10 @@ fn keys_in_the_environment_and_in_a_profile_give_tokens_of_full_life() {
     let scene = Scene::new().with("AWS_ACCESS_KEY_ID", "AKIA1").with("AWS_SECRET_ACCESS_KEY", secret);
     assert_token(&scene.once(), "EnvironmentVariable", 890.0..900.0);
     let profile = format!("[lb]\naws_access_key_id = AKIA2\naws_secret_access_key = {secret}\n");
-    let scene = Scene::new().with("AWS_PROFILE", "lb").file(".aws/credentials", &profile);
-    assert_token(&scene.once(), "ProfileFile", 890.0..900.0);
+    for name in ["AWS_PROFILE", child::PROFILE] {
+        let scene = Scene::new().with(name, "lb").file(".aws/credentials", &profile);
+        assert_token(&scene.once(), "ProfileFile", 890.0..900.0);
+    }
 }
 
 #[test]

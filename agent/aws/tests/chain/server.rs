@@ -138,13 +138,10 @@ fn read(stream: TcpStream) -> Option<(TcpStream, Request)> {
 }
 
 fn answer(mut stream: TcpStream, status: u16, headers: &[(&str, &str)], body: &str) {
-    let mut text =
-        format!("HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
-    }
-    text += "\r\n";
-    text += body;
+    let headers: String = headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect();
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status} Status\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n");
     // A client that has gone away is its own affair.
-    let _ = stream.write_all(text.as_bytes());
+    let _ = stream.write_all((head + body).as_bytes());
 }
