@@ -106,14 +106,14 @@ pub(crate) fn io_kind(error: &io::Error) -> FaultKind {
         ErrorKind::ConnectionRefused => FaultKind::ConnectionRefused,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => FaultKind::TimedOut,
         ErrorKind::InvalidData | ErrorKind::InvalidInput => FaultKind::Protocol,
-        ErrorKind::ConnectionReset
-        | ErrorKind::ConnectionAborted
-        | ErrorKind::BrokenPipe
-        | ErrorKind::NotConnected
-        | ErrorKind::UnexpectedEof
-        | ErrorKind::WriteZero => FaultKind::Disconnected,
         // No route, no address, no free port, a local firewall: the way there is closed.
-        _ => FaultKind::Unreachable,
+        ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::AddrInUse
+        | ErrorKind::PermissionDenied => FaultKind::Unreachable,
+        _ => FaultKind::Disconnected,
     }
 }
 

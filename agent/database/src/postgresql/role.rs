@@ -23,15 +23,15 @@ macro_rules! role_query {
         concat!(
             "SELECT here.recovering, \
                     NOT here.recovering AND current_setting('transaction_read_only') = 'on', \
-                    ",
+                    (",
             $timeline,
-            "::int4, \
-                    here.recovering AND ",
+            ")::int4, \
+                    here.recovering AND (",
             $caught_up,
-            ", \
-                    CASE WHEN here.recovering THEN ",
+            "), \
+                    CASE WHEN here.recovering THEN (",
             $replayed_us,
-            "::int8 END, \
+            ")::int8 END, \
                     CASE WHEN $1::bool THEN (SELECT count(*) FROM pg_stat_get_activity(NULL) \
                         WHERE application_name = current_setting('application_name')) END::int4 \
              FROM (SELECT pg_is_in_recovery() AS recovering OFFSET 0) AS here"
@@ -127,8 +127,9 @@ fn lag(
     if caught_up {
         return Some(Duration::ZERO);
     }
+    // A replica that has replayed no transaction since its start has no date of one.
     let since_caught_up = last_caught_up.map(|at| now.duration_since(at));
-    replayed_ago.map(|ago| since_caught_up.map_or(ago, |since| ago.min(since)))
+    [replayed_ago, since_caught_up].into_iter().flatten().min()
 }
 
 #[cfg(test)]
@@ -153,6 +154,13 @@ mod tests {
             lag(false, Some(Duration::from_millis(40)), Some(start), now),
             Some(Duration::from_millis(40))
         );
+    }
+
+    #[test]
+    fn a_replica_without_a_replayed_transaction_counts_from_when_it_had_all() {
+        let start = Instant::now();
+        let now = start + Duration::from_secs(1);
+        assert_eq!(lag(false, None, Some(start), now), Some(Duration::from_secs(1)));
     }
 
     #[test]
