@@ -20,7 +20,9 @@ pub(super) struct Guardian {
 impl Guardian {
     pub(super) fn watch(folder: &Path) -> Result<Self, Error> {
         let shell = Command::new("sh")
-            .args(["-c", include_str!("guardian.sh"), "iam-standin-guardian"])
+            // Not as an argument, so that the list of processes stays readable.
+            .env("GUARDIAN", include_str!("guardian.sh"))
+            .args(["-c", "eval \"$GUARDIAN\"", "iam-standin-guardian"])
             .arg(folder)
             .current_dir("/")
             .stdin(Stdio::piped())

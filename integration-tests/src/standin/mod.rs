@@ -307,12 +307,19 @@ impl StandIn {
         self.folder.path()
     }
 
-    /// The environment that an agent or a client needs to get credentials from here and
-    /// from nowhere else: names and values.
+    /// The environment that an agent or a client needs to get credentials from here, and
+    /// from no profile or instance: names and values. Keys in its own environment
+    /// (`AWS_ACCESS_KEY_ID`) would still come first: start it with a clean one.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut environment = self.credentials.environment();
         environment.push(("AWS_REGION".to_owned(), self.region.clone()));
-        environment.push(("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned()));
+        for (name, value) in [
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+        ] {
+            environment.push((name.to_owned(), value.to_owned()));
+        }
         environment
     }
 
