@@ -25,7 +25,7 @@ pub const MARGIN_MIN: Duration = Duration::from_secs(1);
 /// The longest wait between attempts while a token is served.
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
 /// The longest wait between attempts while none is: every login waits for it.
-pub const RETRY_MAX_BARE: Duration = Duration::from_secs(15);
+pub const RETRY_MAX_BARE: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// A clock that is this far behind a token's signing has been set back.
 const CLOCK_STEP: Duration = Duration::from_secs(60);

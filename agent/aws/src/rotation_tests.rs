@@ -245,9 +245,9 @@ proptest! {
         let attempts = run(&world, 5000.0, chance, |now, rotation| {
             bare += u32::from(rotation.current(at(now)).is_none());
         });
-        // Four steps are a second. Without a token one attempt in ten seconds or so,
+        // Four steps are a second. Without a token one attempt in four seconds or so,
         // with one a handful for each credential.
-        let most = 60.0 + f64::from(bare) / 4.0 / 10.0 + 12.0 * 5000.0 / (world.life - world.overlap).min(600.0) * 2.0;
+        let most = 60.0 + f64::from(bare) / 4.0 / 3.75 + 12.0 * 5000.0 / (world.life - world.overlap).min(600.0) * 2.0;
         prop_assert!(f64::from(attempts) < most, "{attempts} attempts, {most}");
     }
 

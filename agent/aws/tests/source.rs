@@ -45,7 +45,8 @@ struct World {
     overlap: Duration,
     temper: Mutex<Temper>,
     takes: Duration,
-    asked: AtomicU32,
+    /// When it was asked.
+    asks: Mutex<Vec<Instant>>,
     /// Changes the keys without changing their end.
     edition: AtomicU32,
 }
@@ -64,7 +65,7 @@ impl Provider {
             overlap: Duration::from_secs(overlap),
             temper: Mutex::new(Temper::Gives),
             takes,
-            asked: AtomicU32::new(0),
+            asks: Mutex::default(),
             edition: AtomicU32::new(0),
         }))
     }
@@ -77,8 +78,12 @@ impl Provider {
         *self.0.temper.lock().expect("lock") = temper;
     }
 
-    fn asked(&self) -> u32 {
-        self.0.asked.load(Ordering::Relaxed)
+    fn asks(&self) -> Vec<Instant> {
+        self.0.asks.lock().expect("lock").clone()
+    }
+
+    fn asked(&self) -> usize {
+        self.asks().len()
     }
 
     fn chain(&self) -> CredentialChain {
@@ -87,7 +92,7 @@ impl Provider {
     }
 
     async fn answer(&self) -> provider::Result {
-        self.0.asked.fetch_add(1, Ordering::Relaxed);
+        self.0.asks.lock().expect("lock").push(Instant::now());
         sleep(self.0.takes).await;
         let temper = *self.0.temper.lock().expect("lock");
         match temper {
@@ -170,7 +175,7 @@ async fn no_attempt_is_in_vain_when_new_credentials_are_there_in_time() {
         let status = source.status();
         assert_eq!((status.failures, status.last_failure), (0, None), "credentials of {life} s");
         assert!(status.refreshes >= 5, "{} refreshes", status.refreshes);
-        assert!(u64::from(provider.asked()) <= status.refreshes);
+        assert!(provider.asked() as u64 <= status.refreshes);
     }
 }
 
@@ -266,6 +271,8 @@ async fn a_failing_endpoint_leaves_the_old_token_until_30_seconds_before_its_end
     };
     let left = last.expires_in(provider.now());
     assert!((29.0..=30.5).contains(&left.as_secs_f64()), "{left:?} left when it was given up");
+    let end = last.expires_at().duration_since(provider.0.start).expect("later");
+    assert_eq!(end, Duration::from_secs(3600), "the old credentials were signed with to their end");
     assert!(matches!(error, TokenError::Credentials { .. } | TokenError::NotRenewed { .. }), "{error}");
     let status = source.status();
     assert!(status.failures > 3 && status.failures_in_a_row > 3, "{status:?}");
@@ -277,6 +284,42 @@ async fn a_failing_endpoint_leaves_the_old_token_until_30_seconds_before_its_end
         advance(Duration::from_millis(10)).await;
     }
     assert!(provider.asked() - asked <= 5, "{} loads in {:?}", provider.asked() - asked, start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_renewed_only_at_their_end_leave_a_gap_and_not_a_late_login() {
+    let provider = Provider::new(60, 0);
+    let source = TokenSource::start(provider.chain(), target("app"));
+    let mut without = 0;
+    for _ in 0..3000 {
+        match source.token().await {
+            Ok(token) => {
+                assert!(token.expires_in(provider.now()) > Duration::from_secs(9), "{:?}", source.status())
+            }
+            Err(error) => {
+                without += 1;
+                assert!(error.to_string().contains("and the chain has no newer ones"), "{error}");
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    // Ten seconds of each minute, and the wait for the next attempt.
+    assert!((450..700).contains(&without), "{without} of 3000");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_sources_in_an_outage_ask_no_more_than_once_a_second() {
+    let provider = Provider::new(3600, 600);
+    provider.set(Temper::Fails);
+    let chain = provider.chain();
+    let sources: Vec<_> =
+        (0..10).map(|n| TokenSource::start(chain.clone(), target(&format!("user{n}")))).collect();
+    sleep(MINUTE * 5).await;
+    let asks = provider.asks();
+    assert!(asks.len() > 20, "{} loads: every source goes on trying", asks.len());
+    assert!(asks.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(1)));
+    provider.set(Temper::Gives);
+    until("recovery", MINUTE, || sources.iter().all(|source| source.status().served.is_some())).await;
 }
 
 #[tokio::test(start_paused = true)]
