@@ -157,6 +157,10 @@ fn in_words(duration: Duration) -> String {
 
 // === reading certificates ===
 
+/// Amazon's certificates have a handful of names of at most 255 characters.
+const MOST_NAMES: usize = 32;
+const LONGEST_TEXT: usize = 400;
+
 /// One certificate in words, and which of its names covers `endpoint`.
 pub(crate) fn certificate_facts(
     certificate: &CertificateDer<'_>,
@@ -165,14 +169,16 @@ pub(crate) fn certificate_facts(
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
         .map_err(|error| error.to_string())?;
     let names: Vec<String> = match parsed.subject_alternative_name() {
-        Ok(Some(alternatives)) => alternatives.value.general_names.iter().filter_map(name_in_words).collect(),
+        Ok(Some(alternatives)) => {
+            alternatives.value.general_names.iter().filter_map(name_in_words).take(MOST_NAMES).collect()
+        }
         _ => Vec::new(),
     };
     let matched =
         endpoint.and_then(|endpoint| names.iter().find(|name| covers(name, &endpoint.host)).cloned());
     Ok(CertificateFacts {
-        subject: parsed.subject().to_string(),
-        issuer: parsed.issuer().to_string(),
+        subject: printable(&parsed.subject().to_string()),
+        issuer: printable(&parsed.issuer().to_string()),
         not_before: system_time(parsed.validity().not_before.timestamp()),
         not_after: system_time(parsed.validity().not_after.timestamp()),
         names,
@@ -180,9 +186,15 @@ pub(crate) fn certificate_facts(
     })
 }
 
+/// Text of a certificate that may come from anybody, fit for a log: bounded, and
+/// without control characters.
+fn printable(text: &str) -> String {
+    text.chars().take(LONGEST_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 fn name_in_words(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::DNSName(name) => Some(printable(name)),
         GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
             Ok(v4) => Some(IpAddr::from(v4).to_string()),
             Err(_) => <[u8; 16]>::try_from(*bytes).ok().map(|v6| IpAddr::from(v6).to_string()),
@@ -286,6 +298,12 @@ mod tests {
         assert!(server_name("fd00::7").is_ok());
         let fault = server_name("not a name").unwrap_err();
         assert_eq!((fault.phase, fault.kind), (Phase::Tls, FaultKind::CertificateInvalid));
+    }
+
+    #[test]
+    fn what_anybody_may_have_written_is_fit_for_a_log() {
+        assert_eq!(printable("CN=a\n2026 ERROR all is lost\u{1b}[2J"), "CN=a?2026 ERROR all is lost?[2J");
+        assert_eq!(printable(&"x".repeat(100_000)).len(), LONGEST_TEXT);
     }
 
     #[test]

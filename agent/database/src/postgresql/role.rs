@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use agent_core::{Fault, FaultKind, health::RoleFacts};
+use agent_core::{Fault, health::RoleFacts};
 
 use super::{
     session::{PostgresqlSession, column, only_row},
@@ -14,12 +14,32 @@ use super::{
 /// rest of the query nothing larger than the control file.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
+/// One query in two wordings. A parameter instead would make the server plan it anew
+/// each time, which takes longer than running it.
+struct RoleQuery {
+    quick: &'static str,
+    /// With the number of agents.
+    counting: &'static str,
+}
+
 /// The role query around the parts that not every server allows.
 ///
 /// `recovering` is read once: what is asked of a writer only is an error on a
 /// replica, and a promotion may happen in between.
 macro_rules! role_query {
     ($timeline:literal, $caught_up:literal, $replayed_us:literal) => {
+        RoleQuery {
+            quick: role_query!($timeline, $caught_up, $replayed_us, "NULL"),
+            counting: role_query!(
+                $timeline,
+                $caught_up,
+                $replayed_us,
+                "(SELECT count(*) FROM pg_stat_get_activity(NULL) \
+                   WHERE application_name = current_setting('application_name'))"
+            ),
+        }
+    };
+    ($timeline:literal, $caught_up:literal, $replayed_us:literal, $agents:literal) => {
         concat!(
             "SELECT here.recovering, \
                     NOT here.recovering AND current_setting('transaction_read_only') = 'on', \
@@ -32,8 +52,9 @@ macro_rules! role_query {
                     CASE WHEN here.recovering THEN (",
             $replayed_us,
             ")::int8 END, \
-                    CASE WHEN $1::bool THEN (SELECT count(*) FROM pg_stat_get_activity(NULL) \
-                        WHERE application_name = current_setting('application_name')) END::int4 \
+                    ",
+            $agents,
+            "::int4 \
              FROM (SELECT pg_is_in_recovery() AS recovering OFFSET 0) AS here"
         )
     };
@@ -44,7 +65,7 @@ macro_rules! role_query {
 ///
 /// The timeline is the writer's current one by the name of its WAL file (its
 /// checkpoint's is old for a while after a promotion), and the replica's newest.
-const QUERIES: [&str; 3] = [
+const QUERIES: [RoleQuery; 3] = [
     role_query!(
         "CASE WHEN here.recovering \
             THEN greatest((SELECT timeline_id FROM pg_control_checkpoint()), \
@@ -79,11 +100,12 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
     loop {
         let now = Instant::now();
         let count = session.role.agents.is_none_or(|(_, at)| now.duration_since(at) >= COUNT_EVERY);
-        let Some(&query) = QUERIES.get(session.role.query) else {
+        let Some(query) = QUERIES.get(session.role.query) else {
             session.role.query = 0;
             continue;
         };
-        let rows = match session.rows(query, &[&count]).await {
+        let wording = if count { query.counting } else { query.quick };
+        let rows = match session.rows(wording, &[]).await {
             Err(fault) if not_here(&fault) && session.role.query + 1 < QUERIES.len() => {
                 session.role.query += 1;
                 continue;
@@ -111,9 +133,12 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
     }
 }
 
-/// The server answers, but not to this: a function it lacks or does not allow.
+/// The server answers, but not to this: a function it lacks, does not allow, or
+/// does not support. Anything else passes, and is no reason to ask for less.
 fn not_here(fault: &Fault) -> bool {
-    matches!(fault.kind, FaultKind::PermissionDenied | FaultKind::DatabaseError)
+    let code = fault.code.as_deref().unwrap_or_default();
+    // Syntax or access rule, feature not supported, state of the object, internal.
+    ["42", "0A", "55", "XX"].iter().any(|class| code.starts_with(class))
 }
 
 /// How far a replica is behind. Never more than the time since it was seen to have
@@ -161,6 +186,19 @@ mod tests {
         let start = Instant::now();
         let now = start + Duration::from_secs(1);
         assert_eq!(lag(false, None, Some(start), now), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn only_what_a_server_lacks_makes_it_be_asked_for_less() {
+        let fault = |code: &str| {
+            Fault::new(agent_core::Phase::Query, agent_core::FaultKind::DatabaseError, "").with_code(code)
+        };
+        for code in ["42501", "42883", "0A000", "55000", "XX000"] {
+            assert!(not_here(&fault(code)), "{code}");
+        }
+        for code in ["57014", "53200", "57P01", "28000"] {
+            assert!(!not_here(&fault(code)), "{code}");
+        }
     }
 
     #[test]
