@@ -1,0 +1,312 @@
+//! A small setup for tests of the planner: one database of a writer and two
+//! readers, behind a writer and a reader backend of one proxy, and sessions on
+//! them that say what they are told to.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use agent_core::{
+    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    health::{Fleet, FleetConfig, Health, HealthRules, Observation, RoleFacts, ServerConfig, WantedRole},
+    plan::{
+        AdminFlags, Budget, Command, HoldReason, Mode, Outcome, Plan, Planner, Policy, Retire, Retired,
+        Subject,
+    },
+    session::{
+        Activity, ActivityRow, BackendKey, LastStatement, Ledger, ProxySession, ProxySessionKey, Seen,
+    },
+};
+
+pub fn instance(name: &str) -> InstanceId {
+    InstanceId::new("orders", name)
+}
+
+pub fn server(backend: &str, name: &str) -> ServerId {
+    ServerId::new(0, backend, name)
+}
+
+pub fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Mode retire, and nothing fixed by chance.
+pub fn policy() -> Policy {
+    Policy { mode: Mode::Retire, jitter: 0.0, login_budget: 1_000, ..Policy::default() }
+}
+
+/// The servers of instances `a` (writer), `b` and `c`, in backends `write` and `read`.
+pub fn servers() -> Vec<ServerConfig> {
+    let mut servers = Vec::new();
+    for (backend, wanted) in [("write", WantedRole::Writer), ("read", WantedRole::Reader)] {
+        for name in ["a", "b", "c"] {
+            servers.push(ServerConfig { id: server(backend, name), instance: instance(name), wanted });
+        }
+    }
+    servers
+}
+
+/// One session as both sides would show it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub instance: InstanceId,
+    pub row: ActivityRow,
+    pub proxy: ProxySession,
+    pub begin: Time,
+    /// Since when it is idle, where it says that it is.
+    pub idle_since: Time,
+    /// What the proxies list of it.
+    pub listed: Listed,
+}
+
+/// What the proxies list of a session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    Once,
+    Never,
+    Twice,
+    /// With an age that is off by this much.
+    Off(Duration),
+}
+
+pub struct Rig {
+    pub now: Time,
+    pub health: Health,
+    pub ledger: Ledger,
+    pub planner: Planner,
+    pub budget: Budget,
+    pub clients: Vec<Client>,
+    pub flags: AdminFlags,
+    next_pid: u64,
+}
+
+impl Rig {
+    pub fn new(policy: Policy) -> Self {
+        let servers = servers();
+        let instances =
+            ["a", "b", "c"].iter().map(|name| (instance(name), HealthRules::default())).collect();
+        let mut rig = Self {
+            now: Time::AGENT_START + secs(100_000),
+            health: Health::new(FleetConfig { instances, servers: servers.clone() }, &[]),
+            ledger: Ledger::new(&servers),
+            budget: Budget::new(policy.login_budget),
+            planner: Planner::new(policy, &servers),
+            clients: Vec::new(),
+            flags: AdminFlags::default(),
+            next_pid: 1,
+        };
+        rig.probe();
+        rig.look();
+        rig
+    }
+
+    /// All instances are well and in their roles.
+    pub fn probe(&mut self) {
+        for (name, in_recovery) in [("a", false), ("b", true), ("c", true)] {
+            self.tell(name, Ok(in_recovery));
+        }
+    }
+
+    /// One login's result: whether it is in recovery, or the fault.
+    pub fn tell(&mut self, name: &str, result: Result<bool, FaultKind>) {
+        let result = result
+            .map(|in_recovery| RoleFacts { in_recovery, read_only: false, timeline: None, lag: None, agents: 1 })
+            .map_err(|kind| Fault::new(Phase::Login, kind, "for the test"));
+        let observation = Observation { instance: instance(name), at: self.now, login: true, result };
+        self.health.observe(&observation);
+    }
+
+    /// A quiet session of this age through `backend`, idle for ten seconds.
+    pub fn client(&mut self, backend: &str, name: &str, age: Duration) -> usize {
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        let outgoing: SocketAddr =
+            format!("10.0.0.9:{}", 10_000 + pid).parse().expect("an address");
+        let source: SocketAddr = format!("192.0.2.{}:{}", pid % 200, 40_000).parse().expect("an address");
+        self.clients.push(Client {
+            instance: instance(name),
+            row: ActivityRow {
+                key: BackendKey { pid, started_us: i64::try_from(pid).expect("small") * 1_000 },
+                client: Some(outgoing),
+                user: "app".into(),
+                iam_user: true,
+                database_name: "orders".into(),
+                application: "shop".into(),
+                client_backend: true,
+                superuser: false,
+                age,
+                activity: Activity::Idle(secs(10)),
+                last_statement: LastStatement::Other,
+                advisory_lock: Some(false),
+            },
+            proxy: ProxySession {
+                key: ProxySessionKey { worker: 1, pointer: "0x1".into(), id: pid, accepted: "then".into() },
+                server: server(backend, name),
+                source,
+                outgoing,
+                peer: "10.0.1.1:5432".parse().expect("an address"),
+                age,
+                old_worker: false,
+            },
+            begin: self.now - age,
+            idle_since: self.now - secs(10),
+            listed: Listed::Once,
+        });
+        self.clients.len() - 1
+    }
+
+    /// What the database shows of it from now on; idle begins now.
+    pub fn does(&mut self, client: usize, activity: Activity) {
+        self.idle(client, self.now, activity);
+    }
+
+    fn idle(&mut self, client: usize, since: Time, activity: Activity) {
+        let client = self.clients.get_mut(client).expect("a client");
+        client.row.activity = activity;
+        client.idle_since = since;
+    }
+
+    /// Both sources and the admin flags, as they are now.
+    pub fn look(&mut self) {
+        self.poll();
+        self.sweep();
+        self.admin();
+    }
+
+    pub fn poll(&mut self) {
+        for name in ["a", "b", "c"] {
+            let id = instance(name);
+            let rows = self
+                .clients
+                .iter()
+                .filter(|client| client.instance == id)
+                .map(|client| self.row(client))
+                .collect();
+            self.ledger.observe_activity(&id, self.now, Seen::All, rows);
+        }
+    }
+
+    fn row(&self, client: &Client) -> ActivityRow {
+        let activity = match client.row.activity {
+            Activity::Idle(_) => Activity::Idle(self.now.since(client.idle_since)),
+            other => other,
+        };
+        ActivityRow { age: self.now.since(client.begin), activity, ..client.row.clone() }
+    }
+
+    pub fn sweep(&mut self) {
+        let mut sessions = Vec::new();
+        for client in &self.clients {
+            let age = self.now.since(client.begin);
+            let session = ProxySession { age, ..client.proxy.clone() };
+            match client.listed {
+                Listed::Never => {}
+                Listed::Once => sessions.push(session),
+                Listed::Twice => sessions.extend([session.clone(), session]),
+                Listed::Off(by) => sessions.push(ProxySession { age: age + by, ..session }),
+            }
+        }
+        self.ledger.observe_proxy(0, self.now, sessions);
+    }
+
+    pub fn admin(&mut self) {
+        let flags = self.flags;
+        for config in servers() {
+            self.planner.observe_admin(&config.id, self.now, flags);
+        }
+        self.ledger.proxy_alive(0, self.now);
+    }
+
+    pub fn set_flags(&mut self, server: &ServerId, flags: AdminFlags) -> Option<Command> {
+        self.planner.observe_admin(server, self.now, flags)
+    }
+
+    pub fn wait(&mut self, by: Duration) -> &mut Self {
+        self.now = self.now + by;
+        self
+    }
+
+    pub fn fleet(&mut self) -> Fleet {
+        self.health.fleet(self.now)
+    }
+
+    pub fn plan(&mut self) -> Plan {
+        let fleet = self.health.fleet(self.now);
+        self.planner.plan(self.now, &self.ledger, &fleet, &self.budget)
+    }
+
+    /// Time passes in steps of a tenth of a second, with all sources well; the last plan.
+    pub fn pass(&mut self, by: Duration) -> Plan {
+        let end = self.now + by;
+        while self.now < end {
+            self.wait(millis(100));
+            self.probe();
+            self.look();
+            let plan = self.plan();
+            if self.now >= end {
+                return plan;
+            }
+        }
+        self.plan()
+    }
+
+    /// What became of a close.
+    pub fn retired(&mut self, retire: &Retire, retired: Retired) {
+        let outcome =
+            Outcome::Retire { id: retire.id, instance: retire.instance.clone(), key: retire.key, retired };
+        self.planner.outcome(self.now, &outcome);
+    }
+}
+
+/// The closes of a plan.
+pub fn retires(plan: &Plan) -> Vec<&Retire> {
+    plan.commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Retire(retire) => Some(&**retire),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The servers that a plan drains.
+pub fn drains(plan: &Plan) -> Vec<&ServerId> {
+    plan.commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Drain { server, .. } => Some(server),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The servers whose drain a plan takes back.
+pub fn undrains(plan: &Plan) -> Vec<&ServerId> {
+    plan.commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Undrain { server, .. } => Some(server),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Why this session is held.
+pub fn held(plan: &Plan, client: &Client) -> Option<HoldReason> {
+    plan.holds.iter().find_map(|hold| match &hold.subject {
+        Subject::Session { key, .. } if *key == client.row.key => Some(hold.reason),
+        _ => None,
+    })
+}
+
+/// Why this server is held.
+pub fn held_server(plan: &Plan, server: &ServerId) -> Option<HoldReason> {
+    plan.holds.iter().find_map(|hold| match &hold.subject {
+        Subject::Server(id) if id == server => Some(hold.reason),
+        _ => None,
+    })
+}
