@@ -11,10 +11,15 @@
 //! - [`events`], [`metrics`]: what is told.
 //! - [`clock`]: the only place that reads clocks for decisions.
 
+pub mod cli;
 pub mod clock;
+pub mod commands;
+pub mod config;
 pub mod control;
 pub mod events;
 pub mod metrics;
+pub mod run;
 pub mod serve;
 pub mod state;
 pub mod tasks;
+pub mod undrain;

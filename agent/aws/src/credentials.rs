@@ -167,7 +167,8 @@ impl CredentialChain {
         if self.0.book().lease.as_ref().is_some_and(endless) {
             return Ok(());
         }
-        let offer = self.lease(Some(self.clock().now())).await?;
+        let newer = Need { newer_than: Some(self.clock().now()), ..Need::default() };
+        let offer = self.lease(newer).await?;
         offer.trouble.map_or(Ok(()), Err)
     }
 

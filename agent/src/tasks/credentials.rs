@@ -18,7 +18,7 @@ pub async fn run(chain: CredentialChain, shared: Shared) {
     let mut well = true;
     loop {
         if shared.snapshot.borrow().watch.due || !well {
-            well = chain.check().await.is_ok();
+            well = chain.verify().await.is_ok();
             shared.tell(Input::Credentials(well)).await;
         }
         tokio::time::sleep(INTERVAL).await;

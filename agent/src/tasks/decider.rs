@@ -19,6 +19,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep_until,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Input, Shared, proxy,
@@ -109,8 +110,8 @@ impl Decider {
     pub async fn run(
         self,
         mut inputs: mpsc::Receiver<Input>,
-        stop: tokio_util::sync::CancellationToken,
-    ) -> Self {
+        stop: CancellationToken,
+    ) -> (Self, mpsc::Receiver<Input>) {
         let now = self.shared.clock.now();
         let mut running = Running {
             fleet: Arc::new(Snapshot::empty(now).fleet.as_ref().clone()),
@@ -133,7 +134,7 @@ impl Decider {
         loop {
             let clock = running.decider.shared.clock;
             let input = tokio::select! {
-                () = stop.cancelled() => return running.decider,
+                () = stop.cancelled() => return (running.decider, inputs),
                 input = inputs.recv() => input,
                 () = sleep_until(clock.instant(wake)) => None,
             };

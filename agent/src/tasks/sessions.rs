@@ -99,7 +99,8 @@ impl Table<'_> {
                 return self.leave(fault, waiting).await;
             }
             if let Some(fault) = self.session.fault() {
-                return self.leave(fault.clone(), waiting).await;
+                let fault = fault.clone();
+                return self.leave(fault, waiting).await;
             }
             while let Ok(command) = commands.try_recv() {
                 waiting.push_back(command);
@@ -124,7 +125,7 @@ impl Table<'_> {
         }
     }
 
-    async fn leave(&self, fault: Fault, waiting: VecDeque<Retire>) -> Fault {
+    async fn leave(&mut self, fault: Fault, waiting: VecDeque<Retire>) -> Fault {
         for command in waiting {
             answer(&self.door.shared, &command, Retired::Failed).await;
         }

@@ -1,0 +1,104 @@
+//! `sessions`, `drain`, `pause`, `resume`: asks the running agent.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{Exit, complain, print, print_json};
+use crate::{
+    cli::{Control, Drain, Format, Pause, Sessions},
+    control::{ControlError, ask},
+};
+
+pub(super) async fn sessions(arguments: &Sessions) -> Exit {
+    loop {
+        let exit = answer(&arguments.control, Method::GET, "/sessions", &[], table).await;
+        if !arguments.watch || exit != Exit::Ok {
+            return exit;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+pub(super) async fn drain(arguments: &Drain) -> Exit {
+    let query = [("server", arguments.server.as_str())];
+    answer(&arguments.control, Method::POST, "/drain", &query, |_| {
+        print(format_args!("{}: draining; `undrain {}` takes it back", arguments.server, arguments.server));
+    })
+    .await
+}
+
+pub(super) async fn pause(arguments: &Pause) -> Exit {
+    let query = [("reason", arguments.reason.as_str())];
+    answer(&arguments.control, Method::POST, "/pause", &query, |_| {
+        print("paused: no session is closed and no server drained until `resume`");
+    })
+    .await
+}
+
+pub(super) async fn resume(arguments: &Control) -> Exit {
+    answer(arguments, Method::POST, "/resume", &[], |_| print("resumed")).await
+}
+
+/// Asks, and prints the answer.
+pub(super) async fn answer(
+    control: &Control,
+    method: Method,
+    path: &str,
+    query: &[(&str, &str)],
+    text: impl Fn(&Value),
+) -> Exit {
+    match ask(&control.control, method, path, query).await {
+        Ok(value) => {
+            match control.output.output {
+                Format::Json => print_json(&value),
+                Format::Text => text(&value),
+            }
+            Exit::Ok
+        }
+        Err(error @ ControlError::Away { .. }) => {
+            complain(error);
+            Exit::CouldNotCheck
+        }
+        Err(error @ ControlError::Refused(_)) => {
+            complain(error);
+            Exit::Problem
+        }
+    }
+}
+
+fn table(value: &Value) {
+    let rows = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    print(format_args!(
+        "{:<20} {:>8} {:<16} {:<24} {:<24} {:>9} {:>9}",
+        "INSTANCE", "PID", "USER", "SERVER", "ACTIVITY", "AGE", "LIMIT"
+    ));
+    for row in rows {
+        let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+        let seconds = |key: &str| row.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+        let server = row.get("server").and_then(Value::as_str).map_or_else(|| text("join"), str::to_owned);
+        let pid = row.get("pid").and_then(Value::as_u64).unwrap_or(0);
+        print(format_args!(
+            "{:<20} {pid:>8} {:<16} {server:<24} {:<24} {:>8.1}s {:>8.1}s",
+            text("instance"),
+            text("user"),
+            activity(row),
+            seconds("age_s"),
+            seconds("limit_s"),
+        ));
+    }
+}
+
+/// `idle 3.2s`, `in_transaction`, ...
+fn activity(row: &Value) -> String {
+    match row.get("activity") {
+        Some(Value::String(name)) => name.clone(),
+        Some(Value::Object(idle)) => {
+            let duration = idle.get("idle");
+            let part = |key: &str| duration.and_then(|d| d.get(key)).and_then(Value::as_f64).unwrap_or(0.0);
+            format!("idle {:.1}s", part("secs") + part("nanos") / 1e9)
+        }
+        _ => "-".into(),
+    }
+}

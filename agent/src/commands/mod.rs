@@ -1,0 +1,75 @@
+//! A file per command. Each prints its result and returns how it ended.
+
+mod check;
+mod control;
+mod observe;
+mod run;
+mod token;
+mod undrain;
+mod validate;
+mod version;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+
+/// How a command ended: its exit code.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Ok,
+    /// A problem was found.
+    Problem,
+    /// It could not be checked.
+    CouldNotCheck,
+    /// Wrong usage or configuration.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Ok => ExitCode::SUCCESS,
+            Exit::Problem => ExitCode::from(1),
+            Exit::CouldNotCheck => ExitCode::from(2),
+            Exit::Usage => ExitCode::from(64),
+        }
+    }
+}
+
+/// Does what the command line says.
+pub async fn execute(cli: Cli) -> Exit {
+    match cli.command {
+        Command::Run(arguments) => run::run(&arguments).await,
+        Command::Check(arguments) => check::check(&arguments).await,
+        Command::Observe(arguments) => observe::observe(&arguments).await,
+        Command::Token(arguments) => token::token(&arguments).await,
+        Command::Sessions(arguments) => control::sessions(&arguments).await,
+        Command::Drain(arguments) => control::drain(&arguments).await,
+        Command::Undrain(arguments) => undrain::undrain(&arguments).await,
+        Command::Pause(arguments) => control::pause(&arguments).await,
+        Command::Resume(arguments) => control::resume(&arguments).await,
+        Command::Validate(arguments) => validate::validate(&arguments),
+        Command::Schema => version::schema(),
+        Command::Version(arguments) => version::version(&arguments),
+    }
+}
+
+/// Prints to standard output. A closed pipe (`| head`) is no error.
+fn print(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints a value as indented JSON.
+fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(text),
+        Err(error) => complain(error),
+    }
+}
+
+/// Prints an error.
+fn complain(error: impl std::fmt::Display) {
+    eprintln!("error: {error}");
+}

@@ -1,0 +1,100 @@
+//! `observe`: the sessions of a HAProxy with their ages, without any configuration.
+//!
+//! It asks the runtime socket only, and changes nothing. What the sessions do is
+//! the database's to say: a running agent (`sessions`) shows that as well.
+
+use std::time::Duration;
+
+use haproxy::{
+    runtime::{Connection, Limits, RuntimeError},
+    show_sess::Session,
+    sweep::{Worker, sweep, sweep_worker, workers},
+};
+use serde_json::{Value, json};
+
+use super::{Exit, complain, print, print_json};
+use crate::{
+    cli::{Format, Observe},
+    config,
+};
+
+pub(super) async fn observe(arguments: &Observe) -> Exit {
+    let max_age = match config::duration(&arguments.max_age) {
+        Ok(max_age) => max_age,
+        Err(hint) => {
+            complain(format_args!("--max-age: {hint}"));
+            return Exit::Usage;
+        }
+    };
+    match all(arguments).await {
+        Ok((version, mut sessions)) => {
+            sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.age));
+            match arguments.output.output {
+                Format::Json => print_json(&as_json(&version, &sessions, max_age)),
+                Format::Text => as_text(&version, &sessions, max_age),
+            }
+            Exit::Ok
+        }
+        Err(error) => {
+            complain(error);
+            Exit::CouldNotCheck
+        }
+    }
+}
+
+async fn all(arguments: &Observe) -> Result<(String, Vec<(Worker, Session)>), RuntimeError> {
+    let limits = Limits::default();
+    let info = Connection::open(&arguments.socket, limits).await?.info().await?;
+    let current = Worker { pid: info.pid, old: false };
+    let mut sweeps = vec![sweep(&arguments.socket, current, limits).await?];
+    if let Some(master) = &arguments.master {
+        for worker in workers(master, limits).await?.into_iter().filter(|worker| worker.pid != info.pid) {
+            sweeps.push(sweep_worker(master, worker, limits).await?);
+        }
+    }
+    let sessions = sweeps.into_iter().flat_map(|sweep| {
+        let worker = sweep.worker;
+        sweep.sessions.into_iter().map(move |session| (worker, session))
+    });
+    Ok((info.version_text, sessions.collect()))
+}
+
+fn due(session: &Session, max_age: Duration) -> Option<bool> {
+    session.age.map(|age| age >= max_age)
+}
+
+fn as_json(version: &str, sessions: &[(Worker, Session)], max_age: Duration) -> Value {
+    let rows = sessions.iter().map(|(worker, session)| {
+        json!({
+            "server": format!("{}/{}", session.backend, session.server),
+            "source": session.source.to_string(),
+            "outgoing": session.outgoing.to_string(),
+            "peer": session.peer.to_string(),
+            "age_s": session.age.map(|age| age.as_secs_f64()),
+            "past_max_age": due(session, max_age),
+            "worker": worker.pid,
+            "old_worker": worker.old,
+        })
+    });
+    json!({"haproxy": version, "max_age_s": max_age.as_secs_f64(), "sessions": rows.collect::<Vec<_>>()})
+}
+
+fn as_text(version: &str, sessions: &[(Worker, Session)], max_age: Duration) {
+    print(format_args!("HAProxy {version}: {} sessions to servers", sessions.len()));
+    print(format_args!("{:<28} {:<24} {:<24} {:>10}", "SERVER", "CLIENT", "DATABASE", "AGE"));
+    for (worker, session) in sessions {
+        let age = session.age.map_or_else(|| "?".to_owned(), |age| format!("{:.1}s", age.as_secs_f64()));
+        let mark = if due(session, max_age) == Some(true) { "  past max_age" } else { "" };
+        let old = if worker.old { "  old worker" } else { "" };
+        let server = format!("{}/{}", session.backend, session.server);
+        print(format_args!(
+            "{server:<28} {:<24} {:<24} {age:>10}{mark}{old}",
+            session.source.to_string(),
+            session.peer.to_string()
+        ));
+    }
+    let past = sessions.iter().filter(|(_, session)| due(session, max_age) == Some(true)).count();
+    print(format_args!(
+        "{past} past {max_age:?}; only the database knows whether they are between transactions"
+    ));
+}

@@ -1,0 +1,19 @@
+//! `run`: the agent itself.
+
+use super::{Exit, complain};
+use crate::{cli::ConfigFile, run::RunError};
+
+pub(super) async fn run(arguments: &ConfigFile) -> Exit {
+    match crate::run::run(&arguments.config).await {
+        Ok(()) => Exit::Ok,
+        Err(RunError::Config(problems)) => {
+            // Each problem says "error:" itself, with its line.
+            eprint!("{problems}");
+            Exit::Usage
+        }
+        Err(error) => {
+            complain(error);
+            Exit::Usage
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The shape of the configuration file. The comments here are the documentation
+//! of the keys: `rds-lb-agent schema` prints them.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_saphyr::{Location, Spanned};
+
+/// A value and where it stands.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct At<T>(Spanned<T>);
+
+impl<T> At<T> {
+    /// The value.
+    pub fn value(&self) -> &T {
+        &self.0.value
+    }
+
+    /// Where it stands.
+    pub fn location(&self) -> Location {
+        self.0.referenced
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// The configuration of rds-lb-agent.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The RDS instances and clusters to look after.
+    pub databases: At<Vec<Database>>,
+    /// The proxies in front of them, and which of their servers is which instance.
+    #[serde(default)]
+    pub proxies: Vec<Proxy>,
+    /// What is done about sessions that outlive a token. Without this section the agent
+    /// only observes: it reports what it would do and needs no right to close anything.
+    pub sessions: Option<Sessions>,
+    /// Where the agent listens. Loopback and a Unix socket by default.
+    #[serde(default)]
+    pub listen: Listen,
+    /// Where the agent remembers its drains and the last roles. Default: /var/lib/rds-lb-agent
+    pub state_dir: Option<At<String>>,
+    /// What the agent says on standard error.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// An RDS instance or cluster.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// A short name of your choice: it stands in logs, metrics and URLs.
+    pub name: At<String>,
+    /// The kind of database.
+    pub engine: At<Engine>,
+    /// The AWS region. Default: what the endpoint's name says, then the AWS environment's.
+    pub region: Option<At<String>>,
+    /// The database user that the agent logs in as, by IAM: a member of `rds_iam`.
+    pub user: At<String>,
+    /// The database name to connect to. Default: postgres
+    pub database_name: Option<At<String>>,
+    /// A PEM file of certificate authorities. Default: Amazon's RDS authorities, built in.
+    pub ca_file: Option<At<String>>,
+    /// Its database servers, each by its own endpoint (not the cluster's).
+    pub instances: At<Vec<Instance>>,
+    /// How often a full login is tried. Default: 30s
+    pub probe_interval: Option<At<String>>,
+    /// How often a kept connection is asked. `off` for databases that must be able to pause:
+    /// then the agent keeps no connection and does not follow sessions.
+    pub liveness: Option<At<Liveness>>,
+    /// What refused logins of the agent do to an instance. Default: auto
+    pub on_auth_failure: Option<OnAuthFailure>,
+    /// A replica further behind than this takes no new sessions while another can. Default: no bound
+    pub max_lag: Option<At<String>>,
+    /// How sessions are closed in the database. Default: auto
+    pub close_method: Option<CloseMethod>,
+}
+
+/// The kind of database.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// RDS for PostgreSQL and Aurora PostgreSQL.
+    Postgresql,
+    /// RDS for MySQL and Aurora MySQL (not in this version).
+    Mysql,
+    /// RDS for MariaDB (not in this version).
+    Mariadb,
+}
+
+/// How often a kept connection is asked.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Liveness {
+    /// `off`, or one interval for all instances.
+    Word(String),
+    /// By role.
+    ByRole {
+        /// How often the writer is asked. Default: 250ms
+        writer: Option<String>,
+        /// How often readers are asked. Default: 1s
+        reader: Option<String>,
+    },
+    /// YAML reads a bare `off` as false.
+    Switch(bool),
+}
+
+/// What refused logins of the agent do to an instance.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAuthFailure {
+    /// Keep it while all its siblings refuse too (then it is the agent, the token or IAM);
+    /// drain it when a sibling accepts.
+    Auto,
+    /// Keep it.
+    Keep,
+    /// Take it down.
+    Down,
+}
+
+/// How sessions are closed in the database.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseMethod {
+    /// By the function if it is installed, else by signal if that is allowed.
+    Auto,
+    /// By the agent's own right `pg_signal_backend`.
+    Signal,
+    /// By the function of deploy/postgresql/retire.sql.
+    Function,
+}
+
+/// One database server.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    /// A short name of your choice.
+    pub name: At<String>,
+    /// The RDS name and port: what is signed and what TLS verifies.
+    pub endpoint: At<String>,
+    /// What is dialled. Default: the endpoint
+    pub connect: Option<At<String>>,
+}
+
+/// One proxy.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// A HAProxy.
+    pub haproxy: Haproxy,
+    /// Its backends, by name.
+    pub backends: BTreeMap<String, Backend>,
+}
+
+/// How to reach a HAProxy.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Haproxy {
+    /// Its runtime socket (`stats socket ... level admin`): /path, or HOST:PORT
+    pub socket: At<String>,
+    /// Its master socket (`haproxy -S`), to see sessions that live on in old workers after a reload.
+    pub master: Option<At<String>>,
+}
+
+/// One backend: which role it wants, and which of its servers is which instance.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// The database behind it.
+    pub database: At<String>,
+    /// The role it wants of its servers.
+    pub role: Role,
+    /// Its servers: HAProxy's name of each, and the instance's name.
+    pub servers: At<BTreeMap<String, At<String>>>,
+}
+
+/// The role a backend wants.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The one that takes writes.
+    Writer,
+    /// Replicas; the writer only when no replica is usable.
+    Reader,
+    /// Whatever answers.
+    Any,
+}
+
+/// What is done about sessions that outlive a token.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sessions {
+    /// observe: report only. drain: drain servers only. retire: close sessions between
+    /// transactions, and drain where it helps. Default: observe
+    pub mode: Option<Mode>,
+    /// The age at which a session has to go, give or take 10 %. Default: 14m
+    pub max_age: Option<At<String>>,
+    /// How long a session is idle before it is closed, in the first half of its window. Default: 1s
+    pub quiet: Option<At<String>>,
+    /// The same in the second half and after. Default: 200ms
+    pub quiet_min: Option<At<String>>,
+    /// What happens at its limit to a session that is never quiet. Default: hold
+    pub busy: Option<Busy>,
+    /// Who closes. Default: database
+    pub close_via: Option<CloseVia>,
+    /// Closes by the agent plus its own logins, on one instance, in any second. Default: 5
+    pub login_budget: Option<At<u32>>,
+    /// The share of a server's sessions that has to be due before it is drained. Default: 50%
+    pub drain_share: Option<At<String>>,
+    /// A drain ends after this, whatever is left. Default: 60s
+    pub drain_deadline: Option<At<String>>,
+    /// The share of a backend's usable servers that always stays. Default: 50%
+    pub capacity_floor: Option<At<String>>,
+    /// Whose sessions are looked after. Default: those of users who log in by IAM
+    pub users: Option<Vec<String>>,
+    /// Who is left alone.
+    #[serde(default)]
+    pub exempt: Exempt,
+    /// Past its limit by this much, a session goes even inside a transaction. Default: never
+    pub force_after: Option<At<String>>,
+    /// After this, sessions go from an instance that is no longer the writer their backend
+    /// wants, even inside a transaction. Default: never
+    pub demotion_grace: Option<At<String>>,
+}
+
+/// What the agent may do to sessions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Report what it would do.
+    Observe,
+    /// Drain servers.
+    Drain,
+    /// Close sessions between transactions, and drain where it helps.
+    Retire,
+}
+
+/// What happens at its limit to a session that is never quiet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Busy {
+    /// It is held, and reported.
+    Hold,
+    /// It is caught within milliseconds of going idle. Some clients see an error at BEGIN.
+    Catch,
+}
+
+/// Who closes sessions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseVia {
+    /// The database, in one guarded statement; the client reads why.
+    Database,
+    /// The proxy, after the database says idle; the client sees the end of the stream.
+    Proxy,
+}
+
+/// Who is left alone.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exempt {
+    /// Database users.
+    #[serde(default)]
+    pub users: Vec<String>,
+    /// Names of databases inside the server.
+    #[serde(default)]
+    pub databases: Vec<String>,
+    /// Application names; a trailing * stands for any ending.
+    #[serde(default)]
+    pub applications: Vec<String>,
+    /// Networks of clients, like 10.1.0.0/16.
+    #[serde(default)]
+    pub networks: Vec<At<String>>,
+}
+
+/// Where the agent listens.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// For HAProxy's agent checks. Default: 127.0.0.1:7878
+    pub agent_check: Option<At<String>>,
+    /// For HTTP: health, metrics, state. Default: 127.0.0.1:7879
+    pub http: Option<At<String>>,
+    /// The control socket. Default: /run/rds-lb-agent/control.sock
+    pub control: Option<At<String>>,
+    /// Listen on addresses that other hosts can reach. Default: false
+    pub allow_remote: Option<bool>,
+}
+
+/// What the agent says on standard error.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// json or text. Default: json
+    pub format: Option<LogFormat>,
+    /// error, warn, info, debug or trace. Default: info
+    pub level: Option<LogLevel>,
+}
+
+/// How log lines look.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Lines of JSON.
+    #[default]
+    Json,
+    /// Text for people.
+    Text,
+}
+
+/// The least important lines that are written.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// What needs a person.
+    Error,
+    /// What may need one.
+    Warn,
+    /// What happened.
+    #[default]
+    Info,
+    /// What was tried.
+    Debug,
+    /// Everything.
+    Trace,
+}

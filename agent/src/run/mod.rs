@@ -1,0 +1,296 @@
+//! The agent itself: listeners that outlive reloads, and generations of tasks
+//! between them.
+//!
+//! - [`generation`]: all tasks of one configuration.
+//! - [`watch`]: when to look at the file again, and when to stop.
+//! - [`logging`]: lines on standard error.
+
+mod generation;
+pub mod logging;
+mod watch;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use haproxy::agent_check;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
+
+use crate::{
+    clock::Clock,
+    config::{self, Config, Problems},
+    control,
+    events::{ConfigRefused, ConfigTaken, Event, Started, StateFailed, Stopping},
+    metrics::Metrics,
+    serve::{agent_check::Answers, http},
+    state::{StateError, StateLock, records::DrainRecords},
+    tasks::{Input, Shared, SharedBudget, snapshot::Snapshot},
+    undrain,
+};
+use generation::Generation;
+use watch::{Signal, Signals};
+
+/// Inputs that may wait for the decider.
+const INPUTS: usize = 4_096;
+
+/// The agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// The configuration is right, and something it names is not.
+    #[error("{0}")]
+    Setup(String),
+    /// The state directory cannot be used.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// A listener cannot be opened.
+    #[error(
+        "cannot listen on {address} for {purpose}: {source}; choose another under `listen`, or stop what holds it"
+    )]
+    Listen {
+        /// Where.
+        address: String,
+        /// What for.
+        purpose: &'static str,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs until a signal says stop.
+///
+/// # Errors
+/// When it cannot start. Recorded drains have been taken back by then.
+pub async fn run(path: &Path) -> Result<(), RunError> {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            // Nothing will look after them: a refused start must not leave a drain behind.
+            take_back(&state_dir_of(path)).await;
+            return Err(problems.into());
+        }
+    };
+    logging::start(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!(
+            line = warning.line,
+            column = warning.column,
+            hint = warning.hint,
+            "{}",
+            warning.message
+        );
+    }
+    let lock = StateLock::acquire(&loaded.config.state_dir)?;
+    let result = serve(path, loaded.config.clone()).await;
+    // On every way out, a failed start included.
+    take_back(&loaded.config.state_dir).await;
+    drop(lock);
+    result
+}
+
+async fn serve(path: &Path, mut config: Config) -> Result<(), RunError> {
+    let clock = Clock::start();
+    let metrics = Arc::new(Metrics::default());
+    let (publish, snapshot) = tokio::sync::watch::channel(Arc::new(Snapshot::empty(clock.now())));
+    let (decider, mut inputs) = mpsc::channel::<Input>(INPUTS);
+    let shared = Shared {
+        clock,
+        metrics: metrics.clone(),
+        budget: SharedBudget::new(config.sessions.login_budget),
+        snapshot,
+        decider,
+        probe_now: Arc::new(Notify::new()),
+    };
+    let mut listeners = Listeners::open(&config, &shared).await?;
+    let mut signals = Signals::listen(path).map_err(|error| RunError::Setup(error.to_string()))?;
+    let mut generation = Generation::build(&config, &shared, publish).await.map_err(RunError::Setup)?;
+    Started {
+        version: env!("CARGO_PKG_VERSION"),
+        config: &path.display().to_string(),
+        mode: &format!("{:?}", config.sessions.mode).to_lowercase(),
+        instances: config.instances().count(),
+        servers: config.servers().len(),
+    }
+    .emit(&metrics);
+    loop {
+        let running = generation.start(inputs);
+        let reason = loop {
+            match signals.next().await {
+                Signal::Stop(reason) => break Some(reason),
+                Signal::Look => {
+                    if let Some(new) = take(path, &config, &mut listeners, &shared).await {
+                        config = new;
+                        break None;
+                    }
+                }
+            }
+        };
+        let (stopped, rest) = running.stop().await;
+        inputs = rest;
+        if let Some(reason) = reason {
+            Stopping { reason }.emit(&metrics);
+            listeners.close().await;
+            return Ok(());
+        }
+        generation = stopped.rebuild(&config, &shared).await.map_err(RunError::Setup)?;
+        shared.budget.lock().set_per_second(config.sessions.login_budget);
+        ConfigTaken { config: &path.display().to_string() }.emit(&metrics);
+    }
+}
+
+/// The new configuration, if there is one and it can be used as a whole.
+async fn take(path: &Path, old: &Config, listeners: &mut Listeners, shared: &Shared) -> Option<Config> {
+    let refuse = |error: String| {
+        ConfigRefused { config: &path.display().to_string(), error: &error }.emit(&shared.metrics);
+        None
+    };
+    let new = match config::load(path) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => return refuse(problems.brief()),
+    };
+    if new == *old {
+        return None;
+    }
+    if new.state_dir != old.state_dir {
+        return refuse("`state_dir` changes only with a restart".into());
+    }
+    // What can fail is tried before anything that works is stopped.
+    if let Err(error) = generation::try_out(&new) {
+        return refuse(error);
+    }
+    if new.listen != old.listen {
+        match Listeners::reopen(&new, old, listeners, shared).await {
+            Ok(()) => {}
+            Err(error) => return refuse(error.to_string()),
+        }
+    }
+    Some(new)
+}
+
+/// Takes recorded drains back, and says what became of them.
+async fn take_back(state_dir: &Path) {
+    let metrics = Metrics::default();
+    match undrain::own(&DrainRecords::in_directory(state_dir)).await {
+        Ok(undone) => {
+            for server in &undone.taken_back {
+                tracing::info!(server, "drain taken back");
+            }
+            for (server, error) in &undone.failed {
+                tracing::error!(server, error, "drain not taken back; its record stays for the next start");
+            }
+        }
+        Err(error) => {
+            let consequence = "drains of the agent's own may be left: see `rds-lb-agent undrain --own`";
+            StateFailed { consequence, error: error.to_string() }.emit(&metrics);
+        }
+    }
+}
+
+/// The state directory of a file that may be wrong in any other place.
+pub fn state_dir_of(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let named = text.lines().find_map(|line| line.strip_prefix("state_dir:"));
+    let named = named.map(|value| value.split(" #").next().unwrap_or(value).trim().trim_matches(['"', '\'']));
+    named.filter(|value| value.starts_with('/')).unwrap_or("/var/lib/rds-lb-agent").into()
+}
+
+/// The open ports. They outlive reloads: an answer from the last snapshot is
+/// better than a refused connection.
+struct Listeners {
+    tasks: JoinSet<()>,
+    control: PathBuf,
+}
+
+impl Listeners {
+    async fn open(config: &Config, shared: &Shared) -> Result<Self, RunError> {
+        let mut listeners = Self { tasks: JoinSet::new(), control: config.listen.control.clone() };
+        let checks = bind(config.listen.agent_check, "agent checks").await?;
+        let web = bind(config.listen.http, "HTTP").await?;
+        let socket = bind_control(&config.listen.control)?;
+        listeners.serve_checks(checks, shared);
+        listeners.serve_http(web, shared);
+        listeners.serve_control(socket, shared);
+        Ok(listeners)
+    }
+
+    /// Opens what has moved, then drops the old ports by replacing the whole set.
+    async fn reopen(
+        new: &Config,
+        old: &Config,
+        listeners: &mut Self,
+        shared: &Shared,
+    ) -> Result<(), RunError> {
+        let moved = |changed: bool, address, purpose| async move {
+            if changed { bind(address, purpose).await.map(Some) } else { Ok(None) }
+        };
+        let (to, from) = (&new.listen, &old.listen);
+        let checks = moved(to.agent_check != from.agent_check, to.agent_check, "agent checks").await?;
+        let web = moved(to.http != from.http, to.http, "HTTP").await?;
+        let socket = if to.control == from.control { None } else { Some(bind_control(&to.control)?) };
+        // The old ports go on answering: a proxy may be reloaded later than the agent.
+        if let Some(listener) = checks {
+            listeners.serve_checks(listener, shared);
+        }
+        if let Some(listener) = web {
+            listeners.serve_http(listener, shared);
+        }
+        if let Some(listener) = socket {
+            listeners.serve_control(listener, shared);
+            listeners.control.clone_from(&to.control);
+        }
+        Ok(())
+    }
+
+    fn serve_checks(&mut self, listener: TcpListener, shared: &Shared) {
+        let answers = Answers::new(shared.snapshot.clone(), shared.decider.clone(), &shared.metrics);
+        self.tasks.spawn(agent_check::serve(listener, Arc::new(answers), agent_check::Limits::default()));
+    }
+
+    fn serve_http(&mut self, listener: TcpListener, shared: &Shared) {
+        let source = source(shared);
+        self.tasks.spawn(async move {
+            if let Err(error) = axum::serve(listener, http::router(source)).await {
+                tracing::error!(%error, "HTTP stopped");
+            }
+        });
+    }
+
+    fn serve_control(&mut self, listener: tokio::net::UnixListener, shared: &Shared) {
+        let router = control::router(shared.decider.clone()).merge(http::router(source(shared)));
+        self.tasks.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "control socket stopped");
+            }
+        });
+    }
+
+    async fn close(mut self) {
+        self.tasks.shutdown().await;
+        // It is the agent's own: a left-over socket only puzzles people.
+        let _ = std::fs::remove_file(&self.control);
+    }
+}
+
+fn source(shared: &Shared) -> http::Source {
+    http::Source { snapshot: shared.snapshot.clone(), metrics: shared.metrics.clone(), clock: shared.clock }
+}
+
+async fn bind(address: std::net::SocketAddr, purpose: &'static str) -> Result<TcpListener, RunError> {
+    let listen = |source| RunError::Listen { address: address.to_string(), purpose, source };
+    TcpListener::bind(address).await.map_err(listen)
+}
+
+fn bind_control(path: &Path) -> Result<tokio::net::UnixListener, RunError> {
+    let listen =
+        |source| RunError::Listen { address: path.display().to_string(), purpose: "control", source };
+    control::bind(path).map_err(listen)
+}

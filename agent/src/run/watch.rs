@@ -1,0 +1,83 @@
+//! When to look at the configuration again, and when to stop.
+
+use std::{io, path::Path, time::Duration};
+
+use notify::{RecursiveMode, Watcher};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+/// What happened.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// The file may have changed.
+    Look,
+    /// Stop.
+    Stop(&'static str),
+}
+
+/// A burst of changes to the folder is looked at once.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Signals to the process, and changes of the file.
+pub(super) struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    changes: mpsc::Receiver<()>,
+    /// Watches while it is kept.
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
+impl Signals {
+    /// Listens for signals, and for changes of the folder that holds the file: editors
+    /// replace files, and Kubernetes swaps links in it.
+    pub(super) fn listen(path: &Path) -> io::Result<Self> {
+        let (sender, changes) = mpsc::channel(1);
+        let watcher = watch(path, sender)
+            .inspect_err(
+                |error| tracing::warn!(%error, "changes of the file are not seen; SIGHUP reloads it"),
+            )
+            .ok();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            changes,
+            _watcher: watcher,
+        })
+    }
+
+    /// The next thing that happens.
+    pub(super) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.hangup.recv() => Signal::Look,
+            () = changed(&mut self.changes) => Signal::Look,
+        }
+    }
+}
+
+async fn changed(changes: &mut mpsc::Receiver<()>) {
+    if changes.recv().await.is_none() {
+        // Nothing is watched: SIGHUP alone.
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(SETTLE).await;
+    while changes.try_recv().is_ok() {}
+}
+
+fn watch(path: &Path, sender: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let read = event.as_ref().is_ok_and(|event| event.kind.is_access());
+        if !read {
+            // Full means that a look is due already.
+            let _ = sender.try_send(());
+        }
+    })?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}

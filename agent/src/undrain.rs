@@ -1,0 +1,67 @@
+//! Takes the agent's recorded drains back, with nothing but the records: for a
+//! stop, a refused start, `ExecStopPost`, and package removal.
+
+use haproxy::{
+    Address,
+    runtime::{AdminState, Connection, Limits, RuntimeError},
+};
+use serde::Serialize;
+
+use crate::state::{
+    StateError,
+    records::{DrainRecord, DrainRecords},
+};
+
+/// What became of the records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Undone {
+    /// Drains taken back.
+    pub taken_back: Vec<String>,
+    /// Not drained any more, or in maintenance by a person's hand: left alone.
+    pub left_alone: Vec<String>,
+    /// Not reached: server and reason. Their records stay.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Takes back every recorded drain that its proxy still shows, and removes the
+/// records of those that are over.
+///
+/// # Errors
+/// When the records cannot be read or written.
+pub async fn own(file: &DrainRecords) -> Result<Undone, StateError> {
+    let mut undone = Undone::default();
+    let mut left = Vec::new();
+    for record in file.load()? {
+        let name = format!("{}/{} at {}", record.backend, record.server, record.socket);
+        match take_back(&record).await {
+            Ok(true) => undone.taken_back.push(name),
+            Ok(false) => undone.left_alone.push(name),
+            Err(error) => {
+                undone.failed.push((name, error));
+                left.push(record);
+            }
+        }
+    }
+    file.store(&left)?;
+    Ok(undone)
+}
+
+/// Whether there was anything to take back.
+pub async fn take_back(record: &DrainRecord) -> Result<bool, String> {
+    let address: Address = record.socket.parse()?;
+    try_take_back(&address, record).await.map_err(|error| error.to_string())
+}
+
+async fn try_take_back(address: &Address, record: &DrainRecord) -> Result<bool, RuntimeError> {
+    let mut connection = Connection::open(address, Limits::default()).await?;
+    let states = connection.servers_state(Some(&record.backend)).await?;
+    let Some(state) = states.into_iter().find(|state| state.server == record.server) else {
+        return Ok(false);
+    };
+    // Maintenance is never the agent's: `ready` would end it as well.
+    if !state.forced_drain() || state.forced_maint() {
+        return Ok(false);
+    }
+    connection.set_state(&record.backend, &record.server, AdminState::Ready).await?;
+    Ok(true)
+}
