@@ -1,5 +1,7 @@
 //! Which session is closed, when, and why the others are held.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;
@@ -61,9 +63,8 @@ fn the_plan_wakes_when_a_session_is_due() {
 
 #[test]
 fn half_the_window_asks_for_a_second_of_quiet_and_the_rest_for_less() {
-    let idle = |millis_ago: u64| {
-        move |rig: &mut Rig| rig.clients[0].idle_since = rig.now - millis(millis_ago)
-    };
+    let idle =
+        |millis_ago: u64| move |rig: &mut Rig| rig.clients[0].idle_since = rig.now - millis(millis_ago);
     stays(&mut one(policy(), DUE, idle(900)), Some(Reason::WaitingForQuiet));
     goes(&mut one(policy(), SECOND_HALF, idle(900)), How::Quiet(millis(200)));
     stays(&mut one(policy(), SECOND_HALF, idle(100)), Some(Reason::WaitingForQuiet));
@@ -267,7 +268,8 @@ fn an_agent_that_was_frozen_looks_again_before_it_acts() {
 #[test]
 fn nothing_goes_while_its_client_could_not_log_in_again() {
     let unusable = Some(Reason::InstanceUnusable);
-    for kind in [FaultKind::LoginRefused, FaultKind::NoToken, FaultKind::TimedOut, FaultKind::TooManyConnections]
+    for kind in
+        [FaultKind::LoginRefused, FaultKind::NoToken, FaultKind::TimedOut, FaultKind::TooManyConnections]
     {
         stays(&mut one(policy(), PAST, |rig| rig.tell("a", Err(kind))), unusable);
     }
@@ -371,7 +373,8 @@ fn a_demoted_writers_sessions_follow_when_the_operator_says_so() {
 #[test]
 fn every_session_keeps_its_own_limit_within_the_jitter() {
     let policy = Policy { jitter: 0.1, ..policy() };
-    let limit = |pid| agent_core::plan::limit_of(&policy, &BackendKey { pid, started_us: 1_700_000_000_000_000 });
+    let limit =
+        |pid| agent_core::plan::limit_of(&policy, &BackendKey { pid, started_us: 1_700_000_000_000_000 });
     let limits: Vec<Duration> = (0..2_000).map(limit).collect();
     assert!(limits.iter().all(|limit| *limit >= secs(756) && *limit <= secs(924)));
     let early = limits.iter().filter(|limit| **limit < secs(840)).count();

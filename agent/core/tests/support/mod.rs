@@ -3,6 +3,7 @@
 //! them that say what they are told to.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::expect_used, reason = "a test may panic")]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -87,8 +88,7 @@ pub struct Rig {
 impl Rig {
     pub fn new(policy: Policy) -> Self {
         let servers = servers();
-        let instances =
-            ["a", "b", "c"].iter().map(|name| (instance(name), HealthRules::default())).collect();
+        let instances = ["a", "b", "c"].iter().map(|name| (instance(name), HealthRules::default())).collect();
         let mut rig = Self {
             now: Time::AGENT_START + secs(100_000),
             health: Health::new(FleetConfig { instances, servers: servers.clone() }, &[]),
@@ -114,7 +114,13 @@ impl Rig {
     /// One login's result: whether it is in recovery, or the fault.
     pub fn tell(&mut self, name: &str, result: Result<bool, FaultKind>) {
         let result = result
-            .map(|in_recovery| RoleFacts { in_recovery, read_only: false, timeline: None, lag: None, agents: 1 })
+            .map(|in_recovery| RoleFacts {
+                in_recovery,
+                read_only: false,
+                timeline: None,
+                lag: None,
+                agents: 1,
+            })
             .map_err(|kind| Fault::new(Phase::Login, kind, "for the test"));
         let observation = Observation { instance: instance(name), at: self.now, login: true, result };
         self.health.observe(&observation);
@@ -124,8 +130,7 @@ impl Rig {
     pub fn client(&mut self, backend: &str, name: &str, age: Duration) -> usize {
         let pid = self.next_pid;
         self.next_pid += 1;
-        let outgoing: SocketAddr =
-            format!("10.0.0.9:{}", 10_000 + pid).parse().expect("an address");
+        let outgoing: SocketAddr = format!("10.0.0.9:{}", 10_000 + pid).parse().expect("an address");
         let source: SocketAddr = format!("192.0.2.{}:{}", pid % 200, 40_000).parse().expect("an address");
         self.clients.push(Client {
             instance: instance(name),
