@@ -378,6 +378,25 @@ async fn a_database_that_refuses_everything_does_not_make_the_source_hammer_aws(
 }
 
 #[tokio::test(start_paused = true)]
+async fn verifying_the_chain_asks_it_even_while_good_credentials_are_known() {
+    let provider = Provider::new(36_000, 600);
+    let chain = provider.chain();
+    let source = TokenSource::start(chain.clone(), target("app"));
+    source.token().await.expect("token");
+    for (temper, well) in
+        [(Temper::Gives, true), (Temper::Fails, false), (Temper::Hangs, false), (Temper::Gives, true)]
+    {
+        sleep(Duration::from_secs(2)).await;
+        provider.set(temper);
+        let (asked, start) = (provider.asked(), Instant::now());
+        assert_eq!(chain.verify().await.is_ok(), well, "{temper:?}");
+        assert_eq!(provider.asked(), asked + 1);
+        assert!(start.elapsed() <= Duration::from_secs(5), "{temper:?} took {:?}", start.elapsed());
+    }
+    assert_eq!(source.status().failures, 0, "the sources do not mind");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_task_ends_with_the_last_clone() {
     let provider = Provider::new(60, 30);
     let source = TokenSource::start(provider.chain(), target("app"));
