@@ -101,6 +101,9 @@ pub enum Error {
     /// The caller's fault: it was stopped.
     #[error("server {0} does not run")]
     NotRunning(String),
+    /// The caller's fault: it was frozen, and would not answer.
+    #[error("server {0} is frozen")]
+    Frozen(String),
     /// The caller's fault: it cannot follow itself.
     #[error("server {0} is the writer")]
     IsTheWriter(String),

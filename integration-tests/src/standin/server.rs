@@ -228,6 +228,7 @@ impl Server {
             // An immediate shutdown, which leaves no shared memory behind.
             .dies_by("QUIT")
             .spawn()?;
+        running.frozen = None;
         let process = running.process.insert(process);
         let what = format!("server {} to take connections", self.name);
         process.ready(&what, START, || async { self.superuser().await.map(drop) }).await?;
@@ -327,6 +328,9 @@ impl Server {
 
     /// Runs statements as superuser; gives the rows of all of them as text.
     pub(super) async fn execute(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+        if self.is_frozen().await {
+            return Err(Error::Frozen(self.name.clone()));
+        }
         let failed = |source| Error::Sql { server: self.name.clone(), source };
         let messages = self.superuser().await.map_err(failed)?.simple_query(sql).await.map_err(failed)?;
         let rows = messages.into_iter().filter_map(|message| match message {

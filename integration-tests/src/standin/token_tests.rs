@@ -16,7 +16,7 @@ fn credential() -> Credential {
     }
 }
 
-fn verdict_with(issued: Issued, token: &str, now: Timestamp) -> Result<(), Refusal> {
+fn verdict_with(issued: &Issued, token: &str, now: Timestamp) -> Result<(), Refusal> {
     let names = [HOST.to_owned(), CLUSTER.to_owned()];
     let expected = Expected { names: &names, port: 5432, region: "eu-west-1", user: "app" };
     let look_up = |key: &str| (key == issued.credential.access_key).then(|| issued.clone());
@@ -24,7 +24,7 @@ fn verdict_with(issued: Issued, token: &str, now: Timestamp) -> Result<(), Refus
 }
 
 fn verdict(token: &str) -> Result<(), Refusal> {
-    verdict_with(Issued { credential: credential(), revoked: false }, token, NOW)
+    verdict_with(&Issued { credential: credential(), revoked: false }, token, NOW)
 }
 
 fn refused_for(purpose: Purpose<'_>) -> Option<Refusal> {
@@ -91,7 +91,7 @@ fn a_token_for_something_else_is_refused() {
 fn a_token_lives_900_seconds_and_tolerates_a_clock_five_minutes_ahead() {
     let at = |seconds: i64| {
         let issued = Issued { credential: credential(), revoked: false };
-        verdict_with(issued, &genuine(), Timestamp::from_second(1_800_000_000 + seconds).unwrap())
+        verdict_with(&issued, &genuine(), Timestamp::from_second(1_800_000_000 + seconds).unwrap())
     };
     assert_eq!(at(899), Ok(()));
     assert_eq!(at(900), Err(Refusal::Expired));
@@ -105,10 +105,10 @@ fn a_token_ends_with_the_credential_that_signed_it() {
     credential.expires_at = NOW + Duration::from_secs(10);
     let token = sign(&credential, &PURPOSE, NOW);
     let issued = |revoked| Issued { credential: credential.clone(), revoked };
-    assert_eq!(verdict_with(issued(false), &token, NOW + Duration::from_secs(9)), Ok(()));
-    let expired = verdict_with(issued(false), &token, NOW + Duration::from_secs(10));
+    assert_eq!(verdict_with(&issued(false), &token, NOW + Duration::from_secs(9)), Ok(()));
+    let expired = verdict_with(&issued(false), &token, NOW + Duration::from_secs(10));
     assert_eq!(expired, Err(Refusal::CredentialExpired));
-    assert_eq!(verdict_with(issued(true), &token, NOW), Err(Refusal::CredentialRevoked));
+    assert_eq!(verdict_with(&issued(true), &token, NOW), Err(Refusal::CredentialRevoked));
 }
 
 #[test]

@@ -92,6 +92,7 @@ async fn a_frozen_server_takes_connections_and_answers_nothing_until_it_is_thawe
     tokio::time::timeout(silence, &mut answer).await.unwrap_err();
     let login = standin.login("a", "app").unwrap();
     assert!(tokio::time::timeout(silence, connect(&standin, &login)).await.is_err(), "it answered");
+    assert!(matches!(standin.execute_sql("a", "SELECT 1").await, Err(Error::Frozen(_))));
     session(&standin, "b").await.batch_execute("SELECT 1").await.unwrap();
 
     standin.thaw("a").await.unwrap();
