@@ -1,0 +1,281 @@
+//! The clients that measure: they work, and what is broken on purpose is counted as broken.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use integration_tests::{
+    haproxy::{Backend, Haproxy, HaproxyBinary, HaproxyConfig, Server},
+    load::{Ending, Load, LoadReport, Target, Think, Work},
+    process::wait_for,
+    standin::{Options, StandIn},
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const BUSY: Work = Work::Transactions { think: Think::Busy, retry_begin: false };
+const MIXED: Work = Work::Transactions { think: Think::Mixed, retry_begin: false };
+
+/// A writer behind a HAProxy, and a load through it.
+struct Bench {
+    load: Load,
+    app: Target,
+    haproxy: Haproxy,
+    standin: Arc<StandIn>,
+}
+
+impl Bench {
+    async fn set_up() -> Self {
+        let standin = Arc::new(StandIn::start(Options { replicas: 0, ..Options::default() }).await.unwrap());
+        let writer = Server::new("pg", standin.writer().unwrap().connect());
+        let config =
+            HaproxyConfig::new().frontend("in", "orders").backend(Backend::new("orders").server(writer));
+        let haproxy = Haproxy::start(&HaproxyBinary::debian().unwrap(), config).await.unwrap();
+        let app = Target::of(&standin, "app").unwrap().dialling(haproxy.address("in"));
+        let load = Load::new(app.clone(), 42).await.unwrap();
+        Self { load, app, haproxy, standin }
+    }
+
+    async fn sql(&self, sql: &str) -> String {
+        self.standin.value("a", sql).await.unwrap()
+    }
+
+    /// Closes sessions without any guard; how many.
+    async fn terminate(&self, which: &str) -> u32 {
+        let closed = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE application_name LIKE 'load-%' AND {which}"
+        );
+        self.sql(&closed).await.parse().unwrap()
+    }
+
+    /// Waits until the counts are as wanted, doing `meanwhile` each time they are not.
+    async fn until<F: Future>(
+        &self,
+        what: &str,
+        reached: impl Fn(&LoadReport) -> bool,
+        meanwhile: impl Fn() -> F,
+    ) {
+        wait_for(what, PATIENCE, async || {
+            let report = self.load.report();
+            if reached(&report) {
+                return Ok(());
+            }
+            meanwhile().await;
+            Err(format!("{report:?}"))
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn tear_down(self) {
+        let Self { load, haproxy, standin, app } = self;
+        drop((load, haproxy, app));
+        Arc::into_inner(standin).unwrap().shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn undisturbed_clients_of_every_kind_work_and_lose_nothing() {
+    let bench = Bench::set_up().await;
+    let legacy = bench.app.clone().password("legacy", bench.standin.legacy_password()).application("reports");
+    bench.load.add(BUSY, 3);
+    bench.load.add(MIXED, 3);
+    bench.load.add(Work::Reads { think: Think::Busy }, 1);
+    bench.load.add(Work::Autocommit { think: Think::Busy }, 2);
+    bench.load.add(Work::Hold { open_for: Duration::from_secs(1) }, 1);
+    bench.load.add(Work::Idle, 3);
+    bench.load.add(Work::Listen, 1);
+    bench.load.add(Work::AdvisoryLock, 1);
+    bench.load.add_to(&legacy, BUSY, 1);
+    bench.load.all_in(PATIENCE).await.unwrap();
+
+    // What each kind is, as the server sees it.
+    let count = |which: &str| format!("SELECT count(*) FROM pg_stat_activity WHERE {which}");
+    let is = async |number: &str, sql: String| {
+        wait_for(&sql, PATIENCE, async || match bench.sql(&sql).await {
+            found if found == number => Ok(()),
+            other => Err(other),
+        })
+        .await
+        .unwrap();
+    };
+    is("3", count("application_name = 'load-idle' AND state = 'idle'")).await;
+    is("1", count("application_name = 'load-listen' AND query LIKE 'LISTEN%' AND state = 'idle'")).await;
+    is("1", count("application_name = 'load-hold' AND state = 'idle in transaction'")).await;
+    is("1", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted".to_owned()).await;
+    is("1", count("application_name = 'reports' AND usename = 'legacy'")).await;
+    is(
+        "16",
+        "SELECT count(*) FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE ssl AND client_port > 0"
+            .to_owned(),
+    )
+    .await;
+
+    let held = |report: &LoadReport| report.steady.iter().any(|session| session.committed_s.is_some());
+    let worked = |report: &LoadReport| report.transactions >= 100 && report.rows_inserted >= 50;
+    bench.until("work", |report| worked(report) && held(report), async || ()).await;
+    let report = bench.load.stop().await.unwrap();
+    assert_eq!(report.causes.len(), 0, "{report:?}");
+    assert_eq!((report.logins, report.clients, report.max_relogins_per_s), (16, 16, 0));
+    assert_eq!((report.retirements(), report.steady_closed, report.rows_failed), (0, 0, 0));
+    let holder = report.steady.iter().find(|session| session.work == "hold").unwrap();
+    assert!(holder.committed_s.unwrap() - holder.opened_s >= 1.0, "{holder:?}");
+    assert!(report.connect.p50_ms > 0.0 && report.transaction.p99_ms > 0.0, "{report:?}");
+
+    let verified = bench.load.verify(&bench.app).await.unwrap();
+    assert!(verified.is_exact(), "{verified:?}");
+    assert_eq!(verified.rows_in_table, report.rows_inserted);
+    assert!(verified.commits_in_table >= 50, "{verified:?}");
+    bench.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_during_a_long_pause_is_a_clean_retirement() {
+    let bench = Bench::set_up().await;
+    bench.load.add(MIXED, 12);
+    bench.load.all_in(PATIENCE).await.unwrap();
+    // Idle for much longer than a short pause: in a long one, most of which is still to come.
+    let pausing = "state = 'idle' AND state_change < clock_timestamp() - interval '200 ms'";
+    let enough = |report: &LoadReport| report.clean_retirements >= 20;
+    bench.until("clean retirements", enough, || bench.terminate(pausing)).await;
+
+    let report = bench.load.stop().await.unwrap();
+    assert!(report.causes["clean 57P01"] >= 20, "the look has to read what the server said: {report:?}");
+    let broken = report.broken_at_begin + report.broken_inside + report.broken_at_commit;
+    assert!(broken * 5 <= report.clean_retirements, "{report:?}");
+    // The last ones may find that the load is to stop.
+    assert!(report.logins > 12 && report.max_relogins_per_s > 0, "{report:?}");
+    assert!(bench.load.verify(&bench.app).await.unwrap().is_exact());
+    bench.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blind_closes_are_counted_in_the_phase_they_hit() {
+    let bench = Bench::set_up().await;
+    bench.load.add(BUSY, 6);
+    bench.load.all_in(PATIENCE).await.unwrap();
+
+    let in_transaction = |report: &LoadReport| report.broken_inside >= 10;
+    let close = || bench.terminate("state = 'idle in transaction'");
+    bench.until("closes inside", in_transaction, close).await;
+    let report = bench.load.report();
+    assert!(report.causes["inside 57P01"] >= 10, "{report:?}");
+
+    // Clients that pause so briefly are hit between their look and BEGIN now and then.
+    let at_begin = |report: &LoadReport| report.broken_at_begin >= 3;
+    let close = || bench.terminate("state = 'idle'");
+    bench.until("closes at BEGIN", at_begin, close).await;
+
+    // A proxy says nothing: its close is a bare one.
+    let by_proxy = |report: &LoadReport| report.causes.contains_key("inside closed");
+    let close = async || drop(bench.haproxy.cli("shutdown sessions server orders/pg").await.unwrap());
+    bench.until("closes by the proxy", by_proxy, close).await;
+
+    let report = bench.load.stop().await.unwrap();
+    assert_eq!(report.rate_inside().events, report.broken_inside);
+    assert!(report.rate_inside().low > 0.0 && report.rate_inside().high < 1.0);
+    let verified = bench.load.verify(&bench.app).await.unwrap();
+    assert_eq!(verified.commits_lost, 0, "{verified:?}");
+    assert!(verified.commits_unacknowledged <= report.broken_at_commit, "{verified:?} {report:?}");
+    bench.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_committed_without_a_word_is_found_in_the_tables() {
+    let bench = Bench::set_up().await;
+    bench.load.add(BUSY, 3);
+    bench.load.add(Work::Autocommit { think: Think::Busy }, 2);
+    bench.load.all_in(PATIENCE).await.unwrap();
+    bench.until("work", |report| report.transactions > 10 && report.rows_inserted > 10, async || ()).await;
+
+    // Every commit now waits for a replica that will never come; it has taken place before.
+    bench.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    bench.sql("SELECT pg_reload_conf()").await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    wait_for("all commits to wait", PATIENCE, async || match bench.sql(waiting).await.as_str() {
+        "5" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await
+    .unwrap();
+    assert_eq!(bench.terminate("wait_event = 'SyncRep'").await, 5);
+    let told = |report: &LoadReport| report.broken_at_commit >= 3 && report.rows_failed >= 2;
+    bench.until("clients to see it", told, async || ()).await;
+    bench.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
+    bench.sql("SELECT pg_reload_conf()").await;
+
+    let report = bench.load.stop().await.unwrap();
+    assert_eq!((report.broken_at_commit, report.rows_failed), (3, 2), "{report:?}");
+    let verified = bench.load.verify(&bench.app).await.unwrap();
+    assert_eq!((verified.commits_unacknowledged, verified.rows_present_after_error), (3, 2), "{verified:?}");
+    assert!(!verified.is_exact());
+    assert_eq!((verified.commits_lost, verified.rows_lost), (0, 0), "{verified:?}");
+    bench.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_retry_at_begin_cures_what_the_look_misses() {
+    let bench = Bench::set_up().await;
+    bench.load.add(Work::Transactions { think: Think::Busy, retry_begin: true }, 6);
+    bench.load.all_in(PATIENCE).await.unwrap();
+    // A session that is that old is not the one of the retry.
+    let old = "state = 'idle' AND backend_start < clock_timestamp() - interval '1 second'";
+    let retried = |report: &LoadReport| report.begins_retried >= 2;
+    bench.until("retries", retried, || bench.terminate(old)).await;
+    let report = bench.load.stop().await.unwrap();
+    assert_eq!(report.broken_at_begin, 0, "{report:?}");
+    assert!(bench.load.verify(&bench.app).await.unwrap().is_exact());
+    bench.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_only_have_to_be_there_are_told_of_one_by_one() {
+    let bench = Bench::set_up().await;
+    bench.load.add(Work::Idle, 2);
+    bench.load.add(Work::Listen, 1);
+    bench.load.add(Work::AdvisoryLock, 1);
+    bench.load.add(Work::Hold { open_for: PATIENCE }, 1);
+    bench.load.all_in(PATIENCE).await.unwrap();
+    let cut = |report: &LoadReport| report.broken_inside >= 1;
+    bench.until("a cut holder", cut, || bench.terminate("state = 'idle in transaction'")).await;
+    let closed = |report: &LoadReport| report.steady_closed >= 2;
+    let idle = "application_name = 'load-idle' AND backend_start < now() - interval '1 second'";
+    bench.until("closed idle sessions", closed, || bench.terminate(idle)).await;
+
+    bench.until("new logins", |report| report.logins >= 5 + 3, async || ()).await;
+    let report = bench.load.stop().await.unwrap();
+    for session in &report.steady {
+        let ended = session.closed_s.is_some();
+        assert_eq!(ended, session.ending.is_some());
+        assert_eq!(session.in_transaction, ended && session.work == "hold", "{session:?}");
+        if ended {
+            assert_eq!(session.ending, Some(Ending::Told("57P01".to_owned())));
+            assert!(session.closed_s > Some(session.opened_s) && session.backend > 0, "{session:?}");
+        }
+    }
+    let untouched =
+        |work: &str| report.steady.iter().filter(|s| s.work == work).all(|s| s.closed_s.is_none());
+    assert!(untouched("listen") && untouched("advisory-lock"));
+    bench.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_login_is_counted_with_its_reason_and_tried_again() {
+    let bench = Bench::set_up().await;
+    bench.standin.refuse_tokens(None, None).unwrap();
+    bench.load.add(BUSY, 1);
+    bench.until("refusals", |report| report.failed_logins >= 2, async || ()).await;
+    assert!(bench.load.report().causes["login: 28000"] >= 2, "{:?}", bench.load.report());
+    bench.standin.accept_tokens();
+    bench.load.all_in(PATIENCE).await.unwrap();
+    bench.load.stop().await.unwrap();
+
+    // Verified TLS: a name that no certificate has gets no token.
+    let mut wrong = bench.app.clone();
+    wrong.endpoint = "orders.elsewhere.rds.amazonaws.com".to_owned();
+    let seen = bench.standin.journal().attempts().len();
+    let refused = Load::new(wrong, 1).await.err().unwrap().to_string();
+    assert!(refused.contains("TLS") || refused.contains("certificate"), "{refused}");
+    assert_eq!(bench.standin.journal().attempts().len(), seen, "a token was sent");
+    bench.tear_down().await;
+}
