@@ -93,6 +93,14 @@ async fn an_answer_is_never_lost_to_a_reset() {
 }
 
 #[tokio::test]
+async fn a_peer_that_only_listens_is_answered_after_the_grace() {
+    let server = server(Limits::default()).await;
+    let began = Instant::now();
+    assert_eq!(ask(server.address, b"").await.unwrap(), "up #\n");
+    assert!(began.elapsed() >= Limits::default().grace);
+}
+
+#[tokio::test]
 async fn a_key_that_trickles_in_is_read_whole() {
     let server = server(Limits::default()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();

@@ -71,8 +71,9 @@ async fn converse<A: Answer>(mut stream: TcpStream, answer: &A, limits: Limits) 
     let key = read_key(&mut stream, limits.grace).await?;
     let line = answer.line(&key);
     stream.write_all(line.as_bytes()).await?;
-    stream.shutdown().await?;
+    // First: HAProxy may have read it and gone by now, and then the rest fails.
     answer.delivered(&key, &line);
+    stream.shutdown().await?;
     // Reading to the peer's end lets the kernel close in order: closing with
     // unread bytes would send a reset, which HAProxy may see before the line.
     let mut rest = [0_u8; 256];
