@@ -7,11 +7,13 @@
 //! - [`haproxy`]: a real HAProxy, 2.6 or 2.8
 //! - [`load`]: real clients, and an honest count of what broke
 //! - [`process`]: free ports, starting and stopping real programs, waiting with a deadline
+//! - [`scene`]: the stand-in, a HAProxy and the agent, set up together
 //! - [`standin`]: PostgreSQL servers that take only genuine IAM tokens
 //! - [`tls`]: verified TLS for `tokio-postgres` clients
 
 pub mod haproxy;
 pub mod load;
 pub mod process;
+pub mod scene;
 pub mod standin;
 pub mod tls;

@@ -17,8 +17,9 @@ use tokio::{
 };
 
 use super::{HaproxyBinary, HaproxyConfig, Logged, Version, config::Place};
-use crate::process::{
-    Account, Error, Launch, Process, Signal, children_of, free_port, send_signal, wait_for,
+use crate::{
+    process::{Account, Error, Launch, Process, Signal, children_of, free_port, send_signal, wait_for},
+    standin::guardian::Guardian,
 };
 
 /// How long a start, a reload and a command may take.
@@ -37,8 +38,10 @@ pub struct Haproxy {
     logged: Logged,
     account: Option<Account>,
     program: PathBuf,
-    // Last: it is removed when nothing uses it any more.
+    // After all that uses it.
     folder: TempDir,
+    // Last: it looks at what is left of the folder.
+    _guardian: Guardian,
 }
 
 impl Haproxy {
@@ -64,6 +67,7 @@ impl Haproxy {
     ) -> Result<Self, Error> {
         let folder = own_folder(account.as_ref()).map_err(Error::io("make a folder for HAProxy"))?;
         let path = folder.path();
+        let guardian = Guardian::watch(path)?;
         let program = binary.runnable_in(path)?;
         let logged = Logged::at(&path.join("log.sock")).map_err(Error::io("collect HAProxy's log"))?;
 
@@ -79,7 +83,8 @@ impl Haproxy {
 
         let master = launch(&program, path, account.as_ref())?;
         let version = binary.version().clone();
-        let mut haproxy = Self { master, ports, tcp_stats, version, logged, account, program, folder };
+        let mut haproxy =
+            Self { master, ports, tcp_stats, version, logged, account, program, folder, _guardian: guardian };
         haproxy.serves().await?;
         Ok(haproxy)
     }

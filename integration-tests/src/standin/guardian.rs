@@ -1,4 +1,4 @@
-//! Cleans up when the process that runs a stand-in is killed.
+//! Cleans up when the process that runs a stand-in, or a HAProxy, is killed.
 //!
 //! A shell waits for the end of a pipe from this process, and then removes what is left: see
 //! `guardian.sh`. After an orderly end there is nothing left to do for it.
@@ -13,12 +13,12 @@ use crate::process::Error;
 
 /// Dropped last, after the folder.
 #[derive(Debug)]
-pub(super) struct Guardian {
+pub(crate) struct Guardian {
     shell: Child,
 }
 
 impl Guardian {
-    pub(super) fn watch(folder: &Path) -> Result<Self, Error> {
+    pub(crate) fn watch(folder: &Path) -> Result<Self, Error> {
         let shell = Command::new("sh")
             // Not as an argument, so that the list of processes stays readable.
             .env("GUARDIAN", include_str!("guardian.sh"))

@@ -36,7 +36,7 @@ mod control;
 pub mod credential;
 mod endpoint;
 mod gate;
-mod guardian;
+pub(crate) mod guardian;
 mod journal;
 mod options;
 mod programs;

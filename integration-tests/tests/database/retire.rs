@@ -381,11 +381,12 @@ async fn a_catch_has_the_guards_of_a_close_and_an_end() {
         assert!(started.elapsed() < Duration::from_millis(150));
     }
     // Freshly idle, and with a lock: refused for the lock, if it was seen fresh at all.
+    idle.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let locking = idle.batch_execute("SELECT pg_advisory_lock(1)");
-        let (locked, outcome) = tokio::join!(locking, retirement.signal.catch(&target, Method::Signal));
-        locked.unwrap();
+        let working = idle.batch_execute("SELECT 1");
+        let (worked, outcome) = tokio::join!(working, retirement.signal.catch(&target, Method::Signal));
+        worked.unwrap();
         match outcome {
             RetireOutcome::AdvisoryLock => break,
             RetireOutcome::NeverIdle => assert!(Instant::now() < deadline, "never seen fresh"),
@@ -393,5 +394,42 @@ async fn a_catch_has_the_guards_of_a_close_and_an_end() {
         }
     }
     assert!(lives(&idle).await);
+    retirement.lab.shutdown().await;
+}
+
+/// The locks are counted before the state is read; one that is taken in between must
+/// be noticed all the same.
+#[tokio::test]
+async fn a_lock_taken_at_the_last_moment_is_noticed() {
+    let mut retirement = Retirement::start().await;
+    let mut caught = 0;
+    for round in 0..20 {
+        let method = BOTH[round % 2];
+        let application = format!("locker {round}");
+        let client = retirement.lab.client("app", &application).await;
+        let target = retirement.target(&application).await;
+        let work = tokio::spawn(async move {
+            loop {
+                if client.batch_execute("SELECT pg_advisory_lock(1)").await.is_err() {
+                    return "without a lock";
+                }
+                if client.batch_execute("SELECT pg_advisory_unlock(1)").await.is_err() {
+                    return "with a lock";
+                }
+            }
+        });
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match retirement.agent(method).catch(&target, method).await {
+                RetireOutcome::Closed => break caught += 1,
+                RetireOutcome::NeverIdle | RetireOutcome::AdvisoryLock => {
+                    assert!(Instant::now() < deadline, "never caught");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(work.await.unwrap(), "without a lock", "round {round}");
+    }
+    assert_eq!(caught, 20);
     retirement.lab.shutdown().await;
 }
