@@ -1,5 +1,7 @@
 //! The shape of the workspace: imports run one way, and one TLS stack serves all.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::Command,
