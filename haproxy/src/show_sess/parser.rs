@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::civil::DateTime;
+use memchr::memchr;
 
 /// No line of the real format comes near this.
 const MAX_LINE: usize = 4_096;
@@ -53,7 +54,7 @@ impl Parser {
     pub fn push(&mut self, bytes: &[u8], mut out: impl FnMut(Entry)) {
         self.bytes += bytes.len() as u64;
         let mut rest = bytes;
-        while let Some(end) = memchr(rest) {
+        while let Some(end) = memchr(b'\n', rest) {
             let (line, after) = rest.split_at(end);
             rest = after.get(1..).unwrap_or_default();
             if self.line.is_empty() && !self.overlong {
@@ -175,8 +176,4 @@ fn socket(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.trim_end_matches(',').rsplit_once(':')?;
     let ip: IpAddr = ip.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
     Some(SocketAddr::new(ip.to_canonical(), port.parse().ok()?))
-}
-
-fn memchr(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n')
 }
