@@ -109,11 +109,38 @@ fn an_overlong_line_costs_that_line_only() {
     }
 }
 
+#[test]
+fn lines_after_a_header_that_cannot_be_read_belong_to_nobody() {
+    for header in ["0x2: \u{7f}", &format!("0x2: {}", "x".repeat(9_000))] {
+        let stranger =
+            format!("{header}\n  backend=other (id=1) addr=9.9.9.9:9\n  server=other addr=9.9.9.9:9\n\n");
+        let text = SAMPLES[1].1.trim_end().to_owned() + "\n" + &stranger;
+        for piece in [1, 100, 5_000, 1_000_000] {
+            let found = resolve(entries(text.as_bytes(), piece));
+            assert_eq!(found, [session(SAMPLES[1].1)]);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn how_the_bytes_are_cut_makes_no_difference(piece in 1_usize..700, sample in 0_usize..4) {
         let text = SAMPLES[sample].1.as_bytes();
         prop_assert_eq!(entries(text, piece), entries(text, text.len()));
+    }
+
+    #[test]
+    fn how_lines_of_any_kind_and_length_are_cut_makes_no_difference(
+        lines in prop::collection::vec((0_usize..8, prop_oneof![0_usize..40, 4_000_usize..5_000]), 0..40),
+        piece in 1_usize..6_000,
+    ) {
+        let line = |(kind, long): (usize, usize)| {
+            let begin = ["0x1: [01/Jan/2027:00:00:00.000001] id=1 source=1.1.1.1:1 ", "0x", "  backend=b addr=1.1.1.2:2 ",
+                "  server=s addr=1.1.1.3:3 ", "  frontend=f ", "      x", "", "\u{e9}"][kind];
+            format!("{begin}{}\n", "y".repeat(long))
+        };
+        let text: String = lines.into_iter().map(line).collect();
+        prop_assert_eq!(entries(text.as_bytes(), piece), entries(text.as_bytes(), text.len()));
     }
 
     #[test]

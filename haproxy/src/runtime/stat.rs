@@ -7,7 +7,8 @@ pub struct Stat {
     pub proxy: String,
     /// The server, or `FRONTEND`, `BACKEND`.
     pub server: String,
-    /// `UP`, `DOWN (agent)`, `MAINT`, `DRAIN`, `no check`, ...
+    /// `UP`, `DOWN (agent)`, `MAINT`, `DRAIN (agent)`, ... and `no check` for a server that is up
+    /// and has no `check`, even though it has an agent check.
     pub status: String,
     /// Sessions now.
     pub sessions: u64,

@@ -35,7 +35,8 @@ pub struct Session {
     /// The address this connection really goes to, whatever the configuration says by now.
     pub peer: SocketAddr,
     /// How old it was when the asking connection was opened. `None` where the
-    /// dump did not show that connection.
+    /// dump did not show that connection. A difference of local times: for sessions from before
+    /// a change of daylight saving time it is an hour off, so another source has to agree.
     pub age: Option<Duration>,
 }
 

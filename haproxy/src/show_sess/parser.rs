@@ -37,9 +37,8 @@ pub struct Entry {
 /// The parser of one dump.
 #[derive(Debug, Default)]
 pub struct Parser {
+    /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
-    /// The line is longer than any real one: skipped to its end.
-    overlong: bool,
     entry: Option<Entry>,
     bytes: u64,
 }
@@ -57,24 +56,23 @@ impl Parser {
         while let Some(end) = memchr(b'\n', rest) {
             let (line, after) = rest.split_at(end);
             rest = after.get(1..).unwrap_or_default();
-            if self.line.is_empty() && !self.overlong {
+            if self.line.is_empty() {
                 self.read(line, &mut out);
             } else {
+                self.hold(line);
                 let mut whole = std::mem::take(&mut self.line);
-                if !std::mem::take(&mut self.overlong) && whole.len() + line.len() <= MAX_LINE {
-                    whole.extend_from_slice(line);
-                    self.read(&whole, &mut out);
-                }
+                self.read(&whole, &mut out);
                 whole.clear();
                 self.line = whole;
             }
         }
-        if self.line.len() + rest.len() > MAX_LINE {
-            self.overlong = true;
-            self.line.clear();
-        } else if !self.overlong {
-            self.line.extend_from_slice(rest);
-        }
+        self.hold(rest);
+    }
+
+    /// Keeps the beginning of a line; of one that is too long, as much as shows that it is.
+    fn hold(&mut self, bytes: &[u8]) {
+        let room = (MAX_LINE + 1).saturating_sub(self.line.len());
+        self.line.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
     }
 
     /// The end of the dump: the last entry. A line without its end is not read: half
@@ -89,13 +87,11 @@ impl Parser {
     }
 
     fn read(&mut self, line: &[u8], out: &mut impl FnMut(Entry)) {
+        let text = || if line.len() > MAX_LINE { None } else { str::from_utf8(line).ok() };
         if line.starts_with(b"0x") {
-            if let Some(entry) = str::from_utf8(line).ok().and_then(header) {
-                out_entry(self.entry.replace(entry), out);
-            } else {
-                // A header that cannot be read: its lines must not land in the entry before.
-                out_entry(self.entry.take(), out);
-            }
+            // One that cannot be read ends the entry before, too: the lines after are not its own.
+            let before = std::mem::replace(&mut self.entry, text().and_then(header));
+            before.into_iter().for_each(out);
             return;
         }
         // Only three keys matter, each at the start of an indented line.
@@ -107,8 +103,8 @@ impl Parser {
         {
             return;
         }
-        let Ok(field) = str::from_utf8(field) else { return };
-        let mut words = field.split(' ');
+        let Some(text) = text() else { return };
+        let mut words = text.trim_start().split(' ');
         let Some((key, name)) = words.next().and_then(|word| word.split_once('=')) else { return };
         let address =
             || words.clone().filter_map(|word| word.strip_prefix("addr=")).next_back().and_then(socket);
@@ -118,12 +114,6 @@ impl Parser {
             "server" => (entry.server, entry.peer) = (name.to_owned(), address()),
             _ => {}
         }
-    }
-}
-
-fn out_entry(entry: Option<Entry>, out: &mut impl FnMut(Entry)) {
-    if let Some(entry) = entry {
-        out(entry);
     }
 }
 
@@ -176,4 +166,19 @@ fn socket(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.trim_end_matches(',').rsplit_once(':')?;
     let ip: IpAddr = ip.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
     Some(SocketAddr::new(ip.to_canonical(), port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_an_end_is_not_kept() {
+        let mut parser = Parser::new();
+        for _ in 0..1_000 {
+            parser.push(&[b'x'; 10_000], |_| ());
+        }
+        assert!(parser.line.capacity() <= 4 * MAX_LINE);
+        assert_eq!(parser.bytes(), 10_000_000);
+    }
 }
