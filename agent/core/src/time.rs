@@ -8,13 +8,15 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A moment, in microseconds on a monotonic line.
 ///
 /// The agent starts at [`Time::AGENT_START`], decades after zero, so that
 /// sessions that began long before it have their place on the line.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+///
+/// In JSON: seconds since the agent's start, negative before it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
 impl Time {
@@ -34,6 +36,14 @@ impl Time {
     /// How long it is until `later`; zero if it has passed.
     pub fn until(self, later: Time) -> Duration {
         later.since(self)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let after = self.since(Time::AGENT_START).as_secs_f64();
+        let before = Time::AGENT_START.since(*self).as_secs_f64();
+        serializer.serialize_f64(after - before)
     }
 }
 

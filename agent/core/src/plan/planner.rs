@@ -393,7 +393,6 @@ impl Planner {
                 .map(|since| now.since(*since)),
             tried: self.tried.get(&id).copied(),
         };
-        let demoted = context.demoted_for.is_some();
         let age = now.since(session.begin);
         let limit = limit_of(&self.policy, &session.row.key);
         let stance = match consider(&session, &context) {
@@ -417,11 +416,7 @@ impl Planner {
         match (stance, joined, session.row.client) {
             (Stance::Fire(how), Some(proxy), Some(client)) => {
                 pass.count_due(proxy);
-                let purpose = if self.policy.demotion_grace.is_some() && demoted {
-                    Purpose::Failover
-                } else {
-                    Purpose::Close
-                };
+                let purpose = if context.demoted() { Purpose::Failover } else { Purpose::Close };
                 pass.candidates.push(Candidate { session, client, proxy, how, purpose, age, limit });
             }
             (Stance::Hold { reason, watch, until }, ..) => {

@@ -44,6 +44,13 @@ pub(super) struct Context<'a> {
     pub(super) tried: Option<Time>,
 }
 
+impl Context<'_> {
+    /// Whether the operator wants sessions to leave a demoted writer, and this one is on it.
+    pub(super) fn demoted(&self) -> bool {
+        self.policy.demotion_grace.is_some() && self.demoted_for.is_some()
+    }
+}
+
 /// What to do about a session.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stance {
@@ -76,8 +83,7 @@ fn due_at(session: &Session<'_>, policy: &Policy) -> (Time, Duration) {
 /// The stance on one session.
 pub(super) fn consider(session: &Session<'_>, context: &Context<'_>) -> Stance {
     let (due, limit) = due_at(session, context.policy);
-    let demoted = context.policy.demotion_grace.is_some() && context.demoted_for.is_some();
-    if context.now < due && !demoted {
+    if context.now < due && !context.demoted() {
         return Stance::NotDue(due);
     }
     if let Some(reason) = out_of_reach(session, context) {
@@ -175,7 +181,7 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
         Activity::Running => busy(HoldReason::Running),
         Activity::Unknown => wait(HoldReason::ActivityUnknown),
         Activity::Idle(idle) => {
-            let asked = quiet_asked(policy, age, limit, context.demoted_for.is_some());
+            let asked = quiet_asked(policy, age, limit, context.demoted());
             let quiet_at = session.seen + asked.saturating_sub(idle);
             if quiet_at <= context.now && usable {
                 return Stance::Fire(How::Quiet(asked));

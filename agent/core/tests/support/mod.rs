@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
+pub mod haproxy;
+
 use std::{net::SocketAddr, time::Duration};
 
 use agent_core::{

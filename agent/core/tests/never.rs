@@ -1,0 +1,688 @@
+//! What the agent never does: each item of the list, against arbitrary sessions,
+//! fleets and histories. The checks are written from what was fed in, not from
+//! what the planner says of itself.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use agent_core::{
+    FaultKind, ServerId,
+    health::{Fleet, State},
+    plan::{Busy, CloseVia, Command, Exempt, How, Mode, Outcome, Plan, Policy, Scope},
+    session::{Activity, LastStatement},
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+use support::{
+    Client, Listed, Rig,
+    haproxy::{Admin, Hand},
+    millis, policy, retires, secs, servers,
+};
+
+/// So many cases, or as many as `PROPTEST_CASES` says.
+fn cases(usual: u32) -> Config {
+    let asked = Config::default();
+    let cases = if asked.cases == 256 { usual } else { asked.cases };
+    // A failing case is printed in its smallest form; no file is left behind.
+    Config { cases, failure_persistence: None, ..asked }
+}
+
+// === sessions ===
+
+/// One session, and what is wrong with it.
+#[derive(Clone, Debug)]
+struct Some1 {
+    place: usize,
+    age: Duration,
+    activity: Activity,
+    oddity: Oddity,
+    listed: Listed,
+}
+
+/// Mostly nothing: most sessions have to be such that they could go.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Oddity {
+    None,
+    PasswordUser,
+    Superuser,
+    Replication,
+    Listening,
+    LastStatementHidden,
+    AdvisoryLock,
+    LocksHidden,
+    ExemptUser,
+    ExemptDatabase,
+    ExemptApplication,
+    ExemptNetwork,
+    NoAddress,
+    OtherPort,
+}
+
+const PLACES: [(&str, &str); 4] = [("write", "a"), ("write", "b"), ("read", "b"), ("read", "c")];
+
+fn a_session() -> impl Strategy<Value = Some1> {
+    use Oddity as O;
+    let activity = prop_oneof![
+        6 => (0_u64..3_000).prop_map(|idle| Activity::Idle(millis(idle))),
+        1 => Just(Activity::InTransaction),
+        1 => Just(Activity::Running),
+        1 => Just(Activity::Unknown),
+    ];
+    let oddity = prop_oneof![
+        20 => Just(O::None),
+        10 => prop::sample::select(vec![
+            O::PasswordUser, O::Superuser, O::Replication, O::Listening, O::LastStatementHidden,
+            O::AdvisoryLock, O::LocksHidden, O::ExemptUser, O::ExemptDatabase, O::ExemptApplication,
+            O::ExemptNetwork, O::NoAddress, O::OtherPort,
+        ]),
+    ];
+    let listed = prop_oneof![
+        10 => Just(Listed::Once),
+        1 => Just(Listed::Never),
+        1 => Just(Listed::Twice),
+        1 => (0_u64..12_000).prop_map(|off| Listed::Off(millis(off))),
+    ];
+    (0..PLACES.len(), 500_u64..1_400, activity, oddity, listed).prop_map(
+        |(place, age, activity, oddity, listed)| Some1 { place, age: secs(age), activity, oddity, listed },
+    )
+}
+
+/// Everything around the sessions.
+#[derive(Clone, Debug)]
+struct Around {
+    policy: Policy,
+    paused: bool,
+    credentials: bool,
+    /// The last login on each of a, b, c.
+    logins: [Option<FaultKind>; 3],
+    /// How long ago the sources were last heard of when the plan is made.
+    polled_ago: Duration,
+    proxy_ago: Duration,
+    /// A plan is made before that time passes, and this long before the last.
+    frozen: Option<Duration>,
+}
+
+fn around() -> impl Strategy<Value = Around> {
+    let mode = prop_oneof![1 => Just(Mode::Observe), 1 => Just(Mode::Drain), 6 => Just(Mode::Retire)];
+    let scope = prop_oneof![4 => Just(Scope::Iam), 1 => Just(Scope::Users(vec!["app".into()]))];
+    let busy = prop_oneof![Just(Busy::Hold), Just(Busy::Catch)];
+    let via = prop_oneof![Just(CloseVia::Database), Just(CloseVia::Proxy)];
+    let force = prop_oneof![3 => Just(None), 1 => (0_u64..300).prop_map(|after| Some(secs(after)))];
+    let policy = (mode, scope, busy, via, force, 0_u32..12, 0.0_f64..0.3).prop_map(
+        |(mode, scope, busy, close_via, force_after, login_budget, jitter)| Policy {
+            mode,
+            scope,
+            busy,
+            close_via,
+            force_after,
+            login_budget,
+            jitter,
+            exempt: Exempt {
+                users: vec!["backup".into()],
+                databases: vec!["audit".into()],
+                applications: vec!["report*".into()],
+                networks: vec!["198.51.100.0/24".parse().expect("a network")],
+            },
+            ..policy()
+        },
+    );
+    let login = || {
+        prop_oneof![
+            12 => Just(None),
+            1 => prop::sample::select(vec![
+                FaultKind::LoginRefused, FaultKind::NoToken, FaultKind::TimedOut, FaultKind::CertificateInvalid,
+                FaultKind::TooManyConnections, FaultKind::NameNotResolved, FaultKind::ConnectionRefused,
+            ]).prop_map(Some),
+        ]
+    };
+    let ago = || prop_oneof![4 => Just(0_u64), 1 => 0_u64..9_000].prop_map(millis);
+    let frozen = prop_oneof![6 => Just(None), 1 => (1_u64..90).prop_map(|long| Some(secs(long)))];
+    let rarely = || prop::bool::weighted(0.08);
+    (policy, rarely(), rarely(), [login(), login(), login()], ago(), ago(), frozen).prop_map(
+        |(policy, paused, no_credentials, logins, polled_ago, proxy_ago, frozen)| Around {
+            policy,
+            paused,
+            credentials: !no_credentials,
+            logins,
+            polled_ago,
+            proxy_ago,
+            frozen,
+        },
+    )
+}
+
+impl Some1 {
+    fn join(&self, rig: &mut Rig) {
+        let (backend, name) = PLACES[self.place];
+        let index = rig.client(backend, name, self.age);
+        let now = rig.now;
+        let client = &mut rig.clients[index];
+        client.listed = self.listed;
+        client.row.activity = self.activity;
+        if let Activity::Idle(idle) = self.activity {
+            client.idle_since = now - idle;
+        }
+        match self.oddity {
+            Oddity::None => {}
+            Oddity::PasswordUser => client.row.iam_user = false,
+            Oddity::Superuser => client.row.superuser = true,
+            Oddity::Replication => client.row.client_backend = false,
+            Oddity::Listening => client.row.last_statement = LastStatement::Listening,
+            Oddity::LastStatementHidden => client.row.last_statement = LastStatement::Unknown,
+            Oddity::AdvisoryLock => client.row.advisory_lock = Some(true),
+            Oddity::LocksHidden => client.row.advisory_lock = None,
+            Oddity::ExemptUser => client.row.user = "backup".into(),
+            Oddity::ExemptDatabase => client.row.database_name = "audit".into(),
+            Oddity::ExemptApplication => client.row.application = "report-nightly".into(),
+            Oddity::ExemptNetwork => client.proxy.source = "198.51.100.7:4000".parse().expect("an address"),
+            Oddity::NoAddress => client.row.client = None,
+            Oddity::OtherPort => client.row.client = Some("10.0.0.9:9".parse().expect("an address")),
+        }
+    }
+}
+
+/// Sets everything up, looks, lets time pass, and plans.
+fn situation(around: &Around, sessions: &[Some1]) -> (Rig, Plan) {
+    let mut rig = Rig::new(around.policy.clone());
+    for session in sessions {
+        session.join(&mut rig);
+    }
+    for (name, result) in ["a", "b", "c"].into_iter().zip(around.logins) {
+        if let Some(kind) = result {
+            // Twice, so that what can prove an instance down does.
+            rig.tell(name, Err(kind));
+            rig.wait(millis(300));
+            rig.tell(name, Err(kind));
+        }
+    }
+    if around.paused {
+        rig.planner.pause();
+    }
+    rig.planner.observe_credentials(around.credentials);
+    rig.look();
+    if let Some(frozen) = around.frozen {
+        // A plan that saw nothing due: only its moment counts.
+        let empty = agent_core::session::Ledger::new(&servers());
+        let fleet = rig.fleet();
+        let now = rig.now;
+        rig.planner.plan(now, &empty, &fleet, &rig.budget);
+        rig.wait(frozen);
+    }
+    // The source that was heard of later is heard of now.
+    let (first, second) = (around.polled_ago.max(around.proxy_ago), around.polled_ago.min(around.proxy_ago));
+    if around.frozen.is_none() {
+        rig.look();
+        rig.wait(first.saturating_sub(second));
+        if around.polled_ago < around.proxy_ago {
+            rig.poll();
+        } else {
+            rig.sweep();
+        }
+        rig.wait(second);
+    }
+    let plan = rig.plan();
+    (rig, plan)
+}
+
+/// Why this session must not be closed like this; written from what was fed in.
+fn forbidden(rig: &Rig, around: &Around, session: &Some1, client: &Client, how: How) -> Option<&'static str> {
+    let policy = &around.policy;
+    let age = rig.now.since(client.begin);
+    let idle = match client.row.activity {
+        Activity::Idle(_) => Some(rig.now.since(client.idle_since)),
+        _ => None,
+    };
+    let iam_only = policy.scope == Scope::Iam;
+    let off = if let Listed::Off(by) = session.listed { by } else { Duration::ZERO };
+    let backend = PLACES[session.place].0;
+    // The writer takes reads only when no reader can; it may be the one to come back to.
+    let (members, takers): (&[usize], &[usize]) =
+        if backend == "write" { (&[0], &[0]) } else { (&[1, 2], &[0, 1, 2]) };
+    let shortest = policy.max_age.mul_f64(1.0 - policy.jitter);
+    let longest = policy.max_age.mul_f64(1.0 + policy.jitter);
+    let checks = [
+        (policy.mode != Mode::Retire, "the mode closes nothing"),
+        (around.paused, "the agent is paused"),
+        (!around.credentials, "nobody can get credentials"),
+        (age < shortest.saturating_sub(policy.window()), "it is not due"),
+        (matches!(session.oddity, Oddity::PasswordUser) && iam_only, "its user does not log in by IAM"),
+        (matches!(session.oddity, Oddity::ExemptUser), "its user is exempt"),
+        (matches!(session.oddity, Oddity::ExemptDatabase), "its database is exempt"),
+        (matches!(session.oddity, Oddity::ExemptApplication), "its application is exempt"),
+        (matches!(session.oddity, Oddity::ExemptNetwork), "its network is exempt"),
+        (matches!(session.oddity, Oddity::Superuser), "it is a superuser's"),
+        (matches!(session.oddity, Oddity::Replication), "it is replication"),
+        (matches!(session.oddity, Oddity::Listening), "it listens"),
+        (matches!(session.oddity, Oddity::AdvisoryLock), "it holds an advisory lock"),
+        (
+            matches!(session.oddity, Oddity::LastStatementHidden | Oddity::LocksHidden)
+                || session.activity == Activity::Unknown,
+            "the database does not show all of it",
+        ),
+        (matches!(session.oddity, Oddity::NoAddress | Oddity::OtherPort), "no proxy has its address"),
+        (session.listed == Listed::Never, "no proxy lists it"),
+        (session.listed == Listed::Twice, "two claim it"),
+        (off > secs(5), "the ages disagree"),
+        (around.frozen.is_some_and(|long| long > secs(5)), "the agent was frozen"),
+        (around.polled_ago > millis(500), "the look is old"),
+        (around.proxy_ago > secs(5), "the proxy has not been heard of"),
+        (takers.iter().all(|taker| around.logins[*taker].is_some()), "no login works there"),
+        (
+            members.iter().any(|member| {
+                matches!(around.logins[*member], Some(FaultKind::LoginRefused | FaultKind::NoToken))
+            }),
+            "logins are refused there",
+        ),
+        (
+            match how {
+                How::Quiet(asked) => idle.is_none_or(|idle| idle < asked) || asked < policy.quiet_min,
+                How::Catch(_) => policy.busy != Busy::Catch || age < shortest,
+                How::Force => policy.force_after.is_none_or(|after| age < shortest + after),
+            },
+            "it is not quiet, and nobody said that it need not be",
+        ),
+        (
+            matches!(how, How::Quiet(asked) if asked < policy.quiet)
+                && age < shortest.saturating_sub(policy.window() / 2).min(longest),
+            "less quiet than the first half asks for",
+        ),
+    ];
+    checks.iter().find(|(broken, _)| *broken).map(|(_, why)| *why)
+}
+
+fn check_closes(around: &Around, sessions: &[Some1]) -> Result<usize, TestCaseError> {
+    let (rig, plan) = situation(around, sessions);
+    let closes = retires(&plan);
+    for retire in &closes {
+        let index = rig.clients.iter().position(|client| client.row.key == retire.key).expect("a session");
+        let (session, client) = (&sessions[index], &rig.clients[index]);
+        let why = forbidden(&rig, around, session, client, retire.how);
+        prop_assert_eq!(why, None, "{:?} of {:?}", retire, session);
+        prop_assert_eq!(&retire.instance, &client.instance);
+        prop_assert_eq!(Some(retire.client), client.row.client);
+        prop_assert_eq!(&retire.user, &client.row.user);
+        prop_assert_eq!(&retire.proxy.key, &client.proxy.key);
+        prop_assert_eq!(retire.iam_only, around.policy.scope == Scope::Iam);
+    }
+    for name in ["a", "b", "c"] {
+        let of = closes.iter().filter(|retire| &*retire.instance.instance.to_string() == name).count();
+        prop_assert!(of <= around.policy.login_budget.saturating_sub(1) as usize);
+    }
+    let mut keys: Vec<_> = closes.iter().map(|retire| retire.key).collect();
+    keys.dedup();
+    prop_assert_eq!(keys.len(), closes.len());
+    // Whatever is due and does not go is held, with a reason.
+    let due = rig.clients.iter().filter(|client| rig.now.since(client.begin) >= secs(14 * 60 * 13 / 10));
+    for client in due {
+        let goes = closes.iter().any(|retire| retire.key == client.row.key);
+        let holds = support::held(&plan, client).is_some();
+        prop_assert!(goes != holds, "neither closed nor held: {:?}", client.row.key);
+    }
+    Ok(closes.len())
+}
+
+proptest! {
+    #![proptest_config(cases(1_000))]
+
+    #[test]
+    fn no_session_is_closed_that_must_not_be(
+        around in around(),
+        sessions in prop::collection::vec(a_session(), 0..16),
+    ) {
+        check_closes(&around, &sessions)?;
+    }
+}
+
+#[test]
+fn arbitrary_situations_do_close_sessions() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (around(), prop::collection::vec(a_session(), 0..16));
+    let mut closes = 0;
+    let mut situations = 0;
+    for _ in 0..400 {
+        let (around, sessions) = strategy.new_tree(&mut runner).expect("a case").current();
+        let of_case = check_closes(&around, &sessions).expect("no broken rule");
+        closes += of_case;
+        situations += usize::from(of_case > 0);
+    }
+    assert!(situations > 80 && closes > 200, "{closes} closes in {situations} of 400: they prove too little");
+}
+
+// === verdicts ===
+
+/// Faults that prove nothing about an instance for its clients.
+fn proves_nothing() -> impl Strategy<Value = FaultKind> {
+    use FaultKind as K;
+    prop::sample::select(vec![
+        K::NameNotResolved,
+        K::Unreachable,
+        K::TimedOut,
+        K::Disconnected,
+        K::TlsNotOffered,
+        K::TlsFailed,
+        K::CertificateInvalid,
+        K::NoToken,
+        K::LoginRefused,
+        K::OverBudget,
+        K::TooManyConnections,
+        K::HostBlocked,
+        K::PermissionDenied,
+        K::DatabaseError,
+        K::Protocol,
+    ])
+}
+
+proptest! {
+    #![proptest_config(cases(256))]
+
+    /// Nothing that an agent fails to do itself, in any order and number, takes the
+    /// writer down, or the last reader, or leaves a backend without a server.
+    #[test]
+    fn down_is_never_said_for_not_knowing(
+        events in prop::collection::vec(
+            (0_usize..3, prop::option::weighted(0.7, proves_nothing()), 1_u64..20_000), 1..80),
+    ) {
+        let mut rig = Rig::new(policy());
+        for (index, fault, wait) in events {
+            rig.wait(millis(wait));
+            let result = match fault { Some(kind) => Err(kind), None => Ok(index != 0) };
+            rig.tell(["a", "b", "c"][index], result);
+            let fleet = rig.fleet();
+            let verdict = |backend: &str, name: &str| fleet.servers[&support::server(backend, name)];
+            prop_assert_ne!(verdict("write", "a").state, State::Down, "{:?}", verdict("write", "a"));
+            let readers = ["a", "b", "c"].map(|name| verdict("read", name));
+            prop_assert!(readers.iter().any(|reader| reader.usable() || reader.state == State::Drain));
+            // What an agent check says of it is never worse.
+            let said = rig.planner.desired(&support::server("write", "a"), &fleet, rig.now);
+            prop_assert!(!matches!(said.health, Some(Err(_))));
+        }
+    }
+
+    /// Whatever is observed, a server that is down names evidence that was given.
+    #[test]
+    fn each_down_has_its_evidence(
+        events in prop::collection::vec(
+            (0_usize..3, prop_oneof![
+                2 => any::<bool>().prop_map(Ok),
+                1 => proves_nothing().prop_map(Err),
+                1 => Just(Err(FaultKind::ConnectionRefused)),
+            ], 1_u64..3_000), 1..60),
+    ) {
+        let mut rig = Rig::new(policy());
+        let mut refused = [0_u32; 3];
+        let mut silent = [0_u32; 3];
+        let mut in_recovery = [false, true, true];
+        for (index, result, wait) in events {
+            rig.wait(millis(wait));
+            rig.tell(["a", "b", "c"][index], result);
+            let quiet = matches!(
+                result,
+                Err(FaultKind::Unreachable | FaultKind::TimedOut | FaultKind::Disconnected)
+            );
+            match result {
+                Ok(recovery) => {
+                    in_recovery[index] = recovery;
+                    (refused[index], silent[index]) = (0, 0);
+                }
+                Err(FaultKind::ConnectionRefused) => refused[index] += 1,
+                Err(_) if quiet => silent[index] += 1,
+                Err(FaultKind::NameNotResolved | FaultKind::NoToken | FaultKind::OverBudget) => {}
+                Err(_) => refused[index] = 0,
+            }
+            let fleet = rig.fleet();
+            for (member, name) in ["a", "b", "c"].into_iter().enumerate() {
+                let writer = fleet.servers[&support::server("write", name)];
+                let conflict = (0..3).filter(|other| !in_recovery[*other]).count() > 1;
+                let evidence = refused[member] > 0 || in_recovery[member] || conflict;
+                prop_assert!(writer.state != State::Down || evidence, "write/{name}: {writer:?}");
+                let reader = fleet.servers[&support::server("read", name)];
+                let evidence = refused[member] > 0 || !in_recovery[member] || silent[member] >= 3;
+                prop_assert!(reader.state != State::Down || evidence, "read/{name}: {reader:?}");
+            }
+        }
+    }
+}
+
+// === drains ===
+
+/// What happens to a proxy's servers, and what the agent sees of it.
+#[derive(Clone, Debug)]
+enum Happens {
+    /// Time passes; probes, polls and sweeps work, and a plan is carried out.
+    Passes(u64),
+    /// As before, but the proxy's socket is dead.
+    SocketDead(u64),
+    /// The agent is killed, and a new one starts from its record.
+    Restart,
+    /// A person: on which server, what.
+    Person(usize, Hand),
+    /// An instance refuses connections, refuses logins, or is well.
+    Instance(usize, Option<FaultKind>),
+    /// Outcomes get lost, or not.
+    OutcomesLost(bool),
+    /// The runtime API may not change anything: only answers can.
+    ReadOnlySocket(bool),
+    /// The agent is paused, or resumed.
+    Pause(bool),
+    /// Due sessions on the readers appear, or go.
+    Due(bool),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    use Happens as H;
+    prop_oneof![
+        8 => (1_u64..8).prop_map(H::Passes),
+        2 => (1_u64..14).prop_map(H::SocketDead),
+        1 => Just(H::Restart),
+        3 => (0_usize..6, prop::sample::select(vec![Hand::Drain, Hand::Maint, Hand::Ready]))
+            .prop_map(|(server, hand)| H::Person(server, hand)),
+        2 => (0_usize..3, prop::option::of(prop::sample::select(vec![
+            FaultKind::ConnectionRefused, FaultKind::LoginRefused,
+        ]))).prop_map(|(instance, fault)| H::Instance(instance, fault)),
+        1 => any::<bool>().prop_map(H::OutcomesLost),
+        1 => any::<bool>().prop_map(H::ReadOnlySocket),
+        1 => any::<bool>().prop_map(H::Pause),
+        2 => any::<bool>().prop_map(H::Due),
+    ]
+}
+
+struct Story {
+    rig: Rig,
+    proxy: Admin,
+    records: Vec<ServerId>,
+    faults: [Option<FaultKind>; 3],
+    lose: bool,
+    due: bool,
+    paused: bool,
+    drained: usize,
+}
+
+impl Story {
+    fn new() -> Self {
+        let rig = Rig::new(Policy { mode: Mode::Drain, ..policy() });
+        Self {
+            rig,
+            proxy: Admin::new(servers().into_iter().map(|config| config.id)),
+            records: Vec::new(),
+            faults: [None; 3],
+            lose: false,
+            due: true,
+            paused: false,
+            drained: 0,
+        }
+    }
+
+    /// A tenth of a second.
+    fn step(&mut self, socket: bool) {
+        let rig = &mut self.rig;
+        rig.wait(millis(100));
+        rig.clients.clear();
+        if self.due {
+            for name in ["b", "c"] {
+                rig.client("read", name, secs(700));
+            }
+        }
+        for (name, fault) in ["a", "b", "c"].into_iter().zip(self.faults) {
+            rig.tell(name, fault.map_or(Ok(name != "a"), Err));
+        }
+        rig.poll();
+        let mut commands = Vec::new();
+        if socket {
+            rig.sweep();
+            for (server, truth) in &self.proxy.truth {
+                commands.extend(rig.planner.observe_admin(server, rig.now, truth.flags));
+            }
+        }
+        let plan = rig.plan();
+        let fleet = rig.fleet();
+        commands.extend(plan.commands);
+        for command in commands {
+            self.carry_out(command, socket, &fleet);
+        }
+        // An agent check of each server.
+        for config in servers() {
+            let word = self.rig.planner.desired(&config.id, &fleet, self.rig.now).admin;
+            self.proxy.answer(&config.id, word);
+            if let Some(word) = word {
+                self.rig.planner.delivered(&config.id, word);
+            }
+        }
+    }
+
+    fn check_floor(&mut self, server: &ServerId, fleet: &Fleet) {
+        self.drained += 1;
+        let others = self
+            .proxy
+            .truth
+            .iter()
+            .filter(|(id, truth)| {
+                id.backend == server.backend
+                    && *id != server
+                    && fleet.servers[*id].state == State::Up
+                    && truth.flags.clear()
+                    && !truth.agents
+            })
+            .count();
+        if others == 0 || others * 2 < others + 1 {
+            self.proxy.broken.push(format!("{server} drained with {others} others left"));
+        }
+    }
+
+    fn carry_out(&mut self, command: Command, socket: bool, fleet: &Fleet) {
+        let now = self.rig.now;
+        let outcome = match command {
+            Command::Drain { server, .. } => {
+                self.check_floor(&server, fleet);
+                self.records.push(server.clone());
+                let sent = if socket { self.proxy.drain(&server) } else { Err(false) };
+                if sent == Err(false) {
+                    self.records.retain(|record| *record != server);
+                }
+                Some(Outcome::Drain { server, sent })
+            }
+            Command::Undrain { server, .. } => {
+                let sent = socket && self.proxy.undrain(&server);
+                Some(Outcome::Undrain { server, sent })
+            }
+            Command::Forget { server } => {
+                self.records.retain(|record| *record != server);
+                self.proxy.forget(&server);
+                None
+            }
+            Command::Retire(_) => None,
+        };
+        // One that was not sent is known to the agent itself, at once.
+        let unsent = matches!(outcome, Some(Outcome::Drain { sent: Err(false), .. }));
+        if let Some(outcome) = outcome.filter(|_| !self.lose || unsent) {
+            self.rig.planner.outcome(now, &outcome);
+        }
+    }
+
+    fn happens(&mut self, event: &Happens) {
+        match event {
+            Happens::Passes(seconds) => (0..seconds * 10).for_each(|_| self.step(true)),
+            Happens::SocketDead(seconds) => (0..seconds * 10).for_each(|_| self.step(false)),
+            Happens::Restart => {
+                let policy = self.rig.planner.policy().clone();
+                self.rig.planner = agent_core::plan::Planner::new(policy, &servers());
+                for server in &self.records {
+                    self.rig.planner.adopt(server, self.rig.now);
+                }
+                if self.paused {
+                    self.rig.planner.pause();
+                }
+            }
+            Happens::Person(index, hand) => {
+                let server = self.proxy.truth.keys().nth(*index).expect("a server").clone();
+                self.proxy.person(&server, *hand);
+            }
+            Happens::Instance(index, fault) => self.faults[*index] = *fault,
+            Happens::OutcomesLost(lost) => self.lose = *lost,
+            Happens::ReadOnlySocket(read_only) => self.proxy.read_only = *read_only,
+            Happens::Pause(paused) => {
+                self.paused = *paused;
+                if *paused { self.rig.planner.pause() } else { self.rig.planner.resume() }
+            }
+            Happens::Due(due) => self.due = *due,
+        }
+    }
+
+    /// Everything is well again, and nothing is due: what is left of the agent's?
+    fn settle(&mut self) -> Vec<String> {
+        self.faults = [None; 3];
+        self.lose = false;
+        self.due = false;
+        for _ in 0..500 {
+            self.step(true);
+        }
+        let mut left = std::mem::take(&mut self.proxy.broken);
+        for (server, truth) in &self.proxy.truth {
+            if truth.flags.drain && !truth.persons {
+                left.push(format!("{server} is still drained: {truth:?}"));
+            }
+        }
+        left.extend(self.records.iter().map(|server| format!("{server} is still on record")));
+        left
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(50))]
+
+    /// Whatever happens: never below the floor, never over a person's state, and in
+    /// the end no drain and no record of the agent's is left.
+    #[test]
+    fn drains_keep_the_floor_and_the_persons_state_and_are_always_undone(
+        events in prop::collection::vec(happens(), 1..40),
+    ) {
+        let mut story = Story::new();
+        for event in &events {
+            story.happens(event);
+        }
+        prop_assert_eq!(story.settle(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn arbitrary_stories_do_drain() {
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
+    );
+    let strategy = prop::collection::vec(happens(), 1..40);
+    let mut drained = 0;
+    for _ in 0..40 {
+        let mut story = Story::new();
+        for event in &strategy.new_tree(&mut runner).expect("a case").current() {
+            story.happens(event);
+        }
+        drained += usize::from(story.drained > 0);
+    }
+    assert!(drained > 20, "{drained} of 40 stories drained anything");
+}
