@@ -2,12 +2,41 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
-use integration_tests::scene::{Scene, Setting};
+use integration_tests::{
+    load::{Load, Think, Work},
+    process::wait_for,
+    scene::{PATIENCE, Scene, Setting},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_routes_by_the_role_that_a_login_has_proved() {
     let scene = Scene::set(Setting::default()).await.unwrap();
     scene.up("orders_write", &["a"]).await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_retired_between_transactions_before_their_limit() {
+    let sessions = "{mode: retire, max_age: 6s, login_budget: 20}";
+    let scene = Scene::set(Setting { sessions: sessions.into(), ..Setting::default() }).await.unwrap();
+    let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
+    load.add(Work::Transactions { think: Think::Mixed, retry_begin: false }, 20);
+    load.all_in(PATIENCE).await.unwrap();
+    let enough = wait_for("60 retirements", PATIENCE * 2, async || {
+        match load.report().retirements() {
+            enough @ 60.. => Ok(enough),
+            few => Err(format!("{few}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
+        }
+    });
+    let enough = enough.await;
+    println!("{}", scene.agent.log());
+    println!("{}", serde_json::to_string_pretty(&scene.agent.state().await.unwrap()).unwrap());
+    enough.unwrap();
+    let report = load.stop().await.unwrap();
+    println!("{report:?}");
+    assert!(load.verify(&scene.writer("app").unwrap()).await.unwrap().is_exact());
+    assert_eq!(report.broken_at_commit, 0, "{report:?}");
+    drop(load);
     scene.clear().await.unwrap();
 }

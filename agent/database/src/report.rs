@@ -29,16 +29,20 @@ pub struct LoginReport {
     pub server_version: Option<String>,
 }
 
-/// How long each phase took.
+/// How long each phase took (in JSON: seconds).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PhaseTimes {
     /// Resolving the name.
+    #[serde(serialize_with = "seconds")]
     pub dns: Option<Duration>,
     /// Opening the TCP connection.
+    #[serde(serialize_with = "seconds")]
     pub tcp: Option<Duration>,
     /// Agreeing on TLS and verifying the server.
+    #[serde(serialize_with = "seconds")]
     pub tls: Option<Duration>,
     /// Handing over the token.
+    #[serde(serialize_with = "seconds")]
     pub login: Option<Duration>,
 }
 
@@ -90,6 +94,11 @@ pub struct CertificateFacts {
     pub names: Vec<String>,
     /// Which of these covers the endpoint, if one does.
     pub matched: Option<String>,
+}
+
+#[expect(clippy::ref_option, reason = "serde hands out references")]
+fn seconds<S: Serializer>(took: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    took.map(|took| took.as_secs_f64()).serialize(serializer)
 }
 
 fn unix_seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

@@ -71,7 +71,7 @@ pub(super) async fn answer(
 fn table(value: &Value) {
     let rows = value.as_array().map(Vec::as_slice).unwrap_or_default();
     print(format_args!(
-        "{:<20} {:>8} {:<16} {:<24} {:<24} {:>9} {:>9}",
+        "{:<20} {:>8} {:<16} {:<24} {:<36} {:>9} {:>9}",
         "INSTANCE", "PID", "USER", "SERVER", "ACTIVITY", "AGE", "LIMIT"
     ));
     for row in rows {
@@ -80,7 +80,7 @@ fn table(value: &Value) {
         let server = row.get("server").and_then(Value::as_str).map_or_else(|| text("join"), str::to_owned);
         let pid = row.get("pid").and_then(Value::as_u64).unwrap_or(0);
         print(format_args!(
-            "{:<20} {pid:>8} {:<16} {server:<24} {:<24} {:>8.1}s {:>8.1}s",
+            "{:<20} {pid:>8} {:<16} {server:<24} {:<36} {:>8.1}s {:>8.1}s",
             text("instance"),
             text("user"),
             activity(row),
@@ -90,15 +90,10 @@ fn table(value: &Value) {
     }
 }
 
-/// `idle 3.2s`, `in_transaction`, ...
+/// `idle 3.2s`, `in_transaction`, ... with the reason for which it is held.
 fn activity(row: &Value) -> String {
-    match row.get("activity") {
-        Some(Value::String(name)) => name.clone(),
-        Some(Value::Object(idle)) => {
-            let duration = idle.get("idle");
-            let part = |key: &str| duration.and_then(|d| d.get(key)).and_then(Value::as_f64).unwrap_or(0.0);
-            format!("idle {:.1}s", part("secs") + part("nanos") / 1e9)
-        }
-        _ => "-".into(),
-    }
+    let word = row.get("activity").and_then(Value::as_str).unwrap_or("-");
+    let idle = row.get("idle_s").and_then(Value::as_f64).map(|idle| format!(" {idle:.1}s"));
+    let hold = row.get("hold").and_then(Value::as_str).map(|hold| format!(" ({hold})"));
+    format!("{word}{}{}", idle.unwrap_or_default(), hold.unwrap_or_default())
 }

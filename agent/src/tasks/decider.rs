@@ -10,7 +10,9 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     health::{Fleet, Health, InstanceView, Remembered, State, Verdict},
-    plan::{AdminWord, CloseVia, Command, DrainPhase, Outcome, Plan, Planner, Retire, Retired, Subject},
+    plan::{
+        AdminWord, CloseVia, Command, DrainPhase, Hold, Outcome, Plan, Planner, Retire, Retired, Subject,
+    },
     session::{Join, Ledger, Seen},
 };
 use agent_database::{LoginReport, Rights};
@@ -102,6 +104,8 @@ struct Running {
     retired: u64,
     remembered_at: Option<Time>,
     episodes: Episodes,
+    /// What the last plan held.
+    holds: Vec<Hold>,
 }
 
 impl Decider {
@@ -122,6 +126,7 @@ impl Decider {
             retired: 0,
             remembered_at: None,
             episodes: Episodes::default(),
+            holds: Vec::new(),
             decider: self,
         };
         for (server, _) in &running.decider.records {
@@ -211,9 +216,9 @@ impl Running {
             GroupPaused { group: &group }.emit(&metrics);
         }
         self.tell_holds(&plan);
-        let Plan { commands, next_wake, .. } = &plan;
-        let (commands, wake) = (commands.clone(), *next_wake);
         self.publish(now, &plan);
+        let Plan { commands, holds, next_wake: wake, .. } = plan;
+        self.holds = holds;
         for command in commands {
             self.carry_out(command).await;
         }
@@ -357,7 +362,8 @@ impl Running {
         use control::Request;
         match request {
             Request::Sessions => {
-                Ok(control::sessions(now, &self.decider.ledger, self.decider.planner.policy()))
+                let policy = self.decider.planner.policy();
+                Ok(control::sessions(now, &self.decider.ledger, policy, &self.holds))
             }
             Request::Pause { reason } => {
                 self.decider.planner.pause();

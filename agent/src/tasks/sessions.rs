@@ -155,7 +155,10 @@ impl Table<'_> {
     async fn look(&mut self, only: Option<Vec<BackendKey>>) -> Result<(), Fault> {
         let at = self.door.shared.clock.now();
         let scope = only.as_deref().map_or(Scope::All, Scope::Only);
-        let rows = self.session.activity(scope).await?;
+        let mut rows = self.session.activity(scope).await?;
+        // Agents' own connections are nobody's sessions.
+        let own = &self.door.target;
+        rows.retain(|row| row.application != own.application_name || row.user != own.user);
         let instance: InstanceId = self.door.instance().clone();
         self.door.shared.tell(Input::Activity { instance, at, only, rows }).await;
         Ok(())

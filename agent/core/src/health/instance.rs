@@ -68,6 +68,7 @@ pub struct InstanceView {
     /// PostgreSQL's timeline by its own last word.
     pub timeline: Option<u32>,
     /// How far it is behind, where it can say.
+    #[serde(serialize_with = "seconds")]
     pub lag: Option<Duration>,
     /// The last answer of any kind.
     pub last_proof: Option<Time>,
@@ -273,4 +274,9 @@ impl Instance {
         // All agents together ask one instance at most about 50 times a second.
         base.max(Duration::from_millis(20) * self.view.agents.max(1))
     }
+}
+
+#[expect(clippy::ref_option, reason = "serde hands out references")]
+fn seconds<S: serde::Serializer>(lag: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    lag.map(|lag| lag.as_secs_f64()).serialize(serializer)
 }
