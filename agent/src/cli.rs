@@ -86,11 +86,19 @@ pub struct Control {
 
 /// `check`
 #[derive(Debug, Args)]
-#[command(
-    after_help = "As HAProxy's external check: `external-check command /usr/bin/rds-lb-agent` runs it with \
-                        the server's address and port; say the rest in the environment (RDS_LB_AGENT_CONFIG), and \
-                        call a server like its instance."
-)]
+#[command(after_help = "\
+As HAProxy's external check (`option external-check`): HAProxy runs one program without arguments of \
+your own and with an empty environment, so let it run a script of two lines:
+
+  #!/bin/sh
+  exec /usr/bin/rds-lb-agent check --config /etc/rds-lb-agent/config.yaml \"$@\"
+
+and name that in `external-check command` (AWS settings that come from the environment belong into it \
+too). Instance and role are then what the configuration says of \
+the server that HAProxy asks about. Called that way, it exits 0 unless it has proof that the server is \
+down or has the other role: what it cannot find out never takes a server away.
+
+Exit codes: 0 ok, 1 refused, silent or in another role, 2 could not check, 64 wrong usage or configuration.")]
 pub struct Check {
     /// The configuration file
     #[command(flatten)]
@@ -104,6 +112,9 @@ pub struct Check {
     /// How results are printed
     #[command(flatten)]
     pub output: Output,
+    /// What HAProxy passes to external checks: its own address and port, then the server's
+    #[arg(num_args = 4, hide = true, conflicts_with = "instance")]
+    pub haproxy: Vec<String>,
 }
 
 /// A role to check for.

@@ -1,4 +1,5 @@
-//! `check`: one login to each instance, as the health check does it.
+//! `check`: one login to each instance, as the health check does it. What it
+//! does when HAProxy runs it is in [`external`](super::external).
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use agent_core::{Evidence, Fault, FaultKind, Phase, health::RoleFacts};
 use agent_database::{Engine, Limits, LoginReport, TlsTrust, postgresql::Postgresql};
 use serde::Serialize;
 
-use super::{Exit, complain, print, print_json};
+use super::{Exit, complain, external::external, print, print_json};
 use crate::{
     cli::{Check, Format, Role},
     config::{self, Database, Instance},
@@ -19,19 +20,22 @@ use crate::{
 
 /// How one instance answered.
 #[derive(Serialize)]
-struct Finding {
+pub(super) struct Finding {
     instance: String,
-    ok: bool,
+    pub(super) ok: bool,
     role: Option<&'static str>,
     total_ms: f64,
     report: LoginReport,
-    fault: Option<Fault>,
+    pub(super) fault: Option<Fault>,
     advice: Option<&'static str>,
     #[serde(skip)]
     exit: Exit,
 }
 
 pub(super) async fn check(arguments: &Check) -> Exit {
+    if !arguments.haproxy.is_empty() {
+        return external(arguments).await;
+    }
     let config = match config::load(&arguments.config.config) {
         Ok(loaded) => loaded.config,
         Err(problems) => {
@@ -63,7 +67,12 @@ pub(super) async fn check(arguments: &Check) -> Exit {
     [Exit::Problem, Exit::CouldNotCheck].into_iter().find(|exit| worst(*exit)).unwrap_or(Exit::Ok)
 }
 
-async fn one(database: &Database, instance: &Instance, chain: &CredentialChain, wanted: Role) -> Finding {
+pub(super) async fn one(
+    database: &Database,
+    instance: &Instance,
+    chain: &CredentialChain,
+    wanted: Role,
+) -> Finding {
     let began = Instant::now();
     let (result, report) = log_in(database, instance, chain).await;
     let took: Duration = began.elapsed();
@@ -172,7 +181,7 @@ fn advice(fault: &Fault) -> &'static str {
     }
 }
 
-fn show(finding: &Finding) {
+pub(super) fn show(finding: &Finding) {
     let state = if finding.ok { "ok" } else { "FAILED" };
     print(format_args!(
         "{}: {state} {} {:.0} ms",

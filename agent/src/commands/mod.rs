@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod external;
 mod observe;
 mod run;
 mod token;

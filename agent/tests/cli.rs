@@ -1,0 +1,258 @@
+//! The command line through the real program: help, versions, exit codes, and
+//! what it says when something is missing.
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+};
+
+/// The program, without the environment of whoever runs the tests.
+fn agent(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"));
+    // No credentials and no region are to be found anywhere, and nobody is asked for them.
+    command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", "/nonexistent").args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    agent(arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A configuration of one writer that is dialled at `connect`, in a file of its own.
+fn config(folder: &Path, connect: &str) -> String {
+    let path = folder.join("config.yaml");
+    let text = format!(
+        "databases:\n  \
+           - name: orders\n    \
+             engine: postgresql\n    \
+             user: lb_agent\n    \
+             instances:\n      \
+               - name: a\n        \
+                 endpoint: orders-a.abc.eu-west-1.rds.amazonaws.com:5432\n        \
+                 connect: {connect}\n\
+         proxies:\n  \
+           - haproxy: {{socket: /run/haproxy/admin.sock}}\n    \
+             backends:\n      \
+               orders_write: {{database: orders, role: writer, servers: {{pg1: a}}}}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// An address that refuses connections.
+fn closed_port() -> String {
+    // Bound and dropped: nobody listens there now.
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// HAProxy's call of an external check.
+fn external(config: &str, server: &str) -> Command {
+    let mut command = agent(&["check", "--config", config, "NOT_USED", "NOT_USED", "10.0.0.1", "5432"]);
+    command.env("HAPROXY_PROXY_NAME", "orders_write").env("HAPROXY_SERVER_NAME", server);
+    command
+}
+
+fn with_keys(command: &mut Command) -> &mut Command {
+    command.env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE").env("AWS_SECRET_ACCESS_KEY", "made-up-secret-key")
+}
+
+// === usage ===
+
+#[test]
+fn help_is_on_standard_output_and_names_exit_codes_and_every_command() {
+    let help = run(&["--help"]);
+    assert_eq!(code(&help), Some(0));
+    let text = stdout(&help);
+    for words in ["0 ok", "1 a problem was found", "2 could not check", "64 wrong usage or configuration"] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
+    for command in [
+        "run", "check", "observe", "token", "sessions", "drain", "undrain", "pause", "resume", "validate",
+        "schema", "version",
+    ] {
+        assert!(text.contains(&format!("\n  {command} ")), "{command} in {text}");
+        let help = run(&[command, "--help"]);
+        assert_eq!(code(&help), Some(0), "{command}");
+        assert!(stdout(&help).contains(&format!("Usage: rds-lb-agent {command}")), "{command}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_64_and_says_what_is_wrong_on_standard_error() {
+    for (arguments, words) in [
+        (&[][..], "Usage: rds-lb-agent <COMMAND>"),
+        (&["nonsense"], "unrecognized subcommand 'nonsense'"),
+        (&["chekc"], "'check'"),
+        (&["run", "--confg", "x"], "'--config'"),
+        (&["token", "--user", "app"], "--endpoint <HOST:PORT>"),
+        (&["check", "--role", "primary"], "writer, reader, any"),
+        (&["drain"], "<SERVER>"),
+        (&["undrain"], "--own"),
+        (&["version", "--output", "yaml"], "text, json"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(code(&output), Some(64), "{arguments:?}");
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_version_is_printed_for_people_and_programs() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(stdout(&run(&["version"])), format!("rds-lb-agent {version}\n"));
+    assert_eq!(stdout(&run(&["--version"])), format!("rds-lb-agent {version}\n"));
+    let json: serde_json::Value =
+        serde_json::from_slice(&run(&["version", "--output", "json"]).stdout).unwrap();
+    assert_eq!(json, serde_json::json!({"name": "rds-lb-agent", "version": version}));
+}
+
+#[test]
+fn flags_come_from_the_environment_and_the_command_line_beats_it() {
+    let json = agent(&["version"]).env("RDS_LB_AGENT_OUTPUT", "json").output().unwrap();
+    assert!(stdout(&json).starts_with('{'));
+    let text = agent(&["version", "--output", "text"]).env("RDS_LB_AGENT_OUTPUT", "json").output().unwrap();
+    assert!(stdout(&text).starts_with("rds-lb-agent "));
+}
+
+// === token ===
+
+#[test]
+fn a_token_is_printed_alone() {
+    let mut command =
+        agent(&["token", "--endpoint", "orders-a.abc.eu-west-1.rds.amazonaws.com:5432", "--user", "app"]);
+    let output = with_keys(&mut command).output().unwrap();
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.starts_with("orders-a.abc.eu-west-1.rds.amazonaws.com:5432/?Action=connect&DBUser=app&"),
+        "{text}"
+    );
+    assert!(text.contains("%2Feu-west-1%2Frds-db%2Faws4_request"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_token_that_cannot_be_made_says_why_and_prints_nothing_else() {
+    const ENDPOINT: &str = "orders-a.abc.eu-west-1.rds.amazonaws.com:5432";
+    for (arguments, exit, words) in [
+        (["--endpoint", ENDPOINT, "--user", "app"], 2, "no AWS credentials here: set AWS_PROFILE"),
+        (["--endpoint", "orders-a.abc.eu-west-1.rds.amazonaws.com", "--user", "app"], 64, "HOST:PORT"),
+        (["--endpoint", "balancer.example:5432", "--user", "app"], 64, "say --region, or set AWS_REGION"),
+        (["--endpoint", ENDPOINT, "--user", ""], 64, "is empty"),
+    ] {
+        let output = agent(&["token"]).args(arguments).output().unwrap();
+        assert_eq!(code(&output), Some(exit), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+// === check ===
+
+#[test]
+fn a_check_tells_what_it_found_from_what_it_could_not_find_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &closed_port());
+    let refused = with_keys(&mut agent(&["check", "--config", &config])).output().unwrap();
+    assert_eq!(code(&refused), Some(1));
+    assert!(stdout(&refused).contains("orders/a: FAILED"), "{}", stdout(&refused));
+    assert!(stdout(&refused).contains("hint: is the instance running"), "{}", stdout(&refused));
+    let json = with_keys(&mut agent(&["check", "--config", &config, "--output", "json"])).output().unwrap();
+    for said in [stdout(&refused), stderr(&refused), stdout(&json), stderr(&json)] {
+        assert!(!said.contains("made-up-secret") && !said.contains("X-Amz-Signature"), "{said}");
+    }
+
+    let without_keys = run(&["check", "--config", &config, "--output", "json"]);
+    assert_eq!(code(&without_keys), Some(2));
+    let found: serde_json::Value = serde_json::from_slice(&without_keys.stdout).unwrap();
+    assert_eq!(found[0]["instance"], "orders/a");
+    assert_eq!(found[0]["fault"]["kind"], "no_token");
+
+    let unknown = run(&["check", "--config", &config, "--instance", "orders/z"]);
+    assert_eq!(code(&unknown), Some(64));
+    assert!(stderr(&unknown).contains("there are orders/a"), "{}", stderr(&unknown));
+}
+
+#[test]
+fn haproxys_external_check_takes_a_server_away_only_on_proof() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &closed_port());
+    let refused = with_keys(&mut external(&config, "pg1")).output().unwrap();
+    assert_eq!(code(&refused), Some(1), "{}", stderr(&refused));
+
+    let without_keys = external(&config, "pg1").output().unwrap();
+    assert_eq!(code(&without_keys), Some(0), "{}", stdout(&without_keys));
+
+    let unknown = with_keys(&mut external(&config, "pg9")).output().unwrap();
+    assert_eq!(code(&unknown), Some(0));
+    assert!(stderr(&unknown).contains("`orders_write/pg9`"), "{}", stderr(&unknown));
+
+    let no_config = with_keys(&mut external("/nonexistent/config.yaml", "pg1")).output().unwrap();
+    assert_eq!(code(&no_config), Some(0));
+    assert!(stderr(&no_config).contains("/nonexistent/config.yaml"), "{}", stderr(&no_config));
+}
+
+// === asking a running agent ===
+
+#[test]
+fn asking_an_agent_that_does_not_run_says_which_socket_it_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control.sock").display().to_string();
+    for arguments in [
+        &["sessions", "--control", &socket][..],
+        &["drain", "orders_write/pg1", "--control", &socket],
+        &["pause", "--control", &socket],
+        &["resume", "--control", &socket],
+        &["undrain", "orders_write/pg1", "--control", &socket],
+    ] {
+        let output = run(arguments);
+        assert_eq!(code(&output), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(&socket), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn own_drains_are_taken_back_without_an_agent_or_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().display().to_string();
+    let socket = folder.path().join("control.sock").display().to_string();
+    let arguments = [
+        "undrain",
+        "--own",
+        "--state-dir",
+        &state,
+        "--control",
+        &socket,
+        "--config",
+        "/nonexistent/config.yaml",
+    ];
+    let output = run(&arguments);
+    assert_eq!(code(&output), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "no drains on record\n");
+
+    // A record that cannot be worked off stays a problem.
+    let record = serde_json::json!([{
+        "socket": folder.path().join("haproxy.sock"), "backend": "orders_write", "server": "pg1",
+        "reason": "test", "since": 1
+    }]);
+    std::fs::write(folder.path().join("drains.json"), record.to_string()).unwrap();
+    let output = run(&arguments);
+    assert_eq!(code(&output), Some(1), "{}", stdout(&output));
+    assert!(stderr(&output).contains("orders_write/pg1"), "{}", stderr(&output));
+    assert!(folder.path().join("drains.json").exists());
+}
