@@ -13,7 +13,7 @@ use agent_core::{
 };
 use haproxy::{
     Address,
-    close::{Closed, PAUSE, close, close_in_worker},
+    close::{Closed, close, close_in_worker},
     runtime::{AdminState, Connection, Limits, RuntimeError, ServerState},
     show_sess::Session,
     sweep::{Sweep, Worker, sweep, sweep_worker, workers},
@@ -295,7 +295,6 @@ impl Proxy {
         }
         RetiredEvent { command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
         answer(&shared, command, retired).await;
-        tokio::time::sleep(PAUSE).await;
     }
 
     async fn shut_down(&mut self, command: &Retire) -> Result<Closed, RuntimeError> {

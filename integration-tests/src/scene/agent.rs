@@ -92,6 +92,11 @@ impl Agent {
         self.files.agent_check
     }
 
+    /// The port for HTTP.
+    pub fn http(&self) -> SocketAddr {
+        self.files.http
+    }
+
     /// The configuration of a scene.
     pub fn config_for(&self, standin: &StandIn, haproxy: &Haproxy, setting: &Setting) -> String {
         let instances: Vec<String> = standin
@@ -153,7 +158,9 @@ impl Agent {
                 .ready("the agent to answer", PATIENCE, async || {
                     let url = format!("http://{http}/livez");
                     match reqwest::Client::builder().no_proxy().build() {
-                        Ok(client) => client.get(url).send().await.map(drop).map_err(|error| error.to_string()),
+                        Ok(client) => {
+                            client.get(url).send().await.map(drop).map_err(|error| error.to_string())
+                        }
                         Err(error) => Err(error.to_string()),
                     }
                 })

@@ -1,0 +1,32 @@
+//! `make demo`: the main job on real servers, live, in about a minute.
+
+use std::{path::Path, process::ExitCode};
+
+use integration_tests::demo::{Error, run};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
+    if let Some(engine) =
+        std::env::var_os("ENGINE").filter(|engine| !engine.is_empty() && engine != "postgresql")
+    {
+        eprintln!("error: ENGINE={}: this version knows postgresql", engine.display());
+        return ExitCode::from(64);
+    }
+    match demo(set("HOLD")).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(hold: bool) -> Result<(), Error> {
+    let summary = run(hold).await?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/demo");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("summary.json"), serde_json::to_string_pretty(&summary)?)?;
+    println!("\nalso in target/demo/summary.json");
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! The demo: the main job on real servers, live, in about a minute.
+//!
+//! - [`picture`]: what is going on at one moment, asked from the agent and the clients.
+//! - [`screen`]: a table that is redrawn in a terminal, or plain lines.
+//! - [`summary`]: what it all came to, as text and as JSON.
+
+mod picture;
+mod screen;
+mod summary;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, interval, sleep};
+
+use crate::{
+    load::{Load, Think, Work},
+    scene::{Agent, PATIENCE, Scene, Setting},
+    standin::{Options, StandIn},
+};
+use picture::Picture;
+use screen::Screen;
+pub use summary::Summary;
+
+/// How old a session may get in the demo.
+const MAX_AGE: Duration = Duration::from_secs(15);
+
+/// The limits of sessions differ by this share of it, both ways.
+const JITTER: f64 = 0.10;
+
+/// How long it runs.
+const LENGTH: Duration = Duration::from_secs(60);
+
+/// How long the holder keeps its transaction open: well past the limit.
+const HELD: Duration = Duration::from_secs(35);
+
+/// Closes and logins of the agent on one instance in any second.
+const BUDGET: u32 = 5;
+
+/// A demo that failed.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the demo. With `hold`, everything stays up until Ctrl-C after it.
+pub async fn run(hold: bool) -> Result<Summary, Error> {
+    let mut screen = Screen::new();
+    screen.say("starting a PostgreSQL writer and two replicas that take only genuine IAM tokens, HAProxy, and the agent");
+    let setting = Setting {
+        standin: Options { replicas: 2, ..Options::default() },
+        sessions: format!("{{mode: retire, max_age: {}s, login_budget: {BUDGET}}}", MAX_AGE.as_secs()),
+        ..Setting::default()
+    };
+    let scene = Scene::set(setting).await?;
+    screen.say("HAProxy routes by what the agent has proved; clients log in with tokens, through HAProxy");
+    let load = clients(&scene).await?;
+    let end = Instant::now() + LENGTH;
+    let mut beat = interval(Duration::from_millis(500));
+    let mut oldest = summary::Oldest::default();
+    while Instant::now() < end {
+        beat.tick().await;
+        let picture = Picture::take(&scene, &load).await;
+        oldest.look(&picture);
+        screen.show(&picture, end.saturating_duration_since(Instant::now()));
+    }
+    let report = load.stop().await?;
+    let verified = load.verify(&scene.writer("app")?).await?;
+    let summary = Summary::of(&scene, &report, &verified, oldest);
+    screen.end();
+    screen.say(&summary.to_string());
+    if hold {
+        hold_on(&scene, &mut screen).await?;
+    }
+    drop(load);
+    scene.clear().await?;
+    Ok(summary)
+}
+
+/// The limit of the oldest a session may get before it is past it for sure.
+fn limit() -> Duration {
+    MAX_AGE.mul_f64(1.0 + JITTER)
+}
+
+/// Clients of every kind. They come little by little: their logins are no flood.
+async fn clients(scene: &Scene) -> Result<Load, Error> {
+    let writer = scene.writer("app")?;
+    let readers = scene.readers("app2")?;
+    let load = Load::new(writer, 7).await?;
+    load.add(Work::Hold { open_for: HELD }, 1);
+    for _ in 0..4 {
+        load.add(Work::Transactions { think: Think::Mixed, retry_begin: false }, 3);
+        load.add(Work::Autocommit { think: Think::Mixed }, 1);
+        load.add_to(&readers, Work::Reads { think: Think::Mixed }, 2);
+        sleep(Duration::from_millis(600)).await;
+    }
+    load.add(Work::Transactions { think: Think::Busy, retry_begin: false }, 2);
+    load.add(Work::Listen, 1);
+    load.all_in(PATIENCE).await?;
+    Ok(load)
+}
+
+/// Leaves everything running, and says how to use it.
+async fn hold_on(scene: &Scene, screen: &mut Screen) -> Result<(), Error> {
+    let standin: &Arc<StandIn> = &scene.standin;
+    let known = standin.summary()?;
+    let exports: Vec<String> =
+        standin.environment().iter().map(|(name, value)| format!("export {name}='{value}'")).collect();
+    let endpoint = standin.cluster_endpoint();
+    let token = format!(
+        "{} token --endpoint {endpoint}:{} --user app --region {}",
+        Agent::binary().display(),
+        known.port,
+        known.region
+    );
+    let psql = known.psql(endpoint, scene.haproxy.address("write"), "app", &token);
+    screen.say(&format!(
+        "everything stays up until Ctrl-C\n\n{}\n\n# a session through HAProxy\n{psql}\n\n# what the agent knows\n\
+         {} sessions --control {}\ncurl -s http://{}/state",
+        exports.join("\n"),
+        Agent::binary().display(),
+        scene.agent.control().display(),
+        scene.agent.http(),
+    ));
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}

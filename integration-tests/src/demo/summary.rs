@@ -1,0 +1,169 @@
+//! What it all came to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{BUDGET, limit, picture::Picture};
+use crate::{
+    load::{LoadReport, Verified},
+    scene::Scene,
+    standin::busiest_second,
+};
+
+/// The oldest sessions seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Oldest {
+    free_s: f64,
+    never_quiet_s: f64,
+    held_s: f64,
+    holds: BTreeSet<String>,
+}
+
+impl Oldest {
+    pub(super) fn look(&mut self, picture: &Picture) {
+        for session in &picture.sessions {
+            let oldest = match session.hold.as_deref() {
+                // Held for what it is doing, or for what it is: the agent leaves it alone.
+                Some("in_transaction" | "listening") => &mut self.held_s,
+                Some("never_quiet") => &mut self.never_quiet_s,
+                _ if session.activity == "in_transaction" => &mut self.held_s,
+                _ => &mut self.free_s,
+            };
+            *oldest = oldest.max(session.age_s);
+        }
+        for reason in picture.value("/sessions/holds").as_object().into_iter().flatten() {
+            self.holds.insert(reason.0.clone());
+        }
+    }
+}
+
+/// The summary, also as JSON in `target/demo/summary.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Sessions that the agent closed.
+    pub retired: u64,
+    /// The oldest session that was not in a transaction, nor held as listening or never quiet.
+    pub oldest_age_s: f64,
+    /// The oldest session that was held in a transaction, or as listening.
+    pub oldest_held_s: f64,
+    /// The oldest session of a client that never pauses for `quiet_min`.
+    pub oldest_never_quiet_s: f64,
+    /// The age at which the last session has to go: `max_age` and its jitter.
+    pub limit_s: f64,
+    /// Transactions begun by clients, and single inserts.
+    pub transactions: u64,
+    /// BEGIN was sent and failed.
+    pub broken_at_begin: u64,
+    /// Failed after BEGIN had succeeded.
+    pub broken_inside: u64,
+    /// COMMIT was sent and not acknowledged.
+    pub broken_at_commit: u64,
+    /// Single inserts that failed.
+    pub rows_failed: u64,
+    /// Whether the tables have exactly what was acknowledged.
+    pub tables_exact: bool,
+    /// The most closes and own logins of the agent on one instance in any one second.
+    pub max_closes_and_own_logins_per_s: usize,
+    /// What the agent was allowed of these.
+    pub budget_per_s: u32,
+    /// The most logins of anybody on one instance in any one second.
+    pub max_logins_per_s: usize,
+    /// Every reason for which something due was left alone at some time.
+    pub holds: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn of(scene: &Scene, report: &LoadReport, verified: &Verified, oldest: Oldest) -> Self {
+        let events = scene.agent.events();
+        let closes = closes(&events);
+        let logins = scene.standin.journal().attempts();
+        let mut own: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+        let mut all: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+        for login in &logins {
+            all.entry(&login.server).or_default().push(login.at);
+            if login.user.starts_with("lb_agent") {
+                own.entry(&login.server).or_default().push(login.at);
+            }
+        }
+        for (server, at) in &closes {
+            own.entry(server).or_default().push(*at);
+        }
+        let busiest = |moments: BTreeMap<&str, Vec<Timestamp>>| {
+            let each = moments.into_values().map(|mut moments| {
+                moments.sort();
+                busiest_second(moments)
+            });
+            each.max().unwrap_or(0)
+        };
+        Self {
+            retired: closes.len() as u64,
+            oldest_age_s: oldest.free_s,
+            oldest_held_s: oldest.held_s,
+            oldest_never_quiet_s: oldest.never_quiet_s,
+            limit_s: limit().as_secs_f64(),
+            transactions: report.transactions + report.rows_inserted,
+            broken_at_begin: report.broken_at_begin,
+            broken_inside: report.broken_inside,
+            broken_at_commit: report.broken_at_commit,
+            rows_failed: report.rows_failed,
+            tables_exact: verified.is_exact(),
+            max_closes_and_own_logins_per_s: busiest(own),
+            budget_per_s: BUDGET,
+            max_logins_per_s: busiest(all),
+            holds: oldest.holds.into_iter().collect(),
+        }
+    }
+}
+
+/// When the agent closed sessions, by the server's name.
+fn closes(events: &[Value]) -> Vec<(String, Timestamp)> {
+    let closed = events.iter().filter(|event| event["message"] == "session retired");
+    closed
+        .filter_map(|event| {
+            let instance = event["instance"].as_str()?.rsplit('/').next()?.to_owned();
+            Some((instance, event["timestamp"].as_str()?.parse().ok()?))
+        })
+        .collect()
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nsummary")?;
+        writeln!(f, "  sessions retired                      {}", self.retired)?;
+        writeln!(
+            f,
+            "  oldest session between transactions   {:.1} s of {:.1} s",
+            self.oldest_age_s, self.limit_s
+        )?;
+        writeln!(
+            f,
+            "  oldest held session                   {:.1} s (in a transaction, or listening)",
+            self.oldest_held_s
+        )?;
+        writeln!(f, "  oldest session that is never quiet    {:.1} s", self.oldest_never_quiet_s)?;
+        writeln!(f, "  transactions                          {}", self.transactions)?;
+        writeln!(
+            f,
+            "  broken at BEGIN / inside / at COMMIT  {} / {} / {}",
+            self.broken_at_begin, self.broken_inside, self.broken_at_commit
+        )?;
+        writeln!(
+            f,
+            "  tables have what was acknowledged     {}",
+            if self.tables_exact { "exactly" } else { "NOT exactly" }
+        )?;
+        writeln!(
+            f,
+            "  closes and own logins in a second     {} of {}",
+            self.max_closes_and_own_logins_per_s, self.budget_per_s
+        )?;
+        writeln!(f, "  logins of anybody in a second         {}", self.max_logins_per_s)?;
+        write!(f, "  held for                              {}", self.holds.join(", "))
+    }
+}
