@@ -1,0 +1,86 @@
+//! Who is left alone, with the reason, and who is not.
+
+use std::{net::Ipv4Addr, time::Instant};
+
+use integration_tests::{
+    scene::{Scene, Setting},
+    standin::Options,
+};
+
+use crate::{
+    client::Login,
+    view::{held, holds},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit() {
+    let scene = Scene::set(Setting {
+        standin: Options { replicas: 0, ..Options::default() },
+        sessions: "{mode: retire, max_age: 5s}".into(),
+        ..Setting::default()
+    })
+    .await
+    .unwrap();
+    let client = Login::through(&scene).open(&scene).await;
+    client.execute("BEGIN; UPDATE stock SET amount = amount - 1 WHERE item = 1").await;
+
+    let row = held(&scene, &client, "in_transaction", 3.0).await;
+    assert_eq!(row.activity, "in_transaction");
+    assert!(holds(&scene, "in_transaction").await >= 1);
+
+    client.execute("COMMIT").await;
+    let committed = Instant::now();
+    assert_eq!(client.closed().await.as_deref(), Some("57P01"));
+    println!("{:.2} s after its COMMIT", committed.elapsed().as_secs_f64());
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_to_be_left_alone_are_held_past_their_limit_each_with_its_reason() {
+    let scene = Scene::set(Setting {
+        standin: Options { replicas: 1, ..Options::default() },
+        sessions: "{mode: retire, max_age: 5s, exempt: {users: [app2], databases: [reports], \
+                   applications: [\"load-*\", exactly], networks: [127.0.0.9/32]}}"
+            .into(),
+        ..Setting::default()
+    })
+    .await
+    .unwrap();
+    scene.standin.execute_sql("a", "CREATE DATABASE reports").await.unwrap();
+    let app = || Login::through(&scene);
+    let password = Some(scene.standin.legacy_password().to_owned());
+    let direct = scene.standin.server("a").unwrap().connect();
+    let ordinary = app().application("exactly-not").open(&scene).await;
+    let held_as = [
+        ("not_iam_user", Login { password, ..app().user("legacy") }.open(&scene).await),
+        ("exempt", app().user("app2").open(&scene).await),
+        ("exempt", app().application("load-of-the-night").open(&scene).await),
+        ("exempt", app().application("exactly").open(&scene).await),
+        ("exempt", Login { from: Ipv4Addr::new(127, 0, 0, 9), ..app() }.open(&scene).await),
+        ("exempt", Login { database: "reports", ..app() }.open(&scene).await),
+        ("listening", app().open(&scene).await),
+        ("advisory_lock", app().open(&scene).await),
+        ("not_joined", Login { to: direct, ..app() }.open(&scene).await),
+    ];
+    held_as[6].1.execute("LISTEN news").await;
+    held_as[7].1.execute("SELECT pg_advisory_lock(1)").await;
+
+    assert_eq!(ordinary.closed().await.as_deref(), Some("57P01"), "the one without a reason goes");
+    for (reason, client) in &held_as {
+        held(&scene, client, reason, 2.0).await;
+    }
+    for reason in ["not_iam_user", "exempt", "listening", "advisory_lock", "not_joined", "not_client_backend"] {
+        let expected = held_as.iter().filter(|(held_as, _)| *held_as == reason).count().max(1);
+        assert_eq!(holds(&scene, reason).await, expected as u64, "{reason}");
+    }
+    assert!(held_as.iter().all(|(_, client)| client.is_open()));
+
+    held_as[6].1.execute("UNLISTEN news").await;
+    held_as[7].1.execute("SELECT pg_advisory_unlock(1)").await;
+    for (reason, client) in held_as {
+        if ["listening", "advisory_lock"].contains(&reason) {
+            assert_eq!(client.closed().await.as_deref(), Some("57P01"), "{reason} no more");
+        }
+    }
+    scene.clear().await.unwrap();
+}

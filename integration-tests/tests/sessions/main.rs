@@ -1,0 +1,12 @@
+//! What becomes of sessions, on real servers: who goes and when, who is left alone and why,
+//! how many at once, and what an operator can do about it.
+//!
+//! - `client`: one session by hand
+//! - `view`: what the agent says of it
+//! - `holds`, `pace`, `rights`, `proxy`, `breaker`, `commands`, `reload`: the scenarios
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
+
+mod client;
+mod holds;
+mod view;
