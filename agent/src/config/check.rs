@@ -313,6 +313,10 @@ impl Check {
                 Some(file::CloseVia::Proxy) => plan::CloseVia::Proxy,
             },
             login_budget,
+            failover_budget: file
+                .failover_budget
+                .as_ref()
+                .map_or(default.failover_budget, |budget| *budget.value()),
             drain_share: drain_share?,
             drain_deadline: drain_deadline?,
             capacity_floor: capacity_floor?,

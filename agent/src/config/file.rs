@@ -218,6 +218,8 @@ pub struct Sessions {
     pub close_via: Option<CloseVia>,
     /// Closes by the agent plus its own logins, on one instance, in any second. Default: 5
     pub login_budget: Option<At<u32>>,
+    /// Closes on an instance that is no longer the writer, in any second (see `demotion_grace`). Default: 100
+    pub failover_budget: Option<At<u32>>,
     /// The share of a server's sessions that has to be due before it is drained. Default: 50%
     pub drain_share: Option<At<String>>,
     /// A drain ends after this, whatever is left. Default: 60s

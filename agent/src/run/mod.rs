@@ -105,7 +105,7 @@ async fn serve(path: &Path, mut config: Config) -> Result<(), RunError> {
     let shared = Shared {
         clock,
         metrics: metrics.clone(),
-        budget: SharedBudget::new(config.sessions.login_budget),
+        budget: SharedBudget::new(&config.sessions),
         snapshot,
         decider,
         probe_now: Arc::new(Notify::new()),
@@ -142,7 +142,7 @@ async fn serve(path: &Path, mut config: Config) -> Result<(), RunError> {
             return Ok(());
         }
         generation = stopped.rebuild(&config, &shared).await.map_err(RunError::Setup)?;
-        shared.budget.lock().set_per_second(config.sessions.login_budget);
+        shared.budget.follow(&config.sessions);
         ConfigTaken { config: &path.display().to_string() }.emit(&metrics);
     }
 }

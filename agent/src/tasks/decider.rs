@@ -506,6 +506,7 @@ impl Running {
                 .collect(),
             watch: Watch {
                 focus: Arc::new(plan.focus.clone()),
+                poll: plan.poll.clone(),
                 sweep: plan.sweep.clone(),
                 due: plan.due > 0,
                 cadence: Arc::new(cadence),

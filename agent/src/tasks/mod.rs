@@ -27,7 +27,7 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     health::Observation,
-    plan::{AdminFlags, AdminWord, Budget, Outcome},
+    plan::{AdminFlags, AdminWord, Budget, Outcome, Policy},
     session::{ActivityRow, BackendKey, ProxySession},
 };
 use agent_database::{LoginReport, Rights};
@@ -114,9 +114,18 @@ impl Shared {
 pub struct SharedBudget(Arc<Mutex<Budget>>);
 
 impl SharedBudget {
-    /// Budgets of this many operations a second and instance.
-    pub fn new(per_second: u32) -> Self {
-        Self(Arc::new(Mutex::new(Budget::new(per_second))))
+    /// The budgets of this policy.
+    pub fn new(policy: &Policy) -> Self {
+        let shared = Self(Arc::new(Mutex::new(Budget::new(policy.login_budget))));
+        shared.follow(policy);
+        shared
+    }
+
+    /// Another policy from now on.
+    pub fn follow(&self, policy: &Policy) {
+        let mut budget = self.lock();
+        budget.set_per_second(policy.login_budget);
+        budget.set_failover_per_second(policy.failover_budget);
     }
 
     /// Held for moments only: no caller waits for anything inside.

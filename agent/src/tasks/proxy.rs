@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use agent_core::{
     ServerId,
-    plan::{AdminFlags, Outcome, Purpose, Retire, Retired},
+    plan::{AdminFlags, Outcome, Retire, Retired},
     session::{ProxySession, ProxySessionKey},
 };
 use haproxy::{
@@ -273,7 +273,7 @@ impl Proxy {
 
     async fn close(&mut self, command: &Retire) {
         let shared = self.shared.clone();
-        let ticket = shared.budget.lock().try_begin(&command.instance, Purpose::Close, shared.clock.now());
+        let ticket = shared.budget.lock().try_begin(&command.instance, command.purpose, shared.clock.now());
         let Some(ticket) = ticket else {
             return answer(&shared, command, Retired::OverBudget).await;
         };

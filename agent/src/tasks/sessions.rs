@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use agent_core::{
     Fault, FaultKind, InstanceId,
-    plan::{How, Outcome, Purpose, Retire, Retired},
+    plan::{How, Outcome, Retire, Retired},
     session::BackendKey,
 };
 use agent_database::{Method, RetireOutcome, RetireTarget, Rights, Scope, Session};
@@ -73,19 +73,24 @@ impl Table<'_> {
         }
         let mut snapshot = self.door.shared.snapshot.clone();
         let mut all_at = Instant::now();
+        let mut listed = all_at;
         let mut focus_at = Instant::now();
         let mut waiting: VecDeque<Retire> = VecDeque::new();
         loop {
-            let (focus, due) = {
+            let (focus, due, again) = {
                 let now = snapshot.borrow_and_update();
                 let focus = now.watch.focus.get(self.door.instance()).cloned().unwrap_or_default();
-                (focus, now.watch.due)
+                (focus, now.watch.due, now.watch.poll.contains(self.door.instance()))
             };
+            if again {
+                all_at = all_at.min(listed + BUSY);
+            }
             let now = Instant::now();
             let result = if let Some(command) = waiting.pop_front() {
                 self.close(command).await;
                 Ok(())
             } else if now >= all_at {
+                listed = now;
                 all_at = now + if due { self.config.interval.min(BUSY) } else { self.config.interval };
                 focus_at = now + FOCUS;
                 self.look(None).await
@@ -169,7 +174,7 @@ impl Table<'_> {
         let Some(method) = self.method else {
             return answer(shared, &command, Retired::Denied).await;
         };
-        let ticket = shared.budget.lock().try_begin(&command.instance, Purpose::Close, shared.clock.now());
+        let ticket = shared.budget.lock().try_begin(&command.instance, command.purpose, shared.clock.now());
         let Some(ticket) = ticket else {
             return answer(shared, &command, Retired::OverBudget).await;
         };

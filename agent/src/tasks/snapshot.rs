@@ -66,6 +66,8 @@ pub struct SessionsView {
 pub struct Watch {
     /// Sessions to look at again very soon.
     pub focus: Arc<BTreeMap<InstanceId, Vec<BackendKey>>>,
+    /// Instances whose sessions have to be listed again.
+    pub poll: BTreeSet<InstanceId>,
     /// Proxies whose sessions have to be listed again.
     pub sweep: BTreeSet<usize>,
     /// Whether anything is due anywhere.

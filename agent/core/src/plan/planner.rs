@@ -483,9 +483,13 @@ impl Planner {
             let had_others = sizes.get(&group).copied().unwrap_or(0) > 1;
             let key = one.session.row.key;
             self.in_flight.insert((instance.clone(), key), Flight { since: now, group, had_others });
-            // Only the database can tell the moment a session goes idle.
-            let via =
-                if matches!(one.how, How::Catch(_)) { CloseVia::Database } else { self.policy.close_via };
+            let via = match one.how {
+                How::Quiet(_) => self.policy.close_via,
+                // Only the database can tell the moment a session goes idle.
+                How::Catch(_) => CloseVia::Database,
+                // The database's guard closes nothing that is busy.
+                How::Force => CloseVia::Proxy,
+            };
             commands.push(Command::Retire(Box::new(Retire {
                 id: self.next_id,
                 instance: instance.clone(),
