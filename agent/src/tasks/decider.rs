@@ -47,6 +47,12 @@ const GATHER: Duration = Duration::from_millis(5);
 /// What is remembered of instances is written at most this often.
 const REMEMBER: Duration = Duration::from_secs(10);
 
+/// How long a state file may take to be written.
+const DISK: Duration = Duration::from_secs(3);
+
+/// How often the oldest session is looked for.
+const OLDEST: Duration = Duration::from_secs(1);
+
 /// The files of the state directory.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -106,6 +112,9 @@ struct Running {
     episodes: Episodes,
     /// What the last plan held.
     holds: Vec<Hold>,
+    /// When the oldest joined session began, as last looked for.
+    oldest: Option<Time>,
+    oldest_at: Option<Time>,
 }
 
 impl Decider {
@@ -127,6 +136,8 @@ impl Decider {
             remembered_at: None,
             episodes: Episodes::default(),
             holds: Vec::new(),
+            oldest: None,
+            oldest_at: None,
             decider: self,
         };
         for (server, _) in &running.decider.records {
@@ -456,6 +467,7 @@ impl Running {
     }
 
     fn publish(&mut self, now: Time, plan: &Plan) {
+        let view = self.sessions_view(now, plan);
         let planner = &self.decider.planner;
         let mut lines = HashMap::with_capacity(self.fleet.servers.len());
         for server in self.fleet.servers.keys() {
@@ -476,7 +488,6 @@ impl Running {
         if *self.lines != lines {
             self.lines = Arc::new(lines);
         }
-        let view = self.sessions_view(now, plan);
         self.count(&view, plan);
         let cadence = self
             .fleet
@@ -515,13 +526,18 @@ impl Running {
         self.decider.publish.send_replace(Arc::new(snapshot));
     }
 
-    fn sessions_view(&self, now: Time, plan: &Plan) -> SessionsView {
+    fn sessions_view(&mut self, now: Time, plan: &Plan) -> SessionsView {
         let mut holds = BTreeMap::new();
         for hold in &plan.holds {
             *holds.entry(hold.reason).or_insert(0) += 1;
         }
-        let joined = self.decider.ledger.sessions().filter(|session| matches!(session.join, Join::Joined(_)));
-        let oldest = joined.map(|session| now.since(session.begin)).max();
+        if self.oldest_at.is_none_or(|at| now.since(at) >= OLDEST) {
+            let sessions = self.decider.ledger.sessions();
+            let joined = sessions.filter(|session| matches!(session.join, Join::Joined(_)));
+            self.oldest = joined.map(|session| session.begin).min();
+            self.oldest_at = Some(now);
+        }
+        let oldest = self.oldest.map(|begin| now.since(begin));
         SessionsView {
             known: plan.sessions,
             due: plan.due,
@@ -570,11 +586,14 @@ fn snake(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
 }
 
+/// Work on files, off the decider's thread. A disk that hangs must not hang the verdicts.
 async fn blocking<E: std::fmt::Display + Send + 'static>(
     work: impl FnOnce() -> Result<(), E> + Send + 'static,
 ) -> Result<(), String> {
-    match tokio::task::spawn_blocking(move || work().map_err(|error| error.to_string())).await {
-        Ok(result) => result,
-        Err(error) => Err(error.to_string()),
+    let task = tokio::task::spawn_blocking(move || work().map_err(|error| error.to_string()));
+    match tokio::time::timeout(DISK, task).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("the disk did not answer within {DISK:?}")),
     }
 }
