@@ -4,6 +4,7 @@
 //! its own, for trying a setup without AWS.
 //!
 //! # Layout
+//! - [`bench`]: measurements
 //! - [`demo`]: the main job, live
 //! - [`haproxy`]: a real HAProxy, 2.6 or 2.8
 //! - [`load`]: real clients, and an honest count of what broke
@@ -12,6 +13,7 @@
 //! - [`standin`]: PostgreSQL servers that take only genuine IAM tokens
 //! - [`tls`]: verified TLS for `tokio-postgres` clients
 
+pub mod bench;
 pub mod demo;
 pub mod haproxy;
 pub mod load;

@@ -1,0 +1,70 @@
+//! What the agent costs while nothing happens: ten instances behind one HAProxy, a kept
+//! connection to each, no session but its own.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::{Error, Measurement, Report};
+use crate::{
+    process::wait_for,
+    scene::{PATIENCE, Scene, Setting},
+    standin::Options,
+};
+
+const INSTANCES: usize = 10;
+
+/// The unit of `/proc/PID/stat`: the same on all Linux (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
+    let standin = Options { replicas: INSTANCES - 1, ..Options::default() };
+    let setting = Setting {
+        standin,
+        agent_inter: Duration::from_secs(2),
+        sessions: "{mode: retire}".into(),
+        ..Setting::default()
+    };
+    let scene = Scene::set(setting).await?;
+    let usable = wait_for("all instances to be usable", PATIENCE, async || {
+        let state = scene.agent.state().await.map_err(|error| error.to_string())?;
+        let instances = state.pointer("/state/logins").and_then(|logins| logins.as_object());
+        match instances.map_or(0, serde_json::Map::len) {
+            INSTANCES => Ok(()),
+            some => Err(format!("{some} of {INSTANCES}")),
+        }
+    });
+    usable.await?;
+    let pid = scene.agent.pid().ok_or_else(|| Error::Unexpected("the agent does not run".into()))?;
+    // What starting cost is not what idling costs.
+    sleep(Duration::from_secs(3)).await;
+
+    let (began, before) = (Instant::now(), cpu_seconds(pid)?);
+    sleep(Duration::from_secs(if quick { 8 } else { 20 })).await;
+    let (seconds, used) = (began.elapsed().as_secs_f64(), cpu_seconds(pid)? - before);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes = |key: &str| -> Option<f64> {
+        let value = status.lines().find_map(|line| line.strip_prefix(key))?;
+        value.trim_start_matches(':').trim().strip_suffix(" kB")?.parse().ok()
+    };
+    let unreadable = || Error::Unexpected(format!("/proc/{pid}/status is not as expected"));
+    let rss = kilobytes("VmRSS").ok_or_else(unreadable)? / 1_024.0;
+    let peak = kilobytes("VmHWM").ok_or_else(unreadable)? / 1_024.0;
+    scene.clear().await?;
+
+    report.tell(&Measurement::new("idle_rss", rss, "MiB").details(&json!({"peak_mib": peak})))?;
+    report.tell(&Measurement::new("idle_cpu", used / seconds * 100.0, "% of a core"))
+}
+
+/// User and system time of a process.
+fn cpu_seconds(pid: u32) -> Result<f64, Error> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name may have spaces in it; utime and stime are the 12th and 13th after it.
+    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+    let ticks: Vec<f64> = after.split(' ').skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    match ticks[..] {
+        [user, system] => Ok((user + system) / TICKS_PER_SECOND),
+        _ => Err(Error::Unexpected(format!("/proc/{pid}/stat is not as expected"))),
+    }
+}

@@ -1,0 +1,115 @@
+//! Clients through HAProxy while something closes their sessions: the agent, or people's habits.
+//!
+//! - [`Variant`], [`VARIANTS`]: what closes, and what is there beside the clients
+//! - `trial`: one variant, from an empty stand-in to its [`Summary`]
+//! - `closers`: what people do without an agent
+//! - `watch`: how old sessions get, asked of the database itself
+//! - `closes`: what the agent says it did
+//! - [`Summary`]: the result
+
+mod closers;
+mod closes;
+mod summary;
+mod trial;
+mod watch;
+
+pub use summary::Summary;
+
+use super::{Error, Measurement, Report};
+
+/// What closes sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closer {
+    /// The agent, with these words in its `sessions` section.
+    Agent(&'static str),
+    /// `shutdown sessions server` on HAProxy's runtime API, every few seconds.
+    Shutdown,
+    /// `pg_terminate_backend` of all that are old, without looking at what they do.
+    Terminate,
+}
+
+/// One way of closing under one load.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    /// Its name on the command line, and of its file.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub what: &'static str,
+    closer: Closer,
+    /// Sessions of a password user that do nothing.
+    idle: usize,
+    /// Clients that never pause longer than 50 ms.
+    busy: usize,
+    /// Whether clients try BEGIN once more.
+    retry: bool,
+}
+
+const PLAIN: Variant =
+    Variant { name: "", what: "", closer: Closer::Agent(""), idle: 0, busy: 5, retry: false };
+
+/// What the others are compared with.
+const BASELINE: &str = "load_blind_shutdown";
+
+/// All variants. What people do without an agent comes first.
+pub const VARIANTS: &[Variant] = &[
+    Variant {
+        name: BASELINE,
+        what: "`shutdown sessions server` every few seconds, no agent acting",
+        closer: Closer::Shutdown,
+        ..PLAIN
+    },
+    Variant {
+        name: "load_blind_terminate",
+        what: "pg_terminate_backend of every old session, no agent acting",
+        closer: Closer::Terminate,
+        ..PLAIN
+    },
+    Variant {
+        name: "load_database",
+        what: "the agent retires through the database",
+        closer: Closer::Agent("close_via: database"),
+        ..PLAIN
+    },
+    Variant {
+        name: "load_database_1000_idle",
+        what: "the same with 1,000 idle sessions beside",
+        closer: Closer::Agent("close_via: database"),
+        idle: 1_000,
+        ..PLAIN
+    },
+    Variant {
+        name: "load_proxy",
+        what: "the agent retires through the proxy",
+        closer: Closer::Agent("close_via: proxy"),
+        ..PLAIN
+    },
+    Variant {
+        name: "load_catch",
+        what: "the agent catches sessions that are never quiet",
+        closer: Closer::Agent("close_via: database, busy: catch"),
+        busy: 20,
+        ..PLAIN
+    },
+    Variant {
+        name: "load_retry",
+        what: "through the database; clients try BEGIN once more",
+        closer: Closer::Agent("close_via: database"),
+        retry: true,
+        ..PLAIN
+    },
+];
+
+/// Runs one variant until enough sessions were closed.
+pub(super) async fn run(variant: &Variant, quick: bool, report: &mut Report) -> Result<(), Error> {
+    let retirements = if quick { 150 } else { 1_500 };
+    let summary = trial::run(variant, retirements).await?;
+    let mut measurement =
+        Measurement::new(variant.name, summary.broken.rate * 1_000.0, "per 1,000").details(&summary);
+    if let Some(baseline) = report.told(BASELINE).filter(|_| variant.name != BASELINE) {
+        measurement = measurement.beside("blind shutdown", baseline);
+    }
+    for line in summary.lines() {
+        measurement = measurement.note(line);
+    }
+    report.tell(&measurement)
+}

@@ -1,0 +1,90 @@
+//! Measurements: how fast the agent's parts are, and what its work breaks under load.
+//!
+//! Nothing here is asserted: a number is printed, and written to `target/bench/NAME.json`.
+//! What must hold is the business of the tests.
+//!
+//! # Layout
+//! - [`Measurement`]: one number, beside its baseline where there is one
+//! - [`all`]: all that can be asked for, by name
+//! - `agent_check`, `parse`, `plan`, `tokens`, `idle`: the parts
+//! - [`load`]: real clients through HAProxy while their sessions are closed
+
+mod agent_check;
+mod idle;
+pub mod load;
+mod measurement;
+mod parse;
+mod plan;
+mod tokens;
+
+pub use measurement::{Measurement, Report};
+
+use crate::{process, scene, standin};
+
+/// Why something could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The stand-in, the proxy or the agent.
+    #[error(transparent)]
+    Scene(#[from] scene::Error),
+    /// The databases.
+    #[error(transparent)]
+    StandIn(#[from] standin::Error),
+    /// A program, or a deadline.
+    #[error(transparent)]
+    Process(#[from] process::Error),
+    /// The clients.
+    #[error(transparent)]
+    Load(#[from] crate::load::LoadError),
+    /// A file or a socket.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A sample, or an answer, that is not what it should be: the bench is wrong.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+/// What is measured under one name.
+#[derive(Clone, Copy, Debug)]
+pub enum Bench {
+    /// Answers to agent checks.
+    AgentCheck,
+    /// Reading `show sess all`.
+    Parse,
+    /// Making plans.
+    Plan,
+    /// Signing tokens.
+    Tokens,
+    /// The agent with ten instances and nothing to do.
+    Idle,
+    /// Clients under load.
+    Load(&'static load::Variant),
+}
+
+/// All of them: name, what it is, the bench. In the order in which they run: what others are
+/// compared with comes first.
+pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
+    let mut all = vec![
+        ("agent_check", "agent-check answers a second, beside a bare server", Bench::AgentCheck),
+        ("show_sess", "reading `show sess all` of 10,000 sessions", Bench::Parse),
+        ("planner", "a plan for 10,000 and for 100,000 sessions", Bench::Plan),
+        ("tokens", "tokens signed a second", Bench::Tokens),
+        ("idle", "memory and CPU of the idle agent with ten instances", Bench::Idle),
+    ];
+    all.extend(load::VARIANTS.iter().map(|variant| (variant.name, variant.what, Bench::Load(variant))));
+    all
+}
+
+impl Bench {
+    /// Measures, shorter if `quick`. Tells the report each number as soon as it is known.
+    pub async fn run(self, quick: bool, report: &mut Report) -> Result<(), Error> {
+        match self {
+            Bench::AgentCheck => agent_check::run(quick, report).await,
+            Bench::Parse => parse::run(quick, report),
+            Bench::Plan => plan::run(quick, report),
+            Bench::Tokens => tokens::run(quick, report),
+            Bench::Idle => idle::run(quick, report).await,
+            Bench::Load(variant) => load::run(variant, quick, report).await,
+        }
+    }
+}
