@@ -1,6 +1,8 @@
 //! The command line through the real program: help, versions, exit codes, and
 //! what it says when something is missing.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     net::TcpListener,
     path::Path,

@@ -1,0 +1,237 @@
+//! Pages that are made from the code, and fail here when they no longer say what
+//! the code does: `UPDATE_DOCS=1 cargo test -p rds-lb-agent --test docs` writes them anew.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rds_lb_agent::{config::file::File, metrics::Metrics};
+use serde_json::Value;
+
+fn agent() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compares a page with what it should say, or writes it.
+fn kept_true(page: &str, expected: &str) {
+    let path = agent().join("../docs").join(page);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, expected).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == expected,
+        "docs/{page} is not what the code says: UPDATE_DOCS=1 cargo test -p rds-lb-agent --test docs"
+    );
+}
+
+// === docs/METRICS.md ===
+
+/// A metric as `src/metrics.rs` declares it.
+struct Metric {
+    field: String,
+    name: String,
+    kind: &'static str,
+    meaning: String,
+}
+
+/// The metrics in the order of registration. The source is read rather than the
+/// exposition: families that have no series yet are not in that.
+fn metrics() -> Vec<Metric> {
+    let source = fs::read_to_string(agent().join("src/metrics.rs")).unwrap();
+    let declared = fields(&source);
+    let mut metrics = Vec::new();
+    for call in source.split("r.register(").skip(1) {
+        let name = call.split('"').nth(1).unwrap();
+        let field = call.split("self.").nth(1).unwrap().split('.').next().unwrap();
+        let (kind, meaning) = &declared[field];
+        let suffix = if *kind == "counter" { "_total" } else { "" };
+        metrics.push(Metric {
+            field: field.to_owned(),
+            name: format!("rdslb_{name}{suffix}"),
+            kind,
+            meaning: meaning.clone(),
+        });
+    }
+    metrics
+}
+
+/// Kind and comment of each public field.
+fn fields(source: &str) -> BTreeMap<String, (&'static str, String)> {
+    let mut fields = BTreeMap::new();
+    let mut comment = String::new();
+    for line in source.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("/// ") {
+            comment = format!("{comment} {words}").trim().to_owned();
+        } else {
+            if let Some((name, of)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
+                let kind =
+                    ["Counter", "Gauge", "Histogram", "Seconds"].into_iter().find(|kind| of.contains(kind));
+                let kind = match kind {
+                    Some("Counter") => "counter",
+                    Some("Histogram") => "histogram",
+                    Some(_) => "gauge",
+                    None => continue,
+                };
+                fields.insert(name.to_owned(), (kind, comment.clone()));
+            }
+            comment.clear();
+        }
+    }
+    fields
+}
+
+#[test]
+fn the_page_of_metrics_is_true() {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         At `/metrics`, in the OpenMetrics text format. Times are in seconds. Made from the code: a test keeps it true.\n\n\
+         | metric | kind | meaning |\n|---|---|---|\n",
+    );
+    for Metric { name, kind, meaning, .. } in metrics() {
+        writeln!(page, "| `{name}` | {kind} | {meaning} |").unwrap();
+    }
+    kept_true("METRICS.md", &page);
+}
+
+#[test]
+fn every_declared_metric_is_registered_and_every_exposed_one_is_on_the_page() {
+    let source = fs::read_to_string(agent().join("src/metrics.rs")).unwrap();
+    let metrics = metrics();
+    for field in fields(&source).keys() {
+        assert!(metrics.iter().any(|metric| metric.field == *field), "`{field}` is registered");
+    }
+    let text = Metrics::default().text();
+    let exposed: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    assert!(!exposed.is_empty());
+    for line in exposed {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let known = |metric: &Metric| metric.name.trim_end_matches("_total") == name && metric.kind == kind;
+        assert!(metrics.iter().any(known), "{line}");
+    }
+}
+
+#[test]
+fn metrics_have_base_units_and_plain_names() {
+    for Metric { name, kind, .. } in metrics() {
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+        for unit in ["_ms", "_millis", "_minutes", "_percent", "_micros", "_kb"] {
+            assert!(!name.contains(unit), "{name} is in seconds, bytes or shares of 1");
+        }
+        assert!(kind != "histogram" || name.ends_with("_seconds"), "{name} says its unit");
+    }
+}
+
+// === docs/CONFIGURATION.md ===
+
+#[test]
+fn the_page_of_the_configuration_is_true() {
+    let schema = serde_json::to_value(schemars::schema_for!(File)).unwrap();
+    let mut page = String::from(
+        "# Configuration\n\n\
+         One YAML file, by default `/etc/rds-lb-agent/config.yaml`. Durations carry a unit (`250ms`, `30s`, `14m`, \
+         `1h30m`), shares a percent sign. Unknown keys are refused. `rds-lb-agent validate` checks a file, \
+         `rds-lb-agent schema` prints what is below for editors, and `agent/example.yaml` is a file with every key. \
+         Made from the code: a test keeps it true.\n",
+    );
+    let mut sections = vec![("(top)".to_owned(), schema.clone())];
+    let mut done = Vec::new();
+    while let Some((path, section)) = sections.pop() {
+        let mut below = Vec::new();
+        let title = if path == "(top)" { "The file".to_owned() } else { format!("`{path}`") };
+        writeln!(page, "\n## {title}\n\n{}\n", words(&section)).unwrap();
+        writeln!(page, "| key | | meaning |\n|---|---|---|").unwrap();
+        for (key, value) in section["properties"].as_object().unwrap() {
+            let required =
+                section["required"].as_array().into_iter().flatten().any(|one| one == key.as_str());
+            let (mark, part) = (if required { "required" } else { "" }, part(&schema, value));
+            let mut meaning = words(value);
+            if let Some((suffix, section)) = part.section {
+                let parent = path.strip_prefix("(top)").map_or_else(|| format!("{path}."), str::to_owned);
+                below.push((format!("{parent}{key}{suffix}"), section.clone()));
+            }
+            if !part.words.is_empty() {
+                write!(meaning, "<br>{}", part.words.join("<br>")).unwrap();
+            }
+            writeln!(page, "| `{key}` | {mark} | {meaning} |").unwrap();
+        }
+        done.push(path);
+        sections.extend(below.into_iter().rev());
+    }
+    assert!(done.len() > 8, "all sections are on the page: {done:?}");
+    kept_true("CONFIGURATION.md", &page);
+}
+
+fn words(schema: &Value) -> String {
+    schema["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|")
+}
+
+/// What is behind a key: a section of its own, or words to choose from.
+#[derive(Default)]
+struct Part<'a> {
+    /// How the section's path goes on after the key, and the section.
+    section: Option<(&'static str, &'a Value)>,
+    words: Vec<String>,
+}
+
+fn part<'a>(root: &'a Value, schema: &'a Value) -> Part<'a> {
+    if let Some(target) = schema["$ref"].as_str() {
+        return part(root, root.pointer(target.trim_start_matches('#')).unwrap());
+    }
+    if schema.get("properties").is_some() {
+        return Part { section: Some(("", schema)), words: Vec::new() };
+    }
+    for (key, suffix) in [("items", "[]"), ("additionalProperties", ".NAME")] {
+        if let Some(of @ Value::Object(_)) = schema.get(key) {
+            let inner = part(root, of);
+            return Part { section: inner.section.map(|(_, section)| (suffix, section)), ..Part::default() };
+        }
+    }
+    let mut all = Part::default();
+    for one in ["anyOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten() {
+        if let Some(word) = one["const"].as_str() {
+            all.words.push(format!("`{word}`: {}", words(one)));
+        }
+        let inner = part(root, one);
+        all.section = all.section.or(inner.section);
+        all.words.extend(inner.words);
+    }
+    all
+}
+
+// === secrets ===
+
+/// The names that a field with a secret would have.
+const SECRETIVE: [&str; 6] = ["token", "secret", "password", "credential", "signature", "access_key"];
+
+/// What those names may stand before: ages, states and names, never the secret itself.
+const HARMLESS: [&str; 6] =
+    ["token_age_s", "token_expires_in_s", "token_failures", "token_expires", "token_asked", "no token"];
+
+#[test]
+fn no_event_has_a_field_that_could_hold_a_secret() {
+    let mut seen = 0;
+    for path in sources(&agent().join("src/events")) {
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap().trim();
+            // `name: Type,`, `name = value,` and `pub name: Type,` declare or log a field.
+            let name = code.trim_start_matches("pub ").split([':', '=', ' ', ',']).next().unwrap();
+            let declares = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !name.is_empty();
+            seen += usize::from(declares);
+            let secretive = SECRETIVE.iter().any(|word| name.contains(word)) && !HARMLESS.contains(&name);
+            assert!(!(declares && secretive), "{}:{}: {line}", path.display(), number + 1);
+            assert!(!line.contains("expose_secret"), "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
+    assert!(seen > 100, "{seen} fields were looked at");
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
