@@ -7,6 +7,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
 
+mod breaker;
 mod client;
+mod commands;
 mod holds;
+mod pace;
+mod proxy;
+mod reload;
+mod rights;
 mod view;

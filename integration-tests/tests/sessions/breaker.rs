@@ -1,0 +1,65 @@
+//! Clients that do not come back.
+
+use integration_tests::{
+    load::{Load, Work},
+    process::wait_for,
+    scene::{PATIENCE, Scene, Setting},
+    standin::Options,
+};
+
+use crate::{
+    client::{Client, Login},
+    view::{held, said},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise() {
+    let scene = Scene::set(Setting {
+        standin: Options { replicas: 0, ..Options::default() },
+        sessions: "{mode: retire, max_age: 5s, login_budget: 20}".into(),
+        ..Setting::default()
+    })
+    .await
+    .unwrap();
+    let load = Load::new(scene.writer("app").unwrap(), 8).await.unwrap();
+    load.add(Work::Idle, 4);
+    let mut lonely = Vec::new();
+    for _ in 0..6 {
+        lonely.push(Login::through(&scene).application("one-shot").open(&scene).await);
+    }
+    let paused = wait_for("their group to be paused", PATIENCE, async || {
+        let state = scene.agent.state().await.unwrap();
+        match state["state"]["paused_groups"].as_array().map(Vec::as_slice) {
+            Some([group]) => Ok(group.as_str().unwrap().to_owned()),
+            _ => Err(state["state"]["sessions"].to_string()),
+        }
+    });
+    assert_eq!(paused.await.unwrap(), "app one-shot 127.0.0.0/24");
+    let line = "clients that were closed do not log in again: their sessions are left alone; \
+                `rds-lb-agent resume` after the cause is found";
+    assert_eq!(said(&scene, line), 1, "{}", scene.agent.log());
+    let left: Vec<Client> = lonely.into_iter().filter(Client::is_open).collect();
+    assert_eq!(left.len(), 3, "three did not come back, and no more of them were closed");
+    for client in &left {
+        held(&scene, client, "breaker", 2.0).await;
+    }
+
+    let others = load.report().steady_closed;
+    wait_for("those who come back to go on", PATIENCE, async || match load.report().steady_closed {
+        now if now >= others + 4 => Ok(()),
+        now => Err(format!("{now} after {others}")),
+    })
+    .await
+    .unwrap();
+    assert!(left.iter().all(Client::is_open));
+
+    let control = scene.agent.control();
+    let resumed = scene.agent.command(&["resume", "--control", control.to_str().unwrap()]).await.unwrap();
+    assert_eq!(resumed.0, 0, "{resumed:?}");
+    for client in left {
+        assert_eq!(client.closed().await.as_deref(), Some("57P01"));
+    }
+    load.stop().await.unwrap();
+    drop(load);
+    scene.clear().await.unwrap();
+}

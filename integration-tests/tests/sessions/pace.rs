@@ -1,0 +1,151 @@
+//! How soon sessions go, and how many at once.
+
+use std::fs;
+
+use integration_tests::{
+    load::{Load, Think, Work},
+    process::wait_for,
+    scene::{PATIENCE, Scene, Setting},
+    standin::{Options, busiest_second},
+};
+use jiff::Timestamp;
+
+use crate::view::{Row, sessions};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_budget_is_kept_and_those_that_wait_for_it_are_held() {
+    let pace = run(5, 16, 8, 80).await;
+    assert!(pace.seen_over_budget > 0, "{pace:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_larger_budget_is_kept_too() {
+    run(20, 40, 20, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_never_pause_are_held_and_with_busy_catch_they_are_caught() {
+    let setting = Setting {
+        standin: Options { replicas: 0, ..Options::default() },
+        sessions: "{mode: retire, max_age: 5s}".into(),
+        ..Setting::default()
+    };
+    let scene = Scene::set(setting.clone()).await.unwrap();
+    let load = Load::new(scene.writer("app").unwrap(), 3).await.unwrap();
+    load.add(Work::Transactions { think: Think::Busy, retry_begin: false }, 4);
+    load.all_in(PATIENCE).await.unwrap();
+    wait_for("all four to be held as never quiet, well past their limit", PATIENCE, async || {
+        let rows = sessions(&scene).await;
+        let never = |row: &&Row| row.hold.as_deref() == Some("never_quiet") && row.overdue_s() > 3.0;
+        match rows.iter().filter(never).count() {
+            4 => Ok(()),
+            _ => Err(format!("{rows:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(load.report().retirements(), 0, "they were held");
+
+    let caught = Setting { sessions: "{mode: retire, max_age: 5s, busy: catch}".into(), ..setting };
+    let config = scene.agent.config_for(&scene.standin, &scene.haproxy, &caught);
+    scene.agent.write_config(&config).unwrap();
+    wait_for("twelve of them to be caught", PATIENCE, async || match load.report().retirements() {
+        12.. => Ok(()),
+        few => Err(format!("{few}; {:?}", sessions(&scene).await)),
+    })
+    .await
+    .unwrap();
+    let report = load.stop().await.unwrap();
+    println!(
+        "caught {}: clean {}, at BEGIN {}, inside {}, at COMMIT {}",
+        report.retirements(),
+        report.clean_retirements,
+        report.broken_at_begin,
+        report.broken_inside,
+        report.broken_at_commit
+    );
+    assert!(load.verify(&scene.writer("app").unwrap()).await.unwrap().is_exact());
+    drop(load);
+    scene.clear().await.unwrap();
+}
+
+/// What one run at one budget showed.
+#[derive(Debug, Default)]
+struct Pace {
+    /// The furthest that an idle session was past its limit while the budget had a place for it.
+    overdue_s: f64,
+    /// The same of all sessions.
+    overdue_any_s: f64,
+    /// How often a session was seen waiting for the budget.
+    seen_over_budget: usize,
+}
+
+/// Clients that are idle and clients that work, until so many closes were made; then what the
+/// database itself says of the pace.
+async fn run(budget: usize, idle: usize, working: usize, closes: usize) -> Pace {
+    let sessions_section = format!("{{mode: retire, max_age: 8s, login_budget: {budget}}}");
+    let scene = Scene::set(Setting {
+        standin: Options { replicas: 0, ..Options::default() },
+        sessions: sessions_section,
+        ..Setting::default()
+    })
+    .await
+    .unwrap();
+    let load = Load::new(scene.writer("app").unwrap(), 4).await.unwrap();
+    load.add(Work::Idle, idle);
+    load.add(Work::Transactions { think: Think::Mixed, retry_begin: false }, working);
+    load.all_in(PATIENCE).await.unwrap();
+    let mut pace = Pace::default();
+    let began = tokio::time::Instant::now();
+    while closed(&scene).len() < closes {
+        let rows = sessions(&scene).await;
+        assert!(began.elapsed() < PATIENCE * 2, "{} closes; {rows:?}", closed(&scene).len());
+        for row in rows.iter().filter(|row| row.user == "app" && row.join == "joined") {
+            pace.overdue_any_s = pace.overdue_any_s.max(row.overdue_s());
+            let over_budget = row.hold.as_deref() == Some("over_budget");
+            pace.seen_over_budget += usize::from(over_budget);
+            if !over_budget && row.idle_s.is_some_and(|idle| idle >= 0.3) {
+                pace.overdue_s = pace.overdue_s.max(row.overdue_s());
+            }
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    load.stop().await.unwrap();
+    let closed = closed(&scene);
+    let own = scene.standin.journal().attempts();
+    let own = own.iter().filter(|login| login.user == "lb_agent").map(|login| login.at);
+    let mut both: Vec<Timestamp> = own.chain(closed.iter().copied()).map(to_the_millisecond).collect();
+    both.sort();
+    let busiest = busiest_second(both);
+    println!(
+        "budget {budget}: {} closes in {seconds:.1} s, busiest second {busiest} with own logins, furthest past \
+         the limit {:.2} s while quiet, {:.2} s in any state",
+        closed.len(),
+        pace.overdue_s,
+        pace.overdue_any_s
+    );
+    assert!(busiest <= budget, "{busiest} in one second");
+    assert!(pace.overdue_s <= 5.0, "{pace:?}");
+    assert!(load.verify(&scene.writer("app").unwrap()).await.unwrap().is_exact());
+    drop(load);
+    scene.clear().await.unwrap();
+    pace
+}
+
+/// When the database closed sessions at the agent's word, by its own log.
+fn closed(scene: &Scene) -> Vec<Timestamp> {
+    let log = fs::read_to_string(scene.standin.folder().join("log/a-postgres.log")).unwrap();
+    let lines = log.lines().filter(|line| line.contains("terminating connection due to administrator command"));
+    lines
+        .map(|line| {
+            let mut words = line.split(' ');
+            let (day, time) = (words.next().unwrap(), words.next().unwrap());
+            format!("{day}T{time}Z").parse().unwrap()
+        })
+        .collect()
+}
+
+/// As the database's log has it.
+fn to_the_millisecond(moment: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(moment.as_millisecond()).unwrap()
+}
