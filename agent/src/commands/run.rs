@@ -4,6 +4,8 @@ use super::{Exit, complain};
 use crate::{cli::ConfigFile, run::RunError};
 
 pub(super) async fn run(arguments: &ConfigFile) -> Exit {
+    // Tokens and credentials are in memory: no core file of it, and no debugger but root's.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     match crate::run::run(&arguments.config).await {
         Ok(()) => Exit::Ok,
         Err(RunError::Config(problems)) => {

@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agent_core::{Fault, health::Observation};
+use agent_core::{Evidence, Fault, health::Observation};
 use agent_database::Session;
 use tokio::time::Instant;
 
-use super::{Backoff, Input, door::Door};
+use super::{Backoff, Input, door::Door, jittered};
+
+/// Between two logins that are refused.
+const REFUSED: Duration = Duration::from_secs(10);
 
 /// Asks one instance for ever.
 pub async fn run(door: Arc<Door>) {
@@ -19,6 +22,10 @@ pub async fn run(door: Arc<Door>) {
                 let fault = ask_until_it_fails(&door, session).await;
                 tracing::debug!(instance = %door.instance(), %fault, "liveness connection lost");
                 door.shared.probe_now.notify_waiters();
+            }
+            // A refused login is not retried fast: each one is IAM's work too.
+            Err(fault) if fault.evidence() == Evidence::AuthIll => {
+                tokio::time::sleep(jittered(REFUSED)).await;
             }
             Err(_) => tokio::time::sleep(backoff.wait()).await,
         }
