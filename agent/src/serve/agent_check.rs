@@ -43,17 +43,13 @@ impl Answers {
 impl Answer for Answers {
     fn line(&self, key: &str) -> String {
         let snapshot = self.snapshot.borrow();
-        match snapshot.lines.get(key) {
-            Some(line) => {
-                self.known.inc();
-                line.text.clone()
-            }
-            // Not the agent's server, or not known yet: change nothing.
-            None => {
-                self.unknown.inc();
-                self.neutral.clone()
-            }
+        if let Some(line) = snapshot.lines.get(key) {
+            self.known.inc();
+            return line.text.clone();
         }
+        // Not the agent's server, or not known yet: change nothing.
+        self.unknown.inc();
+        self.neutral.clone()
     }
 
     fn delivered(&self, key: &str, text: &str) {

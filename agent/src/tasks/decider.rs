@@ -214,7 +214,7 @@ impl Running {
     async fn tick(&mut self) -> Time {
         let now = self.decider.shared.clock.now();
         let fleet = self.decider.health.fleet(now);
-        self.tell_changes(&fleet).await;
+        self.tell_changes(&fleet);
         self.fleet = Arc::new(fleet);
         let began = tokio::time::Instant::now();
         let plan = {
@@ -239,7 +239,7 @@ impl Running {
 
     async fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Retire(retire) => self.retire(*retire).await,
+            Command::Retire(retire) => self.retire(*retire),
             Command::Drain { server, reason } => {
                 // On record before the proxy hears of it.
                 let sent = match self.record(&server, reason.to_string()).await {
@@ -272,7 +272,7 @@ impl Running {
         }
     }
 
-    async fn retire(&mut self, retire: Retire) {
+    fn retire(&mut self, retire: Retire) {
         let sent = match retire.via {
             CloseVia::Database => self
                 .decider
@@ -431,7 +431,7 @@ impl Running {
 
     // === telling ===
 
-    async fn tell_changes(&mut self, fleet: &Fleet) {
+    fn tell_changes(&self, fleet: &Fleet) {
         let metrics = &self.decider.shared.metrics;
         for (instance, view) in &fleet.instances {
             let before = self.fleet.instances.get(instance);

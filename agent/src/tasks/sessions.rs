@@ -39,22 +39,19 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<R
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
     let mut told = None;
     loop {
-        match door.login().await {
-            Ok(session) => {
-                backoff.reset();
-                let mut table = Table { door: &door, config: &config, session, method: None };
-                let fault = table.follow(&mut commands, &mut told).await;
-                tracing::debug!(instance = %door.instance(), %fault, "activity connection lost");
-            }
-            Err(_) => {
-                let wait = Instant::now() + backoff.wait();
-                // Nothing is closed meanwhile, and nobody waits for it.
-                while let Ok(Some(command)) = tokio::time::timeout_at(wait, commands.recv()).await {
-                    answer(&door.shared, &command, Retired::Failed).await;
-                }
-                sleep_until(wait).await;
-            }
+        if let Ok(session) = door.login().await {
+            backoff.reset();
+            let mut table = Table { door: &door, config: &config, session, method: None };
+            let fault = table.follow(&mut commands, &mut told).await;
+            tracing::debug!(instance = %door.instance(), %fault, "activity connection lost");
+            continue;
         }
+        let wait = Instant::now() + backoff.wait();
+        // Nothing is closed meanwhile, and nobody waits for it.
+        while let Ok(Some(command)) = tokio::time::timeout_at(wait, commands.recv()).await {
+            answer(&door.shared, &command, Retired::Failed).await;
+        }
+        sleep_until(wait).await;
     }
 }
 
