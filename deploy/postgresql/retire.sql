@@ -50,8 +50,8 @@ REVOKE ALL ON SCHEMA rds_lb_agent FROM PUBLIC;
 
 -- The guarded close itself. Executed by the functions of this schema only.
 --
--- Roles and advisory locks are looked up first, then the one session's state is
--- read, compared, and the session is signalled, all in one statement.
+-- One statement that looks twice: first everything is checked, then the session's
+-- state is read anew, and the signal follows at once if its pause is still the same.
 --
 -- $1 process id, $2 its start, $3 client address, $4 client port, $5 user,
 -- $6 whether any user may be closed, $7 and $8 least and greatest idle time in
@@ -66,11 +66,21 @@ BEGIN
   PERFORM pg_stat_clear_snapshot();
   RETURN QUERY
 SELECT CASE guard.verdict
-         WHEN 'close' THEN CASE WHEN pg_terminate_backend($1::int4) THEN 'closed' ELSE 'gone' END
+         WHEN 'close' THEN (
+           SELECT CASE
+                    WHEN s.state = 'idle' AND s.state_change = guard.state_change
+                     AND s.backend_start = $2::timestamptz
+                    THEN CASE WHEN pg_terminate_backend($1::int4) THEN 'closed' ELSE 'gone' END
+                    ELSE 'not_idle'
+                  END
+             FROM (SELECT pg_stat_clear_snapshot()::text AS cleared OFFSET 0) AS fresh
+             LEFT JOIN LATERAL pg_stat_get_activity(
+                    CASE WHEN fresh.cleared IS NOT NULL THEN coalesce($1::int4, 0) ELSE 0 END) AS s ON true)
          ELSE guard.verdict
        END::text,
        guard.idle_us::int8
-  FROM (SELECT watch.idle_us,
+  FROM (SELECT s.state_change,
+               watch.idle_us,
                CASE
                  WHEN s.pid IS NULL THEN 'gone'
                  WHEN s.pid = pg_backend_pid() THEN 'not_allowed'

@@ -1,9 +1,19 @@
 SELECT CASE guard.verdict
-         WHEN 'close' THEN CASE WHEN pg_terminate_backend($1::int4) THEN 'closed' ELSE 'gone' END
+         WHEN 'close' THEN (
+           SELECT CASE
+                    WHEN s.state = 'idle' AND s.state_change = guard.state_change
+                     AND s.backend_start = $2::timestamptz
+                    THEN CASE WHEN pg_terminate_backend($1::int4) THEN 'closed' ELSE 'gone' END
+                    ELSE 'not_idle'
+                  END
+             FROM (SELECT pg_stat_clear_snapshot()::text AS cleared OFFSET 0) AS fresh
+             LEFT JOIN LATERAL pg_stat_get_activity(
+                    CASE WHEN fresh.cleared IS NOT NULL THEN coalesce($1::int4, 0) ELSE 0 END) AS s ON true)
          ELSE guard.verdict
        END::text,
        guard.idle_us::int8
-  FROM (SELECT watch.idle_us,
+  FROM (SELECT s.state_change,
+               watch.idle_us,
                CASE
                  WHEN s.pid IS NULL THEN 'gone'
                  WHEN s.pid = pg_backend_pid() THEN 'not_allowed'

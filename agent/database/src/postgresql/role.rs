@@ -127,7 +127,9 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
             in_recovery,
             read_only: column(row, 1)?,
             timeline: column::<Option<i32>>(row, 2)?.and_then(|timeline| u32::try_from(timeline).ok()),
-            lag: lag(caught_up, replayed_ago.map(duration), session.role.caught_up, now),
+            lag: in_recovery
+                .then(|| lag(caught_up, replayed_ago.map(duration), session.role.caught_up, now))
+                .flatten(),
             agents: session.role.agents.map_or(1, |(agents, _)| agents),
         });
     }
