@@ -78,7 +78,7 @@ async fn replicas_are_drained_one_at_a_time_and_a_single_writer_never() {
         load.add_to(&readers, Work::Idle, 2);
         load.all_in(PATIENCE).await.unwrap();
         wait_for("two drains of each replica, ended", PATIENCE * 2, async || {
-            let drains = ["b", "c"].map(|server| watch.ended(&format!("orders_read/{server}")));
+            let drains = ["b", "c"].map(|server| watch.so_far().drains(&format!("orders_read/{server}")));
             if drains.iter().all(|count| *count >= 2) {
                 return Ok(());
             }
@@ -89,8 +89,8 @@ async fn replicas_are_drained_one_at_a_time_and_a_single_writer_never() {
         load.stop().await.unwrap();
         no_drain_left(&scene).await;
         let seen = watch.stop().await;
-        println!("{mode}: {} states in {} looks", seen.states.len(), seen.looks);
-        for state in &seen.states {
+        println!("{mode}: {} states in {} looks", seen.bits.len(), seen.looks);
+        for state in &seen.bits {
             assert!(state.values().filter(|bits| **bits != 0).count() <= 1, "two at once: {state:?}");
             for (server, bits) in state {
                 assert!(*bits == 0 || server.starts_with("orders_read/"), "{server} of {state:?}");

@@ -231,12 +231,9 @@ async fn what_a_person_sets_survives_everything() {
         assert_eq!(is, game.wishes.get(&server).copied().unwrap_or((0, 1)), "{server} after the agent's end");
     }
     let seen = watch.stop().await;
-    let agents = |server: &str| {
-        let of = |bits: &watch::Bits| bits.get(server).copied().unwrap_or(0);
-        seen.states.windows(2).filter(|pair| of(&pair[0]) == 0 && of(&pair[1]) == FDRAIN).count()
-    };
-    println!("drains of orders_read/b, all of them the agent's: {}", agents("orders_read/b"));
-    assert!(agents("orders_read/b") > 0, "the agent has to drain something, or nothing was tried");
+    let agents = seen.drains("orders_read/b");
+    println!("drains of orders_read/b, all of them the agent's: {agents}");
+    assert!(agents > 0, "the agent has to drain something, or nothing was tried");
 
     game.scene.standin.accept_tokens();
     if game.frozen {

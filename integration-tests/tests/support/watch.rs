@@ -1,4 +1,6 @@
-//! The administrative bits of all servers, looked at without a pause.
+//! The states of all servers, looked at without a pause.
+
+#![allow(dead_code, reason = "each test crate uses a part")]
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +14,28 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// `srv_admin_state` of a server that was drained by the API or an agent.
 pub const FDRAIN: u8 = 8;
 
-/// `backend/server` → its bits.
-pub type Bits = BTreeMap<String, u8>;
+/// `backend/server` → its administrative bits, or its operational state.
+pub type States = BTreeMap<String, u8>;
 
-/// What was seen: each state that differs from the one before.
+/// What was seen: each picture that differs from the one before.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    pub states: Vec<Bits>,
+    pub bits: Vec<States>,
+    pub operation: Vec<States>,
     pub looks: u64,
+}
+
+impl Seen {
+    /// Drains of a server that began and ended.
+    pub fn drains(&self, server: &str) -> usize {
+        let of = |bits: &States| bits.get(server).copied().unwrap_or(0);
+        self.bits.windows(2).filter(|pair| of(&pair[0]) == FDRAIN && of(&pair[1]) == 0).count()
+    }
+
+    /// Whether a server was ever stopped.
+    pub fn was_down(&self, server: &str) -> bool {
+        self.operation.iter().any(|states| states.get(server) == Some(&0))
+    }
 }
 
 /// A task that looks.
@@ -39,11 +55,14 @@ impl Watch {
             while !until.is_cancelled() {
                 // A proxy that is being reloaded has nothing to say.
                 if let Ok(table) = ask(&socket, "show servers state").await {
-                    let bits = bits(&table);
+                    let (bits, operation) = (column(&table, 6), column(&table, 5));
                     let mut seen = into.lock().unwrap();
                     seen.looks += 1;
-                    if seen.states.last() != Some(&bits) {
-                        seen.states.push(bits);
+                    if seen.bits.last() != Some(&bits) {
+                        seen.bits.push(bits);
+                    }
+                    if seen.operation.last() != Some(&operation) {
+                        seen.operation.push(operation);
                     }
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -52,13 +71,12 @@ impl Watch {
         Self { seen, task, _guard: stop.clone().drop_guard(), stop }
     }
 
-    /// Drains of a server that were seen to begin and to end.
-    pub fn ended(&self, server: &str) -> usize {
-        let seen = self.seen.lock().unwrap();
-        let of = |bits: &Bits| bits.get(server).copied().unwrap_or(0);
-        seen.states.windows(2).filter(|pair| of(&pair[0]) == FDRAIN && of(&pair[1]) == 0).count()
+    /// What was seen until now.
+    pub fn so_far(&self) -> Seen {
+        self.seen.lock().unwrap().clone()
     }
 
+    /// All that was seen.
     pub async fn stop(self) -> Seen {
         self.stop.cancel();
         self.task.await.unwrap();
@@ -66,9 +84,13 @@ impl Watch {
     }
 }
 
-/// Reads `show servers state`.
-pub fn bits(table: &str) -> Bits {
+/// The administrative bits in `show servers state`.
+pub fn bits(table: &str) -> States {
+    column(table, 6)
+}
+
+fn column(table: &str, column: usize) -> States {
     let rows = table.lines().map(|row| row.split(' ').collect::<Vec<_>>());
-    rows.filter_map(|row| Some((format!("{}/{}", row.get(1)?, row.get(3)?), row.get(6)?.parse().ok()?)))
-        .collect()
+    let value = |row: &[&str]| row.get(column)?.parse().ok();
+    rows.filter_map(|row| Some((format!("{}/{}", row.get(1)?, row.get(3)?), value(&row)?))).collect()
 }

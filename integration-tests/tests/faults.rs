@@ -1,0 +1,488 @@
+//! Faults of everything around the agent, and of the agent: never worse than having none.
+//!
+//! `RDS_LB_FREEZE_S` (15) says how long faults last, `RDS_LB_CREDENTIAL_S` (12) how long
+//! credentials live where they rotate.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+#[path = "support/watch.rs"]
+mod watch;
+
+use std::{
+    collections::BTreeSet,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use integration_tests::{
+    load::{Load, LoadReport, Think, Work},
+    process::{Signal, wait_for},
+    scene::{PATIENCE, Scene, Setting},
+    standin::{Behaviour, Options, StopMode},
+};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use watch::Watch;
+
+/// Transactional clients think for up to two seconds before they look at their socket.
+const SETTLES: Duration = Duration::from_secs(3);
+
+fn seconds(variable: &str, default: u64) -> Duration {
+    let said = std::env::var(variable).ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(said.unwrap_or(default))
+}
+
+async fn set(sessions: &str, database: &str) -> Scene {
+    let setting = Setting { sessions: sessions.into(), database: database.into(), ..Setting::default() };
+    let scene = Scene::set(setting).await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    scene
+}
+
+/// Clients that work, some that are idle, on writer and replicas.
+async fn clients(scene: &Scene) -> Load {
+    let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
+    load.add(Work::Transactions { think: Think::Mixed, retry_begin: false }, 8);
+    load.add(Work::Idle, 5);
+    load.add_to(&scene.readers("app").unwrap(), Work::Idle, 5);
+    load.all_in(PATIENCE).await.unwrap();
+    load
+}
+
+/// Sessions that ended without their clients' doing.
+fn closed(report: &LoadReport) -> u64 {
+    let broken = report.broken_at_begin + report.broken_inside + report.broken_at_commit;
+    report.retirements() + report.steady_closed + broken
+}
+
+/// Waits until so many more sessions were retired.
+async fn retiring(scene: &Scene, load: &Load, more: u64) {
+    let before = closed(&load.report());
+    wait_for("more sessions to be retired", PATIENCE, async || {
+        match closed(&load.report()) - before {
+            enough if enough >= more => Ok(()),
+            few => Err(format!("{few}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// Looks on for a while: no session is closed, and each new one is let in.
+async fn nothing_closed_nothing_refused(scene: &Scene, load: &Load, during: Duration) {
+    let begun = load.report();
+    let began = Instant::now();
+    let mut settled = None;
+    while began.elapsed() < SETTLES + during {
+        load.add(Work::Idle, 1);
+        load.add_to(&scene.readers("app").unwrap(), Work::Idle, 1);
+        load.all_in(PATIENCE).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let report = load.report();
+        assert_eq!(report.failed_logins, begun.failed_logins, "{:?}", report.causes);
+        if began.elapsed() >= SETTLES {
+            let settled = settled.get_or_insert_with(|| closed(&report));
+            assert_eq!(closed(&report), *settled, "{:?}\n{}", report.causes, scene.agent.log());
+        }
+    }
+    let late = closed(&load.report()) - closed(&begun);
+    println!("{} sessions, {late} closed while it settled, none in {during:?}", load.report().clients);
+}
+
+async fn nothing_was_down(watch: Watch) {
+    let seen = watch.stop().await;
+    for server in ["orders_write/a", "orders_read/b", "orders_read/c"] {
+        assert!(!seen.was_down(server), "{server} was down: {:?}", seen.operation);
+    }
+}
+
+async fn end(scene: Scene, load: Load) {
+    let report = load.stop().await.unwrap();
+    println!("{:?}", report.causes);
+    assert_eq!(report.broken_at_commit, 0, "{:?}", report.causes);
+    drop(load);
+    scene.clear().await.unwrap();
+}
+
+const RETIRE: &str = "{mode: retire, max_age: 6s, login_budget: 20}";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_agent_closes_nothing_and_takes_nothing_away() {
+    let mut scene = set(RETIRE, "").await;
+    let load = clients(&scene).await;
+    retiring(&scene, &load, 5).await;
+    let watch = Watch::begin(scene.haproxy.admin_socket());
+    scene.agent.signal(Signal::STOP).unwrap();
+    nothing_closed_nothing_refused(&scene, &load, seconds("RDS_LB_FREEZE_S", 15)).await;
+    scene.agent.signal(Signal::CONT).unwrap();
+    let thawed = Instant::now();
+    retiring(&scene, &load, 5).await;
+    println!("retiring again {:.1} s after the thaw", thawed.elapsed().as_secs_f64());
+    nothing_was_down(watch).await;
+    end(scene, load).await;
+}
+
+/// Waits until the agent has noticed that its logins are refused everywhere.
+async fn refused_everywhere(scene: &Scene) {
+    wait_for("the agent to notice", PATIENCE, async || {
+        let state = scene.agent.state().await.unwrap();
+        let instances = state["state"]["fleet"]["instances"].as_object().cloned().unwrap_or_default();
+        let well: Vec<&String> = instances
+            .iter()
+            .filter(|(_, view)| view["auth_refused_since"].is_null())
+            .map(|(instance, _)| instance)
+            .collect();
+        if well.is_empty() && !instances.is_empty() { Ok(()) } else { Err(format!("{well:?} accept it")) }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_iam_refuses_only_the_agent_nothing_is_closed_or_refused() {
+    let scene = set(RETIRE, "    probe_interval: 2s\n").await;
+    let load = clients(&scene).await;
+    retiring(&scene, &load, 5).await;
+    let watch = Watch::begin(scene.haproxy.admin_socket());
+    let refused = Instant::now();
+    scene.standin.refuse_tokens(None, Some("lb_agent")).unwrap();
+    refused_everywhere(&scene).await;
+    println!("noticed after {:.1} s (probes every 2 s)", refused.elapsed().as_secs_f64());
+    nothing_closed_nothing_refused(&scene, &load, seconds("RDS_LB_FREEZE_S", 15)).await;
+    scene.standin.accept_tokens();
+    retiring(&scene, &load, 5).await;
+    nothing_was_down(watch).await;
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_aws_is_away_nothing_is_closed_or_refused() {
+    let mut scene = set(RETIRE, "").await;
+    let load = clients(&scene).await;
+    for (behaviour, restarts) in [(Behaviour::Silent, false), (Behaviour::Refusing, true)] {
+        retiring(&scene, &load, 5).await;
+        let watch = Watch::begin(scene.haproxy.admin_socket());
+        let before = closed(&load.report());
+        let away = Instant::now();
+        scene.standin.credentials().behave(behaviour);
+        wait_for("the agent to notice", PATIENCE, async || {
+            let holds = &scene.agent.state().await.unwrap()["state"]["sessions"]["holds"];
+            if holds["instance_unusable"].as_u64() >= Some(1) { Ok(()) } else { Err(holds.to_string()) }
+        })
+        .await
+        .unwrap();
+        let meanwhile = closed(&load.report()) - before;
+        println!("{behaviour:?}: noticed after {:.1} s, {meanwhile} closed", away.elapsed().as_secs_f64());
+        nothing_closed_nothing_refused(&scene, &load, seconds("RDS_LB_FREEZE_S", 15)).await;
+        if restarts {
+            scene.agent.kill();
+            scene.agent.start().await.unwrap();
+            nothing_closed_nothing_refused(&scene, &load, seconds("RDS_LB_FREEZE_S", 15) / 3).await;
+        }
+        scene.standin.credentials().behave(Behaviour::Serving);
+        retiring(&scene, &load, 5).await;
+        nothing_was_down(watch).await;
+    }
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_credentials_rotate_and_no_login_fails() {
+    let life = seconds("RDS_LB_CREDENTIAL_S", 12);
+    let standin = Options { credential_life: life, ..Options::default() };
+    let database = "    probe_interval: 1s\n".into();
+    let scene = Scene::set(Setting { standin, sessions: RETIRE.into(), database, ..Setting::default() });
+    let scene = scene.await.unwrap();
+    let load = clients(&scene).await;
+    let keys = Mutex::new(BTreeSet::new());
+    wait_for("five rotations", life * 10, async || {
+        let key = scene.standin.credentials().issuer().current(Timestamp::now()).access_key;
+        let mut keys = keys.lock().unwrap();
+        keys.insert(key);
+        if keys.len() > 5 { Ok(()) } else { Err(format!("{} keys", keys.len())) }
+    })
+    .await
+    .unwrap();
+    let keys = keys.into_inner().unwrap();
+    let attempts = scene.standin.journal().attempts();
+    let refused: Vec<_> = attempts.iter().filter(|attempt| attempt.verdict.is_err()).collect();
+    let own = attempts.iter().filter(|attempt| attempt.user == "lb_agent").count();
+    println!("{} keys of {life:?}: {} logins, {own} of them the agent's", keys.len(), attempts.len());
+    assert!(refused.is_empty(), "{refused:?}");
+    assert!(own > 10);
+    let tokens = of(&scene, "no token: the agent cannot log in, the database is not to blame");
+    assert!(tokens.is_empty(), "{tokens:?}");
+    assert_eq!(load.report().failed_logins, 0, "{:?}", load.report().causes);
+    end(scene, load).await;
+}
+
+// === failover ===
+
+/// Waits for a verdict's reason in `/state`.
+async fn reason(scene: &Scene, server: &str, reason: &str) {
+    wait_for(&format!("{server} {reason}"), PATIENCE, async || {
+        let verdicts = scene.verdicts().await;
+        if verdicts[server]["reason"] == reason { Ok(()) } else { Err(verdicts.to_string()) }
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until clients have written again.
+async fn writing(load: &Load) {
+    let before = load.report().transactions;
+    wait_for("clients to write", PATIENCE, async || match load.report().transactions - before {
+        50.. => Ok(()),
+        few => Err(format!("{few}; {:?}", load.report().causes)),
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_sessions_follow_a_failover() {
+    let scene = set("{mode: observe}", "").await;
+    let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
+    load.add(Work::Transactions { think: Think::Busy, retry_begin: false }, 8);
+    load.all_in(PATIENCE).await.unwrap();
+    writing(&load).await;
+    for (from, to) in [("a", "b"), ("b", "c")] {
+        let began = Instant::now();
+        let done = scene.standin.failover(to);
+        let routed = async {
+            scene.up("orders_write", &[to]).await.unwrap();
+            println!("{from} to {to}: routed {:.1} s after it began", began.elapsed().as_secs_f64());
+        };
+        let (done, ()) = tokio::join!(done, routed);
+        done.unwrap();
+        writing(&load).await;
+        let readers: Vec<&str> = ["a", "b", "c"].into_iter().filter(|server| *server != to).collect();
+        scene.up("orders_read", &readers).await.unwrap();
+        scene.up("orders_write", &[to]).await.unwrap();
+    }
+    load.stop().await.unwrap();
+    drop(load);
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_writer_that_goes_on_is_left_for_the_promoted_one() {
+    let scene = set("{mode: observe}", "").await;
+    scene.standin.promote("b").await.unwrap();
+    reason(&scene, "orders_write/a", "stale_writer").await;
+    scene.up("orders_write", &["b"]).await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_writer_stays_and_a_stopped_one_goes() {
+    let scene = set("{mode: observe}", "").await;
+    let watch = Watch::begin(scene.haproxy.admin_socket());
+    scene.standin.freeze("a").await.unwrap();
+    reason(&scene, "orders_write/a", "silent_kept").await;
+    // Long after the misses that would count against a reader.
+    let misses = async || {
+        let state = scene.agent.state().await.unwrap();
+        let status = state["state"]["fleet"]["instances"]["orders/a"]["status"].clone();
+        if status["silent"].as_u64() >= Some(6) { Ok(()) } else { Err(status.to_string()) }
+    };
+    wait_for("six misses", PATIENCE, misses).await.unwrap();
+    scene.standin.thaw("a").await.unwrap();
+    reason(&scene, "orders_write/a", "proved").await;
+    nothing_was_down(watch).await;
+
+    scene.standin.stop("a", StopMode::Immediate).await.unwrap();
+    scene.up("orders_write", &[]).await.unwrap();
+    reason(&scene, "orders_write/a", "refusing").await;
+    scene.standin.start_server("a").await.unwrap();
+    scene.up("orders_write", &["a"]).await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_frozen_or_stopped_goes_and_comes_back() {
+    let scene = set("{mode: observe}", "").await;
+    scene.standin.freeze("c").await.unwrap();
+    scene.up("orders_read", &["b"]).await.unwrap();
+    scene.standin.thaw("c").await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    scene.standin.stop("c", StopMode::Immediate).await.unwrap();
+    scene.up("orders_read", &["b"]).await.unwrap();
+    // With no replica left, the writer reads.
+    scene.standin.stop("b", StopMode::Immediate).await.unwrap();
+    scene.up("orders_read", &["a"]).await.unwrap();
+    scene.standin.start_server("b").await.unwrap();
+    scene.standin.start_server("c").await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+// === bad input ===
+
+/// The lines that the agent wrote with this message.
+fn of(scene: &Scene, message: &str) -> Vec<Value> {
+    scene.agent.events().into_iter().filter(|event| event["message"] == message).collect()
+}
+
+const LOST: &str = "runtime socket lost: health goes on, sessions and drains are held";
+const BACK: &str = "runtime socket answers";
+
+/// The agent's configuration with another runtime socket.
+fn with_socket(scene: &Scene, socket: &Path) -> String {
+    let config = std::fs::read_to_string(scene.agent.config_file()).unwrap();
+    let own = scene.haproxy.admin_socket();
+    config.replace(own.to_str().unwrap(), socket.to_str().unwrap())
+}
+
+/// Waits for so many lines that say that the socket was lost, and so many that it is back.
+async fn told(scene: &Scene, lost: usize, back: usize) {
+    wait_for("the log to tell it", PATIENCE, async || {
+        let said = (of(scene, LOST).len(), of(scene, BACK).len());
+        if said == (lost, back) { Ok(()) } else { Err(format!("{said:?}, not {:?}", (lost, back))) }
+    })
+    .await
+    .unwrap();
+}
+
+/// Verdicts go on: a stopped replica is taken out, and comes back, by agent checks alone.
+async fn health_goes_on(scene: &Scene) {
+    scene.standin.stop("c", StopMode::Immediate).await.unwrap();
+    scene.up("orders_read", &["b"]).await.unwrap();
+    scene.standin.start_server("c").await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_and_a_denied_socket_are_told_once_and_tried_again() {
+    let mut scene = set(RETIRE, "").await;
+    let load = clients(&scene).await;
+    scene.agent.stop().await.unwrap();
+    let socket = scene.agent.folder().join("proxy.sock");
+    scene.agent.write_config(&with_socket(&scene, &socket)).unwrap();
+    let before = (of(&scene, LOST).len(), of(&scene, BACK).len());
+    scene.agent.start().await.unwrap();
+    told(&scene, before.0 + 1, before.1).await;
+    health_goes_on(&scene).await;
+    told(&scene, before.0 + 1, before.1).await;
+    std::os::unix::fs::symlink(scene.haproxy.admin_socket(), &socket).unwrap();
+    told(&scene, before.0 + 1, before.1 + 1).await;
+    retiring(&scene, &load, 3).await;
+
+    let allow = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(scene.haproxy.admin_socket(), mode).unwrap();
+    };
+    allow(0o000);
+    told(&scene, before.0 + 2, before.1 + 1).await;
+    let error = of(&scene, LOST).pop().unwrap()["error"].as_str().unwrap().to_owned();
+    println!("{error}");
+    assert!(error.to_lowercase().contains("denied"), "{error}");
+    health_goes_on(&scene).await;
+    told(&scene, before.0 + 2, before.1 + 1).await;
+    allow(0o600);
+    told(&scene, before.0 + 2, before.1 + 2).await;
+    retiring(&scene, &load, 3).await;
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_answers_rubbish_is_told_once_and_tried_again() {
+    let mut scene = set(RETIRE, "").await;
+    let load = clients(&scene).await;
+    scene.agent.stop().await.unwrap();
+    let before = of(&scene, LOST).len();
+    let socket = scene.agent.folder().join("rubbish.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = asked.clone();
+    let rubbish = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+            let mut words = [0; 64];
+            let _ = stream.read(&mut words).await;
+            let _ = stream.write_all(b"HTTP/1.0 400 Bad request\r\n\r\n\xff\xfe> \n\n").await;
+        }
+    });
+    scene.agent.write_config(&with_socket(&scene, &socket)).unwrap();
+    scene.agent.start().await.unwrap();
+    wait_for("four tries", PATIENCE, async || match asked.load(Ordering::Relaxed) {
+        4.. => Ok(()),
+        few => Err(few),
+    })
+    .await
+    .unwrap();
+    health_goes_on(&scene).await;
+    let lost = of(&scene, LOST);
+    println!("{} tries: {}", asked.load(Ordering::Relaxed), lost.last().unwrap()["error"]);
+    assert_eq!(lost.len(), before + 1, "{lost:?}");
+    rubbish.abort();
+    std::fs::remove_file(&socket).unwrap();
+    std::os::unix::fs::symlink(scene.haproxy.admin_socket(), &socket).unwrap();
+    retiring(&scene, &load, 3).await;
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_may_not_list_sessions_is_told_once() {
+    let mut scene = set(RETIRE, "").await;
+    let load = clients(&scene).await;
+    scene.agent.stop().await.unwrap();
+    let file = scene.haproxy.config_file();
+    let socket = scene.haproxy.socket("user");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let line = format!("global\n    stats socket {} mode 600 level user", socket.display());
+    std::fs::write(&file, text.replacen("global", &line, 1)).unwrap();
+    scene.haproxy.reload().await.unwrap();
+    let before = of(&scene, LOST).len();
+    scene.agent.write_config(&with_socket(&scene, &socket)).unwrap();
+    scene.agent.start().await.unwrap();
+    wait_for("it to be told", PATIENCE, async || match of(&scene, LOST).len() {
+        said if said > before => Ok(()),
+        _ => Err(scene.agent.log()),
+    })
+    .await
+    .unwrap();
+    let asked = Instant::now();
+    health_goes_on(&scene).await;
+    health_goes_on(&scene).await;
+    let lost = of(&scene, LOST);
+    println!("{:.0} s: {}", asked.elapsed().as_secs_f64(), lost.last().unwrap()["error"]);
+    assert_eq!(lost.len(), before + 1, "{lost:?}");
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_refuses_the_agent_is_told_once_for_each_instance() {
+    let scene = set("{mode: observe}", "    probe_interval: 1s\n").await;
+    scene.standin.refuse_tokens(None, Some("lb_agent")).unwrap();
+    refused_everywhere(&scene).await;
+    let tries = |scene: &Scene| {
+        let attempts = scene.standin.journal().attempts();
+        attempts.iter().filter(|attempt| attempt.verdict.is_err()).count()
+    };
+    wait_for("twelve refusals", PATIENCE, async || match tries(&scene) {
+        12.. => Ok(()),
+        few => Err(few),
+    })
+    .await
+    .unwrap();
+    let failed = of(&scene, "login failed");
+    println!("{} refusals, {} lines: {}", tries(&scene), failed.len(), failed[0]);
+    assert_eq!(failed.len(), 3, "{failed:?}");
+    scene.standin.accept_tokens();
+    wait_for("each to work again", PATIENCE, async || match of(&scene, "login works").len() {
+        3 => Ok(()),
+        few => Err(few),
+    })
+    .await
+    .unwrap();
+    scene.clear().await.unwrap();
+}
