@@ -67,19 +67,32 @@ pub(super) struct Login<'a> {
     pub(super) begin: Time,
 }
 
+impl State {
+    /// Closes in a row that have not been seen to come back, or not yet.
+    fn unanswered(&self) -> usize {
+        self.outstanding.len() + usize::try_from(self.misses).unwrap_or(usize::MAX)
+    }
+}
+
 impl Breaker {
     /// Whether a session of this group may be closed. `others` are closes of this
     /// group that are under way.
     ///
     /// Until a group has been seen to come back, no more of its sessions are closed
-    /// at once than the number of misses that pauses it.
+    /// than the number of misses that pauses it.
     pub(super) fn allows(&self, group: &Group, others: usize, policy: &BreakerPolicy, now: Time) -> bool {
         let Some(state) = self.groups.get(group) else { return others < misses(policy) };
         match state.open {
             // One trial.
             Some(since) => now.since(since) >= policy.retry_after && others == 0,
-            None => state.comes_back || state.outstanding.len() + others < misses(policy),
+            None => state.comes_back || state.unanswered() + others < misses(policy),
         }
+    }
+
+    /// Whether a session's group is paused, and no trial is due yet.
+    pub(super) fn paused(&self, group: &Group, policy: &BreakerPolicy, now: Time) -> bool {
+        let open = self.groups.get(group).and_then(|state| state.open);
+        open.is_some_and(|since| now.since(since) < policy.retry_after)
     }
 
     /// The groups that are paused, with the time since when.

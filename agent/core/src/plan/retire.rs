@@ -112,7 +112,9 @@ fn out_of_reach(session: &Session<'_>, context: &Context<'_>) -> Option<HoldReas
         Join::NotJoined | Join::Disagree => None,
     };
     if !row.client_backend {
-        return Some(HoldReason::NotClientBackend);
+        // What is hidden from the agent hides its kind as well.
+        let hidden = row.activity == Activity::Unknown;
+        return Some(if hidden { HoldReason::ActivityUnknown } else { HoldReason::NotClientBackend });
     }
     if row.superuser {
         return Some(HoldReason::Superuser);
