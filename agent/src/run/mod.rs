@@ -121,13 +121,19 @@ async fn serve(path: &Path, mut config: Config) -> Result<(), RunError> {
         servers: config.servers().len(),
     }
     .emit(&metrics);
+    let mut refused = None;
     loop {
         let running = generation.start(inputs);
         let reason = loop {
-            match signals.next().await {
+            let signal = signals.next().await;
+            if signal == Signal::Reload {
+                // Who asks is answered, whatever was said before.
+                refused = None;
+            }
+            match signal {
                 Signal::Stop(reason) => break Some(reason),
-                Signal::Look => {
-                    if let Some(new) = take(path, &config, &mut listeners, &shared).await {
+                Signal::Look | Signal::Reload => {
+                    if let Some(new) = take(path, &config, &mut listeners, &shared, &mut refused).await {
                         config = new;
                         break None;
                     }
@@ -147,10 +153,22 @@ async fn serve(path: &Path, mut config: Config) -> Result<(), RunError> {
     }
 }
 
-/// The new configuration, if there is one and it can be used as a whole.
-async fn take(path: &Path, old: &Config, listeners: &mut Listeners, shared: &Shared) -> Option<Config> {
-    let refuse = |error: String| {
-        ConfigRefused { config: &path.display().to_string(), error: &error }.emit(&shared.metrics);
+/// The new configuration, if there is one and it can be used as a whole. `refused` is
+/// why the last one was not: the folder changes for other reasons too, a log in it for
+/// one, and the same refusal is told once.
+async fn take(
+    path: &Path,
+    old: &Config,
+    listeners: &mut Listeners,
+    shared: &Shared,
+    refused: &mut Option<String>,
+) -> Option<Config> {
+    let before = refused.take();
+    let mut refuse = |error: String| {
+        if before.as_ref() != Some(&error) {
+            ConfigRefused { config: &path.display().to_string(), error: &error }.emit(&shared.metrics);
+        }
+        *refused = Some(error);
         None
     };
     let new = match config::load(path) {

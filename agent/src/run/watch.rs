@@ -13,6 +13,8 @@ use tokio::{
 pub(super) enum Signal {
     /// The file may have changed.
     Look,
+    /// Somebody asks to look.
+    Reload,
     /// Stop.
     Stop(&'static str),
 }
@@ -54,7 +56,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
-            _ = self.hangup.recv() => Signal::Look,
+            _ = self.hangup.recv() => Signal::Reload,
             () = changed(&mut self.changes) => Signal::Look,
         }
     }

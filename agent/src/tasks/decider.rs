@@ -19,7 +19,7 @@ use agent_database::{LoginReport, Rights};
 use haproxy::agent_check::{Admin, Health as HealthWord, Reply};
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep_until,
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -216,7 +216,7 @@ impl Running {
         let fleet = self.decider.health.fleet(now);
         self.tell_changes(&fleet);
         self.fleet = Arc::new(fleet);
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let plan = {
             let budget = self.decider.shared.budget.lock();
             self.decider.planner.plan(now, &self.decider.ledger, &self.fleet, &budget)
@@ -282,7 +282,7 @@ impl Running {
                 .is_some_and(|route| route.try_send(retire.clone()).is_ok()),
             CloseVia::Proxy => {
                 let server = retire.proxy.server.clone();
-                self.to_proxy(&server, proxy::Command::Close(Box::new(retire.clone())))
+                self.to_proxy(&server, proxy::Command::Close(Box::new(retire.clone()), Instant::now()))
             }
         };
         if sent {

@@ -24,13 +24,19 @@ use tokio::{
 };
 
 use super::{Input, Shared, sessions::answer};
-use crate::events::{CloseFailed, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent};
+use crate::events::{
+    CloseFailed, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent, SessionsNotListed,
+};
 
 /// Between two looks at the admin flags.
 const ROUND: Duration = Duration::from_millis(500);
 
 /// Between two looks while the socket does not answer.
 const LOST: Duration = Duration::from_secs(2);
+
+/// A close that was decided longer ago than this is not made: the session may be in a
+/// transaction again.
+const STALE: Duration = Duration::from_millis(50);
 
 /// One HAProxy.
 #[derive(Clone, Debug)]
@@ -56,8 +62,9 @@ pub enum Command {
     Undrain(ServerId),
     /// Say at once what the next agent check will say.
     Agent(ServerId, bool),
-    /// Close a session.
-    Close(Box<Retire>),
+    /// Close a session. Only soon after this was decided: the proxy cannot tell what
+    /// the session does meanwhile.
+    Close(Box<Retire>, Instant),
 }
 
 /// Looks after one HAProxy for ever.
@@ -112,9 +119,30 @@ impl Proxy {
         let wanted = self.shared.snapshot.borrow().watch.sweep.contains(&self.config.proxy);
         let rested = self.swept.is_none_or(|swept| swept.elapsed() >= ROUND * 2);
         if wanted && rested {
-            self.sweep().await?;
+            let swept = self.sweep().await;
+            self.tell_swept(swept)?;
         }
         Ok(())
+    }
+
+    /// A socket that answers, but not this, is not lost: a level too low, for one, is told
+    /// once and tried again, and the rest goes on.
+    fn tell_swept(&mut self, swept: Result<(), RuntimeError>) -> Result<(), RuntimeError> {
+        match swept {
+            Ok(()) => {
+                self.episodes.ends("sessions");
+                Ok(())
+            }
+            Err(error @ (RuntimeError::Connect { .. } | RuntimeError::Broken { .. })) => Err(error),
+            Err(error) => {
+                let error = error.to_string();
+                if self.episodes.begins("sessions", &error) {
+                    SessionsNotListed { proxy: &self.config.socket.to_string(), error }
+                        .emit(&self.shared.metrics);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Resolves when a sweep is wanted and may be made.
@@ -219,7 +247,11 @@ impl Proxy {
                     let _ = connection.set_agent(&server.backend, &server.server, up).await;
                 }
             }
-            Command::Close(command) => self.close(&command).await,
+            // Other closes and a listing of all sessions may have come first.
+            Command::Close(command, decided) if decided.elapsed() > STALE => {
+                answer(&self.shared, &command, Retired::Busy).await;
+            }
+            Command::Close(command, _) => self.close(&command).await,
         }
     }
 

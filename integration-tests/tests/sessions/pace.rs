@@ -104,8 +104,8 @@ async fn run(budget: usize, idle: usize, working: usize, closes: usize) -> Pace 
             pace.overdue_any_s = pace.overdue_any_s.max(row.overdue_s());
             let over_budget = row.hold.as_deref() == Some("over_budget");
             pace.seen_over_budget += usize::from(over_budget);
-            if !over_budget && row.idle_s.is_some_and(|idle| idle >= 0.3) {
-                pace.overdue_s = pace.overdue_s.max(row.overdue_s());
+            if !over_budget && row.idle_s.is_some_and(|idle| idle >= 0.3) && row.overdue_s() > pace.overdue_s {
+                pace.overdue_s = row.overdue_s();
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Busy, HoldReason, How, Mode, Policy};
+use super::{Busy, CloseVia, HoldReason, How, Mode, Policy};
 use crate::{
     Time,
     session::{Activity, BackendKey, Join, LastStatement, Session},
@@ -13,6 +13,9 @@ use crate::{
 
 /// An observation older than this is not acted on: the row is watched first.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// The same where the proxy closes: unlike the database, it cannot look once more.
+const FRESH_FOR_PROXY: Duration = Duration::from_millis(100);
 
 /// A source that has not been heard of for longer than this is lost.
 pub(super) const SOURCE_STALE: Duration = Duration::from_secs(5);
@@ -164,8 +167,9 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
     let forced = policy.force_after.is_some_and(|after| age >= limit + after)
         || matches!((policy.demotion_grace, context.demoted_for), (Some(grace), Some(since)) if since >= grace);
     // Nothing is decided on what was seen before the last try, or too long ago.
+    let fresh = if policy.close_via == CloseVia::Proxy { FRESH_FOR_PROXY } else { FRESH };
     let usable =
-        context.tried.is_none_or(|tried| session.seen > tried) && context.now.since(session.seen) <= FRESH;
+        context.tried.is_none_or(|tried| session.seen > tried) && context.now.since(session.seen) <= fresh;
     let wait = |reason| Stance::Hold { reason, watch: true, until: None };
     if forced && usable {
         return Stance::Fire(How::Force);
