@@ -284,7 +284,9 @@ fn a_drain_that_was_not_sent_leaves_nothing_behind() {
     sent(&mut rig, &b(), Err(false));
     assert_eq!(phase(&rig, &b()), DrainPhase::Idle);
     rig.wait(secs(1)).look();
-    assert_eq!(held_server(&rig.plan(), &b()), Some(Reason::DrainedLately));
+    assert_eq!(held_server(&rig.plan(), &b()), Some(Reason::SourceStale));
+    let again = pass_with(&mut rig, 10, &BTreeMap::new());
+    assert_eq!(again.len(), 1, "tried again, and not at every look: {again:?}");
 }
 
 #[test]

@@ -578,7 +578,9 @@ impl Story {
         let now = self.rig.now;
         let outcome = match command {
             Command::Drain { server, .. } => {
-                self.check_floor(&server, fleet);
+                if socket {
+                    self.check_floor(&server, fleet);
+                }
                 self.records.push(server.clone());
                 let sent = if socket { self.proxy.drain(&server) } else { Err(false) };
                 if sent == Err(false) {

@@ -93,6 +93,8 @@ struct Slot {
     flags: Option<(Time, AdminFlags)>,
     /// A new drain for due sessions may not begin before this.
     not_before: Option<Time>,
+    /// One could not be sent: none is tried before this, whatever it is for.
+    unsent: Option<Time>,
     /// An operator asked for it, and has not taken that back.
     operator: bool,
     /// A commanded drain of which nothing has been heard yet: it may still be sent.
@@ -111,6 +113,7 @@ impl Drains {
             phase: DrainPhase::Idle,
             flags: None,
             not_before: None,
+            unsent: None,
             operator: false,
             outstanding: None,
             by_answer: false,
@@ -193,7 +196,7 @@ impl Drains {
                 DrainPhase::Held { since: now, reason, confirmed: false, by_answer: true }
             }
             (DrainPhase::Sending { .. }, Err(false)) => {
-                slot.not_before = Some(now + RETRY * 10);
+                slot.unsent = Some(now + RETRY * 10);
                 DrainPhase::Idle
             }
             // Given up meanwhile, and sent after all: what the proxy showed before says nothing.
@@ -387,6 +390,9 @@ impl Drains {
         policy: &Policy,
         now: Time,
     ) -> Option<HoldReason> {
+        if slot.unsent.is_some_and(|again| now < again) {
+            return Some(HoldReason::SourceStale);
+        }
         match slot.flags {
             Some((at, _)) if now.since(at) > SOURCE_STALE => return Some(HoldReason::SourceStale),
             None => return Some(HoldReason::SourceStale),

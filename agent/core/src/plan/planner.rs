@@ -108,6 +108,8 @@ struct Pass<'a> {
     unjoined: BTreeMap<InstanceId, Time>,
     due: usize,
     wake: Option<Time>,
+    /// Whether any group is paused at all.
+    breaker_open: bool,
 }
 
 impl Planner {
@@ -333,7 +335,7 @@ impl Planner {
 
     /// One pass over all sessions.
     fn survey<'a>(&mut self, now: Time, ledger: &'a Ledger, fleet: &Fleet) -> Pass<'a> {
-        let mut pass = Pass::default();
+        let mut pass = Pass { breaker_open: self.breaker.open().next().is_some(), ..Pass::default() };
         let open_backends = open_backends(&self.servers, fleet, now, self.trusted_since);
         let waits_since = self.breaker.waits_since();
         let earliest_due = self.policy.max_age.mul_f64((1.0 - self.policy.jitter).max(0.0));
@@ -409,6 +411,16 @@ impl Planner {
             }
             Stance::Fire(_) if self.denied.contains_key(session.instance) => {
                 Stance::Hold { reason: HoldReason::Denied, watch: false, until: None }
+            }
+            // One held back with its group need not be watched for a quiet moment.
+            Stance::Fire(_)
+            | Stance::Hold { reason: HoldReason::WaitingForQuiet | HoldReason::NeverQuiet, .. }
+                if pass.breaker_open
+                    && joined.is_some_and(|proxy| {
+                        self.breaker.paused(&group_of(&session, proxy), &self.policy.breaker, now)
+                    }) =>
+            {
+                Stance::Hold { reason: HoldReason::Breaker, watch: false, until: None }
             }
             stance => stance,
         };

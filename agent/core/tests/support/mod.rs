@@ -132,7 +132,7 @@ impl Rig {
     pub fn client(&mut self, backend: &str, name: &str, age: Duration) -> usize {
         let pid = self.next_pid;
         self.next_pid += 1;
-        let outgoing: SocketAddr = format!("10.0.0.9:{}", 10_000 + pid).parse().expect("an address");
+        let outgoing: SocketAddr = format!("10.0.0.9:{}", 10_000 + pid % 50_000).parse().expect("an address");
         let source: SocketAddr = format!("192.0.2.{}:{}", pid % 200, 40_000).parse().expect("an address");
         self.clients.push(Client {
             instance: instance(name),
