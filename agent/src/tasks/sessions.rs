@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Backoff, Input, Shared, door::Door};
+use super::{Backoff, Input, Shared, door::Door, jittered};
 use crate::events::{CloseFailed, Event, Retired as RetiredEvent, RightsMissing};
 
 /// How often watched sessions are looked at.
@@ -44,6 +44,8 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<R
             let mut table = Table { door: &door, config: &config, session, method: None };
             let fault = table.follow(&mut commands, &mut told).await;
             tracing::debug!(instance = %door.instance(), %fault, "activity connection lost");
+            // One that fails at once, again and again, must not use up the login budget.
+            tokio::time::sleep(jittered(BUSY)).await;
             continue;
         }
         let wait = Instant::now() + backoff.wait();

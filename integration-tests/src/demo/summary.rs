@@ -74,6 +74,8 @@ pub struct Summary {
     pub budget_per_s: u32,
     /// The most logins of anybody on one instance in any one second.
     pub max_logins_per_s: usize,
+    /// What broke, and how often: the phase and the database's code.
+    pub broken: BTreeMap<String, u64>,
     /// Every reason for which something due was left alone at some time.
     pub holds: Vec<String>,
 }
@@ -116,6 +118,7 @@ impl Summary {
             max_closes_and_own_logins_per_s: busiest(own),
             budget_per_s: BUDGET,
             max_logins_per_s: busiest(all),
+            broken: report.causes.iter().filter(|(cause, _)| !cause.starts_with("clean")).map(|(cause, count)| (cause.clone(), *count)).collect(),
             holds: oldest.holds.into_iter().collect(),
         }
     }
@@ -153,6 +156,9 @@ impl fmt::Display for Summary {
             "  broken at BEGIN / inside / at COMMIT  {} / {} / {}",
             self.broken_at_begin, self.broken_inside, self.broken_at_commit
         )?;
+        for (cause, count) in &self.broken {
+            writeln!(f, "    {cause}: {count}")?;
+        }
         writeln!(
             f,
             "  tables have what was acknowledged     {}",
