@@ -1,10 +1,13 @@
 //! The shape of the configuration file. The comments here are the documentation
 //! of the keys: `rds-lb-agent schema` prints them.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_saphyr::{Location, Spanned};
 
 /// A value and where it stands.
@@ -102,20 +105,58 @@ pub enum Engine {
 }
 
 /// How often a kept connection is asked.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
 pub enum Liveness {
     /// `off`, or one interval for all instances.
     Word(String),
     /// By role.
-    ByRole {
-        /// How often the writer is asked. Default: 250ms
-        writer: Option<String>,
-        /// How often readers are asked. Default: 1s
-        reader: Option<String>,
-    },
+    ByRole(LivenessByRole),
     /// YAML reads a bare `off` as false.
     Switch(bool),
+}
+
+/// How often a kept connection is asked, by the role of the instance.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LivenessByRole {
+    /// How often the writer is asked. Default: 250ms
+    pub writer: Option<At<String>>,
+    /// How often readers are asked. Default: 1s
+    pub reader: Option<At<String>>,
+}
+
+impl<'de> Deserialize<'de> for Liveness {
+    /// By hand: `untagged` would lose the places, and let unknown keys pass.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyOfThem;
+
+        impl<'de> Visitor<'de> for AnyOfThem {
+            type Value = Liveness;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off`, an interval like 500ms, or {writer: 250ms, reader: 1s}")
+            }
+
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Liveness, E> {
+                Ok(Liveness::Switch(on))
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Liveness, E> {
+                Ok(Liveness::Word(word.to_owned()))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Liveness, E> {
+                Ok(Liveness::Word(number.to_string()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Liveness, A::Error> {
+                LivenessByRole::deserialize(MapAccessDeserializer::new(map)).map(Liveness::ByRole)
+            }
+        }
+
+        deserializer.deserialize_any(AnyOfThem)
+    }
 }
 
 /// What refused logins of the agent do to an instance.
@@ -227,7 +268,7 @@ pub struct Sessions {
     /// The share of a backend's usable servers that always stays. Default: 50%
     pub capacity_floor: Option<At<String>>,
     /// Whose sessions are looked after. Default: those of users who log in by IAM
-    pub users: Option<Vec<String>>,
+    pub users: Option<At<Vec<String>>>,
     /// Who is left alone.
     #[serde(default)]
     pub exempt: Exempt,

@@ -1,8 +1,11 @@
 //! What is wrong with a configuration, where, and what to do about it.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde_saphyr::{Error, Location};
+
+/// Lines are shown up to this many characters.
+const WIDTH: usize = 160;
 
 /// One thing that is wrong, or odd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +18,28 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The column up to which the line is shown, where what follows may be anything, a secret too.
+    pub(super) shown: Option<u64>,
 }
 
 impl Problem {
     /// A problem at a place.
     pub(super) fn at(location: Location, message: impl Into<String>) -> Self {
-        Self { line: location.line(), column: location.column(), message: message.into(), hint: None }
+        Self {
+            line: location.line(),
+            column: location.column(),
+            message: message.into(),
+            hint: None,
+            shown: None,
+        }
+    }
+
+    /// A problem whose message ends in its own advice, after a semicolon.
+    pub(super) fn advising(location: Location, words: &str) -> Self {
+        match words.split_once("; ") {
+            Some((message, hint)) => Self::at(location, message).hint(hint),
+            None => Self::at(location, words),
+        }
     }
 
     /// The same with advice.
@@ -55,6 +74,7 @@ impl Problems {
             column: 0,
             message: format!("cannot read it: {error}"),
             hint: Some("name the file with --config; `rds-lb-agent schema` documents every key".into()),
+            shown: None,
         };
         Self::new(file, "", vec![problem])
     }
@@ -79,15 +99,15 @@ impl fmt::Display for Problems {
 
 /// Shows one problem with its line.
 fn show(f: &mut fmt::Formatter<'_>, kind: &str, file: &str, text: &str, problem: &Problem) -> fmt::Result {
-    let Problem { line, column, message, hint } = problem;
+    let Problem { line, column, message, hint, shown } = problem;
     if *line == 0 {
         writeln!(f, "{kind}: {file}: {message}")?;
     } else {
         writeln!(f, "{kind}: {file}:{line}:{column}: {message}")?;
         let at = usize::try_from(*line).unwrap_or(usize::MAX).saturating_sub(1);
         if let Some(source) = text.lines().nth(at) {
-            let indent = usize::try_from(*column).unwrap_or(1).saturating_sub(1).min(source.chars().count());
-            writeln!(f, "  {line:>4} | {source}\n       | {:indent$}^", "")?;
+            let (source, caret) = excerpt(source, *column, *shown);
+            writeln!(f, "  {line:>4} | {source}\n       | {caret}")?;
         }
     }
     match hint {
@@ -96,13 +116,32 @@ fn show(f: &mut fmt::Formatter<'_>, kind: &str, file: &str, text: &str, problem:
     }
 }
 
+/// A line as it is shown, and the line below it with a caret.
+fn excerpt(source: &str, column: u64, shown: Option<u64>) -> (String, String) {
+    let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let shown = shown.map_or(WIDTH, number).min(WIDTH);
+    let before = number(column).saturating_sub(1).min(source.chars().count());
+    // Nothing in a file may move the cursor of a terminal.
+    let plain = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    let mut text: String = source.chars().take(shown).map(plain).collect();
+    if source.chars().nth(shown).is_some() {
+        text.push('…');
+    }
+    // Tabs stay tabs, so that the caret stands below its word.
+    let indent = source.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' });
+    (text, indent.chain(['^']).collect())
+}
+
 /// What the YAML parser found wrong.
 pub(super) fn of_yaml(error: &Error) -> Problem {
     let error = error.without_snippet();
     let location = error.location().unwrap_or(Location::UNKNOWN);
     match error {
         Error::SerdeUnknownField { field, expected, .. } => {
-            Problem::at(location, format!("unknown key `{field}`")).hint(suggest(field, expected))
+            // The key and its colon.
+            let shown = location.column() + field.chars().count() as u64;
+            let problem = Problem::at(location, format!("unknown key `{field}`"));
+            Problem { shown: Some(shown), ..problem }.hint(suggest(field, expected))
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => {
             Problem::at(location, format!("`{variant}` is not one of the choices"))
@@ -110,6 +149,29 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
         }
         Error::SerdeMissingField { field, .. } => {
             Problem::at(location, format!("the key `{field}` is missing here"))
+                .hint("`rds-lb-agent schema` documents every key")
+        }
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            Problem::at(location, format!("the key `{key}` is given twice")).hint("remove one of the two")
+        }
+        Error::MultipleDocuments { .. } => Problem::at(location, "a second document begins here")
+            .hint("one file is one configuration: remove the `---`"),
+        Error::Eof { .. } => Problem::at(location, "the file ends where something is still missing")
+            .hint("the least is a `databases` list; agent/example.yaml has every key"),
+        Error::Unexpected { expected: "mapping start", .. } => {
+            Problem::at(location, "a section of keys is expected here")
+                .hint("write `key: value` lines, indented, or `{key: value}`")
+        }
+        Error::Unexpected { expected: "sequence start", .. } => {
+            Problem::at(location, "a list is expected here")
+                .hint("begin each item with `- ` on a line of its own, or write `[one, two]`")
+        }
+        Error::InvalidScalar { ty, .. } if ty.starts_with('u') => {
+            Problem::at(location, "a whole number, not negative, is expected here")
+                .hint("write digits alone, without a unit")
+        }
+        Error::SerdeInvalidType { expected, .. } => {
+            Problem::at(location, format!("{expected} is expected here"))
                 .hint("`rds-lb-agent schema` documents every key")
         }
         other => {
@@ -124,16 +186,19 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
 
 /// The nearest of the choices, or all of them.
 pub(super) fn suggest(wrong: &str, choices: &[impl AsRef<str>]) -> String {
+    let mut seen = BTreeSet::new();
+    let choices: Vec<&str> =
+        choices.iter().map(AsRef::as_ref).filter(|choice| seen.insert(*choice)).collect();
     let nearest = choices
         .iter()
-        .map(AsRef::as_ref)
+        .copied()
         .map(|choice| (strsim::jaro_winkler(wrong, choice), choice))
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|one, other| one.0.total_cmp(&other.0));
     if let Some((_, choice)) = nearest {
         return format!("did you mean `{choice}`?");
     }
-    let all: Vec<String> = choices.iter().map(|choice| format!("`{}`", choice.as_ref())).collect();
+    let all: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
     if all.is_empty() {
         "there is nothing to choose from here".into()
     } else {

@@ -52,9 +52,16 @@ pub(super) fn host_port(text: &str) -> Result<(&str, u16), String> {
         return Err("write HOST:PORT alone, without a scheme".into());
     }
     let (host, port) = text.rsplit_once(':').ok_or("the port is missing: write HOST:PORT, like HOST:5432")?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() || host.contains(char::is_whitespace) {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bare.is_none() && host.contains(':') {
+        return Err("put an IPv6 address in brackets: [ADDRESS]:PORT".into());
+    }
+    let host = bare.unwrap_or(host);
+    if host.is_empty() {
         return Err("the host is missing: write HOST:PORT".into());
+    }
+    if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/@?#,".contains(c)) {
+        return Err("write HOST:PORT alone, without a user, a path or a list".into());
     }
     match port.parse() {
         Ok(port) if port > 0 => Ok((host, port)),
@@ -95,7 +102,17 @@ mod tests {
     fn addresses_have_a_host_and_a_port() {
         assert_eq!(host_port("db.example:5432"), Ok(("db.example", 5432)));
         assert_eq!(host_port("[fd00::1]:5432"), Ok(("fd00::1", 5432)));
-        for wrong in ["db.example", "db.example:", "db.example:0", ":5432", "postgres://db:5432"] {
+        for wrong in [
+            "db.example",
+            "db.example:",
+            "db.example:0",
+            ":5432",
+            "postgres://db:5432",
+            "me@db.example:5432",
+            "db.example/orders:5432",
+            "one.example:5432,two.example:5432",
+            "fd00::1:5432",
+        ] {
             assert!(host_port(wrong).is_err(), "{wrong}");
         }
     }

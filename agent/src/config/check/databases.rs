@@ -1,0 +1,190 @@
+//! Databases and their instances.
+
+use std::time::Duration;
+
+use agent_core::{
+    InstanceId,
+    health::{self, HealthRules},
+};
+use agent_database::{Address, Method, Target, TrustSource};
+
+use super::{
+    super::{
+        Database, Instance, Problem,
+        file::{self, At},
+        value,
+    },
+    Check,
+};
+
+impl Check {
+    pub(super) fn database(&mut self, file: &file::Database) -> Option<Database> {
+        self.name(&file.name, "database");
+        if *file.engine.value() != file::Engine::Postgresql {
+            let hint = "this version looks after postgresql only; leave the database out until then";
+            self.problem(Problem::at(file.engine.location(), "this engine is not supported yet").hint(hint));
+        }
+        if file.user.value().trim().is_empty() {
+            let hint = "name the database user that the agent logs in as, a member of rds_iam";
+            self.problem(Problem::at(file.user.location(), "`user` is empty").hint(hint));
+        }
+        if file.instances.value().is_empty() {
+            let hint = "name each database server with its own endpoint";
+            self.problem(Problem::at(file.instances.location(), "`instances` is empty").hint(hint));
+        }
+        self.distinct(file.instances.value().iter().map(|instance| &instance.name), "instance");
+        let instances: Vec<Option<Instance>> =
+            file.instances.value().iter().map(|instance| self.instance(file, instance)).collect();
+        let mut rules = HealthRules::default();
+        let liveness = self.liveness(file.liveness.as_ref(), &mut rules);
+        rules.on_auth_failure = match file.on_auth_failure {
+            None | Some(file::OnAuthFailure::Auto) => health::OnAuthFailure::Auto,
+            Some(file::OnAuthFailure::Keep) => health::OnAuthFailure::Keep,
+            Some(file::OnAuthFailure::Down) => health::OnAuthFailure::Down,
+        };
+        let max_lag = self.optional_duration(file.max_lag.as_ref());
+        let probe_interval = self.duration(file.probe_interval.as_ref(), rules.probe_interval);
+        let ca_file = file.ca_file.as_ref().map(|path| self.path(Some(path), "/etc/rds-lb-agent/ca.pem"));
+        rules.max_lag = max_lag.ok()?;
+        let probe_interval = probe_interval?;
+        // A login proves something for a few of these, so the rules have to know them.
+        rules.probe_interval = probe_interval;
+        if probe_interval < Duration::from_secs(1)
+            && let Some(at) = &file.probe_interval
+        {
+            let hint = "each probe is an IAM login on the instance; 30s is gentle, 1s the least";
+            self.problem(Problem::at(at.location(), "`probe_interval` is too short").hint(hint));
+        }
+        Some(Database {
+            instances: instances.into_iter().collect::<Option<_>>()?,
+            rules,
+            probe_interval,
+            liveness,
+            trust: match ca_file {
+                None => TrustSource::BuiltIn,
+                Some(path) => TrustSource::File(path?),
+            },
+            method: match file.close_method {
+                None | Some(file::CloseMethod::Auto) => None,
+                Some(file::CloseMethod::Signal) => Some(Method::Signal),
+                Some(file::CloseMethod::Function) => Some(Method::Function),
+            },
+        })
+    }
+
+    fn liveness(&mut self, file: Option<&At<file::Liveness>>, rules: &mut HealthRules) -> bool {
+        let Some(at) = file else { return true };
+        let mut set = |text: &str, location, field: &mut Duration| match value::duration(text) {
+            Ok(interval) if interval >= Duration::from_millis(50) => *field = interval,
+            Ok(_) => {
+                self.problem(Problem::at(location, "`liveness` is too short").hint("50ms is the least"));
+            }
+            Err(hint) => {
+                self.problem(Problem::at(location, "`liveness` is not a duration").hint(hint));
+            }
+        };
+        match at.value() {
+            file::Liveness::Switch(on) => return *on,
+            file::Liveness::Word(word) if word == "off" => return false,
+            file::Liveness::Word(word) => {
+                set(word, at.location(), &mut rules.liveness_writer);
+                rules.liveness_reader = rules.liveness_writer;
+            }
+            file::Liveness::ByRole(roles) => {
+                if let Some(writer) = &roles.writer {
+                    set(writer.value(), writer.location(), &mut rules.liveness_writer);
+                }
+                if let Some(reader) = &roles.reader {
+                    set(reader.value(), reader.location(), &mut rules.liveness_reader);
+                }
+            }
+        }
+        true
+    }
+
+    fn instance(&mut self, database: &file::Database, file: &file::Instance) -> Option<Instance> {
+        self.name(&file.name, "instance");
+        let endpoint = self.address(&file.endpoint);
+        let connect = file.connect.as_ref().map(|connect| self.address(connect));
+        let endpoint = endpoint?;
+        self.endpoint_name(&file.endpoint, &endpoint.host);
+        let named = agent_aws::Region::from_endpoint(&endpoint.host);
+        let region = match &database.region {
+            Some(given) => Some(self.region(given, named)?),
+            None => named,
+        };
+        self.signable(file, database, &endpoint, region.as_ref());
+        let region = region.map(|region| region.as_str().to_owned());
+        let id = InstanceId::new(database.name.value(), file.name.value());
+        let name = database.database_name.as_ref().map_or("postgres", |name| name.value());
+        let mut target = Target::new(id, endpoint, database.user.value(), name);
+        if let Some(connect) = connect {
+            target = target.dialled_at(connect?);
+        }
+        Some(Instance { target, region })
+    }
+
+    fn region(&mut self, at: &At<String>, named: Option<agent_aws::Region>) -> Option<agent_aws::Region> {
+        let given = match agent_aws::Region::parse(at.value()) {
+            Ok(given) => given,
+            Err(error) => {
+                self.problem(Problem::advising(at.location(), &error.to_string()));
+                return None;
+            }
+        };
+        if let Some(named) = named.filter(|named| *named != given) {
+            let message = format!("the endpoints' names say {named}");
+            let hint = "RDS refuses tokens signed for another region than its own; leave `region` out";
+            self.warnings.push(Problem::at(at.location(), message).hint(hint));
+        }
+        Some(given)
+    }
+
+    /// What cannot be signed is said here, and not at the first login.
+    fn signable(
+        &mut self,
+        file: &file::Instance,
+        database: &file::Database,
+        endpoint: &Address,
+        region: Option<&agent_aws::Region>,
+    ) {
+        use agent_aws::TargetError;
+        // Where the environment says the region, any other tells as much about the names.
+        let Some(region) = region.cloned().or_else(|| agent_aws::Region::parse("eu-west-1").ok()) else {
+            return;
+        };
+        let user = database.user.value();
+        match agent_aws::Target::new(&endpoint.host, endpoint.port, user, region) {
+            // An empty one has its own words.
+            Err(TargetError::User { .. }) if user.trim().is_empty() => {}
+            Err(error @ TargetError::User { .. }) => {
+                self.problem(Problem::advising(database.user.location(), &error.to_string()));
+            }
+            // An address has its own words.
+            Err(_) if endpoint.host.parse::<std::net::IpAddr>().is_ok() => {}
+            Err(error) => self.problem(Problem::advising(file.endpoint.location(), &error.to_string())),
+            Ok(_) => {}
+        }
+    }
+
+    /// A token signed for another name than the instance's own is refused by RDS.
+    fn endpoint_name(&mut self, at: &At<String>, host: &str) {
+        let problem = if host.parse::<std::net::IpAddr>().is_ok() {
+            "this is an address: tokens are signed for the RDS name"
+        } else if host == "localhost" {
+            "this is not an RDS name: tokens are signed for the RDS name"
+        } else if host.contains(".cluster-") || host.contains(".proxy-") {
+            "this is a cluster's or a proxy's endpoint: name each instance by its own"
+        } else {
+            if !host.contains(".rds.") {
+                let hint = "the balancer's name or an alias will not do here: RDS accepts only tokens signed for its own name";
+                let warning =
+                    Problem::at(at.location(), "this does not look like an RDS endpoint").hint(hint);
+                self.warnings.push(warning);
+            }
+            return;
+        };
+        let hint = "write the RDS endpoint in `endpoint`, and what is dialled in `connect`";
+        self.problem(Problem::at(at.location(), problem).hint(hint));
+    }
+}

@@ -1,0 +1,48 @@
+//! Where the agent listens.
+
+use std::net::SocketAddr;
+
+use serde_saphyr::Location;
+
+use super::{
+    super::{
+        Listen, Problem,
+        file::{self, At},
+    },
+    Check,
+};
+
+impl Check {
+    pub(super) fn listen(&mut self, file: &file::Listen) -> Option<Listen> {
+        let remote = file.allow_remote.unwrap_or(false);
+        let agent_check = self.listener(file.agent_check.as_ref(), 7878, remote);
+        let http = self.listener(file.http.as_ref(), 7879, remote);
+        let control = self.path(file.control.as_ref(), "/run/rds-lb-agent/control.sock");
+        if agent_check.is_some() && agent_check == http && agent_check.is_some_and(|one| one.port() != 0) {
+            let at = file.http.as_ref().or(file.agent_check.as_ref());
+            let problem =
+                Problem::at(at.map_or(Location::UNKNOWN, At::location), "both servers have one address");
+            self.problem(problem.hint("give `agent_check` and `http` a port each"));
+        }
+        Some(Listen { agent_check: agent_check?, http: http?, control: control? })
+    }
+
+    /// Relative ones would depend on where the agent is started, and `undrain --own` elsewhere.
+
+    fn listener(&mut self, at: Option<&At<String>>, port: u16, remote: bool) -> Option<SocketAddr> {
+        let Some(at) = at else { return Some(SocketAddr::from(([127, 0, 0, 1], port))) };
+        let Ok(address) = at.value().parse::<SocketAddr>() else {
+            let hint = format!("write an address and a port, like 127.0.0.1:{port}");
+            self.problem(
+                Problem::at(at.location(), format!("`{}` is not an address", at.value())).hint(hint),
+            );
+            return None;
+        };
+        if !address.ip().is_loopback() && !remote {
+            let hint = "the port is not authenticated; say `allow_remote: true` beside it if the network is";
+            let message = format!("other hosts can reach {address}");
+            self.problem(Problem::at(at.location(), message).hint(hint));
+        }
+        Some(address)
+    }
+}

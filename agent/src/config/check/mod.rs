@@ -1,0 +1,70 @@
+//! From the file to its meaning. All problems are found at once.
+//!
+//! A part of the file has a part here: [`databases`], [`proxies`], [`sessions`],
+//! [`listen`]; single values are in [`values`].
+
+mod databases;
+mod listen;
+mod proxies;
+mod sessions;
+mod values;
+
+use agent_core::plan::Policy;
+
+use super::{Config, Database, Log, Problem, Proxy, file};
+
+/// A value that is wrong; what is wrong with it has been told.
+struct Told;
+
+#[derive(Default)]
+struct Check {
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+/// The meaning of a file, its problems and its oddities. There is a meaning
+/// only if there is no problem.
+pub(super) fn check(file: &file::File) -> (Option<Config>, Vec<Problem>, Vec<Problem>) {
+    let mut check = Check::default();
+    let config = check.file(file);
+    (config, check.problems, check.warnings)
+}
+
+impl Check {
+    fn problem(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    fn file(&mut self, file: &file::File) -> Option<Config> {
+        if file.databases.value().is_empty() {
+            let hint = "name at least one database with its instances";
+            self.problem(Problem::at(file.databases.location(), "`databases` is empty").hint(hint));
+        }
+        self.distinct(file.databases.value().iter().map(|database| &database.name), "database");
+        let databases: Vec<Option<Database>> =
+            file.databases.value().iter().map(|database| self.database(database)).collect();
+        let proxies: Vec<Option<Proxy>> =
+            file.proxies.iter().enumerate().map(|(index, proxy)| self.proxy(index, proxy, file)).collect();
+        let proxies: Option<Vec<Proxy>> = proxies.into_iter().collect();
+        self.same_server_twice(file);
+        self.same_place_twice(file);
+        let sessions = file
+            .sessions
+            .as_ref()
+            .map_or_else(|| Some(Policy::default()), |sessions| self.sessions(sessions));
+        // Everything is looked at before anything is given up.
+        let listen = self.listen(&file.listen);
+        let state_dir = self.path(file.state_dir.as_ref(), "/var/lib/rds-lb-agent");
+        Some(Config {
+            databases: databases.into_iter().collect::<Option<_>>()?,
+            proxies: proxies?,
+            sessions: sessions?,
+            listen: listen?,
+            state_dir: state_dir?,
+            log: Log {
+                format: file.log.format.unwrap_or_default(),
+                level: file.log.level.unwrap_or_default(),
+            },
+        })
+    }
+}
