@@ -131,7 +131,7 @@ impl Game {
             3 | 4 => {
                 self.note("another configuration");
                 let mode = ["drain", "observe", "retire"][self.random.usize(..3)];
-                let deadline = ["300ms", "1s", "10m"][self.random.usize(..3)];
+                let deadline = ["1s", "2s", "10m"][self.random.usize(..3)];
                 let sessions = format!("sessions: {{mode: {mode}, max_age: 5s, drain_deadline: {deadline}}}");
                 let lines = self.config.lines().map(|line| {
                     if line.starts_with("sessions:") { sessions.clone() } else { line.to_owned() }
@@ -192,7 +192,7 @@ async fn what_a_person_sets_survives_everything() {
     let setting = Setting {
         standin: Options { replicas: 3, ..Options::default() },
         agent_inter: Duration::from_millis(100),
-        sessions: "{mode: drain, max_age: 5s, drain_deadline: 300ms}".into(),
+        sessions: "{mode: drain, max_age: 5s, drain_deadline: 1s}".into(),
         database: "    probe_interval: 1s\n".into(),
         ..Setting::default()
     };

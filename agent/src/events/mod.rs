@@ -16,7 +16,7 @@ use std::collections::HashMap;
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded};
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
 pub use process::{ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
-pub use proxy::{ProxyBack, ProxyLost};
+pub use proxy::{ProxyBack, ProxyLost, SessionsNotListed};
 pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;

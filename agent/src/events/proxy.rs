@@ -29,6 +29,25 @@ impl Event for ProxyLost<'_> {
     }
 }
 
+/// The socket answers, and does not list sessions: ages are not known, so nothing is closed.
+#[derive(Debug)]
+pub struct SessionsNotListed<'a> {
+    /// The socket.
+    pub proxy: &'a str,
+    /// What went wrong, and what to do about it.
+    pub error: String,
+}
+
+impl Event for SessionsNotListed<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(
+            proxy = self.proxy,
+            error = self.error,
+            "sessions of the proxy not listed: health and drains go on, sessions are held"
+        );
+    }
+}
+
 /// The socket answers.
 #[derive(Debug)]
 pub struct ProxyBack<'a> {
