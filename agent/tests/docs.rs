@@ -68,7 +68,8 @@ fn fields(source: &str) -> BTreeMap<String, (&'static str, String)> {
     let mut comment = String::new();
     for line in source.lines().map(str::trim) {
         if let Some(words) = line.strip_prefix("/// ") {
-            comment = format!("{comment} {words}").trim().to_owned();
+            comment.push_str(if comment.is_empty() { "" } else { " " });
+            comment.push_str(words);
         } else {
             if let Some((name, of)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
                 let kind =
@@ -125,6 +126,28 @@ fn metrics_have_base_units_and_plain_names() {
             assert!(!name.contains(unit), "{name} is in seconds, bytes or shares of 1");
         }
         assert!(kind != "histogram" || name.ends_with("_seconds"), "{name} says its unit");
+    }
+}
+
+#[test]
+fn every_metric_is_moved_by_something() {
+    let mut code = String::new();
+    let mut folders = vec![agent().join("src")];
+    while let Some(folder) = folders.pop() {
+        for path in sources(&folder) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("src/metrics.rs") && path.extension().is_some_and(|kind| kind == "rs") {
+                code.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let code: String = code.split_whitespace().collect();
+    for Metric { field, name, .. } in metrics() {
+        let moved = ["get_or_create", "inc", "set", "observe"]
+            .iter()
+            .any(|by| code.contains(&format!(".{field}.{by}")));
+        assert!(moved, "nothing moves {name}");
     }
 }
 

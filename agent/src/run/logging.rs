@@ -1,15 +1,18 @@
 //! Lines on standard error: JSON for machines, text for people.
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+use super::collapse::Collapse;
 use crate::config::{
     Log,
     file::{LogFormat, LogLevel},
 };
 
 /// Starts logging. `RDS_LB_AGENT_LOG` (in the syntax of `tracing`) beats the file's level.
-pub fn start(log: &Log) {
+/// What is returned has to [report](Collapse::report) what it leaves out.
+pub(super) fn start(log: &Log) -> Collapse {
+    let collapse = Collapse::default();
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -27,11 +30,12 @@ pub fn start(log: &Log) {
         LogFormat::Json => {
             let layer =
                 fmt::layer().json().flatten_event(true).with_target(false).with_writer(std::io::stderr);
-            registry.with(layer).try_init()
+            registry.with(layer.with_filter(collapse.clone())).try_init()
         }
         LogFormat::Text => {
             let layer = fmt::layer().with_target(false).with_writer(std::io::stderr);
-            registry.with(layer).try_init()
+            registry.with(layer.with_filter(collapse.clone())).try_init()
         }
     };
+    collapse
 }

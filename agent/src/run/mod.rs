@@ -3,10 +3,11 @@
 //!
 //! - [`generation`]: all tasks of one configuration.
 //! - [`watch`]: when to look at the file again, and when to stop.
-//! - [`logging`]: lines on standard error.
+//! - [`logging`]: lines on standard error. [`collapse`]: not too many of one kind.
 
+mod collapse;
 mod generation;
-pub mod logging;
+mod logging;
 mod watch;
 
 use std::{
@@ -21,6 +22,7 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     clock::Clock,
@@ -33,6 +35,7 @@ use crate::{
     tasks::{Input, Shared, SharedBudget, snapshot::Snapshot},
     undrain,
 };
+use collapse::Collapse;
 use generation::Generation;
 use watch::{Signal, Signals};
 
@@ -79,7 +82,7 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
             return Err(problems.into());
         }
     };
-    logging::start(&loaded.config.log);
+    let collapse = logging::start(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!(
             line = warning.line,
@@ -90,16 +93,17 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
         );
     }
     let lock = StateLock::acquire(&loaded.config.state_dir)?;
-    let result = serve(path, loaded.config.clone()).await;
+    let result = serve(path, loaded.config.clone(), collapse).await;
     // On every way out, a failed start included.
     take_back(&loaded.config.state_dir).await;
     drop(lock);
     result
 }
 
-async fn serve(path: &Path, mut config: Config) -> Result<(), RunError> {
+async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<(), RunError> {
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::default());
+    let _reports = AbortOnDropHandle::new(tokio::spawn(collapse.report(metrics.clone())));
     let (publish, snapshot) = tokio::sync::watch::channel(Arc::new(Snapshot::empty(clock.now())));
     let (decider, mut inputs) = mpsc::channel::<Input>(INPUTS);
     let shared = Shared {
