@@ -14,6 +14,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use crate::{
     load::{Load, Think, Work},
+    process::wait_for,
     scene::{Agent, PATIENCE, Scene, Setting},
     standin::{Options, StandIn},
 };
@@ -83,6 +84,7 @@ async fn clients(scene: &Scene) -> Result<Load, Error> {
     let writer = scene.writer("app")?;
     let readers = scene.readers("app2")?;
     let load = Load::new(writer, 7).await?;
+    on_replicas(&scene.standin).await?;
     load.add(Work::Hold { open_for: HELD }, 1);
     for _ in 0..4 {
         load.add(Work::Transactions { think: Think::Mixed, retry_begin: false }, 3);
@@ -94,6 +96,22 @@ async fn clients(scene: &Scene) -> Result<Load, Error> {
     load.add(Work::Listen, 1);
     load.all_in(PATIENCE).await?;
     Ok(load)
+}
+
+/// Waits until the tables that the load has made have come to the replicas.
+async fn on_replicas(standin: &StandIn) -> Result<(), Error> {
+    for server in standin.servers() {
+        wait_for("the tables on the replicas", PATIENCE, async || {
+            let made = "SELECT count(to_regclass('load_counters'))";
+            match standin.value(server.name(), made).await {
+                Ok(count) if count == "1" => Ok(()),
+                Ok(count) => Err(count),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Leaves everything running, and says how to use it.
