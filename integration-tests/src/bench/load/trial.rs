@@ -80,7 +80,7 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
     // Where one fails the others are dropped, and so is the scene.
     let ((), oldest, ()) = tokio::try_join!(
         enough,
-        watch::watch(APPLICATION, &scene, &stop),
+        watch::watch(APPLICATION, MAX_AGE_S * (1.0 + JITTER), &scene, &stop),
         closers::close(variant.closer, &scene, &stop),
     )?;
 
@@ -116,8 +116,8 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
         tables_mixed,
         tables_busy,
         limit_s: if by_agent { MAX_AGE_S * (1.0 + JITTER) } else { 0.0 },
-        oldest_s: oldest.any,
-        oldest_idle_s: oldest.idle,
+        oldest_s: oldest.age,
+        longest_after_pause_s: oldest.after_pause,
         most_overdue_s: closes.most_overdue_s,
         agent_closes: closes.count,
         budget_per_s: if by_agent { BUDGET } else { 0 },
