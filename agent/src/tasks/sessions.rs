@@ -120,7 +120,7 @@ impl Table<'_> {
                     None => std::future::pending().await,
                 },
                 () = sleep_until(next) => {}
-                changed = snapshot.changed(), if focus.is_empty() && !due => {
+                changed = snapshot.changed(), if focus.is_empty() => {
                     if changed.is_err() {
                         std::future::pending::<()>().await;
                     }

@@ -36,16 +36,31 @@ async fn a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_aft
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_to_be_left_alone_are_held_past_their_limit_each_with_its_reason() {
+async fn with_force_after_a_transaction_goes_too_because_the_operator_said_so() {
     let scene = Scene::set(Setting {
-        standin: Options { replicas: 1, ..Options::default() },
-        sessions: "{mode: retire, max_age: 5s, exempt: {users: [app2], databases: [reports], \
-                   applications: [\"load-*\", exactly], networks: [127.0.0.9/32]}}"
-            .into(),
+        standin: Options { replicas: 0, ..Options::default() },
+        sessions: "{mode: retire, max_age: 5s, force_after: 3s}".into(),
         ..Setting::default()
     })
     .await
     .unwrap();
+    let client = Login::through(&scene).open(&scene).await;
+    client.execute("BEGIN").await;
+    held(&scene, &client, "in_transaction", 1.0).await;
+    client.closed().await;
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_to_be_left_alone_are_held_past_their_limit_each_with_its_reason() {
+    let setting = |sessions: &str| Setting {
+        standin: Options { replicas: 1, ..Options::default() },
+        sessions: sessions.into(),
+        ..Setting::default()
+    };
+    let exempt = "{mode: retire, max_age: 5s, exempt: {users: [app2], databases: [reports], \
+                  applications: [\"load-*\", exactly], networks: [127.0.0.9/32]}}";
+    let scene = Scene::set(setting(exempt)).await.unwrap();
     scene.standin.execute_sql("a", "CREATE DATABASE reports").await.unwrap();
     let app = || Login::through(&scene);
     let password = Some(scene.standin.legacy_password().to_owned());
@@ -77,10 +92,13 @@ async fn those_to_be_left_alone_are_held_past_their_limit_each_with_its_reason()
 
     held_as[6].1.execute("UNLISTEN news").await;
     held_as[7].1.execute("SELECT pg_advisory_unlock(1)").await;
-    for (reason, client) in held_as {
-        if ["listening", "advisory_lock"].contains(&reason) {
-            assert_eq!(client.closed().await.as_deref(), Some("57P01"), "{reason} no more");
-        }
+    let named = setting("{mode: retire, max_age: 5s, users: [legacy]}");
+    let mut held_as = held_as.into_iter();
+    let legacy = held_as.next().unwrap().1;
+    for (reason, client) in held_as.filter(|(reason, _)| ["listening", "advisory_lock"].contains(reason)) {
+        assert_eq!(client.closed().await.as_deref(), Some("57P01"), "{reason} no more");
     }
+    scene.agent.write_config(&scene.agent.config_for(&scene.standin, &scene.haproxy, &named)).unwrap();
+    assert_eq!(legacy.closed().await.as_deref(), Some("57P01"), "named by the operator");
     scene.clear().await.unwrap();
 }

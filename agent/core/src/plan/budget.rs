@@ -1,8 +1,8 @@
 //! The login budget: closes and own logins on one instance in any one second.
 //!
 //! Every close makes a client log in again, and logins are what IAM throttles.
-//! An operation counts from the moment it begins until a second after it has
-//! ended. Whenever the database really saw it, it was between those two, so no
+//! An operation counts from the moment it begins until a second, and a little more,
+//! after it has ended. Whenever the database really saw it, it was between those two, so no
 //! window of one second at the database can hold more than the budget.
 
 use std::{
@@ -18,6 +18,9 @@ use crate::{InstanceId, Time};
 const FAILOVER: u32 = 100;
 
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// A server process that was told to end takes a moment to do so, more on a busy host.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// A failed operation that never reports back must not shrink the budget for ever.
 const LOST: Duration = Duration::from_secs(60);
@@ -132,7 +135,7 @@ impl Budget {
         let ended = used.filter(|one| one.failover == failover).filter_map(|one| one.ended);
         // One in flight may end at any time: look again soon.
         ended
-            .map(|ended| ended + WINDOW + Duration::from_micros(1))
+            .map(|ended| ended + WINDOW + SETTLE + Duration::from_micros(1))
             .filter(|at| *at > now)
             .min()
             .unwrap_or(now + WINDOW / 10)
@@ -142,7 +145,7 @@ impl Budget {
 impl Use {
     fn counts(&self, now: Time) -> bool {
         match self.ended {
-            Some(ended) => now.since(ended) <= WINDOW,
+            Some(ended) => now.since(ended) <= WINDOW + SETTLE,
             None => now.since(self.began) <= LOST,
         }
     }
