@@ -25,7 +25,8 @@ use tokio::{
 
 use super::{Input, Shared, sessions::answer};
 use crate::events::{
-    CloseFailed, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent, SessionsNotListed,
+    CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent,
+    SessionsNotListed,
 };
 
 /// Between two looks at the admin flags.
@@ -268,12 +269,21 @@ impl Proxy {
         if !flags_of(&state).clear() {
             return Err(false);
         }
+        let subject = format!("drain {server}");
         match connection.set_state(&server.backend, &server.server, AdminState::Drain).await {
             Ok(()) => {
+                self.episodes.ends(&subject);
                 let _ = self.flags(&mut connection).await;
                 Ok(())
             }
-            Err(RuntimeError::Denied { .. }) => Err(true),
+            // An answer could carry it, but without the agent nothing could take it back.
+            Err(error @ (RuntimeError::Denied { .. } | RuntimeError::Refused { .. })) => {
+                let error = error.to_string();
+                if self.episodes.begins(&subject, &error) {
+                    DrainNotTaken { server, error }.emit(&self.shared.metrics);
+                }
+                Err(false)
+            }
             // It may have been taken: the flags will tell, and the record stays.
             Err(_) => Err(true),
         }

@@ -1,0 +1,236 @@
+//! The decider: folds what tasks tell it, plans, publishes, and hands out
+//! commands. It waits for nothing but its inputs and the next moment of its plan.
+//!
+//! - `commands`: to whom each command goes.
+//! - `files`: what is written down, and when.
+//! - `operator`: what people ask on the control socket.
+//! - `publish`: the snapshot that everybody reads, and its metrics.
+//! - `telling`: changes and holds as events.
+
+mod commands;
+mod files;
+mod operator;
+mod publish;
+mod telling;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use agent_core::{
+    InstanceId, ServerId, Time,
+    health::{Fleet, Health, Remembered},
+    plan::{Hold, Outcome, Plan, Planner, Retire, Retired},
+    session::{Ledger, Seen},
+};
+use agent_database::{LoginReport, Rights};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Input, Shared, proxy,
+    snapshot::{Line, Snapshot},
+};
+use crate::{
+    events::{Episodes, Event, GroupPaused},
+    state::{
+        memory::MemoryFile,
+        pause::{Pause, PauseFile},
+        records::{DrainRecord, DrainRecords},
+    },
+};
+
+/// Inputs are taken in together for this long, so that a burst is one plan.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// The files of the state directory.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Drains.
+    pub records: DrainRecords,
+    /// Instances.
+    pub memory: MemoryFile,
+    /// The operator's pause.
+    pub pause: PauseFile,
+}
+
+/// Where commands go.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// The session task of each instance.
+    pub instances: HashMap<InstanceId, mpsc::Sender<Retire>>,
+    /// The task of each proxy, and the socket that its records name.
+    pub proxies: HashMap<usize, (mpsc::Sender<proxy::Command>, String)>,
+}
+
+/// Everything the decider is made of.
+pub struct Decider {
+    /// The health of all instances.
+    pub health: Health,
+    /// All sessions.
+    pub ledger: Ledger,
+    /// The planner.
+    pub planner: Planner,
+    /// Where commands go.
+    pub routes: Routes,
+    /// What all tasks share.
+    pub shared: Shared,
+    /// The snapshot that everybody reads.
+    pub publish: watch::Sender<Arc<Snapshot>>,
+    /// The state directory.
+    pub files: Files,
+    /// The agent's own drains, as on disk.
+    pub records: Vec<(ServerId, DrainRecord)>,
+    /// Records of proxies or servers that are no longer configured: kept for `undrain --own`.
+    pub strays: Vec<DrainRecord>,
+    /// The operator's pause.
+    pub pause: Option<Pause>,
+    /// What was last written about instances.
+    pub remembered: Vec<Remembered>,
+}
+
+/// What changes while it runs.
+struct Running {
+    decider: Decider,
+    fleet: Arc<Fleet>,
+    lines: Arc<HashMap<String, Line>>,
+    logins: Arc<BTreeMap<String, LoginReport>>,
+    rights: Arc<BTreeMap<String, Rights>>,
+    in_flight: HashMap<u64, Retire>,
+    retired: u64,
+    remembered_at: Option<Time>,
+    episodes: Episodes,
+    /// What the last plan held.
+    holds: Vec<Hold>,
+    /// When the oldest joined session began, as last looked for.
+    oldest: Option<Time>,
+    oldest_at: Option<Time>,
+}
+
+impl Decider {
+    /// Decides until told to stop. Returns with its drains still held: who stops
+    /// it takes them back, or leaves them to the next one.
+    pub async fn run(
+        self,
+        mut inputs: mpsc::Receiver<Input>,
+        stop: CancellationToken,
+    ) -> (Self, mpsc::Receiver<Input>) {
+        let now = self.shared.clock.now();
+        let mut running = Running {
+            fleet: Arc::new(Snapshot::empty(now).fleet.as_ref().clone()),
+            lines: Arc::default(),
+            logins: Arc::default(),
+            rights: Arc::default(),
+            in_flight: HashMap::new(),
+            retired: 0,
+            remembered_at: None,
+            episodes: Episodes::default(),
+            holds: Vec::new(),
+            oldest: None,
+            oldest_at: None,
+            decider: self,
+        };
+        for (server, _) in &running.decider.records {
+            running.decider.planner.adopt(server, now);
+        }
+        if running.decider.pause.is_some() {
+            running.decider.planner.pause();
+        }
+        let mut wake = running.tick().await;
+        loop {
+            let clock = running.decider.shared.clock;
+            let input = tokio::select! {
+                () = stop.cancelled() => return (running.decider, inputs),
+                input = inputs.recv() => input,
+                () = sleep_until(clock.instant(wake)) => None,
+            };
+            if let Some(input) = input {
+                running.take_in(input).await;
+                tokio::time::sleep(GATHER).await;
+                while let Ok(input) = inputs.try_recv() {
+                    running.take_in(input).await;
+                }
+            }
+            wake = running.tick().await;
+        }
+    }
+}
+
+impl Running {
+    /// Folds one input. Nothing is decided here.
+    async fn take_in(&mut self, input: Input) {
+        let now = self.decider.shared.clock.now();
+        match input {
+            Input::Health(observation) => self.decider.health.observe(&observation),
+            Input::Login(instance, report) => {
+                Arc::make_mut(&mut self.logins).insert(instance.to_string(), *report);
+            }
+            Input::Rights(instance, rights) => {
+                Arc::make_mut(&mut self.rights).insert(instance.to_string(), *rights);
+            }
+            Input::Activity { instance, at, only, rows } => {
+                let seen = only.as_deref().map_or(Seen::All, Seen::Only);
+                self.decider.ledger.observe_activity(&instance, at, seen, rows);
+            }
+            Input::Swept { proxy, at, sessions } => self.decider.ledger.observe_proxy(proxy, at, sessions),
+            Input::Admin { proxy, at, flags } => {
+                self.decider.ledger.proxy_alive(proxy, at);
+                for (server, flags) in flags {
+                    if let Some(command) = self.decider.planner.observe_admin(&server, at, flags) {
+                        self.carry_out(command).await;
+                    }
+                }
+            }
+            Input::Outcome(outcome) => {
+                if let Outcome::Retire { id, retired, .. } = &outcome {
+                    self.in_flight.remove(id);
+                    self.retired += u64::from(*retired == Retired::Closed);
+                }
+                match &outcome {
+                    Outcome::Drain { server, sent: Err(false) } => self.forget(server).await,
+                    Outcome::Drain { server, .. } => self.tell_begun(server),
+                    _ => {}
+                }
+                self.decider.planner.outcome(now, &outcome);
+            }
+            Input::Delivered(server, word) => self.decider.planner.delivered(&server, word),
+            Input::Credentials(well) => self.decider.planner.observe_credentials(well),
+            Input::Request(request, reply) => {
+                // A peer that has gone away wants no answer.
+                let _ = reply.send(self.answer(request, now).await);
+            }
+        }
+    }
+
+    /// Decides, publishes, commands. Returns when to do it again at the latest.
+    async fn tick(&mut self) -> Time {
+        let now = self.decider.shared.clock.now();
+        let fleet = self.decider.health.fleet(now);
+        self.tell_changes(&fleet);
+        self.fleet = Arc::new(fleet);
+        let began = Instant::now();
+        let plan = {
+            let budget = self.decider.shared.budget.lock();
+            self.decider.planner.plan(now, &self.decider.ledger, &self.fleet, &budget)
+        };
+        let metrics = self.decider.shared.metrics.clone();
+        metrics.plan_seconds.observe(began.elapsed().as_secs_f64());
+        for group in self.decider.planner.take_paused_groups() {
+            GroupPaused { group: &group }.emit(&metrics);
+        }
+        self.tell_holds(&plan);
+        self.publish(now, &plan);
+        let Plan { commands, holds, next_wake: wake, .. } = plan;
+        self.holds = holds;
+        for command in commands {
+            self.carry_out(command).await;
+        }
+        self.remember(now).await;
+        wake
+    }
+}

@@ -1,0 +1,77 @@
+//! What people ask on the control socket.
+
+use agent_core::{ServerId, Time};
+
+use super::{Running, files::blocking};
+use crate::{
+    clock::unix_seconds,
+    control,
+    events::{DrainHeld, Event, PauseChanged},
+    state::pause::Pause,
+};
+
+impl Running {
+    pub(super) async fn answer(
+        &mut self,
+        request: control::Request,
+        now: Time,
+    ) -> Result<serde_json::Value, String> {
+        use control::Request;
+        match request {
+            Request::Sessions => {
+                let policy = self.decider.planner.policy();
+                Ok(control::sessions(now, &self.decider.ledger, policy, &self.holds))
+            }
+            Request::Pause { reason } => {
+                self.decider.planner.pause();
+                self.set_pause(Some(Pause { since: unix_seconds(), reason })).await
+            }
+            Request::Resume => {
+                self.decider.planner.resume();
+                self.set_pause(None).await
+            }
+            Request::Drain { server } => {
+                let server = self.find(&server)?;
+                self.decider
+                    .planner
+                    .request_drain(&server, &self.fleet, now)
+                    .map(|()| serde_json::json!({"draining": server.to_string()}))
+                    .map_err(|reason| {
+                        DrainHeld { server: &server, reason }.emit(&self.decider.shared.metrics);
+                        format!("{server} is not drained: {}", control::words(reason))
+                    })
+            }
+            Request::Undrain { server } => {
+                let server = server.map(|server| self.find(&server)).transpose()?;
+                let commands = self.decider.planner.release_drains(server.as_ref(), now);
+                let count = commands.len();
+                for command in commands {
+                    self.carry_out(command).await;
+                }
+                Ok(serde_json::json!({"undraining": count}))
+            }
+        }
+    }
+
+    pub(super) async fn set_pause(&mut self, pause: Option<Pause>) -> Result<serde_json::Value, String> {
+        let file = self.decider.files.pause.clone();
+        let copy = pause.clone();
+        let stored = blocking(move || file.store(copy.as_ref())).await;
+        let reason = pause.as_ref().map_or("", |pause| &*pause.reason);
+        PauseChanged { paused: pause.is_some(), reason }.emit(&self.decider.shared.metrics);
+        self.decider.pause = pause;
+        let paused = self.decider.pause.is_some();
+        match stored {
+            Ok(()) => Ok(serde_json::json!({"paused": paused})),
+            Err(error) => Err(format!("in force now, but not after a restart: {error}")),
+        }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Result<ServerId, String> {
+        let servers = &self.fleet.servers;
+        servers.keys().find(|server| server.to_string() == name).cloned().ok_or_else(|| {
+            let known: Vec<String> = servers.keys().map(ToString::to_string).collect();
+            format!("no server `{name}`; there are {}", known.join(", "))
+        })
+    }
+}
