@@ -334,6 +334,7 @@ fn of(scene: &Scene, message: &str) -> Vec<Value> {
 
 const LOST: &str = "runtime socket lost: health goes on, sessions and drains are held";
 const NOT_LISTED: &str = "sessions of the proxy not listed: health and drains go on, sessions are held";
+const NOT_TAKEN: &str = "not drained: the proxy does not take it";
 const BACK: &str = "runtime socket answers";
 
 /// The agent's configuration with another runtime socket.
@@ -433,20 +434,48 @@ async fn a_proxy_that_answers_rubbish_is_told_once_and_tried_again() {
     end(scene, load).await;
 }
 
+/// Starts the agent anew with a runtime socket of this level.
+async fn at_level(scene: &mut Scene, level: &str) {
+    scene.agent.stop().await.unwrap();
+    let file = scene.haproxy.config_file();
+    let socket = scene.haproxy.socket("lower");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let line = format!("global\n    stats socket {} mode 600 level {level}", socket.display());
+    std::fs::write(&file, text.replacen("global", &line, 1)).unwrap();
+    scene.haproxy.reload().await.unwrap();
+    scene.agent.write_config(&with_socket(scene, &socket)).unwrap();
+    scene.agent.start().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_may_not_change_servers_drains_nothing_and_that_is_told_once() {
+    let mut scene = set("{mode: drain, max_age: 5s}", "").await;
+    let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
+    load.add_to(&scene.readers("app").unwrap(), Work::Idle, 6);
+    load.all_in(PATIENCE).await.unwrap();
+    at_level(&mut scene, "operator").await;
+    let watch = Watch::begin(scene.haproxy.admin_socket());
+    let told = async || {
+        let told: BTreeSet<String> =
+            of(&scene, NOT_TAKEN).iter().map(|event| event["server"].to_string()).collect();
+        if told.len() == 2 { Ok(()) } else { Err(format!("{told:?}")) }
+    };
+    wait_for("both replicas to be told of", PATIENCE, told).await.unwrap();
+    health_goes_on(&scene).await;
+    println!("{}", of(&scene, NOT_TAKEN)[0]["error"]);
+    assert_eq!(of(&scene, NOT_TAKEN).len(), 2, "{}", scene.agent.log());
+    scene.agent.stop().await.unwrap();
+    let seen = watch.stop().await;
+    assert!(seen.bits.iter().flat_map(|bits| bits.values()).all(|bits| *bits == 0), "{:?}", seen.bits);
+    end(scene, load).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_that_may_not_list_sessions_is_told_once() {
     let mut scene = set(RETIRE, "").await;
     let load = clients(&scene).await;
-    scene.agent.stop().await.unwrap();
-    let file = scene.haproxy.config_file();
-    let socket = scene.haproxy.socket("user");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let line = format!("global\n    stats socket {} mode 600 level user", socket.display());
-    std::fs::write(&file, text.replacen("global", &line, 1)).unwrap();
-    scene.haproxy.reload().await.unwrap();
     let (lost, back) = (of(&scene, LOST).len(), of(&scene, BACK).len());
-    scene.agent.write_config(&with_socket(&scene, &socket)).unwrap();
-    scene.agent.start().await.unwrap();
+    at_level(&mut scene, "user").await;
     wait_for("it to be told", PATIENCE, async || match of(&scene, NOT_LISTED).len() {
         0 => Err(scene.agent.log()),
         _ => Ok(()),
@@ -461,6 +490,7 @@ async fn a_socket_that_may_not_list_sessions_is_told_once() {
     println!("{:.0} s: {}", asked.elapsed().as_secs_f64(), not_listed[0]["error"]);
     assert_eq!(not_listed.len(), 1, "{not_listed:?}");
     // Its level is raised, which a new worker has.
+    let file = scene.haproxy.config_file();
     let raised = std::fs::read_to_string(&file).unwrap().replace("level user", "level admin");
     std::fs::write(&file, raised).unwrap();
     scene.haproxy.reload().await.unwrap();

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 use super::Event;
 use crate::metrics::Metrics;
 
-/// A drain was recorded and is being sent.
+/// A drain was recorded and sent.
 #[derive(Debug)]
 pub struct DrainBegun<'a> {
     /// The server.
@@ -23,6 +23,21 @@ impl Event for DrainBegun<'_> {
         let labels = vec![("server", self.server.to_string()), ("reason", format!("{:?}", self.reason))];
         metrics.drains_begun.get_or_create(&labels).inc();
         info!(server = %self.server, reason = %self.reason, "draining: new sessions go elsewhere");
+    }
+}
+
+/// The proxy did not take a drain.
+#[derive(Debug)]
+pub struct DrainNotTaken<'a> {
+    /// The server.
+    pub server: &'a ServerId,
+    /// Why not, and what to do about it.
+    pub error: String,
+}
+
+impl Event for DrainNotTaken<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(server = %self.server, error = self.error, "not drained: the proxy does not take it");
     }
 }
 

@@ -13,7 +13,7 @@ mod session;
 
 use std::collections::HashMap;
 
-pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded};
+pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
 pub use process::{ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
 pub use proxy::{ProxyBack, ProxyLost, SessionsNotListed};
