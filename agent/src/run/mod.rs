@@ -30,7 +30,7 @@ use crate::{
     control,
     events::{ConfigRefused, ConfigTaken, Event, Started, StateFailed, Stopping},
     metrics::Metrics,
-    serve::{agent_check::Answers, http},
+    serve::{agent_check::Answers, bounded::Bounded, http},
     state::{StateError, StateLock, records::DrainRecords},
     tasks::{Input, Shared, SharedBudget, snapshot::Snapshot},
     undrain,
@@ -280,7 +280,7 @@ impl Listeners {
     fn serve_http(&mut self, listener: TcpListener, shared: &Shared) {
         let source = source(shared);
         self.tasks.spawn(async move {
-            if let Err(error) = axum::serve(listener, http::router(source)).await {
+            if let Err(error) = axum::serve(Bounded::new(listener), http::router(source)).await {
                 tracing::error!(%error, "HTTP stopped");
             }
         });
@@ -289,7 +289,7 @@ impl Listeners {
     fn serve_control(&mut self, listener: tokio::net::UnixListener, shared: &Shared) {
         let router = control::router(shared.decider.clone()).merge(http::router(source(shared)));
         self.tasks.spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
+            if let Err(error) = axum::serve(Bounded::new(listener), router).await {
                 tracing::error!(%error, "control socket stopped");
             }
         });

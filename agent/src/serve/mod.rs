@@ -2,6 +2,8 @@
 //!
 //! - [`agent_check`]: HAProxy's agent checks.
 //! - [`http`]: health by instance and role, metrics, state.
+//! - [`bounded`]: a listener with bounds, for HTTP.
 
 pub mod agent_check;
+pub mod bounded;
 pub mod http;

@@ -90,11 +90,11 @@ impl Check {
                 set(word, at.location(), &mut rules.liveness_writer);
                 rules.liveness_reader = rules.liveness_writer;
             }
-            file::Liveness::ByRole(roles) => {
-                if let Some(writer) = &roles.writer {
+            file::Liveness::ByRole(intervals) => {
+                if let Some(writer) = &intervals.writer {
                     set(writer.value(), writer.location(), &mut rules.liveness_writer);
                 }
-                if let Some(reader) = &roles.reader {
+                if let Some(reader) = &intervals.reader {
                     set(reader.value(), reader.location(), &mut rules.liveness_reader);
                 }
             }

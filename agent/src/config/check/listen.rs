@@ -27,8 +27,6 @@ impl Check {
         Some(Listen { agent_check: agent_check?, http: http?, control: control? })
     }
 
-    /// Relative ones would depend on where the agent is started, and `undrain --own` elsewhere.
-
     fn listener(&mut self, at: Option<&At<String>>, port: u16, remote: bool) -> Option<SocketAddr> {
         let Some(at) = at else { return Some(SocketAddr::from(([127, 0, 0, 1], port))) };
         let Ok(address) = at.value().parse::<SocketAddr>() else {

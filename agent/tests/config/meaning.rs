@@ -1,0 +1,79 @@
+//! What a good file means.
+
+use std::time::Duration;
+
+use agent_core::plan::{Mode, Policy};
+
+use super::{GOOD, accepted, edited, odd};
+
+#[test]
+fn a_good_file_means_what_it_says() {
+    let config = accepted(GOOD);
+    let addresses: Vec<String> = config
+        .instances()
+        .map(|(_, one)| format!("{} {} {}", one.id(), one.target.endpoint.host, one.target.connect))
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "orders/a orders-a.abc.eu-west-1.rds.amazonaws.com orders-a.abc.eu-west-1.rds.amazonaws.com:5432",
+            "orders/b orders-b.abc.eu-west-1.rds.amazonaws.com 10.0.2.7:5432",
+        ]
+    );
+    assert!(config.instances().all(|(_, one)| one.region.as_deref() == Some("eu-west-1")));
+    let servers: Vec<String> = config
+        .servers()
+        .iter()
+        .map(|server| format!("{} {} {:?}", server.id, server.instance, server.wanted))
+        .collect();
+    assert_eq!(
+        servers,
+        [
+            "orders_read/pg1 orders/a Reader",
+            "orders_read/pg2 orders/b Reader",
+            "orders_write/pg1 orders/a Writer",
+            "orders_write/pg2 orders/b Writer",
+        ]
+    );
+    assert_eq!(config.sessions, Policy { mode: Mode::Retire, ..Policy::default() });
+    assert_eq!(config.listen.agent_check.to_string(), "127.0.0.1:7878");
+    assert_eq!(config.listen.http.to_string(), "127.0.0.1:7879");
+    assert_eq!(odd(GOOD), [""; 0]);
+}
+
+#[test]
+fn without_a_sessions_section_the_agent_only_observes() {
+    let config = accepted(&edited("sessions: {mode: retire, max_age: 14m}\n", ""));
+    assert_eq!(config.sessions, Policy::default());
+    assert_eq!(config.sessions.mode, Mode::Observe);
+}
+
+#[test]
+fn values_are_taken_over() {
+    let sessions = "sessions: {mode: drain, max_age: 1h30m, quiet: 2s, quiet_min: 300ms, busy: catch, \
+                    login_budget: 9, drain_share: 75%, drain_deadline: 90s, capacity_floor: 60%, users: [app], \
+                    exempt: {users: [etl], networks: [10.9.0.0/16]}}";
+    let policy = accepted(&edited("sessions: {mode: retire, max_age: 14m}", sessions)).sessions;
+    assert_eq!(policy.mode, Mode::Drain);
+    assert_eq!(policy.max_age, Duration::from_secs(5_400));
+    assert_eq!((policy.quiet, policy.quiet_min), (Duration::from_secs(2), Duration::from_millis(300)));
+    assert_eq!((policy.login_budget, policy.drain_deadline), (9, Duration::from_secs(90)));
+    assert!((policy.drain_share - 0.75).abs() < 1e-9 && (policy.capacity_floor - 0.6).abs() < 1e-9);
+    assert_eq!(policy.exempt.users, ["etl"]);
+    assert_eq!(policy.exempt.networks[0].to_string(), "10.9.0.0/16");
+}
+
+#[test]
+fn liveness_can_be_off_or_have_a_cadence() {
+    let with = |liveness: &str| {
+        let text = edited("    user: lb_agent", &format!("    user: lb_agent\n    liveness: {liveness}"));
+        accepted(&text).databases.remove(0)
+    };
+    for off in ["off", "'off'", "false"] {
+        assert!(!with(off).liveness, "{off}");
+    }
+    let database = with("{writer: 100ms, reader: 2s}");
+    assert!(database.liveness);
+    assert_eq!(database.rules.liveness_writer, Duration::from_millis(100));
+    assert_eq!(database.rules.liveness_reader, Duration::from_secs(2));
+}

@@ -1,0 +1,294 @@
+//! Each mistake, in the words its author reads.
+
+use rds_lb_agent::config::parse;
+
+use super::{A, FILE, GOOD, accepted, edited, odd, refused, refused_with};
+
+#[test]
+fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
+    refused_with(
+        "    instances:",
+        "    instanses:",
+        "
+error: rds-lb-agent.yaml:5:5: unknown key `instanses`
+     5 |     instanses:
+       |     ^
+  hint: did you mean `instances`?
+",
+    );
+    let problem = refused(&edited("max_age", "maximum"));
+    assert!(problem.starts_with("error: rds-lb-agent.yaml:13:26: unknown key `maximum`\n"), "{problem}");
+    assert!(problem.contains("hint: choose from `mode`, `max_age`, `quiet`, "), "{problem}");
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    let problem = refused(&edited("    user: lb_agent\n", ""));
+    assert!(problem.contains("the key `user` is missing here"), "{problem}");
+    assert!(problem.starts_with("error: rds-lb-agent.yaml:4:5: "), "{problem}");
+}
+
+#[test]
+fn an_unknown_word_is_refused_with_the_choices() {
+    refused_with(
+        "role: writer",
+        "role: primary",
+        "
+error: rds-lb-agent.yaml:11:46: `primary` is not one of the choices
+    11 |       orders_write: {database: orders, role: primary, servers: {pg1: a, pg2: b}}
+       |                                              ^
+  hint: choose from `writer`, `reader`, `any`
+",
+    );
+    refused_with(
+        "mode: retire",
+        "mode: retier",
+        "
+error: rds-lb-agent.yaml:13:18: `retier` is not one of the choices
+    13 | sessions: {mode: retier, max_age: 14m}
+       |                  ^
+  hint: did you mean `retire`?
+",
+    );
+}
+
+#[test]
+fn an_engine_that_is_not_there_yet_is_refused_as_such() {
+    refused_with(
+        "engine: postgresql",
+        "engine: mariadb",
+        "
+error: rds-lb-agent.yaml:3:13: this engine is not supported yet
+     3 |     engine: mariadb
+       |             ^
+  hint: this version looks after postgresql only; leave the database out until then
+",
+    );
+}
+
+#[test]
+fn a_backend_names_a_known_database_and_its_servers_known_instances() {
+    refused_with(
+        "orders_write: {database: orders,",
+        "orders_write: {database: order,",
+        "
+error: rds-lb-agent.yaml:11:32: backend `orders_write`: there is no database `order`
+    11 |       orders_write: {database: order, role: writer, servers: {pg1: a, pg2: b}}
+       |                                ^
+  hint: did you mean `orders`?
+",
+    );
+    refused_with(
+        "role: writer, servers: {pg1: a, pg2: b}",
+        "role: writer, servers: {pg1: a, pg2: z}",
+        "
+error: rds-lb-agent.yaml:11:77: server `pg2`: database `orders` has no instance `z`
+    11 |       orders_write: {database: orders, role: writer, servers: {pg1: a, pg2: z}}
+       |                                                                             ^
+  hint: choose from `a`, `b`
+",
+    );
+    refused_with(
+        "role: writer, servers: {pg1: a, pg2: b}",
+        "role: writer, servers: {}",
+        "
+error: rds-lb-agent.yaml:11:63: backend `orders_write` has no servers
+    11 |       orders_write: {database: orders, role: writer, servers: {}}
+       |                                                               ^
+  hint: map each of HAProxy's servers to an instance
+",
+    );
+}
+
+#[test]
+fn names_are_given_once() {
+    refused_with(
+        "{name: b,",
+        "{name: a,",
+        "
+error: rds-lb-agent.yaml:7:16: there are two instances called `a`
+     7 |       - {name: a, endpoint: 'orders-b.abc.eu-west-1.rds.amazonaws.com:5432', connect: '10.0.2.7:5432'}
+       |                ^
+  hint: give each a name of its own
+error: rds-lb-agent.yaml:11:77: server `pg2`: database `orders` has no instance `b`
+    11 |       orders_write: {database: orders, role: writer, servers: {pg1: a, pg2: b}}
+       |                                                                             ^
+  hint: choose from `a`
+error: rds-lb-agent.yaml:12:76: server `pg2`: database `orders` has no instance `b`
+    12 |       orders_read: {database: orders, role: reader, servers: {pg1: a, pg2: b}}
+       |                                                                            ^
+  hint: choose from `a`
+",
+    );
+}
+
+#[test]
+fn a_name_fits_into_a_url() {
+    refused_with(
+        "- name: orders",
+        "- name: our/orders",
+        "
+error: rds-lb-agent.yaml:2:11: `our/orders` cannot be the name of a database
+     2 |   - name: our/orders
+       |           ^
+  hint: it stands in URLs and metrics: letters, digits, `-`, `_` and `.`
+error: rds-lb-agent.yaml:11:32: backend `orders_write`: there is no database `orders`
+    11 |       orders_write: {database: orders, role: writer, servers: {pg1: a, pg2: b}}
+       |                                ^
+  hint: did you mean `our/orders`?
+error: rds-lb-agent.yaml:12:31: backend `orders_read`: there is no database `orders`
+    12 |       orders_read: {database: orders, role: reader, servers: {pg1: a, pg2: b}}
+       |                               ^
+  hint: did you mean `our/orders`?
+",
+    );
+}
+
+#[test]
+fn an_endpoint_is_the_rds_name_and_a_port() {
+    refused_with(
+        A,
+        "orders-a.abc.eu-west-1.rds.amazonaws.com",
+        "
+error: rds-lb-agent.yaml:6:29: `orders-a.abc.eu-west-1.rds.amazonaws.com` is not HOST:PORT
+     6 |       - {name: a, endpoint: orders-a.abc.eu-west-1.rds.amazonaws.com}
+       |                             ^
+  hint: the port is missing: write HOST:PORT, like HOST:5432
+",
+    );
+    for (endpoint, message) in [
+        ("10.0.2.7:5432", "this is an address: tokens are signed for the RDS name"),
+        ("localhost:5432", "this is not an RDS name: tokens are signed for the RDS name"),
+        (
+            "orders.cluster-abc.eu-west-1.rds.amazonaws.com:5432",
+            "this is a cluster's or a proxy's endpoint: name each instance by its own",
+        ),
+        ("postgres://orders-a.abc.eu-west-1.rds.amazonaws.com:5432", "is not HOST:PORT"),
+        ("orders-a.abc.eu-west-1.rds.amazonaws.com:0", "is not HOST:PORT"),
+        ("orders-a.abc.eu-west-1.rds.amazonaws.com:pg", "is not HOST:PORT"),
+    ] {
+        let problem = refused(&edited(A, &format!("'{endpoint}'")));
+        assert!(problem.starts_with("error: rds-lb-agent.yaml:6:29: "), "{problem}");
+        assert!(problem.contains(message) && problem.contains("hint: "), "{problem}");
+    }
+    let alias = edited(A, "'orders.balancer.example:5432'");
+    assert_eq!(odd(&alias), ["6:29: this does not look like an RDS endpoint"]);
+}
+
+#[test]
+fn durations_have_units_and_shares_a_percent_sign() {
+    refused_with(
+        "max_age: 14m",
+        "max_age: 14",
+        "
+error: rds-lb-agent.yaml:13:35: `14` is not a duration
+    13 | sessions: {mode: retire, max_age: 14}
+       |                                   ^
+  hint: `14` has no unit; did you mean `14s`?
+",
+    );
+    for (setting, message) in [
+        ("max_age: soon", "`soon` is not a duration"),
+        ("quiet: -1s", "`-1s` is not a duration"),
+        ("drain_share: 0.5", "`0.5` is not a share"),
+        ("drain_share: 150%", "`150%` is not a share"),
+        ("capacity_floor: half", "`half` is not a share"),
+    ] {
+        let problem = refused(&edited("max_age: 14m", setting));
+        assert!(problem.contains(message) && problem.contains("hint: "), "{problem}");
+    }
+}
+
+#[test]
+fn values_that_do_not_fit_together_are_refused() {
+    for (setting, place, message) in [
+        ("max_age: 4s", "13:35", "`max_age` is too short"),
+        ("quiet: 500ms, quiet_min: 700ms", "13:51", "`quiet_min` is longer than `quiet`"),
+        ("quiet_min: 50ms", "13:37", "`quiet_min` is too short"),
+        ("login_budget: 1", "13:40", "`login_budget` is too small"),
+    ] {
+        let problem = refused(&edited("max_age: 14m", setting));
+        assert!(problem.starts_with(&format!("error: {FILE}:{place}: {message}\n")), "{problem}");
+        assert!(problem.contains("hint: "), "{problem}");
+    }
+}
+
+#[test]
+fn what_is_odd_but_not_wrong_is_a_warning() {
+    assert_eq!(
+        odd(&edited("max_age: 14m", "max_age: 20m")),
+        ["13:35: `max_age` is longer than the 15 minutes that a token lives"]
+    );
+    assert_eq!(
+        odd(&edited("max_age: 14m", "max_age: 10s, quiet: 5s")),
+        ["13:47: `quiet` is longer than the window in which a session may go"]
+    );
+}
+
+#[test]
+fn other_hosts_reach_the_agent_only_when_the_file_says_so() {
+    let with = |listen: &str| format!("{GOOD}listen: {{{listen}}}\n");
+    assert_eq!(
+        refused(&with("http: '0.0.0.0:7879'")),
+        "
+error: rds-lb-agent.yaml:14:16: other hosts can reach 0.0.0.0:7879
+    14 | listen: {http: '0.0.0.0:7879'}
+       |                ^
+  hint: the port is not authenticated; say `allow_remote: true` beside it if the network is
+"
+        .trim_start()
+    );
+    accepted(&with("http: '0.0.0.0:7879', allow_remote: true"));
+    accepted(&with("agent_check: '[::1]:7878'"));
+    let problem = refused(&with("agent_check: 'localhost:7878'"));
+    assert!(problem.contains("`localhost:7878` is not an address"), "{problem}");
+    assert!(problem.contains("hint: write an address and a port, like 127.0.0.1:7878"), "{problem}");
+}
+
+#[test]
+fn sockets_and_networks_are_checked_in_their_place() {
+    let problem = refused(&edited("socket: /run/haproxy/admin.sock", "socket: run/haproxy/admin.sock"));
+    assert!(problem.starts_with("error: rds-lb-agent.yaml:9:23: `run/haproxy/admin.sock`"), "{problem}");
+    let problem = refused(&edited("max_age: 14m", "exempt: {networks: [10.1.2.3/8]}"));
+    assert!(problem.contains("did you mean 10.0.0.0/8?"), "{problem}");
+}
+
+#[test]
+fn two_proxies_cannot_have_the_same_server() {
+    let second = "  - haproxy: {socket: /run/haproxy2/admin.sock}
+    backends:
+      orders_write: {database: orders, role: writer, servers: {pg1: a}}
+sessions:";
+    let problem = refused(&edited("sessions:", second));
+    assert!(
+        problem
+            .starts_with("error: rds-lb-agent.yaml:15:69: `orders_write/pg1` is a server of two proxies\n"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn text_that_is_no_yaml_is_refused_where_it_stops_being_yaml() {
+    for (text, place) in [
+        ("databases: [", "1:"),
+        ("databases:\n  - name: orders\n\tengine: postgresql\n", "2:"),
+        ("databases:\n  - name: 'orders\n", "2:"),
+        ("a: b\n---\nc: d\n", ""),
+        ("", "1:1:"),
+    ] {
+        let problem = refused(text);
+        assert!(problem.starts_with(&format!("error: {FILE}:{place}")), "{text:?}: {problem}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+    let text = edited("engine: postgresql", "engine: mysql").replace("14m", "14").replace("pg2: b", "pg2: c");
+    let text = text.replace("    user:", "    max_lag: 5\n    probe_interval: x\n    user:")
+        + "listen: {http: nowhere}\nstate_dir: here\n";
+    let problems = parse(FILE, &text).unwrap_err();
+    let places: Vec<(u64, u64)> = problems.problems.iter().map(|one| (one.line, one.column)).collect();
+    assert_eq!(places, [(3, 13), (4, 14), (5, 21), (13, 77), (14, 76), (15, 35), (16, 16), (17, 12)]);
+    assert_eq!(problems.to_string().matches("error: ").count(), places.len());
+    assert_eq!(problems.brief().lines().count(), 1, "one line for a log");
+}

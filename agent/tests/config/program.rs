@@ -1,0 +1,42 @@
+//! The real program with a file that is wrong or missing.
+
+use std::process::Command;
+
+use super::edited;
+
+#[test]
+fn run_and_validate_exit_64_with_the_problem_on_standard_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    let state = format!("state_dir: {}\n", folder.path().join("state").display());
+    std::fs::write(&path, edited("    instances:", "    instanses:") + &state).unwrap();
+    for command in ["run", "validate"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"))
+            .env_clear()
+            .args([command, "--config"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let begin = format!("error: {}:5:5: unknown key `instanses`\n", path.display());
+        assert!(said.starts_with(&begin), "{command}: {said}");
+        assert!(said.contains("hint: did you mean `instances`?"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_the_way_to_name_another() {
+    for command in ["run", "validate", "check"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"))
+            .env_clear()
+            .env("RDS_LB_AGENT_CONFIG", "/nonexistent/config.yaml")
+            .arg(command)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("error: /nonexistent/config.yaml: cannot read it: "), "{command}: {said}");
+        assert!(said.contains("hint: name the file with --config"), "{command}: {said}");
+    }
+}

@@ -1,0 +1,267 @@
+//! HTTP through real sockets: what load balancers, orchestrators and people are
+//! told, and that no caller can hold the server up.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+use std::{sync::Arc, time::Duration};
+
+use agent_core::{
+    Fault, FaultKind, InstanceId, Phase, Time,
+    health::{FleetConfig, Health, HealthRules, Observation, RoleFacts},
+};
+use rds_lb_agent::{
+    clock::Clock,
+    metrics::Metrics,
+    serve::{
+        bounded::Bounded,
+        http::{Source, router},
+    },
+    tasks::snapshot::Snapshot,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A server on a free port, and what it answers from.
+struct Served {
+    address: String,
+    publish: watch::Sender<Arc<Snapshot>>,
+    clock: Clock,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(most: usize, patience: Duration) -> Served {
+    let clock = Clock::start();
+    let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
+    let source = Source { snapshot, metrics: Arc::new(Metrics::default()), clock };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let task = tokio::spawn(async move {
+        axum::serve(Bounded::with(listener, most, patience), router(source)).await.unwrap();
+    });
+    Served { address, publish, clock, task }
+}
+
+async fn serve_as_usual() -> Served {
+    serve(16, DEADLINE).await
+}
+
+impl Served {
+    async fn ask(&self, method: Method, path: &str) -> (StatusCode, String) {
+        let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
+        let answer = client.request(method, format!("http://{}{path}", self.address)).send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String) {
+        self.ask(Method::GET, path).await
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path).await.1).unwrap()
+    }
+
+    /// Publishes what follows from these observations.
+    fn publish(&self, observations: impl IntoIterator<Item = Observation>) {
+        let instances = ["a", "b"].map(|name| (InstanceId::new("orders", name), HealthRules::default()));
+        let mut health = Health::new(FleetConfig { instances: instances.into(), servers: Vec::new() }, &[]);
+        for observation in observations {
+            health.observe(&observation);
+        }
+        let now = self.clock.now();
+        let snapshot = Snapshot { fleet: Arc::new(health.fleet(now)), ..Snapshot::empty(now) };
+        self.publish.send_replace(Arc::new(snapshot));
+    }
+
+    /// So long ago.
+    fn ago(&self, seconds: f64) -> Time {
+        self.clock.now() - Duration::from_secs_f64(seconds)
+    }
+}
+
+fn proved(instance: &str, at: Time, writer: bool) -> Observation {
+    let facts = RoleFacts { in_recovery: !writer, read_only: false, timeline: Some(1), lag: None, agents: 1 };
+    Observation { instance: InstanceId::new("orders", instance), at, login: true, result: Ok(facts) }
+}
+
+fn failed(instance: &str, at: Time, kind: FaultKind) -> Observation {
+    let fault = Fault::new(Phase::Tcp, kind, "made up");
+    Observation { instance: InstanceId::new("orders", instance), at, login: true, result: Err(fault) }
+}
+
+// === health ===
+
+#[tokio::test]
+async fn before_anything_is_known_every_instance_is_taken_for_healthy() {
+    let served = serve_as_usual().await;
+    for path in ["/orders/a/primary", "/orders/a/replica", "/orders/a/health"] {
+        assert_eq!(served.get(path).await.0, StatusCode::OK, "{path}");
+    }
+    served.publish([]);
+    for path in ["/orders/a/primary", "/orders/b/read-only", "/orders/b/health"] {
+        assert_eq!(served.get(path).await.0, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_is_asked_for_by_role_in_patronis_words() {
+    const NO: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+    let served = serve_as_usual().await;
+    served.publish([proved("a", served.ago(2.0), true), proved("b", served.ago(2.0), false)]);
+    for (path, a, b) in [
+        ("primary", StatusCode::OK, NO),
+        ("read-write", StatusCode::OK, NO),
+        ("replica", NO, StatusCode::OK),
+        ("read-only", NO, StatusCode::OK),
+        ("health", StatusCode::OK, StatusCode::OK),
+    ] {
+        for (instance, expected) in [("a", a), ("b", b)] {
+            let path = format!("/orders/{instance}/{path}");
+            for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+                let (status, body) = served.ask(method.clone(), &path).await;
+                assert_eq!(status, expected, "{method} {path}");
+                assert_eq!(body.is_empty(), method != Method::GET, "{method} {path}: {body}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_answer_says_what_is_known_and_how_old_it_is() {
+    let served = serve_as_usual().await;
+    served.publish([proved("a", served.ago(2.0), true), proved("b", served.ago(2.0), false)]);
+    let body = served.json("/orders/b/primary").await;
+    assert_eq!(body["instance"], "orders/b");
+    assert_eq!(
+        (&body["state"], &body["reason"], &body["role"]),
+        (&"down".into(), &"not_writer".into(), &"reader".into())
+    );
+    let age = body["last_answer_age_s"].as_f64().unwrap();
+    assert!((2.0..12.0).contains(&age), "{age}");
+}
+
+#[tokio::test]
+async fn only_proof_is_answered_with_503() {
+    let served = serve_as_usual().await;
+    let known = |served: &Served| [proved("a", served.ago(60.0), true), proved("b", served.ago(60.0), false)];
+    // The agent's own troubles, and silence alone.
+    for kind in
+        [FaultKind::NoToken, FaultKind::CertificateInvalid, FaultKind::NameNotResolved, FaultKind::TimedOut]
+    {
+        let faults = (1..10).map(|round| failed("a", served.ago(f64::from(50 - round)), kind));
+        served.publish(known(&served).into_iter().chain(faults));
+        assert_eq!(served.get("/orders/a/primary").await.0, StatusCode::OK, "{kind:?}");
+    }
+    let refusals = [2.0, 1.0].map(|ago| failed("a", served.ago(ago), FaultKind::ConnectionRefused));
+    served.publish(known(&served).into_iter().chain(refusals));
+    assert_eq!(served.get("/orders/a/primary").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_with_a_word_of_advice() {
+    let served = serve_as_usual().await;
+    served.publish([]);
+    let (status, body) = served.get("/orders/z/primary").await;
+    assert_eq!((status, body.contains("orders/z")), (StatusCode::NOT_FOUND, true), "{body}");
+    let (status, body) = served.get("/orders/a/leader").await;
+    assert_eq!((status, body.contains("primary, replica")), (StatusCode::NOT_FOUND, true), "{body}");
+}
+
+#[tokio::test]
+async fn nothing_is_changed_over_tcp() {
+    let served = serve_as_usual().await;
+    for path in ["/drain", "/undrain", "/pause", "/resume"] {
+        assert_eq!(served.ask(Method::POST, path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
+    for path in ["/orders/a/primary", "/state", "/metrics", "/livez"] {
+        for method in [Method::POST, Method::PUT, Method::DELETE] {
+            assert_eq!(served.ask(method, path).await.0, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        }
+    }
+}
+
+// === the agent itself ===
+
+#[tokio::test]
+async fn the_agent_is_ready_once_every_instance_has_been_asked() {
+    let served = serve_as_usual().await;
+    assert_eq!(served.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    served.publish([proved("a", served.ago(1.0), true)]);
+    let (status, body) = served.get("/readyz").await;
+    assert_eq!((status, body.contains("orders/b")), (StatusCode::SERVICE_UNAVAILABLE, true), "{body}");
+    served.publish([proved("a", served.ago(1.0), true), failed("b", served.ago(1.0), FaultKind::TimedOut)]);
+    assert_eq!(served.get("/readyz").await.0, StatusCode::OK, "whatever it said");
+}
+
+#[tokio::test]
+async fn the_agent_lives_while_it_decides() {
+    let served = serve_as_usual().await;
+    assert_eq!(served.get("/livez").await.0, StatusCode::OK);
+    served.publish.send_replace(Arc::new(Snapshot::empty(served.ago(16.0))));
+    assert_eq!(served.get("/livez").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn state_and_metrics_are_for_programs() {
+    let served = serve_as_usual().await;
+    served.publish([proved("a", served.ago(1.0), true)]);
+    let state = served.json("/state").await;
+    assert_eq!(state["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(state["state"]["fleet"]["instances"]["orders/a"]["role"], "writer");
+    let (status, text) = served.get("/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.contains("\nrdslb_sessions 0\n") && text.ends_with("# EOF\n"), "{text}");
+}
+
+// === bounds ===
+
+/// Waits for the end of a connection that was hung up on.
+async fn hung_up(connection: &mut TcpStream) {
+    let mut rest = Vec::new();
+    // A reset is an end as well.
+    let _ = timeout(DEADLINE, connection.read_to_end(&mut rest)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_header_that_never_ends_and_an_idle_connection_are_hung_up_on() {
+    let served = serve(16, Duration::from_millis(200)).await;
+    let mut unfinished = TcpStream::connect(&served.address).await.unwrap();
+    unfinished.write_all(b"GET /livez HTTP/1.1\r\nhost: a").await.unwrap();
+    hung_up(&mut unfinished).await;
+
+    let mut idle = TcpStream::connect(&served.address).await.unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut begin = [0; 15];
+    timeout(DEADLINE, idle.read_exact(&mut begin)).await.unwrap().unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    hung_up(&mut idle).await;
+}
+
+#[tokio::test]
+async fn callers_beyond_the_bound_wait_for_those_before_them() {
+    let served = serve(2, DEADLINE).await;
+    let first = TcpStream::connect(&served.address).await.unwrap();
+    let _second = TcpStream::connect(&served.address).await.unwrap();
+    let mut third = TcpStream::connect(&served.address).await.unwrap();
+    third.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut begin = [0; 15];
+    assert!(timeout(Duration::from_millis(100), third.read(&mut begin)).await.is_err(), "no place yet");
+    drop(first);
+    timeout(DEADLINE, third.read_exact(&mut begin)).await.unwrap().unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+}
