@@ -89,6 +89,11 @@ impl Breaker {
         }
     }
 
+    /// Whether a group has been seen to come back, or is being tried for it.
+    pub(super) fn comes_back(&self, group: &Group) -> bool {
+        self.groups.get(group).is_some_and(|state| state.comes_back || state.open.is_some())
+    }
+
     /// Whether a session's group is paused, and no trial is due yet.
     pub(super) fn paused(&self, group: &Group, policy: &BreakerPolicy, now: Time) -> bool {
         let open = self.groups.get(group).and_then(|state| state.open);

@@ -55,13 +55,15 @@ const DENIED: Duration = Duration::from_secs(60);
 /// A command that nobody answered is given up after this.
 const LOST: Duration = Duration::from_secs(30);
 
-type SessionId = (InstanceId, BackendKey);
+/// A session, by the place of its instance among all and its identity there.
+type SessionId = (usize, BackendKey);
 
 /// The planner.
 #[derive(Debug)]
 pub struct Planner {
     policy: Policy,
     servers: BTreeMap<ServerId, ServerConfig>,
+    instances: BTreeMap<InstanceId, usize>,
     drains: Drains,
     breaker: Breaker,
     paused: bool,
@@ -88,6 +90,7 @@ struct Flight {
 
 /// A session that may be closed now.
 struct Candidate<'a> {
+    id: SessionId,
     session: Session<'a>,
     client: SocketAddr,
     proxy: &'a ProxySession,
@@ -102,20 +105,32 @@ struct Candidate<'a> {
 struct Pass<'a> {
     candidates: Vec<Candidate<'a>>,
     holds: Vec<Hold>,
-    watched: BTreeMap<InstanceId, Vec<(Duration, BackendKey)>>,
-    cohorts: HashMap<ServerId, Cohort>,
+    watched: BTreeMap<&'a InstanceId, Vec<(Duration, BackendKey)>>,
+    /// What holds for each server, and its sessions, in the ledger's order.
+    facts: Vec<ServerFacts>,
+    cohorts: Vec<Cohort>,
     /// The latest begin of a session of this instance that no proxy has shown.
-    unjoined: BTreeMap<InstanceId, Time>,
+    unjoined: BTreeMap<&'a InstanceId, Time>,
     due: usize,
     wake: Option<Time>,
     /// Whether any group is paused at all.
     breaker_open: bool,
 }
 
+/// What holds for all sessions through one server.
+#[derive(Clone, Default)]
+struct ServerFacts {
+    proxy_seen: Option<Time>,
+    can_come_back: bool,
+    demoted_for: Option<Duration>,
+}
+
 impl Planner {
     /// A planner for these servers.
     pub fn new(policy: Policy, servers: &[ServerConfig]) -> Self {
+        let instances: BTreeSet<&InstanceId> = servers.iter().map(|server| &server.instance).collect();
         Self {
+            instances: instances.into_iter().cloned().zip(0..).collect(),
             policy,
             drains: Drains::new(servers),
             servers: servers.iter().map(|server| (server.id.clone(), server.clone())).collect(),
@@ -216,7 +231,8 @@ impl Planner {
             Outcome::Drain { server, sent } => self.drains.sent(server, *sent, now),
             Outcome::Undrain { server, sent } => self.drains.ended(server, *sent),
             Outcome::Retire { instance, key, retired, .. } => {
-                let session = (instance.clone(), *key);
+                let Some(place) = self.instances.get(instance) else { return };
+                let session = (*place, *key);
                 let flight = self.in_flight.remove(&session);
                 match (retired, flight) {
                     // From the command on: its client may be back before this is known.
@@ -249,8 +265,8 @@ impl Planner {
     pub fn plan(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet, budget: &Budget) -> Plan {
         self.settle(now, ledger, fleet);
         let mut pass = self.survey(now, ledger, fleet);
-        let (mut commands, server_holds) =
-            self.drains.tick(now, fleet, &pass.cohorts, &self.policy, self.paused);
+        let cohorts = ledger.servers().iter().cloned().zip(pass.cohorts.iter().copied()).collect();
+        let (mut commands, server_holds) = self.drains.tick(now, fleet, &cohorts, &self.policy, self.paused);
         self.fire(now, &mut pass, ledger, budget, &mut commands);
         let answered = |instance: &InstanceId| polled_since(instance, ledger, fleet);
         self.events.extend(self.breaker.expire(&self.policy.breaker, now, answered));
@@ -265,7 +281,7 @@ impl Planner {
             .map(|(instance, mut sessions)| {
                 sessions.sort_unstable_by(|one, other| other.cmp(one));
                 sessions.truncate(FOCUS);
-                (instance, sessions.into_iter().map(|(_, key)| key).collect())
+                (instance.clone(), sessions.into_iter().map(|(_, key)| key).collect())
             })
             .collect();
         Plan {
@@ -295,7 +311,8 @@ impl Planner {
         let mut held = HashMap::with_capacity(holds.len());
         for hold in &mut holds {
             if let Subject::Session { instance, key, .. } = &hold.subject {
-                let session = (instance.clone(), *key);
+                let Some(place) = self.instances.get(instance) else { continue };
+                let session = (*place, *key);
                 hold.since = since(self.held.get(&session), hold.reason);
                 held.insert(session, (hold.reason, hold.since));
             }
@@ -320,8 +337,13 @@ impl Planner {
         self.in_flight.retain(|_, flight| now.since(flight.since) <= LOST);
         self.denied.retain(|_, at| now.since(*at) <= DENIED);
         if self.tried.len() > 2 * ledger.len() + 1_000 {
-            let live: HashSet<SessionId> =
-                ledger.sessions().map(|session| (session.instance.clone(), session.row.key)).collect();
+            let live: HashSet<SessionId> = ledger
+                .instances()
+                .filter_map(|instance| Some((instance, *self.instances.get(instance)?)))
+                .flat_map(|(instance, place)| {
+                    ledger.sessions_of(instance).map(move |session| (place, session.row.key))
+                })
+                .collect();
             self.tried.retain(|session, _| live.contains(session));
         }
         for (instance, view) in &fleet.instances {
@@ -335,78 +357,83 @@ impl Planner {
 
     /// One pass over all sessions.
     fn survey<'a>(&mut self, now: Time, ledger: &'a Ledger, fleet: &Fleet) -> Pass<'a> {
-        let mut pass = Pass { breaker_open: self.breaker.open().next().is_some(), ..Pass::default() };
-        let open_backends = open_backends(&self.servers, fleet, now, self.trusted_since);
+        let mut pass = Pass {
+            breaker_open: self.breaker.open().next().is_some(),
+            facts: self.facts(now, ledger, fleet),
+            cohorts: vec![Cohort::default(); ledger.servers().len()],
+            ..Pass::default()
+        };
         let waits_since = self.breaker.waits_since();
-        let earliest_due = self.policy.max_age.mul_f64((1.0 - self.policy.jitter).max(0.0));
-        let earliest_due = earliest_due.saturating_sub(self.policy.window()).saturating_sub(SWEEP_AHEAD);
-        for session in ledger.sessions() {
-            if waits_since.is_some_and(|since| session.begin >= since) {
-                self.breaker.seen(&login_of(&session));
+        let youngest_due = self.policy.max_age.mul_f64((1.0 - self.policy.jitter).max(0.0));
+        let youngest_due = youngest_due.saturating_sub(self.policy.window()).saturating_sub(SWEEP_AHEAD);
+        let maybe_demoted = self.policy.demotion_grace.is_some();
+        for instance in ledger.instances() {
+            let Some(&place) = self.instances.get(instance) else { continue };
+            for session in ledger.sessions_of(instance) {
+                if waits_since.is_some_and(|since| session.begin >= since) {
+                    self.breaker.seen(&login_of(&session));
+                }
+                if let Some(cohort) = session.server.and_then(|server| pass.cohorts.get_mut(server)) {
+                    cohort.all += 1;
+                }
+                let due = session.begin + youngest_due;
+                if now < due && !maybe_demoted {
+                    pass.wake_at(due);
+                    continue;
+                }
+                if session.server.is_none() && session.row.client.is_some() {
+                    let latest = pass.unjoined.entry(session.instance).or_insert(session.begin);
+                    *latest = session.begin.max(*latest);
+                }
+                self.weigh(now, (place, session.row.key), session, &mut pass);
             }
-            let joined = match session.join {
-                Join::Joined(proxy) => Some(proxy),
-                Join::NotJoined | Join::Disagree => None,
-            };
-            if let Some(proxy) = joined {
-                let cohort = pass.cohorts.entry(proxy.server.clone()).or_default();
-                cohort.all += 1;
-            }
-            let maybe_demoted = self.policy.demotion_grace.is_some();
-            if now.since(session.begin) < earliest_due && !maybe_demoted {
-                let wake = session.begin + earliest_due;
-                pass.wake = Some(pass.wake.map_or(wake, |other| other.min(wake)));
-                continue;
-            }
-            if joined.is_none() && session.row.client.is_some() {
-                let latest = pass.unjoined.entry(session.instance.clone()).or_insert(session.begin);
-                *latest = session.begin.max(*latest);
-            }
-            self.weigh(now, session, joined, ledger, &open_backends, &mut pass);
         }
         pass
     }
 
+    /// What holds for each server, in the ledger's order.
+    fn facts(&self, now: Time, ledger: &Ledger, fleet: &Fleet) -> Vec<ServerFacts> {
+        let open_backends = open_backends(&self.servers, fleet, now, self.trusted_since);
+        let facts = |id: &ServerId| {
+            let config = self.servers.get(id)?;
+            let wants_writer = config.wanted == WantedRole::Writer;
+            let demoted = self.demoted.get(&config.instance).filter(|_| wants_writer);
+            Some(ServerFacts {
+                proxy_seen: ledger.proxy_seen(id.proxy),
+                can_come_back: !self.credentials_ill && open_backends.contains(&(id.proxy, &*id.backend)),
+                demoted_for: demoted.map(|since| now.since(*since)),
+            })
+        };
+        ledger.servers().iter().map(|id| facts(id).unwrap_or_default()).collect()
+    }
+
     /// One session that is due, or nearly.
-    fn weigh<'a>(
-        &self,
-        now: Time,
-        session: Session<'a>,
-        joined: Option<&'a ProxySession>,
-        ledger: &Ledger,
-        open_backends: &HashSet<(usize, &str)>,
-        pass: &mut Pass<'a>,
-    ) {
-        let id = (session.instance.clone(), session.row.key);
+    fn weigh<'a>(&self, now: Time, id: SessionId, session: Session<'a>, pass: &mut Pass<'a>) {
+        let joined = match session.join {
+            Join::Joined(proxy) => Some(proxy),
+            Join::NotJoined | Join::Disagree => None,
+        };
+        let facts = session.server.and_then(|server| pass.facts.get(server));
         let context = Context {
             now,
             policy: &self.policy,
             paused: self.paused,
             trusted_since: self.trusted_since,
-            proxy_seen: joined.and_then(|proxy| ledger.proxy_seen(proxy.server.proxy)),
-            can_come_back: !self.credentials_ill
-                && joined.is_some_and(|proxy| {
-                    open_backends.contains(&(proxy.server.proxy, &*proxy.server.backend))
-                }),
-            demoted_for: joined
-                .and_then(|proxy| self.servers.get(&proxy.server))
-                .filter(|server| server.wanted == WantedRole::Writer)
-                .and_then(|server| self.demoted.get(&server.instance))
-                .map(|since| now.since(*since)),
+            proxy_seen: facts.and_then(|facts| facts.proxy_seen),
+            can_come_back: facts.is_some_and(|facts| facts.can_come_back),
+            demoted_for: facts.and_then(|facts| facts.demoted_for),
             tried: self.tried.get(&id).copied(),
         };
         let age = now.since(session.begin);
         let limit = limit_of(&self.policy, &session.row.key);
         let stance = match consider(&session, &context) {
             Stance::NotDue(at) => {
-                pass.wake = Some(pass.wake.map_or(at, |other| other.min(at)));
+                pass.wake_at(at);
                 return;
             }
             _ if self.in_flight.contains_key(&id) => {
                 pass.due += 1;
-                if let Some(proxy) = joined {
-                    pass.count_due(proxy);
-                }
+                pass.count_due(&session);
                 return;
             }
             Stance::Fire(_) if self.denied.contains_key(session.instance) => {
@@ -427,19 +454,19 @@ impl Planner {
         pass.due += 1;
         match (stance, joined, session.row.client) {
             (Stance::Fire(how), Some(proxy), Some(client)) => {
-                pass.count_due(proxy);
+                pass.count_due(&session);
                 let purpose = if context.demoted() { Purpose::Failover } else { Purpose::Close };
-                pass.candidates.push(Candidate { session, client, proxy, how, purpose, age, limit });
+                pass.candidates.push(Candidate { id, session, client, proxy, how, purpose, age, limit });
             }
             (Stance::Hold { reason, watch, until }, ..) => {
                 if watch {
                     pass.watch(&session, age.saturating_sub(limit));
                 }
-                if let Some(proxy) = joined.filter(|_| a_drain_would_help(reason)) {
-                    pass.count_due(proxy);
+                if a_drain_would_help(reason) {
+                    pass.count_due(&session);
                 }
                 if let Some(until) = until {
-                    pass.wake = Some(pass.wake.map_or(until, |other| other.min(until)));
+                    pass.wake_at(until);
                 }
                 pass.hold(now, &session, age, limit, reason);
             }
@@ -464,15 +491,23 @@ impl Planner {
             let overdue = one.age.saturating_sub(one.limit);
             (std::cmp::Reverse((overdue, one.age)), one.session.row.key)
         });
-        let mut free: BTreeMap<(&InstanceId, Purpose), u32> = BTreeMap::new();
+        let mut free: BTreeMap<(usize, Purpose), (u32, Time)> = BTreeMap::new();
         let mut under_way: HashMap<Group, usize> = HashMap::new();
         for flight in self.in_flight.values() {
             *under_way.entry(flight.group.clone()).or_default() += 1;
         }
-        let mut sizes: Option<HashMap<Group, usize>> = None;
         for one in candidates {
             let instance = one.session.instance;
             let overdue = one.age.saturating_sub(one.limit);
+            let (places, next_free) = free.entry((one.id.0, one.purpose)).or_insert_with(|| {
+                (budget.free(instance, one.purpose, now), budget.next_free(instance, one.purpose, now))
+            });
+            if *places == 0 {
+                pass.watch(&one.session, overdue);
+                pass.wake_at(*next_free);
+                pass.hold(now, &one.session, one.age, one.limit, HoldReason::OverBudget);
+                continue;
+            }
             let group = group_of(&one.session, one.proxy);
             let others = under_way.get(&group).copied().unwrap_or(0);
             if !self.breaker.allows(&group, others, &self.policy.breaker, now) {
@@ -480,21 +515,11 @@ impl Planner {
                 continue;
             }
             pass.watch(&one.session, overdue);
-            let places = free
-                .entry((instance, one.purpose))
-                .or_insert_with(|| budget.free(instance, one.purpose, now));
-            if *places == 0 {
-                let until = budget.next_free(instance, one.purpose, now);
-                pass.wake = Some(pass.wake.map_or(until, |wake| wake.min(until)));
-                pass.hold(now, &one.session, one.age, one.limit, HoldReason::OverBudget);
-                continue;
-            }
             *places -= 1;
             *under_way.entry(group.clone()).or_default() += 1;
-            let sizes = sizes.get_or_insert_with(|| group_sizes(ledger));
-            let had_others = sizes.get(&group).copied().unwrap_or(0) > 1;
+            let had_others = self.breaker.comes_back(&group) || has_others(&group, &one.session, ledger);
             let key = one.session.row.key;
-            self.in_flight.insert((instance.clone(), key), Flight { since: now, group, had_others });
+            self.in_flight.insert(one.id, Flight { since: now, group, had_others });
             let via = match one.how {
                 How::Quiet(_) => self.policy.close_via,
                 // Only the database can tell the moment a session goes idle.
@@ -550,13 +575,19 @@ impl Planner {
     }
 }
 
-impl Pass<'_> {
-    fn count_due(&mut self, proxy: &ProxySession) {
-        self.cohorts.entry(proxy.server.clone()).or_default().due += 1;
+impl<'a> Pass<'a> {
+    fn watch(&mut self, session: &Session<'a>, overdue: Duration) {
+        self.watched.entry(session.instance).or_default().push((overdue, session.row.key));
     }
 
-    fn watch(&mut self, session: &Session<'_>, overdue: Duration) {
-        self.watched.entry(session.instance.clone()).or_default().push((overdue, session.row.key));
+    fn wake_at(&mut self, at: Time) {
+        self.wake = Some(self.wake.map_or(at, |other| other.min(at)));
+    }
+
+    fn count_due(&mut self, session: &Session<'_>) {
+        if let Some(cohort) = session.server.and_then(|server| self.cohorts.get_mut(server)) {
+            cohort.due += 1;
+        }
     }
 
     fn hold(&mut self, now: Time, session: &Session<'_>, age: Duration, limit: Duration, reason: HoldReason) {
@@ -627,14 +658,17 @@ fn group_of(session: &Session<'_>, proxy: &ProxySession) -> Group {
     }
 }
 
-fn group_sizes(ledger: &Ledger) -> HashMap<Group, usize> {
-    let mut sizes = HashMap::new();
-    for session in ledger.sessions() {
-        if let Join::Joined(proxy) = session.join {
-            *sizes.entry(group_of(&session, proxy)).or_default() += 1;
+/// Whether the group has another session than this one.
+fn has_others(group: &Group, session: &Session<'_>, ledger: &Ledger) -> bool {
+    ledger.sessions().any(|other| match other.join {
+        Join::Joined(proxy) => {
+            (other.row.key != session.row.key || other.instance != session.instance)
+                && other.row.user == group.user
+                && other.row.application == group.application
+                && group.network.contains(proxy.source.ip())
         }
-    }
-    sizes
+        Join::NotJoined | Join::Disagree => false,
+    })
 }
 
 fn login_of<'a>(session: &Session<'a>) -> Login<'a> {

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap, hash_map},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -71,12 +72,16 @@ pub struct Session<'a> {
     pub restless_since: Option<Time>,
     /// What the proxies say.
     pub join: Join<'a>,
+    /// The server it goes through, where it is joined: its place among those that
+    /// the ledger was made for.
+    pub server: Option<usize>,
 }
 
 /// The ledger. Observations in, sessions out.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    routes: HashMap<ServerId, InstanceId>,
+    servers: Vec<ServerId>,
+    routes: HashMap<ServerId, (usize, InstanceId)>,
     proxies: BTreeMap<usize, ProxySource>,
     tables: BTreeMap<InstanceId, Table>,
 }
@@ -108,11 +113,21 @@ struct Entry {
     begin: Time,
     last_idle: Option<Time>,
     restless_since: Option<Time>,
+    joint: Joint,
+}
+
+/// The join, found anew whenever one of its sides is: far less often than it is asked for.
+#[derive(Clone, Debug)]
+enum Joint {
+    With(Arc<ProxySession>, usize),
+    Nobody,
+    Disagree,
 }
 
 #[derive(Debug)]
 struct Claim {
-    session: ProxySession,
+    session: Arc<ProxySession>,
+    server: usize,
     begin: Time,
     seen: Time,
     contested: bool,
@@ -122,8 +137,9 @@ impl Ledger {
     /// An empty ledger for these servers.
     pub fn new(servers: &[ServerConfig]) -> Self {
         let mut ledger = Self::default();
-        for server in servers {
-            ledger.routes.insert(server.id.clone(), server.instance.clone());
+        for (index, server) in servers.iter().enumerate() {
+            ledger.servers.push(server.id.clone());
+            ledger.routes.insert(server.id.clone(), (index, server.instance.clone()));
             ledger.tables.entry(server.instance.clone()).or_default();
             ledger.proxies.entry(server.id.proxy).or_default();
         }
@@ -145,10 +161,18 @@ impl Ledger {
             table.dropped_claims.remove(&proxy);
         }
         for session in sessions {
-            let Some(instance) = self.routes.get(&session.server) else { continue };
+            let Some((server, instance)) = self.routes.get(&session.server) else { continue };
             let Some(table) = self.tables.get_mut(instance) else { continue };
-            table.claim(proxy, at, session);
+            table.claim(proxy, at, *server, session);
         }
+        for table in self.tables.values_mut() {
+            table.join_all();
+        }
+    }
+
+    /// The servers it was made for, in the order of [`Session::server`].
+    pub fn servers(&self) -> &[ServerId] {
+        &self.servers
     }
 
     /// Notes that a proxy answered: its last sweep still speaks of the same processes.
@@ -209,27 +233,28 @@ impl Ledger {
     /// All sessions of one instance, in no order.
     pub fn sessions_of<'a>(&'a self, instance: &InstanceId) -> impl Iterator<Item = Session<'a>> {
         self.tables.get_key_value(instance).into_iter().flat_map(|(instance, table)| {
-            table.rows.values().map(move |entry| table.session(instance, entry))
+            table.rows.values().map(move |entry| Table::session(instance, entry))
         })
     }
 
     /// All sessions, instance by instance.
     pub fn sessions(&self) -> impl Iterator<Item = Session<'_>> {
         self.tables.iter().flat_map(|(instance, table)| {
-            table.rows.values().map(move |entry| table.session(instance, entry))
+            table.rows.values().map(move |entry| Table::session(instance, entry))
         })
     }
 }
 
 impl Table {
-    fn claim(&mut self, proxy: usize, at: Time, session: ProxySession) {
+    fn claim(&mut self, proxy: usize, at: Time, server: usize, session: ProxySession) {
         let claims = self.claims.entry(proxy).or_default();
         let full = claims.len() >= MAX_CLAIMS;
         match claims.entry(canonical(session.outgoing)) {
             hash_map::Entry::Occupied(mut claim) => claim.get_mut().contested = true,
             hash_map::Entry::Vacant(_) if full => *self.dropped_claims.entry(proxy).or_default() += 1,
             hash_map::Entry::Vacant(place) => {
-                place.insert(Claim { begin: at - session.age, seen: at, contested: false, session });
+                let begin = at - session.age;
+                place.insert(Claim { begin, seen: at, contested: false, server, session: session.into() });
             }
         }
     }
@@ -250,7 +275,8 @@ impl Table {
                 Some(_) => {}
                 None if full => dropped += 1,
                 None => {
-                    let entry = Entry { row, seen: at, begin, last_idle: idle, restless_since: idle };
+                    let joint = join(&self.claims, row.client, begin);
+                    let entry = Entry { row, seen: at, begin, last_idle: idle, restless_since: idle, joint };
                     self.rows.insert(entry.row.key, entry);
                 }
             }
@@ -272,7 +298,7 @@ impl Table {
         }
     }
 
-    fn session<'a>(&'a self, instance: &'a InstanceId, entry: &'a Entry) -> Session<'a> {
+    fn session<'a>(instance: &'a InstanceId, entry: &'a Entry) -> Session<'a> {
         Session {
             instance,
             row: &entry.row,
@@ -280,25 +306,41 @@ impl Table {
             begin: entry.begin,
             last_idle: entry.last_idle,
             restless_since: entry.restless_since,
-            join: self.join(entry),
+            join: match &entry.joint {
+                Joint::With(session, _) => Join::Joined(session),
+                Joint::Nobody => Join::NotJoined,
+                Joint::Disagree => Join::Disagree,
+            },
+            server: match &entry.joint {
+                Joint::With(_, server) => Some(*server),
+                Joint::Nobody | Joint::Disagree => None,
+            },
         }
     }
 
-    fn join(&self, entry: &Entry) -> Join<'_> {
-        let Some(client) = entry.row.client.map(canonical) else { return Join::NotJoined };
-        let settled = entry.begin + SETTLED;
-        let mut claims = self
-            .claims
-            .values()
-            .filter_map(|claims| claims.get(&client))
-            .filter(|claim| claim.seen >= settled);
-        let Some(claim) = claims.next() else { return Join::NotJoined };
-        let apart = claim.begin.since(entry.begin).max(entry.begin.since(claim.begin));
-        if claims.next().is_some() || claim.contested || apart > AGE_TOLERANCE {
-            Join::Disagree
-        } else {
-            Join::Joined(&claim.session)
+    fn join_all(&mut self) {
+        for entry in self.rows.values_mut() {
+            entry.joint = join(&self.claims, entry.row.client, entry.begin);
         }
+    }
+}
+
+/// What the proxies say of the connection from this address that began then.
+fn join(
+    claims: &BTreeMap<usize, HashMap<SocketAddr, Claim>>,
+    client: Option<SocketAddr>,
+    begin: Time,
+) -> Joint {
+    let Some(client) = client.map(canonical) else { return Joint::Nobody };
+    let settled = begin + SETTLED;
+    let mut claims =
+        claims.values().filter_map(|claims| claims.get(&client)).filter(|claim| claim.seen >= settled);
+    let Some(claim) = claims.next() else { return Joint::Nobody };
+    let apart = claim.begin.since(begin).max(begin.since(claim.begin));
+    if claims.next().is_some() || claim.contested || apart > AGE_TOLERANCE {
+        Joint::Disagree
+    } else {
+        Joint::With(claim.session.clone(), claim.server)
     }
 }
 

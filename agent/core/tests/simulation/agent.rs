@@ -99,7 +99,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub fn start(world: &World, policy: Policy, memory: &[Remembered], records: &[ServerId]) -> Self {
+    pub fn start(world: &World, policy: &Policy, memory: &[Remembered], records: &[ServerId]) -> Self {
         let rules = HealthRules { probe_interval: Duration::from_secs(10), ..HealthRules::default() };
         let instances = (0..INSTANCES.len()).map(|index| (instance_id(index), rules.clone())).collect();
         let config = FleetConfig { instances, servers: world.servers.clone() };

@@ -120,7 +120,7 @@ impl Run {
         &self.world.admin.broken
     }
 
-    fn break_rule(&mut self, what: String) {
+    fn break_rule(&mut self, what: &str) {
         let at = self.world.now.since(Time::AGENT_START).as_secs_f64();
         self.world.admin.broken.push(format!("{at:.3}: {what}"));
     }
@@ -176,11 +176,11 @@ impl Run {
         for trouble in
             [Trouble::Freeze(false), Trouble::Socket(false), Trouble::Aws(false), Trouble::Lossy(false)]
         {
-            self.strikes(trouble);
+            self.strikes(&trouble);
         }
-        self.strikes(Trouble::RefusesAll(Refuses::Nobody));
+        self.strikes(&Trouble::RefusesAll(Refuses::Nobody));
         for index in 0..INSTANCES.len() {
-            self.strikes(Trouble::Condition(index, Condition::Well));
+            self.strikes(&Trouble::Condition(index, Condition::Well));
         }
         if self.agent.is_none() {
             self.start_agent();
@@ -195,11 +195,11 @@ impl Run {
         self.for_a_while(Duration::from_secs(15));
         for (server, truth) in self.world.admin.truth.clone() {
             if truth.flags.drain && !truth.persons {
-                self.break_rule(format!("a drain of the agent's is left on {server}"));
+                self.break_rule(&format!("a drain of the agent's is left on {server}"));
             }
         }
         if !self.disk.1.is_empty() {
-            self.break_rule(format!("records are left: {:?}", self.disk.1));
+            self.break_rule(&format!("records are left: {:?}", self.disk.1));
         }
         self.check_load();
         self.counts.connects = self.world.connects;
@@ -209,13 +209,12 @@ impl Run {
     /// No window of one second held more closes and own logins than the budget.
     fn check_load(&mut self) {
         let budget = self.policy.login_budget as usize;
-        for index in 0..self.load.len() {
-            let mut times = std::mem::take(&mut self.load[index]);
+        for (mut times, name) in std::mem::take(&mut self.load).into_iter().zip(INSTANCES) {
             times.sort();
             for (first, begin) in times.iter().enumerate() {
                 let within = times[first..].iter().take_while(|at| at.since(*begin) < SECOND).count();
                 if within > budget {
-                    self.break_rule(format!("{within} in a second on {}, of {budget}", INSTANCES[index]));
+                    self.break_rule(&format!("{within} in a second on {name}, of {budget}"));
                     return;
                 }
             }
@@ -232,7 +231,7 @@ impl Run {
             Event::Begin(client, life) => self.begin(client, life),
             Event::End(client, life) => self.end_of_transaction(client, life),
             Event::AgentCheck(server) => self.agent_check(server),
-            Event::Trouble(trouble) => self.strikes(trouble),
+            Event::Trouble(trouble) => self.strikes(&trouble),
             Event::NextTrouble => {
                 if self.troubled {
                     for (wait, trouble) in trouble::next(&mut self.world.random) {
@@ -273,7 +272,7 @@ impl Run {
                 let calm = self.world.now.since(self.world.trouble) > RECOVERY;
                 if nowhere && calm {
                     let backend = self.world.clients[client].backend;
-                    self.break_rule(format!("a client of {backend} was refused although all is well"));
+                    self.break_rule(&format!("a client of {backend} was refused although all is well"));
                 }
                 let wait = self.world.random.millis(100, 1_000);
                 self.after(wait, Event::Connect(client));
@@ -363,7 +362,7 @@ impl Run {
                 let row = ledger.sessions().find(|row| row.row.key == session.key)?;
                 Some((now.since(row.seen), row.row.activity))
             });
-            self.break_rule(format!(
+            self.break_rule(&format!(
                 "{kind:?} of age {age:?} has paused {paused_past:?}, held {held:?}, seen {seen:?}"
             ));
         }
@@ -389,10 +388,10 @@ impl Run {
 
     // === trouble ===
 
-    fn strikes(&mut self, trouble: Trouble) {
+    fn strikes(&mut self, trouble: &Trouble) {
         self.counts.troubles += 1;
         self.world.trouble = self.world.now;
-        match trouble {
+        match *trouble {
             Trouble::Freeze(true) => self.frozen = self.agent.as_ref().map(|_| self.world.now),
             Trouble::Freeze(false) => {
                 self.frozen = None;
@@ -467,7 +466,7 @@ impl Run {
 
     fn start_agent(&mut self) {
         self.incarnation += 1;
-        self.agent = Some(Agent::start(&self.world, self.policy.clone(), &self.disk.0, &self.disk.1));
+        self.agent = Some(Agent::start(&self.world, &self.policy, &self.disk.0, &self.disk.1));
         for index in 0..INSTANCES.len() {
             self.agent_after(Duration::ZERO, Step::Probe(index));
             self.agent_after(Duration::from_millis(5), Step::Liveness(index));
@@ -552,7 +551,7 @@ impl Run {
         let commands = agent.tick(now);
         let wake = agent.plan.as_ref().map_or(now + SECOND, |plan| plan.next_wake);
         if wake > now + SECOND {
-            self.break_rule(format!("the next plan is {:?} away", now.until(wake)));
+            self.break_rule(&format!("the next plan is {:?} away", now.until(wake)));
         }
         self.tick_at(wake);
         for command in commands {
@@ -670,7 +669,7 @@ impl Run {
         if let Some(wrong) = wrong {
             let of = truth.map(|session| self.world.clients[session.client].kind);
             let what = format!("{wrong}: {of:?} {retire:?}");
-            self.break_rule(what);
+            self.break_rule(&what);
         }
     }
 
@@ -742,7 +741,7 @@ impl Run {
         let calm = self.world.now.since(self.world.trouble) > RECOVERY;
         // While the world is changing, only what the agent could know counts.
         if others == 0 && calm {
-            self.break_rule(format!("{server} was drained, the last one"));
+            self.break_rule(&format!("{server} was drained, the last one"));
         }
         self.counts.drains += 1;
         self.world.admin.drain(server)
@@ -761,7 +760,7 @@ impl Run {
             (Doing::Idle(_), How::Catch(_)) => true,
             (Doing::Transaction, How::Quiet(_) | How::Catch(_)) => false,
             (_, How::Force) => {
-                self.break_rule("a session was forced without the operator's word".into());
+                self.break_rule("a session was forced without the operator's word");
                 true
             }
         };
@@ -772,7 +771,7 @@ impl Run {
         let frozen = self.frozen.is_some_and(|since| now.since(since) > SECOND * 2);
         let away = self.aws_away.is_some_and(|since| now.since(since) > SECOND * 5);
         if frozen || away {
-            self.break_rule(format!("closed while frozen {frozen} or while AWS is away {away}"));
+            self.break_rule(&format!("closed while frozen {frozen} or while AWS is away {away}"));
         }
         self.counts.closes += 1;
         self.load[index].push(now);

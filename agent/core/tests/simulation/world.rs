@@ -129,6 +129,19 @@ pub struct World {
     /// The last time anything was wrong, or a person had set anything.
     pub trouble: Time,
     pub connects: u64,
+    texts: Texts,
+}
+
+/// Text that every row shares.
+struct Texts {
+    app: Arc<str>,
+    legacy: Arc<str>,
+    orders: Arc<str>,
+    shop: Arc<str>,
+    report: Arc<str>,
+    fragile: Arc<str>,
+    date: Arc<str>,
+    pointers: [Arc<str>; 2],
 }
 
 pub fn instance_id(index: usize) -> InstanceId {
@@ -204,6 +217,17 @@ impl World {
             turn: HashMap::new(),
             trouble: now,
             connects: 0,
+            texts: Texts {
+                app: "app".into(),
+                legacy: "legacy".into(),
+                orders: "orders".into(),
+                shop: "shop".into(),
+                report: "report-nightly".into(),
+                fragile: "fragile".into(),
+                date: "date".into(),
+                // Pointers are reused at once.
+                pointers: ["0x55aa".into(), "0x55bb".into()],
+            },
         }
     }
 
@@ -330,18 +354,19 @@ impl World {
 
     fn row(&self, session: &DbSession) -> ActivityRow {
         let kind = self.clients[session.client].kind;
-        let text = |text: &str| -> Arc<str> { text.into() };
+        let texts = &self.texts;
         ActivityRow {
             key: session.key,
             client: Some(session.address),
-            user: text(if kind == Kind::Password { "legacy" } else { "app" }),
+            user: if kind == Kind::Password { &texts.legacy } else { &texts.app }.clone(),
             iam_user: kind != Kind::Password,
-            database_name: text("orders"),
-            application: text(match kind {
-                Kind::Exempt => "report-nightly",
-                Kind::Fragile => "fragile",
-                _ => "shop",
-            }),
+            database_name: texts.orders.clone(),
+            application: match kind {
+                Kind::Exempt => &texts.report,
+                Kind::Fragile => &texts.fragile,
+                _ => &texts.shop,
+            }
+            .clone(),
             client_backend: true,
             superuser: false,
             age: self.now.since(session.begin),
@@ -366,15 +391,14 @@ impl World {
             Some(ProxySession {
                 key: ProxySessionKey {
                     worker: 1,
-                    // Pointers are reused at once.
-                    pointer: if through.id % 2 == 0 { "0x55aa" } else { "0x55bb" }.into(),
+                    pointer: self.texts.pointers[usize::from(through.id % 2 == 0)].clone(),
                     id: through.id,
-                    accepted: "date".into(),
+                    accepted: self.texts.date.clone(),
                 },
                 server: through.server.clone(),
                 source: through.source,
                 outgoing: session.address,
-                peer: "10.0.1.1:5432".parse().expect("an address"),
+                peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), 5_432),
                 age: Duration::from_secs(self.now.since(session.begin).as_secs()),
                 old_worker: false,
             })
