@@ -12,6 +12,7 @@ use integration_tests::{
     load::{Load, Think, Work},
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
+    standin::StopMode,
 };
 use watch::{FDRAIN, Watch};
 
@@ -120,6 +121,25 @@ async fn a_drain_left_by_kill_9_is_taken_back_by_the_next_start() {
     scene.routed().await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
     println!("roles right {:.2} s after the restart", began.elapsed().as_secs_f64());
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_finds_what_changed_while_the_agent_was_dead() {
+    let (mut scene, load, drained) = in_a_drain(Duration::from_secs(2)).await;
+    scene.agent.kill();
+    // The replica that is left to new sessions goes, and so does the writer for another.
+    let other = if drained == "b" { "c" } else { "b" };
+    scene.standin.failover(drained).await.unwrap();
+    scene.standin.stop(other, StopMode::Immediate).await.unwrap();
+    let began = Instant::now();
+    scene.agent.start().await.unwrap();
+    scene.up("orders_write", &[drained]).await.unwrap();
+    println!("the writer right {:.2} s after the restart", began.elapsed().as_secs_f64());
+    scene.up("orders_read", &["a"]).await.unwrap();
+    println!("the readers right {:.2} s after the restart", began.elapsed().as_secs_f64());
+    no_drain_left(&scene).await;
+    println!("no drain left {:.2} s after the restart", began.elapsed().as_secs_f64());
     end(scene, load).await;
 }
 

@@ -64,11 +64,9 @@ fn closed(report: &LoadReport) -> u64 {
 /// Waits until so many more sessions were retired.
 async fn retiring(scene: &Scene, load: &Load, more: u64) {
     let before = closed(&load.report());
-    wait_for("more sessions to be retired", PATIENCE, async || {
-        match closed(&load.report()) - before {
-            enough if enough >= more => Ok(()),
-            few => Err(format!("{few}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
-        }
+    wait_for("more sessions to be retired", PATIENCE, async || match closed(&load.report()) - before {
+        enough if enough >= more => Ok(()),
+        few => Err(format!("{few}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
     })
     .await
     .unwrap();
@@ -76,7 +74,7 @@ async fn retiring(scene: &Scene, load: &Load, more: u64) {
 
 /// Looks on for a while: no session is closed, and each new one is let in.
 async fn nothing_closed_nothing_refused(scene: &Scene, load: &Load, during: Duration) {
-    let begun = load.report();
+    let before = load.report();
     let began = Instant::now();
     let mut settled = None;
     while began.elapsed() < SETTLES + during {
@@ -85,13 +83,13 @@ async fn nothing_closed_nothing_refused(scene: &Scene, load: &Load, during: Dura
         load.all_in(PATIENCE).await.unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         let report = load.report();
-        assert_eq!(report.failed_logins, begun.failed_logins, "{:?}", report.causes);
+        assert_eq!(report.failed_logins, before.failed_logins, "{:?}", report.causes);
         if began.elapsed() >= SETTLES {
             let settled = settled.get_or_insert_with(|| closed(&report));
             assert_eq!(closed(&report), *settled, "{:?}\n{}", report.causes, scene.agent.log());
         }
     }
-    let late = closed(&load.report()) - closed(&begun);
+    let late = closed(&load.report()) - closed(&before);
     println!("{} sessions, {late} closed while it settled, none in {during:?}", load.report().clients);
 }
 

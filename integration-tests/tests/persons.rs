@@ -88,7 +88,8 @@ impl Game {
             self.note("met the agent");
             self.scene.haproxy.cli(&format!("set server {server} state ready")).await.unwrap();
             self.wishes.remove(server);
-            let gone = async || if on_record(&self.scene).contains(server) { Err("on record") } else { Ok(()) };
+            let gone =
+                async || if on_record(&self.scene).contains(server) { Err("on record") } else { Ok(()) };
             if self.runs {
                 wait_for("the agent to let go", PATIENCE, gone).await.unwrap();
             }
@@ -230,8 +231,7 @@ async fn what_a_person_sets_survives_everything() {
     for (server, is) in now {
         assert_eq!(is, game.wishes.get(&server).copied().unwrap_or((0, 1)), "{server} after the agent's end");
     }
-    let seen = watch.stop().await;
-    let agents = seen.drains("orders_read/b");
+    let agents = watch.stop().await.drains("orders_read/b");
     println!("drains of orders_read/b, all of them the agent's: {agents}");
     assert!(agents > 0, "the agent has to drain something, or nothing was tried");
 
