@@ -179,6 +179,30 @@ async fn undrain_own_needs_no_agent_and_no_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_of_haproxy_in_the_middle_of_a_drain_leaves_neither_drain_nor_record() {
+    let (mut scene, load, _) = in_a_drain(Duration::from_millis(500)).await;
+    scene.haproxy.reload().await.unwrap();
+    load.stop().await.unwrap();
+    no_drain_left(&scene).await;
+    let records = scene.agent.state_dir().join("drains.json");
+    let gone =
+        async || if records.exists() { Err(std::fs::read_to_string(&records).unwrap()) } else { Ok(()) };
+    wait_for("no record", PATIENCE, gone).await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_ends_when_the_servers_beside_it_fail() {
+    let (scene, load, drained) = in_a_drain(Duration::from_millis(500)).await;
+    let other = if drained == "b" { "c" } else { "b" };
+    scene.standin.stop(other, StopMode::Immediate).await.unwrap();
+    no_drain_left(&scene).await;
+    scene.up("orders_read", &[drained]).await.unwrap();
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_left_in_an_old_worker_are_retired_through_the_master_socket() {
     let mut scene = set("{mode: retire, max_age: 8s, login_budget: 20}", Duration::from_millis(500)).await;
     scene.up("orders_read", &["b", "c"]).await.unwrap();
