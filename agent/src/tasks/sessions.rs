@@ -41,8 +41,8 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<R
     loop {
         if let Ok(session) = door.login().await {
             backoff.reset();
-            let mut table = Table { door: &door, config: &config, session, method: None };
-            let fault = table.follow(&mut commands, &mut told).await;
+            let mut table = Table { door: &door, config: &config, session, method: None, told: &mut told };
+            let fault = table.follow(&mut commands).await;
             tracing::debug!(instance = %door.instance(), %fault, "activity connection lost");
             // One that fails at once, again and again, must not use up the login budget.
             tokio::time::sleep(jittered(BUSY)).await;
@@ -62,13 +62,14 @@ struct Table<'a> {
     config: &'a Config,
     session: Box<dyn Session>,
     method: Option<Method>,
+    /// The rights that were told last, over all connections.
+    told: &'a mut Option<Rights>,
 }
 
 impl Table<'_> {
-    async fn follow(&mut self, commands: &mut mpsc::Receiver<Retire>, told: &mut Option<Rights>) -> Fault {
-        match self.session.rights().await {
-            Ok(rights) => self.learn(rights, told).await,
-            Err(fault) => return fault,
+    async fn follow(&mut self, commands: &mut mpsc::Receiver<Retire>) -> Fault {
+        if let Err(fault) = self.learn().await {
+            return fault;
         }
         let mut snapshot = self.door.shared.snapshot.clone();
         let mut all_at = Instant::now();
@@ -136,9 +137,11 @@ impl Table<'_> {
         fault
     }
 
-    async fn learn(&mut self, rights: Rights, told: &mut Option<Rights>) {
+    /// Asks what may be done here. What is missing is told once.
+    async fn learn(&mut self) -> Result<(), Fault> {
+        let rights = self.session.rights().await?;
         self.method = self.config.method.or(rights.method());
-        if told.as_ref() != Some(&rights) {
+        if self.told.as_ref() != Some(&rights) {
             let metrics = &self.door.shared.metrics;
             let instance = self.door.instance().to_string();
             if !rights.sees_all_activity {
@@ -151,9 +154,10 @@ impl Table<'_> {
                     "install deploy/postgresql/retire.sql, or GRANT pg_signal_backend TO the agent's user";
                 RightsMissing { instance, advice }.emit(metrics);
             }
-            *told = Some(rights.clone());
+            *self.told = Some(rights.clone());
         }
         self.door.shared.tell(Input::Rights(self.door.instance().clone(), Box::new(rights))).await;
+        Ok(())
     }
 
     async fn look(&mut self, only: Option<Vec<BackendKey>>) -> Result<(), Fault> {
@@ -169,6 +173,10 @@ impl Table<'_> {
     }
 
     async fn close(&mut self, command: Retire) {
+        if self.method.is_none() {
+            // The missing right may have been granted meanwhile. A failure ends this connection.
+            let _ = self.learn().await;
+        }
         let shared = &self.door.shared;
         let Some(method) = self.method else {
             return answer(shared, &command, Retired::Denied).await;
@@ -200,6 +208,10 @@ impl Table<'_> {
         }
         RetiredEvent { command: &command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
         answer(shared, &command, retired).await;
+        if retired == Retired::Denied {
+            // It was allowed once: there may be another way, or something to tell.
+            let _ = self.learn().await;
+        }
     }
 }
 

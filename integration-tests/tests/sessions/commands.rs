@@ -20,7 +20,8 @@ async fn run(scene: &Scene, arguments: &[&str]) -> (i32, String, String) {
 /// The same, asking the running agent.
 async fn ask(scene: &Scene, arguments: &[&str]) -> (i32, String, String) {
     let control = scene.agent.control();
-    let arguments: Vec<&str> = arguments.iter().copied().chain(["--control", control.to_str().unwrap()]).collect();
+    let arguments: Vec<&str> =
+        arguments.iter().copied().chain(["--control", control.to_str().unwrap()]).collect();
     run(scene, &arguments).await
 }
 
@@ -55,7 +56,10 @@ async fn an_operator_can_look_pause_resume_drain_and_undrain() {
     let socket = scene.haproxy.admin_socket();
     let observe = ["observe", "--socket", socket.to_str().unwrap(), "--max-age", "5s"];
     let table = run(&scene, &observe).await;
-    assert!(table.0 == 0 && table.1.contains("orders_write/a") && table.1.contains("past max_age"), "{table:?}");
+    assert!(
+        table.0 == 0 && table.1.contains("orders_write/a") && table.1.contains("past max_age"),
+        "{table:?}"
+    );
     let seen = parsed(&run(&scene, &[&observe[..], &["--output", "json"]].concat()).await);
     assert_eq!(seen["sessions"][0]["past_max_age"], true, "{seen}");
 
@@ -95,16 +99,17 @@ async fn admin(scene: &Scene, backend: &str, server: &str, bits: u8) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_tells_by_its_exit_code_and_a_printed_token_logs_in() {
-    let mut scene = Scene::set(Setting {
-        standin: Options { replicas: 1, ..Options::default() },
-        ..Setting::default()
-    })
-    .await
-    .unwrap();
+    let mut scene =
+        Scene::set(Setting { standin: Options { replicas: 1, ..Options::default() }, ..Setting::default() })
+            .await
+            .unwrap();
     let config = scene.agent.config_file();
     let check = ["check", "--config", config.to_str().unwrap()];
     let all = run(&scene, &check).await;
-    assert!(all.0 == 0 && all.1.contains("orders/a: ok writer") && all.1.contains("orders/b: ok reader"), "{all:?}");
+    assert!(
+        all.0 == 0 && all.1.contains("orders/a: ok writer") && all.1.contains("orders/b: ok reader"),
+        "{all:?}"
+    );
     let role = [&check[..], &["--instance", "orders/b", "--role", "writer", "--output", "json"]].concat();
     let role = run(&scene, &role).await;
     assert_eq!((role.0, &parsed(&role)[0]["role"]), (1, &json!("reader")));

@@ -84,7 +84,8 @@ async fn those_to_be_left_alone_are_held_past_their_limit_each_with_its_reason()
     for (reason, client) in &held_as {
         held(&scene, client, reason, 2.0).await;
     }
-    for reason in ["not_iam_user", "exempt", "listening", "advisory_lock", "not_joined", "not_client_backend"] {
+    for reason in ["not_iam_user", "exempt", "listening", "advisory_lock", "not_joined", "not_client_backend"]
+    {
         let expected = held_as.iter().filter(|(held_as, _)| *held_as == reason).count().max(1);
         assert_eq!(holds(&scene, reason).await, expected as u64, "{reason}");
     }

@@ -80,7 +80,7 @@ struct Pace {
     overdue_s: f64,
     /// The same of all sessions.
     overdue_any_s: f64,
-    /// Its hold then.
+    /// That session then.
     any: String,
     /// How often a session was seen waiting for the budget.
     seen_over_budget: usize,
@@ -88,7 +88,7 @@ struct Pace {
 
 /// Clients that are idle and clients that work, until so many closes were made; then what the
 /// database itself says of the pace.
-async fn run(budget: usize, idle: usize, working: usize, closes: usize) -> Pace {
+async fn run(budget: usize, idle: usize, working: usize, enough: usize) -> Pace {
     let sessions_section = format!("{{mode: retire, max_age: 8s, login_budget: {budget}}}");
     let scene = Scene::set(Setting {
         standin: Options { replicas: 0, ..Options::default() },
@@ -104,13 +104,13 @@ async fn run(budget: usize, idle: usize, working: usize, closes: usize) -> Pace 
     let mut pace = Pace::default();
     let mut waited: HashMap<u64, Instant> = HashMap::new();
     let began = Instant::now();
-    while closed(&scene).len() < closes {
+    while closed(&scene).len() < enough {
         let rows = sessions(&scene).await;
         assert!(began.elapsed() < PATIENCE * 2, "{} closes; {rows:?}", closed(&scene).len());
         for row in rows.iter().filter(|row| row.user == "app" && row.join == "joined") {
             if row.overdue_s() > pace.overdue_any_s {
                 pace.overdue_any_s = row.overdue_s();
-                pace.any = format!("{:?}", row);
+                pace.any = format!("{row:?}");
             }
             if row.hold.as_deref() == Some("over_budget") {
                 pace.seen_over_budget += 1;
@@ -150,7 +150,8 @@ async fn run(budget: usize, idle: usize, working: usize, closes: usize) -> Pace 
 /// When the database closed sessions at the agent's word, by its own log.
 fn closed(scene: &Scene) -> Vec<Timestamp> {
     let log = fs::read_to_string(scene.standin.folder().join("log/a-postgres.log")).unwrap();
-    let lines = log.lines().filter(|line| line.contains("terminating connection due to administrator command"));
+    let lines =
+        log.lines().filter(|line| line.contains("terminating connection due to administrator command"));
     lines
         .map(|line| {
             let mut words = line.split(' ');

@@ -23,8 +23,7 @@ async fn a_changed_file_is_in_force_at_once_and_a_bad_one_is_refused() {
         ..Setting::default()
     };
     let scene = Scene::set(setting("{max_age: 10m}")).await.unwrap();
-    let config =
-        |sessions: &str| scene.agent.config_for(&scene.standin, &scene.haproxy, &setting(sessions));
+    let config = |sessions: &str| scene.agent.config_for(&scene.standin, &scene.haproxy, &setting(sessions));
     let until_said = async |message: &str, times: usize| {
         let what = format!("{times} times {message:?}");
         let look = async || if said(&scene, message) >= times { Ok(()) } else { Err(scene.agent.log()) };
@@ -67,12 +66,10 @@ async fn a_changed_file_is_in_force_at_once_and_a_bad_one_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sighup_looks_at_the_file_again() {
-    let mut scene = Scene::set(Setting {
-        standin: Options { replicas: 0, ..Options::default() },
-        ..Setting::default()
-    })
-    .await
-    .unwrap();
+    let mut scene =
+        Scene::set(Setting { standin: Options { replicas: 0, ..Options::default() }, ..Setting::default() })
+            .await
+            .unwrap();
     scene.agent.write_config("databases: []\n").unwrap();
     let refusals = async |scene: &Scene, times: usize| {
         wait_for("the refusals", PATIENCE, async || match said(scene, REFUSED) {

@@ -45,6 +45,7 @@ async fn by_the_function_until_its_right_is_revoked(standin: &Arc<StandIn>) {
     let client = Login::through(&scene).application("revoked").open(&scene).await;
     held(&scene, &client, "denied", 2.0).await;
     assert!(client.is_open());
+    assert_eq!(said(&scene, RIGHT_MISSING), 1, "{}", scene.agent.log());
     scene.clear().await.unwrap();
 }
 
@@ -58,6 +59,12 @@ async fn without_a_right_to_close(standin: &Arc<StandIn>) {
     let event = events.iter().find(|event| event["message"] == RIGHT_MISSING).unwrap();
     assert!(event["advice"].as_str().unwrap().contains("pg_signal_backend"), "{event}");
     assert!(client.is_open());
+
+    standin.execute_sql("a", "GRANT pg_signal_backend TO lb_agent_bare").await.unwrap();
+    let control = scene.agent.control();
+    let resumed = scene.agent.command(&["resume", "--control", control.to_str().unwrap()]).await.unwrap();
+    assert_eq!(resumed.0, 0, "{resumed:?}");
+    assert_eq!(client.closed().await.as_deref(), Some("57P01"), "the advice was followed");
     scene.clear().await.unwrap();
 }
 
