@@ -140,6 +140,22 @@ fn restless(rig: &mut Rig, rounds: u32) {
     }
 }
 
+/// A proxy closes without looking: a client that ends its pause after the look would lose
+/// a transaction.
+#[test]
+fn the_proxy_closes_only_what_was_just_seen_quiet() {
+    let by_proxy = || Policy { close_via: CloseVia::Proxy, ..policy() };
+    let idle_for_150_ms = |rig: &mut Rig| rig.clients[0].idle_since = rig.now - millis(150);
+    let mut rig = one(by_proxy(), SECOND_HALF, idle_for_150_ms);
+    rig.wait(millis(60));
+    stays(&mut rig, Some(Reason::WaitingForQuiet));
+    rig.look();
+    rig.wait(millis(40));
+    stays(&mut rig, Some(Reason::WaitingForQuiet));
+    rig.look();
+    goes(&mut rig, How::Quiet(millis(200)));
+}
+
 #[test]
 fn one_that_never_pauses_is_held_as_never_quiet() {
     let mut rig = one(policy(), PAST, |_| {});

@@ -14,8 +14,9 @@ use crate::{
 /// An observation older than this is not acted on: the row is watched first.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// The same where the proxy closes: unlike the database, it cannot look once more.
-const FRESH_FOR_PROXY: Duration = Duration::from_millis(100);
+/// The same where the proxy closes: unlike the database it cannot look once more, and
+/// whatever the client sends after the look is lost.
+const FRESH_FOR_PROXY: Duration = Duration::from_millis(30);
 
 /// A source that has not been heard of for longer than this is lost.
 pub(super) const SOURCE_STALE: Duration = Duration::from_secs(5);
@@ -189,6 +190,8 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
         Activity::Idle(idle) => {
             let asked = quiet_asked(policy, age, limit, context.demoted());
             let quiet_at = session.seen + asked.saturating_sub(idle);
+            // What the database has not seen itself nobody checks before the proxy closes.
+            let usable = usable && (policy.close_via == CloseVia::Database || idle >= asked);
             if quiet_at <= context.now && usable {
                 return Stance::Fire(How::Quiet(asked));
             }
