@@ -4,7 +4,7 @@
 //! its own, for trying a setup without AWS.
 //!
 //! # Layout
-//! - [`bench`]: measurements
+//! - [`bench`]: measurements of the parts, and under load
 //! - [`demo`]: the main job, live
 //! - [`haproxy`]: a real HAProxy, 2.6 or 2.8
 //! - [`load`]: real clients, and an honest count of what broke

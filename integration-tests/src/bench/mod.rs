@@ -19,7 +19,7 @@ mod tokens;
 
 pub use measurement::{Measurement, Report};
 
-use crate::{process, scene, standin};
+use crate::{load::LoadError, process, scene, standin};
 
 /// Why something could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +35,19 @@ pub enum Error {
     Process(#[from] process::Error),
     /// The clients.
     #[error(transparent)]
-    Load(#[from] crate::load::LoadError),
+    Load(Box<LoadError>),
     /// A file or a socket.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A sample, or an answer, that is not what it should be: the bench is wrong.
     #[error("{0}")]
     Unexpected(String),
+}
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        Self::Load(Box::new(error))
+    }
 }
 
 /// What is measured under one name.

@@ -73,7 +73,7 @@ fn servers() -> Vec<ServerConfig> {
     let pairs = backends.iter().flat_map(|backend| INSTANCES.iter().map(move |name| (backend, *name)));
     pairs
         .map(|((backend, wanted), name)| ServerConfig {
-            id: ServerId::new(0, *backend, name),
+            id: ServerId::new(0, backend, name),
             instance: instance(name),
             wanted: *wanted,
         })
@@ -99,7 +99,7 @@ fn ledger(servers: &[ServerConfig], sessions: usize, age: Duration, now: Time) -
         let backend = if index == 0 { "write" } else { "read" };
         let mut rows = Vec::with_capacity(sessions / INSTANCES.len() + 1);
         for number in (index..sessions).step_by(INSTANCES.len()) {
-            let (row, session) = session(number, ServerId::new(0, backend, *name), age);
+            let (row, session) = session(number, ServerId::new(0, backend, name), age);
             rows.push(row);
             shown.push(session);
         }
@@ -113,6 +113,7 @@ fn ledger(servers: &[ServerConfig], sessions: usize, age: Duration, now: Time) -
 /// One session as both sides show it: of one of fifty applications, quiet.
 fn session(number: usize, server: ServerId, age: Duration) -> (ActivityRow, ProxySession) {
     let pid = number as u64 + 1;
+    let started_us = i64::try_from(number).unwrap_or(i64::MAX / 1_000) * 1_000;
     // 60,000 ports of one address, then of the next.
     let address = |network: u8| {
         #[allow(clippy::cast_possible_truncation, reason = "two sessions at most have the same host")]
@@ -120,7 +121,7 @@ fn session(number: usize, server: ServerId, age: Duration) -> (ActivityRow, Prox
         SocketAddr::from((Ipv4Addr::new(10, 0, network, host), port))
     };
     let row = ActivityRow {
-        key: BackendKey { pid, started_us: number as i64 * 1_000 },
+        key: BackendKey { pid, started_us },
         client: Some(address(1)),
         user: "app".into(),
         iam_user: true,

@@ -37,7 +37,7 @@ pub(super) async fn close(closer: Closer, scene: &Scene, stop: &CancellationToke
         }
         Closer::Terminate => {
             let statement = format!(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'app' \
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename IN ('app', 'app2') \
                  AND backend_start < clock_timestamp() - interval '{OLD}'"
             );
             let mut clock = interval(TERMINATE_EVERY);

@@ -4,11 +4,14 @@ use jiff::Timestamp;
 
 use crate::{scene::Scene, standin::busiest_second};
 
+/// The agent, as the database knows it.
+pub(super) const AGENT: &str = "lb_agent";
+
 /// What the agent did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Closes {
     pub count: u64,
-    /// Past the session's own limit, at most, in seconds.
+    /// Past the session's own limit, at most, in seconds; clients that pause only.
     pub most_overdue_s: f64,
     pub max_with_own_logins_per_s: usize,
 }
@@ -24,11 +27,13 @@ pub(super) fn of(scene: &Scene) -> Closes {
             continue;
         }
         closes.count += 1;
-        closes.most_overdue_s = closes.most_overdue_s.max(seconds("age_s") - seconds("limit_s"));
+        if text("user") == Some("app") {
+            closes.most_overdue_s = closes.most_overdue_s.max(seconds("age_s") - seconds("limit_s"));
+        }
         moments.extend(text("timestamp").and_then(|at| at.parse::<Timestamp>().ok()));
     }
     let attempts = scene.standin.journal().attempts();
-    moments.extend(attempts.iter().filter(|attempt| attempt.user == "lb_agent").map(|attempt| attempt.at));
+    moments.extend(attempts.iter().filter(|attempt| attempt.user == AGENT).map(|attempt| attempt.at));
     moments.sort_unstable();
     closes.max_with_own_logins_per_s = busiest_second(moments);
     closes

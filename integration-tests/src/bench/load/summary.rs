@@ -52,7 +52,7 @@ pub struct Summary {
     /// How long such a session lived on, past its limit, after it had first paused for
     /// `quiet_min` and a poll.
     pub longest_after_pause_s: f64,
-    /// How far past its own limit the agent closed a session, at most.
+    /// How far past its own limit the agent closed a session of a client with pauses, at most.
     pub most_overdue_s: f64,
     /// Closes that the agent says it made.
     pub agent_closes: u64,

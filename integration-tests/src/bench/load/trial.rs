@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Closer, Summary, Variant, closers, closes, summary::Kind, watch};
+use super::{Closer, Summary, Variant, closers, closes, closes::AGENT, summary::Kind, watch};
 use crate::{
     bench::Error,
     load::{Interval, Load, Think, Work},
@@ -45,6 +45,8 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
     let standin = Options { replicas: 0, max_connections: 1_300, ..Options::default() };
     let scene = Scene::set(Setting { standin, sessions, ..Setting::default() }).await?;
     let app = scene.writer("app")?;
+    // Another user: so the agent's log tells who is who.
+    let app2 = scene.writer("app2")?;
 
     let idle = Load::new(app.clone(), 1).await?;
     if variant.idle > 0 {
@@ -60,7 +62,7 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
     let transactions = |think| Work::Transactions { think, retry_begin: variant.retry };
     mixed.add_to(&app.clone().application(APPLICATION), transactions(Think::Mixed), MIXED);
     mixed.add(Work::Autocommit { think: Think::Mixed }, AUTOCOMMIT);
-    busy.add_to(&app.clone().application("bench-busy"), transactions(Think::Busy), variant.busy);
+    busy.add_to(&app2.clone().application("bench-busy"), transactions(Think::Busy), variant.busy);
 
     mixed.all_in(PATIENCE).await?;
     busy.all_in(PATIENCE).await?;
@@ -88,11 +90,11 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
     let closes = closes::of(&scene);
     let logins = scene.standin.journal().attempts_since(all_in);
     let max_relogins_per_s =
-        busiest_second(logins.iter().filter(|login| login.user == "app").map(|login| login.at));
+        busiest_second(logins.iter().filter(|login| login.user != AGENT).map(|login| login.at));
     let (of_mixed, of_busy, of_idle) = tokio::try_join!(mixed.stop(), busy.stop(), idle.stop())?;
     let tables_mixed = mixed.verify(&app).await?;
-    let tables_busy = busy.verify(&app).await?;
-    drop((mixed, busy, idle, app));
+    let tables_busy = busy.verify(&app2).await?;
+    drop((mixed, busy, idle, app, app2));
     scene.clear().await?;
 
     let by_agent = matches!(variant.closer, Closer::Agent(_));
