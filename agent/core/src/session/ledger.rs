@@ -264,30 +264,18 @@ impl Table {
         if self.polled.is_some_and(|polled| at < polled) {
             return;
         }
-        let mut dropped = 0;
+        let mut new = Vec::new();
         for row in rows {
-            let begin = at - row.age;
-            let idle = matches!(row.activity, Activity::Idle(_)).then_some(at);
-            let full = self.rows.len() >= MAX_ROWS;
             match self.rows.get_mut(&row.key) {
                 // The begin stays as first seen: a slow answer must not move the limit.
                 Some(entry) if entry.seen <= at => entry.renew(at, row),
                 Some(_) => {}
-                None if full => dropped += 1,
-                None => {
-                    let joint = join(&self.claims, row.client, begin);
-                    let entry = Entry { row, seen: at, begin, last_idle: idle, restless_since: idle, joint };
-                    self.rows.insert(entry.row.key, entry);
-                }
+                None => new.push(row),
             }
         }
         // What this poll covered and did not show has ended.
         match seen {
-            Seen::All => {
-                self.rows.retain(|_, entry| entry.seen >= at);
-                self.polled = Some(at);
-                self.dropped_rows = dropped;
-            }
+            Seen::All => self.rows.retain(|_, entry| entry.seen >= at),
             Seen::Only(keys) => {
                 for key in keys {
                     if self.rows.get(key).is_some_and(|entry| entry.seen < at) {
@@ -295,6 +283,18 @@ impl Table {
                     }
                 }
             }
+        }
+        let places = MAX_ROWS.saturating_sub(self.rows.len());
+        if matches!(seen, Seen::All) {
+            self.polled = Some(at);
+            self.dropped_rows = new.len().saturating_sub(places);
+        }
+        for row in new.into_iter().take(places) {
+            let begin = at - row.age;
+            let idle = matches!(row.activity, Activity::Idle(_)).then_some(at);
+            let joint = join(&self.claims, row.client, begin);
+            let entry = Entry { row, seen: at, begin, last_idle: idle, restless_since: idle, joint };
+            self.rows.insert(entry.row.key, entry);
         }
     }
 
