@@ -23,20 +23,17 @@ async fn sessions_are_retired_between_transactions_before_their_limit() {
     let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
     load.add(Work::Transactions { think: Think::Mixed, retry_begin: false }, 20);
     load.all_in(PATIENCE).await.unwrap();
-    let enough = wait_for("60 retirements", PATIENCE * 2, async || {
-        match load.report().retirements() {
-            enough @ 60.. => Ok(enough),
-            few => Err(format!("{few}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
-        }
-    });
-    let enough = enough.await;
-    println!("{}", scene.agent.log());
-    println!("{}", serde_json::to_string_pretty(&scene.agent.state().await.unwrap()).unwrap());
-    enough.unwrap();
+    wait_for("60 retirements", PATIENCE * 2, async || match load.report().retirements() {
+        60.. => Ok(()),
+        few => Err(format!("{few}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
+    })
+    .await
+    .unwrap();
     let report = load.stop().await.unwrap();
-    println!("{report:?}");
     assert!(load.verify(&scene.writer("app").unwrap()).await.unwrap().is_exact());
-    assert_eq!(report.broken_at_commit, 0, "{report:?}");
+    assert_eq!((report.broken_at_commit, report.rows_failed), (0, 0), "{report:?}");
+    // What is left to chance is microseconds wide: `make bench` measures how often it is hit.
+    assert!(report.broken_inside <= 1, "{report:?}");
     drop(load);
     scene.clear().await.unwrap();
 }
