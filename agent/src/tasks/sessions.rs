@@ -86,7 +86,7 @@ impl Table<'_> {
                 all_at = all_at.min(listed + BUSY);
             }
             let now = Instant::now();
-            let result = if let Some(command) = waiting.pop_front() {
+            let result = if let Some(command) = take_quiet(&mut waiting) {
                 self.close(command).await;
                 Ok(())
             } else if now >= all_at {
@@ -97,6 +97,10 @@ impl Table<'_> {
             } else if now >= focus_at && !focus.is_empty() {
                 focus_at = now + FOCUS;
                 self.look(Some(focus.clone())).await
+            } else if let Some(command) = waiting.pop_front() {
+                // A catch takes its time: many in a row would hide the pauses of all others.
+                self.close(command).await;
+                Ok(())
             } else {
                 Ok(())
             };
@@ -213,6 +217,13 @@ impl Table<'_> {
             let _ = self.learn().await;
         }
     }
+}
+
+/// The next close that is a matter of one statement. Its session is quiet now, and may not be
+/// for long.
+fn take_quiet(waiting: &mut VecDeque<Retire>) -> Option<Retire> {
+    let place = waiting.iter().position(|command| !matches!(command.how, How::Catch(_)))?;
+    waiting.remove(place)
 }
 
 fn meaning(outcome: &RetireOutcome) -> Retired {
