@@ -118,7 +118,12 @@ impl Summary {
             max_closes_and_own_logins_per_s: busiest(own),
             budget_per_s: BUDGET,
             max_logins_per_s: busiest(all),
-            broken: report.causes.iter().filter(|(cause, _)| !cause.starts_with("clean")).map(|(cause, count)| (cause.clone(), *count)).collect(),
+            broken: report
+                .causes
+                .iter()
+                .filter(|(cause, _)| !cause.starts_with("clean"))
+                .map(|(cause, count)| (cause.clone(), *count))
+                .collect(),
             holds: oldest.holds.into_iter().collect(),
         }
     }
