@@ -193,8 +193,9 @@ async fn while_aws_is_away_nothing_is_closed_or_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn short_credentials_rotate_and_no_login_fails() {
     let life = seconds("RDS_LB_CREDENTIAL_S", 12);
-    // At a quarter of their life as usual; so short ones need the time of a retry more.
-    let renew_before = (life < Duration::from_mins(1)).then_some(life / 3);
+    // At a quarter of their life as usual. Of so short ones that is less than the margin in
+    // which a token is not handed out any more, and two retries.
+    let renew_before = (life < Duration::from_mins(1)).then_some(life / 2);
     let standin = Options { credential_life: life, renew_before, ..Options::default() };
     let database = "    probe_interval: 1s\n".into();
     let scene = Scene::set(Setting { standin, sessions: RETIRE.into(), database, ..Setting::default() });
