@@ -356,6 +356,16 @@ fn a_drain_that_the_runtime_api_cannot_end_is_ended_by_answers() {
 }
 
 #[test]
+fn no_word_is_answered_once_the_runtime_api_has_ended_it() {
+    let mut rig = held_on_b(draining());
+    rig.clients.clear();
+    pass_with_drain_shown(&mut rig, 4);
+    ended(&mut rig, &b(), true);
+    let fleet = rig.fleet();
+    assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, None, "before the next plan, too");
+}
+
+#[test]
 fn without_sight_of_the_proxy_ready_is_answered_a_few_times_and_the_record_is_kept() {
     let mut rig = held_on_b(draining());
     rig.clients.clear();
