@@ -1,0 +1,364 @@
+//! The planner: once a tick, from ledger and fleet to a plan.
+//!
+//! It keeps what a plan needs to know of earlier ones: commands under way,
+//! tries that failed, drains, paused groups, how long an instance has been
+//! demoted. It reads no clock and does no I/O.
+//!
+//! - `survey`: one pass over all sessions: due, free to go, or held.
+//! - `fire`: from those free to go to commands.
+
+mod fire;
+mod survey;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use super::{
+    AdminFlags, AdminWord, AgentCheck, Breaker, Budget, Command, CommandId, Drains, Group, Hold, HoldReason,
+    Mode, Outcome, Plan, Policy, Retired, Subject,
+};
+use crate::{
+    DatabaseName, InstanceId, ServerId, Time,
+    health::{Fleet, InstanceView, Role, ServerConfig, State},
+    session::{BackendKey, Ledger},
+};
+use survey::Pass;
+
+/// A plan is made at least this often, so that a longer gap means the agent was frozen.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A gap between two plans after which nothing seen before it is believed.
+const FROZEN: Duration = Duration::from_secs(5);
+
+/// Sessions of one instance that are looked at closely at once.
+const FOCUS: usize = 500;
+
+/// How often sessions are looked at again while some are watched.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// Between two listings of an instance's sessions while closed clients are awaited.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Between two listings of a proxy's sessions.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Sessions that no listing has shown are looked for again after this.
+const SWEEP_AGAIN: Duration = Duration::from_secs(30);
+
+/// After a denied close, the instance gets no more for this long.
+const DENIED: Duration = Duration::from_secs(60);
+
+/// A command that nobody answered is given up after this.
+const LOST: Duration = Duration::from_secs(30);
+
+/// A session, by the place of its instance among all and its identity there.
+type SessionId = (usize, BackendKey);
+
+/// The planner.
+#[derive(Debug)]
+pub struct Planner {
+    policy: Policy,
+    servers: BTreeMap<ServerId, ServerConfig>,
+    instances: BTreeMap<InstanceId, usize>,
+    drains: Drains,
+    breaker: Breaker,
+    paused: bool,
+    credentials_ill: bool,
+    next_id: CommandId,
+    in_flight: HashMap<SessionId, Flight>,
+    tried: HashMap<SessionId, Time>,
+    denied: BTreeMap<InstanceId, Time>,
+    demoted: BTreeMap<InstanceId, Time>,
+    last_plan: Option<Time>,
+    trusted_since: Time,
+    events: Vec<Group>,
+    /// What the last plan held, why, and since when.
+    held: HashMap<SessionId, (HoldReason, Time)>,
+    held_servers: HashMap<ServerId, (HoldReason, Time)>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    since: Time,
+    group: Group,
+    had_others: bool,
+}
+
+impl Planner {
+    /// A planner for these servers.
+    pub fn new(policy: Policy, servers: &[ServerConfig]) -> Self {
+        let instances: BTreeSet<&InstanceId> = servers.iter().map(|server| &server.instance).collect();
+        Self {
+            instances: instances.into_iter().cloned().zip(0..).collect(),
+            policy,
+            drains: Drains::new(servers),
+            servers: servers.iter().map(|server| (server.id.clone(), server.clone())).collect(),
+            breaker: Breaker::default(),
+            paused: false,
+            credentials_ill: false,
+            next_id: 1,
+            in_flight: HashMap::new(),
+            tried: HashMap::new(),
+            denied: BTreeMap::new(),
+            demoted: BTreeMap::new(),
+            last_plan: None,
+            trusted_since: Time::AGENT_START,
+            events: Vec::new(),
+            held: HashMap::new(),
+            held_servers: HashMap::new(),
+        }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Another policy from now on. Drains, pauses and what was tried stay.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// The drains of all servers.
+    pub fn drains(&self) -> &Drains {
+        &self.drains
+    }
+
+    /// The breaker's groups.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Whether sessions may be closed at all under the policy in force.
+    pub fn may_close(&self) -> bool {
+        self.policy.mode == Mode::Retire && !self.paused
+    }
+
+    /// Whether all acting is paused.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Groups that the breaker has paused since this was last asked.
+    pub fn take_paused_groups(&mut self) -> Vec<Group> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Stops all acting at once; drains are taken back at the next tick.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Acts again, with a clean slate for paused groups.
+    pub fn resume(&mut self) {
+        self.paused = false;
+        self.breaker.reset();
+        self.denied.clear();
+    }
+
+    /// Takes over a drain that a former agent recorded: it is taken back.
+    pub fn adopt(&mut self, server: &ServerId, now: Time) {
+        self.drains.adopt(server, &self.policy, now);
+    }
+
+    /// Drains a server at an operator's word, above the capacity floor.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn request_drain(&mut self, server: &ServerId, fleet: &Fleet, now: Time) -> Result<(), HoldReason> {
+        self.drains.request(server, fleet, &self.policy, now)
+    }
+
+    /// Takes back one drain of the agent's own, or all.
+    pub fn release_drains(&mut self, server: Option<&ServerId>, now: Time) -> Vec<Command> {
+        self.drains.release(server, &self.policy, now)
+    }
+
+    /// Whether the agent can get credentials. While it cannot, clients may not either.
+    pub fn observe_credentials(&mut self, well: bool) {
+        self.credentials_ill = !well;
+    }
+
+    /// The proxy's own word on a server's admin flags, asked for at `at`.
+    pub fn observe_admin(&mut self, server: &ServerId, at: Time, flags: AdminFlags) -> Option<Command> {
+        self.drains.observe(server, at, flags, &self.policy)
+    }
+
+    /// An agent-check answer with an admin word was read by the proxy.
+    pub fn delivered(&mut self, server: &ServerId, word: AdminWord) {
+        self.drains.delivered(server, word);
+    }
+
+    /// What became of a command.
+    pub fn outcome(&mut self, now: Time, outcome: &Outcome) {
+        match outcome {
+            Outcome::Drain { server, sent } => self.drains.sent(server, *sent, now),
+            Outcome::Undrain { server, sent } => self.drains.ended(server, *sent),
+            Outcome::Retire { instance, key, retired, .. } => {
+                let Some(place) = self.instances.get(instance) else { return };
+                let session = (*place, *key);
+                let flight = self.in_flight.remove(&session);
+                match (retired, flight) {
+                    // From the command on: its client may be back before this is known.
+                    (Retired::Closed, Some(Flight { group, had_others, since })) => {
+                        self.breaker.closed(group, instance.clone(), had_others, since);
+                    }
+                    (Retired::Denied, _) => {
+                        self.denied.insert(instance.clone(), now);
+                    }
+                    _ => {}
+                }
+                self.tried.insert(session, now);
+            }
+        }
+    }
+
+    /// What an agent-check answer has to say of a server. The steady answer is
+    /// `up` or `down`, alone: any admin word would overwrite a person's.
+    pub fn desired(&self, server: &ServerId, fleet: &Fleet, now: Time) -> AgentCheck {
+        let health = fleet.servers.get(server).and_then(|verdict| match verdict.state {
+            // A drain goes by the admin state, with its record, or not at all.
+            State::Up | State::Drain => Some(Ok(())),
+            State::Down => Some(Err(verdict.reason.to_string())),
+            State::Unknown => None,
+        });
+        AgentCheck { health, admin: self.drains.word(server, now) }
+    }
+
+    /// The plan for this moment.
+    pub fn plan(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet, budget: &Budget) -> Plan {
+        self.settle(now, ledger, fleet);
+        let mut pass = self.survey(now, ledger, fleet);
+        let cohorts = ledger.servers().iter().cloned().zip(pass.cohorts.iter().copied()).collect();
+        let (mut commands, server_holds) = self.drains.tick(now, fleet, &cohorts, &self.policy, self.paused);
+        self.fire(now, &mut pass, ledger, budget, &mut commands);
+        let answered = |instance: &InstanceId| polled_since(instance, ledger, fleet);
+        self.events.extend(self.breaker.expire(&self.policy.breaker, now, answered));
+
+        let sweep = self.sweep(now, &pass, ledger);
+        let poll = self.poll(now, ledger, fleet);
+        let watching = !pass.watched.is_empty();
+        let wake = pass.wake.into_iter().chain(watching.then_some(now + WATCH)).min();
+        let focus = pass
+            .watched
+            .into_iter()
+            .map(|(instance, mut sessions)| {
+                sessions.sort_unstable_by(|one, other| other.cmp(one));
+                sessions.truncate(FOCUS);
+                (instance.clone(), sessions.into_iter().map(|(_, key)| key).collect())
+            })
+            .collect();
+        Plan {
+            at: now,
+            commands,
+            holds: self.remember_holds(now, pass.holds, server_holds),
+            next_wake: wake.unwrap_or(now + TICK).clamp(now + Duration::from_millis(1), now + TICK),
+            focus,
+            poll,
+            sweep,
+            sessions: ledger.len(),
+            due: pass.due,
+        }
+    }
+
+    /// Dates each hold: since when it has been held for the same reason.
+    fn remember_holds(
+        &mut self,
+        now: Time,
+        mut holds: Vec<Hold>,
+        server_holds: Vec<(ServerId, HoldReason)>,
+    ) -> Vec<Hold> {
+        let since = |before: Option<&(HoldReason, Time)>, reason| match before {
+            Some((last, since)) if *last == reason => *since,
+            _ => now,
+        };
+        let mut held = HashMap::with_capacity(holds.len());
+        for hold in &mut holds {
+            if let Subject::Session { instance, key, .. } = &hold.subject {
+                let Some(place) = self.instances.get(instance) else { continue };
+                let session = (*place, *key);
+                hold.since = since(self.held.get(&session), hold.reason);
+                held.insert(session, (hold.reason, hold.since));
+            }
+        }
+        self.held = held;
+        let mut held = HashMap::with_capacity(server_holds.len());
+        for (server, reason) in server_holds {
+            let since = since(self.held_servers.get(&server), reason);
+            held.insert(server.clone(), (reason, since));
+            holds.push(Hold { subject: Subject::Server(server), reason, since });
+        }
+        self.held_servers = held;
+        holds
+    }
+
+    /// Brings what is remembered up to this moment.
+    fn settle(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet) {
+        if self.last_plan.is_some_and(|last| now.since(last) > FROZEN) {
+            self.trusted_since = now;
+        }
+        self.last_plan = Some(now);
+        self.in_flight.retain(|_, flight| now.since(flight.since) <= LOST);
+        self.denied.retain(|_, at| now.since(*at) <= DENIED);
+        if self.tried.len() > 2 * ledger.len() + 1_000 {
+            let live: HashSet<SessionId> = ledger
+                .instances()
+                .filter_map(|instance| Some((instance, *self.instances.get(instance)?)))
+                .flat_map(|(instance, place)| {
+                    ledger.sessions_of(instance).map(move |session| (place, session.row.key))
+                })
+                .collect();
+            self.tried.retain(|session, _| live.contains(session));
+        }
+        for (instance, view) in &fleet.instances {
+            if view.role == Some(Role::Reader) && view.usable() {
+                self.demoted.entry(instance.clone()).or_insert(now);
+            } else {
+                self.demoted.remove(instance);
+            }
+        }
+    }
+
+    /// The instances to list again: those at which closed clients are expected.
+    fn poll(&self, now: Time, ledger: &Ledger, fleet: &Fleet) -> BTreeSet<InstanceId> {
+        let databases: BTreeSet<&DatabaseName> =
+            self.breaker.awaited().map(|instance| &instance.database).collect();
+        ledger
+            .instances()
+            .filter(|instance| databases.contains(&instance.database))
+            .filter(|instance| fleet.instances.get(*instance).is_some_and(InstanceView::usable))
+            .filter(|instance| ledger.polled(instance).is_none_or(|polled| now.since(polled) >= POLL))
+            .cloned()
+            .collect()
+    }
+
+    /// The proxies to list again: those of instances with sessions that are nearly due and not joined.
+    fn sweep(&self, now: Time, pass: &Pass<'_>, ledger: &Ledger) -> BTreeSet<usize> {
+        let mut proxies = BTreeSet::new();
+        for server in self.servers.values() {
+            let Some(latest) = pass.unjoined.get(&server.instance) else { continue };
+            // A listing made well after a session began, and without it, has said all there is.
+            let wanted = ledger.proxy_swept(server.id.proxy).is_none_or(|swept| {
+                now.since(swept) >= SWEEP && (swept < *latest + SWEEP * 2 || now.since(swept) >= SWEEP_AGAIN)
+            });
+            if wanted {
+                proxies.insert(server.id.proxy);
+            }
+        }
+        proxies
+    }
+}
+
+/// Up to when returns of clients closed on this instance would have been seen: on
+/// every instance of its database that answers, for they may come back to any.
+fn polled_since(instance: &InstanceId, ledger: &Ledger, fleet: &Fleet) -> Option<Time> {
+    ledger
+        .instances()
+        .filter(|other| other.database == instance.database)
+        .filter(|other| fleet.instances.get(*other).is_some_and(InstanceView::usable))
+        .map(|other| ledger.polled(other))
+        .min()
+        .flatten()
+}

@@ -1,0 +1,266 @@
+//! One pass over all sessions: who is due, who may go, who is held and why.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use super::{Planner, SessionId, fire::group_of};
+use crate::{
+    InstanceId, ServerId, Time,
+    health::{Fleet, ServerConfig, State, WantedRole},
+    plan::{
+        Hold, HoldReason, How, Network, Purpose, Subject,
+        breaker::Login,
+        drain::Cohort,
+        limit_of,
+        retire::{Context, Stance, consider},
+    },
+    session::{BackendKey, Join, Ledger, ProxySession, Session},
+};
+
+/// A listing is wanted this long before a session that it lacks is due.
+const SWEEP_AHEAD: Duration = Duration::from_secs(3);
+
+/// A session that may be closed now.
+pub(super) struct Candidate<'a> {
+    pub(super) id: SessionId,
+    pub(super) session: Session<'a>,
+    pub(super) client: SocketAddr,
+    pub(super) proxy: &'a ProxySession,
+    pub(super) how: How,
+    pub(super) purpose: Purpose,
+    pub(super) age: Duration,
+    pub(super) limit: Duration,
+}
+
+/// What one pass over the ledger collects.
+#[derive(Default)]
+pub(super) struct Pass<'a> {
+    pub(super) candidates: Vec<Candidate<'a>>,
+    pub(super) holds: Vec<Hold>,
+    pub(super) watched: BTreeMap<&'a InstanceId, Vec<(Duration, BackendKey)>>,
+    /// What holds for each server, and its sessions, in the ledger's order.
+    pub(super) facts: Vec<ServerFacts>,
+    pub(super) cohorts: Vec<Cohort>,
+    /// The latest begin of a session of this instance that no proxy has shown.
+    pub(super) unjoined: BTreeMap<&'a InstanceId, Time>,
+    pub(super) due: usize,
+    pub(super) wake: Option<Time>,
+    /// Whether any group is paused at all.
+    pub(super) breaker_open: bool,
+}
+
+/// What holds for all sessions through one server.
+#[derive(Clone, Default)]
+pub(super) struct ServerFacts {
+    pub(super) proxy_seen: Option<Time>,
+    pub(super) can_come_back: bool,
+    pub(super) demoted_for: Option<Duration>,
+}
+
+impl Planner {
+    /// One pass over all sessions.
+    pub(super) fn survey<'a>(&mut self, now: Time, ledger: &'a Ledger, fleet: &Fleet) -> Pass<'a> {
+        let mut pass = Pass {
+            breaker_open: self.breaker.open().next().is_some(),
+            facts: self.facts(now, ledger, fleet),
+            cohorts: vec![Cohort::default(); ledger.servers().len()],
+            ..Pass::default()
+        };
+        let waits_since = self.breaker.waits_since();
+        let youngest_due = self.policy.max_age.mul_f64((1.0 - self.policy.jitter).max(0.0));
+        let youngest_due = youngest_due.saturating_sub(self.policy.window()).saturating_sub(SWEEP_AHEAD);
+        let maybe_demoted = self.policy.demotion_grace.is_some();
+        for instance in ledger.instances() {
+            let Some(&place) = self.instances.get(instance) else { continue };
+            for session in ledger.sessions_of(instance) {
+                if waits_since.is_some_and(|since| session.begin >= since) {
+                    self.breaker.seen(&login_of(&session));
+                }
+                if let Some(cohort) = session.server.and_then(|server| pass.cohorts.get_mut(server)) {
+                    cohort.all += 1;
+                }
+                let due = session.begin + youngest_due;
+                if now < due && !maybe_demoted {
+                    pass.wake_at(due);
+                    continue;
+                }
+                if session.server.is_none() && session.row.client.is_some() {
+                    let latest = pass.unjoined.entry(session.instance).or_insert(session.begin);
+                    *latest = session.begin.max(*latest);
+                }
+                self.weigh(now, (place, session.row.key), session, &mut pass);
+            }
+        }
+        pass
+    }
+
+    /// What holds for each server, in the ledger's order.
+    pub(super) fn facts(&self, now: Time, ledger: &Ledger, fleet: &Fleet) -> Vec<ServerFacts> {
+        let open_backends = open_backends(&self.servers, fleet, now, self.trusted_since);
+        let facts = |id: &ServerId| {
+            let config = self.servers.get(id)?;
+            let wants_writer = config.wanted == WantedRole::Writer;
+            let demoted = self.demoted.get(&config.instance).filter(|_| wants_writer);
+            Some(ServerFacts {
+                proxy_seen: ledger.proxy_seen(id.proxy),
+                can_come_back: !self.credentials_ill && open_backends.contains(&(id.proxy, &*id.backend)),
+                demoted_for: demoted.map(|since| now.since(*since)),
+            })
+        };
+        ledger.servers().iter().map(|id| facts(id).unwrap_or_default()).collect()
+    }
+
+    /// One session that is due, or nearly.
+    pub(super) fn weigh<'a>(&self, now: Time, id: SessionId, session: Session<'a>, pass: &mut Pass<'a>) {
+        let joined = match session.join {
+            Join::Joined(proxy) => Some(proxy),
+            Join::NotJoined | Join::Disagree => None,
+        };
+        let facts = session.server.and_then(|server| pass.facts.get(server));
+        let context = Context {
+            now,
+            policy: &self.policy,
+            paused: self.paused,
+            trusted_since: self.trusted_since,
+            proxy_seen: facts.and_then(|facts| facts.proxy_seen),
+            can_come_back: facts.is_some_and(|facts| facts.can_come_back),
+            demoted_for: facts.and_then(|facts| facts.demoted_for),
+            tried: self.tried.get(&id).copied(),
+        };
+        let age = now.since(session.begin);
+        let limit = limit_of(&self.policy, &session.row.key);
+        let stance = match consider(&session, &context) {
+            Stance::NotDue(at) => {
+                pass.wake_at(at);
+                return;
+            }
+            _ if self.in_flight.contains_key(&id) => {
+                pass.due += 1;
+                pass.count_due(&session);
+                return;
+            }
+            Stance::Fire(_) if self.denied.contains_key(session.instance) => {
+                Stance::Hold { reason: HoldReason::Denied, watch: false, until: None }
+            }
+            // One held back with its group need not be watched for a quiet moment.
+            Stance::Fire(_)
+            | Stance::Hold { reason: HoldReason::WaitingForQuiet | HoldReason::NeverQuiet, .. }
+                if pass.breaker_open
+                    && joined.is_some_and(|proxy| {
+                        self.breaker.paused(&group_of(&session, proxy), &self.policy.breaker, now)
+                    }) =>
+            {
+                Stance::Hold { reason: HoldReason::Breaker, watch: false, until: None }
+            }
+            stance => stance,
+        };
+        pass.due += 1;
+        match (stance, joined, session.row.client) {
+            (Stance::Fire(how), Some(proxy), Some(client)) => {
+                pass.count_due(&session);
+                let purpose = if context.demoted() { Purpose::Failover } else { Purpose::Close };
+                pass.candidates.push(Candidate { id, session, client, proxy, how, purpose, age, limit });
+            }
+            (Stance::Hold { reason, watch, until }, ..) => {
+                if watch {
+                    pass.watch(&session, age.saturating_sub(limit));
+                }
+                if a_drain_would_help(reason) {
+                    pass.count_due(&session);
+                }
+                if let Some(until) = until {
+                    pass.wake_at(until);
+                }
+                pass.hold(now, &session, age, limit, reason);
+            }
+            (Stance::Fire(_) | Stance::NotDue(_), ..) => {}
+        }
+    }
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn watch(&mut self, session: &Session<'a>, overdue: Duration) {
+        self.watched.entry(session.instance).or_default().push((overdue, session.row.key));
+    }
+
+    pub(super) fn wake_at(&mut self, at: Time) {
+        self.wake = Some(self.wake.map_or(at, |other| other.min(at)));
+    }
+
+    pub(super) fn count_due(&mut self, session: &Session<'_>) {
+        if let Some(cohort) = session.server.and_then(|server| self.cohorts.get_mut(server)) {
+            cohort.due += 1;
+        }
+    }
+
+    pub(super) fn hold(
+        &mut self,
+        now: Time,
+        session: &Session<'_>,
+        age: Duration,
+        limit: Duration,
+        reason: HoldReason,
+    ) {
+        let subject = Subject::Session {
+            instance: session.instance.clone(),
+            key: session.row.key,
+            user: session.row.user.clone(),
+            age,
+            limit,
+        };
+        self.holds.push(Hold { subject, reason, since: now });
+    }
+}
+
+/// Held sessions that would go, or go sooner, if no new ones came. A session whose
+/// source is lost, or whose client could not come back, gives no reason to drain.
+fn a_drain_would_help(reason: HoldReason) -> bool {
+    use HoldReason as R;
+    matches!(
+        reason,
+        R::DrainingOnly | R::InTransaction | R::Running | R::NeverQuiet | R::WaitingForQuiet | R::OverBudget
+    )
+}
+
+/// Backends in which a client can log in again right now: one server is proved to
+/// accept logins, and none that new sessions may be sent to is refusing them.
+fn open_backends<'a>(
+    servers: &'a BTreeMap<ServerId, ServerConfig>,
+    fleet: &Fleet,
+    now: Time,
+    trusted_since: Time,
+) -> HashSet<(usize, &'a str)> {
+    let mut open: HashSet<(usize, &str)> = HashSet::new();
+    let mut refusing: HashSet<(usize, &str)> = HashSet::new();
+    for server in servers.values() {
+        let verdict = fleet.servers.get(&server.id);
+        let Some((verdict, view)) = verdict.zip(fleet.instances.get(&server.instance)) else { continue };
+        let backend = (server.id.proxy, &*server.id.backend);
+        if verdict.state != State::Down && view.auth_refused_since.is_some() {
+            refusing.insert(backend);
+        }
+        let proved = view.last_proof.is_some_and(|proof| proof >= trusted_since);
+        if verdict.usable() && proved && view.accepts_logins(now) {
+            open.insert(backend);
+        }
+    }
+    open.retain(|backend| !refusing.contains(backend));
+    open
+}
+
+fn login_of<'a>(session: &Session<'a>) -> Login<'a> {
+    Login {
+        instance: session.instance,
+        key: session.row.key,
+        user: &session.row.user,
+        application: &session.row.application,
+        network: match session.join {
+            Join::Joined(proxy) => Some(Network::around(proxy.source.ip())),
+            Join::NotJoined | Join::Disagree => None,
+        },
+        begin: session.begin,
+    }
+}
