@@ -107,6 +107,21 @@ fn failed(instance: &str, at: Time, kind: FaultKind) -> Observation {
 // === health ===
 
 #[tokio::test]
+async fn what_an_agent_that_hangs_last_said_takes_no_server_away() {
+    let served = serve_as_usual().await;
+    let path = "/orders/a/primary";
+    let known = [proved("a", served.ago(60.0), true), proved("b", served.ago(60.0), false)];
+    let refusals = [2.0, 1.0].map(|ago| failed("a", served.ago(ago), FaultKind::ConnectionRefused));
+    served.publish(known.into_iter().chain(refusals));
+    assert_eq!(served.get(path).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let old = served.publish.borrow().as_ref().clone();
+    let at = old.at - Duration::from_secs(20);
+    served.publish.send_replace(Arc::new(Snapshot { at, ..old }));
+    assert_eq!(served.get(path).await.0, StatusCode::OK, "it is no evidence any more");
+    assert!(served.json(path).await["age_s"].as_f64().unwrap() >= 20.0);
+}
+
+#[tokio::test]
 async fn before_anything_is_known_every_instance_is_taken_for_healthy() {
     let served = serve_as_usual().await;
     for path in ["/orders/a/primary", "/orders/a/replica", "/orders/a/health"] {

@@ -103,17 +103,20 @@ async fn health(
         let status = if known { StatusCode::OK } else { StatusCode::NOT_FOUND };
         return (status, format!("no instance {id} is known\n")).into_response();
     };
-    let status =
-        if verdict.state == Verdict_::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let now = source.clock.now();
+    // What a decider that hangs last said is no evidence of anything now.
+    let fresh = now.since(snapshot.at) < STUCK;
+    let down = verdict.state == Verdict_::Down && fresh;
+    let status = if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     if method != Method::GET {
         return status.into_response();
     }
-    let now = source.clock.now();
     let view = snapshot.fleet.instances.get(&id);
     let body = json!({
         "instance": id.to_string(),
         "state": verdict.state,
         "reason": verdict.reason,
+        "age_s": now.since(snapshot.at).as_secs_f64(),
         "role": view.and_then(|view| view.role),
         "status": view.map(|view| view.status),
         "lag_s": view.and_then(|view| view.lag).map(|lag| lag.as_secs_f64()),
