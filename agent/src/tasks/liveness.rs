@@ -11,6 +11,9 @@ use super::{Backoff, Input, door::Door, jittered};
 /// Between two logins that are refused.
 const REFUSED: Duration = Duration::from_secs(10);
 
+/// A connection that lasted this long is followed by another at once.
+const LASTING: Duration = Duration::from_secs(10);
+
 /// Asks one instance for ever.
 pub async fn run(door: Arc<Door>) {
     // The first failures are retried fast: two refusals make a verdict.
@@ -18,10 +21,16 @@ pub async fn run(door: Arc<Door>) {
     loop {
         match door.login().await {
             Ok(session) => {
-                backoff.reset();
+                let began = Instant::now();
                 let fault = ask_until_it_fails(&door, session).await;
                 tracing::debug!(instance = %door.instance(), %fault, "liveness connection lost");
                 door.shared.probe_now.notify_waiters();
+                // One that is lost soon, again and again, must not use up the login budget.
+                if began.elapsed() >= LASTING {
+                    backoff.reset();
+                } else {
+                    tokio::time::sleep(backoff.wait()).await;
+                }
             }
             // A refused login is not retried fast: each one is IAM's work too.
             Err(fault) if fault.evidence() == Evidence::AuthIll => {
