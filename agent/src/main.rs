@@ -16,7 +16,12 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(commands::execute(cli)).into(),
+        Ok(runtime) => {
+            let exit = runtime.block_on(commands::execute(cli));
+            // A name lookup or a disk that hangs must not keep the process.
+            runtime.shutdown_background();
+            exit.into()
+        }
         Err(error) => {
             eprintln!("error: the runtime does not start: {error}");
             ExitCode::from(2)

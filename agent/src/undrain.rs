@@ -6,6 +6,7 @@ use haproxy::{
     runtime::{AdminState, Connection, Limits, RuntimeError},
 };
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use crate::state::{
     StateError,
@@ -30,18 +31,32 @@ pub struct Undone {
 /// When the records cannot be read or written.
 pub async fn own(file: &DrainRecords) -> Result<Undone, StateError> {
     let mut undone = Undone::default();
-    let mut left = Vec::new();
+    let mut over = Vec::new();
+    // All at once: a proxy that hangs must not use up the time of those that answer.
+    let mut tasks = JoinSet::new();
     for record in file.load()? {
+        tasks.spawn(async move {
+            let result = take_back(&record).await;
+            (record, result)
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        // One that could not be told is left on record.
+        let Ok((record, result)) = ended else { continue };
         let name = format!("{}/{} at {}", record.backend, record.server, record.socket);
-        match take_back(&record).await {
+        match result {
             Ok(true) => undone.taken_back.push(name),
             Ok(false) => undone.left_alone.push(name),
             Err(error) => {
                 undone.failed.push((name, error));
-                left.push(record);
+                continue;
             }
         }
+        over.push(record);
     }
+    // A running agent may have recorded others meanwhile.
+    let mut left = file.load()?;
+    left.retain(|record| !over.contains(record));
     file.store(&left)?;
     Ok(undone)
 }
