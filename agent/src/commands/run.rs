@@ -13,6 +13,11 @@ pub(super) async fn run(arguments: &ConfigFile) -> Exit {
             eprint!("{problems}");
             Exit::Usage
         }
+        // Not the configuration's fault: a supervisor that leaves wrong ones alone starts it again.
+        Err(error @ RunError::Broken(_)) => {
+            complain(error);
+            Exit::Problem
+        }
         Err(error) => {
             complain(error);
             Exit::Usage

@@ -15,8 +15,8 @@ use std::collections::HashMap;
 
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
-pub use process::{ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
-pub use proxy::{ProxyBack, ProxyLost, SessionsNotListed};
+pub use process::{AgentBroken, ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
+pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, SessionsNotListed};
 pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;

@@ -46,6 +46,19 @@ impl Event for Stopping<'_> {
     }
 }
 
+/// A part of the agent has ended that never should; the process ends with it.
+#[derive(Debug)]
+pub struct AgentBroken<'a> {
+    /// What is known of it.
+    pub error: &'a str,
+}
+
+impl Event for AgentBroken<'_> {
+    fn emit(&self, _: &Metrics) {
+        error!(error = self.error, "agent broken: it ends, to be started again");
+    }
+}
+
 /// A changed configuration is in force.
 #[derive(Debug)]
 pub struct ConfigTaken<'a> {

@@ -48,6 +48,25 @@ impl Event for SessionsNotListed<'_> {
     }
 }
 
+/// The master socket does not tell of old workers: what lives on in them is not joined.
+#[derive(Debug)]
+pub struct OldWorkersNotListed<'a> {
+    /// The master socket.
+    pub proxy: &'a str,
+    /// What went wrong, and what to do about it.
+    pub error: String,
+}
+
+impl Event for OldWorkersNotListed<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(
+            proxy = self.proxy,
+            error = self.error,
+            "old workers of the proxy not listed: their sessions are held, all else goes on"
+        );
+    }
+}
+
 /// The socket answers.
 #[derive(Debug)]
 pub struct ProxyBack<'a> {

@@ -2,7 +2,7 @@
 //! next, which inherits what was learned.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -17,7 +17,7 @@ use agent_aws::{
 use agent_core::{
     ServerId,
     health::{FleetConfig, Health, Remembered},
-    plan::{Mode, Planner},
+    plan::{DrainPhase, DrainReason, Mode, Planner},
     session::Ledger,
 };
 use agent_database::{Engine, Limits, TlsTrust, postgresql::Postgresql};
@@ -38,7 +38,7 @@ use crate::{
     },
     tasks::{
         Input, Shared, credentials,
-        decider::{Decider, Files, Routes},
+        decider::{Decider, Disk, Files, Routes},
         door::Door,
         liveness, probe, proxy, sessions,
         snapshot::Snapshot,
@@ -48,6 +48,9 @@ use crate::{
 
 /// Commands that may wait for one task.
 const COMMANDS: usize = 1_024;
+
+/// How long a stop waits for what is under way.
+const GRACE: Duration = Duration::from_secs(6);
 
 /// A generation that has been put together and not started.
 pub(super) struct Generation {
@@ -70,12 +73,29 @@ pub(super) struct Stopped {
 /// A task that runs until it is dropped.
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Fails on what building the generation would fail on, without building it.
-pub(super) fn try_out(config: &Config) -> Result<(), String> {
-    for database in &config.databases {
-        TlsTrust::load(database.trust.clone()).map_err(|error| error.to_string())?;
+/// All of a generation that may fail, made before the one before it is stopped.
+pub(super) struct Prepared {
+    routes: Routes,
+    tasks: Vec<Task>,
+}
+
+impl Prepared {
+    /// Puts the tasks of a configuration together, without starting them.
+    pub(super) async fn new(config: &Config, shared: &Shared) -> Result<Self, String> {
+        let mut routes = Routes::default();
+        let mut tasks: Vec<Task> = Vec::new();
+        let chain = chain(config);
+        for database in &config.databases {
+            database_tasks(config, database, &chain, shared, &mut routes, &mut tasks).await?;
+        }
+        for (index, proxy) in config.proxies.iter().enumerate() {
+            proxy_task(index, proxy, shared, &mut routes, &mut tasks);
+        }
+        if config.sessions.mode == Mode::Retire {
+            tasks.push(Box::pin(credentials::run(chain, shared.clone())));
+        }
+        Ok(Self { routes, tasks })
     }
-    Ok(())
 }
 
 impl Generation {
@@ -98,11 +118,12 @@ impl Generation {
         if let Some(pause) = &pause {
             PauseChanged { paused: true, reason: &pause.reason }.emit(&shared.metrics);
         }
-        let parts = Parts { publish, files, records, pause, remembered };
-        Self::from_parts(config, shared, parts).await
+        let parts = Parts { publish, files, records, pause, remembered, wanted: Vec::new() };
+        let prepared = Prepared::new(config, shared).await?;
+        Ok(Self::from_parts(config, shared, prepared, parts))
     }
 
-    async fn from_parts(config: &Config, shared: &Shared, parts: Parts) -> Result<Self, String> {
+    fn from_parts(config: &Config, shared: &Shared, prepared: Prepared, parts: Parts) -> Self {
         let servers = config.servers();
         let fleet = FleetConfig {
             instances: config
@@ -111,22 +132,13 @@ impl Generation {
                 .collect(),
             servers: servers.clone(),
         };
-        let mut routes = Routes::default();
-        let mut tasks: Vec<Task> = Vec::new();
-        let chain = chain(config);
-        for database in &config.databases {
-            database_tasks(config, database, &chain, shared, &mut routes, &mut tasks).await?;
-        }
-        for (index, proxy) in config.proxies.iter().enumerate() {
-            proxy_task(index, proxy, shared, &mut routes, &mut tasks);
-        }
-        if config.sessions.mode == Mode::Retire {
-            tasks.push(Box::pin(credentials::run(chain, shared.clone())));
-        }
+        let Prepared { routes, mut tasks } = prepared;
         let (records, strays) = sort_records(parts.records, config);
         for stray in strays.clone() {
-            tasks.push(Box::pin(take_back(stray)));
+            tasks.push(Box::pin(take_back(stray, shared.clone())));
         }
+        let wanted = records.iter().filter(|(_, record)| parts.wanted.contains(record));
+        let wanted = wanted.map(|(server, _)| server.clone()).collect();
         let decider = Decider {
             health: Health::new(fleet, &parts.remembered),
             ledger: Ledger::new(&servers),
@@ -139,8 +151,9 @@ impl Generation {
             strays,
             pause: parts.pause,
             remembered: parts.remembered,
+            wanted,
         };
-        Ok(Self { decider, tasks })
+        Self { decider, tasks }
     }
 
     /// Starts all tasks.
@@ -156,24 +169,60 @@ impl Generation {
 }
 
 impl Running {
+    /// Resolves when a task has ended that should not have, with what is known of it.
+    /// An agent of which a part is missing would go on answering what it knew before.
+    pub(super) async fn broken(&mut self) -> String {
+        loop {
+            let ended = tokio::select! {
+                ended = &mut self.decider => {
+                    return ended.err().map_or_else(|| "the decider ended".into(), |error| error.to_string());
+                }
+                Some(ended) = self.tasks.join_next() => ended,
+            };
+            // Some have an end: taking back a drain, for one.
+            if let Err(error) = ended {
+                return error.to_string();
+            }
+        }
+    }
+
+    /// Stops what is left of a broken generation. Drains stay on record.
+    pub(super) async fn abandon(mut self) {
+        self.stop.cancel();
+        self.tasks.shutdown().await;
+        // It may be what has ended; else it ends within the time that it gives a disk.
+        if !self.decider.is_finished() && tokio::time::timeout(GRACE, &mut self.decider).await.is_err() {
+            self.decider.abort();
+        }
+    }
+
     /// Stops all tasks. Drains stay as they are, on record.
-    pub(super) async fn stop(mut self) -> (Stopped, mpsc::Receiver<Input>) {
+    pub(super) async fn stop(mut self, shared: &Shared) -> Result<(Stopped, mpsc::Receiver<Input>), String> {
         // Those who command first, those who carry out last: nothing is lost half-way.
         self.stop.cancel();
-        let (decider, inputs) = match self.decider.await {
-            Ok(ended) => ended,
-            // The decider is total; if it ever panics, the process has nothing left to do.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
+        let (decider, mut inputs) = self.decider.await.map_err(|error| error.to_string())?;
+        let rest = shared.errands.rest(GRACE).await;
         self.tasks.shutdown().await;
-        (Stopped { decider }, inputs)
+        drop(rest);
+        // What these tasks saw is told in terms of their configuration. What people ask is not.
+        let requests: Vec<Input> = std::iter::from_fn(|| inputs.try_recv().ok())
+            .filter(|input| matches!(input, Input::Request(..)))
+            .collect();
+        for request in requests {
+            let _ = shared.decider.try_send(request);
+        }
+        Ok((Stopped { decider }, inputs))
     }
 }
 
 impl Stopped {
     /// The next generation, with what this one has learned.
-    pub(super) async fn rebuild(self, config: &Config, shared: &Shared) -> Result<Generation, String> {
+    pub(super) fn rebuild(self, config: &Config, shared: &Shared, prepared: Prepared) -> Generation {
         let decider = self.decider;
+        let operator = decider.planner.drains().phases().filter(|(_, phase)| is_operators(*phase));
+        let operator: BTreeSet<&ServerId> = operator.map(|(server, _)| server).collect();
+        let wanted = decider.records.iter().filter(|(server, _)| operator.contains(server));
+        let wanted = wanted.map(|(_, record)| record.clone()).collect();
         let own = decider.records.into_iter().map(|(_, record)| record);
         let parts = Parts {
             publish: decider.publish,
@@ -181,9 +230,19 @@ impl Stopped {
             records: own.chain(decider.strays).collect(),
             pause: decider.pause,
             remembered: decider.health.remember(),
+            wanted,
         };
-        Generation::from_parts(config, shared, parts).await
+        Generation::from_parts(config, shared, prepared, parts)
     }
+}
+
+/// Whether this is a drain that an operator asked for.
+fn is_operators(phase: DrainPhase) -> bool {
+    matches!(
+        phase,
+        DrainPhase::Sending { reason: DrainReason::Operator, .. }
+            | DrainPhase::Held { reason: DrainReason::Operator, .. }
+    )
 }
 
 /// What a generation begins with.
@@ -193,6 +252,8 @@ struct Parts {
     records: Vec<DrainRecord>,
     pause: Option<crate::state::pause::Pause>,
     remembered: Vec<Remembered>,
+    /// Drains that an operator asked for and has not taken back.
+    wanted: Vec<DrainRecord>,
 }
 
 fn files(state_dir: &Path) -> Files {
@@ -200,6 +261,7 @@ fn files(state_dir: &Path) -> Files {
         records: DrainRecords::in_directory(state_dir),
         memory: MemoryFile::in_directory(state_dir),
         pause: PauseFile::in_directory(state_dir),
+        disk: Disk::default(),
     }
 }
 
@@ -303,19 +365,51 @@ fn sort_records(
     (own, strays)
 }
 
-/// Takes back the drain of a server that is no longer configured. Its record
-/// stays until the next start finds the drain gone.
-async fn take_back(record: DrainRecord) {
+/// Takes back the drain of a server that is no longer configured, once.
+async fn take_back(record: DrainRecord, shared: Shared) {
+    let mut told = false;
     loop {
         match undrain::take_back(&record).await {
-            Ok(_) => return,
-            Err(error) => tracing::warn!(
-                backend = record.backend,
-                server = record.server,
-                error,
-                "drain not taken back yet"
-            ),
+            Ok(_) => return shared.tell(Input::StrayGone(record)).await,
+            Err(error) if !told => {
+                told = true;
+                let DrainRecord { backend, server, .. } = &record;
+                tracing::warn!(backend, server, error, "drain not taken back yet");
+            }
+            Err(_) => {}
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(task: impl Future<Output = ()> + Send + 'static) -> Running {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        tasks.spawn(task);
+        Running { decider: tokio::spawn(std::future::pending()), tasks, stop: CancellationToken::new() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_noticed_and_one_that_has_done_its_work_is_no_trouble() {
+        let patience = Duration::from_secs(1);
+        let mut well = running(std::future::pending());
+        assert!(tokio::time::timeout(patience, well.broken()).await.is_err());
+        let mut ill = running(async { panic!("made up") });
+        let said = tokio::time::timeout(patience, ill.broken()).await.unwrap();
+        assert!(said.contains("made up"), "{said}");
+        ill.abandon().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_decider_that_is_gone_is_noticed() {
+        let mut ill = running(std::future::pending());
+        ill.decider.abort();
+        let said = tokio::time::timeout(Duration::from_secs(1), ill.broken()).await.unwrap();
+        assert!(said.contains("cancelled"), "{said}");
+        ill.abandon().await;
     }
 }

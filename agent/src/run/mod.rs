@@ -12,6 +12,7 @@ mod watch;
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,15 +29,15 @@ use crate::{
     clock::Clock,
     config::{self, Config, Problems},
     control,
-    events::{ConfigRefused, ConfigTaken, Event, Started, StateFailed, Stopping},
+    events::{AgentBroken, ConfigRefused, ConfigTaken, Event, Started, StateFailed, Stopping},
     metrics::Metrics,
     serve::{agent_check::Answers, bounded::Bounded, http},
     state::{StateError, StateLock, records::DrainRecords},
-    tasks::{Input, Shared, SharedBudget, snapshot::Snapshot},
+    tasks::{Errands, Input, Shared, SharedBudget, snapshot::Snapshot},
     undrain,
 };
 use collapse::Collapse;
-use generation::Generation;
+use generation::{Generation, Prepared};
 use watch::{Signal, Signals};
 
 /// Inputs that may wait for the decider.
@@ -54,6 +55,9 @@ pub enum RunError {
     /// The state directory cannot be used.
     #[error("{0}")]
     State(#[from] StateError),
+    /// A part of it has ended that never should. Whoever supervises it starts it again.
+    #[error("{0}: this is a fault of the agent's own, please report it; it has to be started again")]
+    Broken(String),
     /// A listener cannot be opened.
     #[error(
         "cannot listen on {address} for {purpose}: {source}; choose another under `listen`, or stop what holds it"
@@ -78,7 +82,12 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
         Ok(loaded) => loaded,
         Err(problems) => {
             // Nothing will look after them: a refused start must not leave a drain behind.
-            take_back(&state_dir_of(path)).await;
+            let state_dir = state_dir_of(path);
+            let lock = state_dir.exists().then(|| StateLock::acquire(&state_dir));
+            // Unless another agent does: those are its own.
+            if !matches!(lock, Some(Err(StateError::Locked { .. }))) {
+                take_back(&state_dir).await;
+            }
             return Err(problems.into());
         }
     };
@@ -113,6 +122,7 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
         snapshot,
         decider,
         probe_now: Arc::new(Notify::new()),
+        errands: Errands::default(),
     };
     let mut listeners = Listeners::open(&config, &shared).await?;
     let mut signals = Signals::listen(path).map_err(|error| RunError::Setup(error.to_string()))?;
@@ -127,31 +137,49 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
     .emit(&metrics);
     let mut refused = None;
     loop {
-        let running = generation.start(inputs);
-        let reason = loop {
-            let signal = signals.next().await;
+        let mut running = generation.start(inputs);
+        let next = loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                what = running.broken() => {
+                    AgentBroken { error: &what }.emit(&metrics);
+                    listeners.close().await;
+                    running.abandon().await;
+                    return Err(RunError::Broken(what));
+                }
+                what = listeners.broken() => {
+                    AgentBroken { error: &what }.emit(&metrics);
+                    listeners.close().await;
+                    running.abandon().await;
+                    return Err(RunError::Broken(what));
+                }
+            };
             if signal == Signal::Reload {
                 // Who asks is answered, whatever was said before.
                 refused = None;
             }
             match signal {
-                Signal::Stop(reason) => break Some(reason),
+                Signal::Stop(reason) => break Err(reason),
                 Signal::Look | Signal::Reload => {
-                    if let Some(new) = take(path, &config, &mut listeners, &shared, &mut refused).await {
+                    let taken = take(path, &config, &mut listeners, &shared, &mut refused).await;
+                    if let Some((new, prepared)) = taken {
                         config = new;
-                        break None;
+                        break Ok(prepared);
                     }
                 }
             }
         };
-        let (stopped, rest) = running.stop().await;
+        let (stopped, rest) = running.stop(&shared).await.map_err(RunError::Broken)?;
         inputs = rest;
-        if let Some(reason) = reason {
-            Stopping { reason }.emit(&metrics);
-            listeners.close().await;
-            return Ok(());
-        }
-        generation = stopped.rebuild(&config, &shared).await.map_err(RunError::Setup)?;
+        let prepared = match next {
+            Ok(prepared) => prepared,
+            Err(reason) => {
+                Stopping { reason }.emit(&metrics);
+                listeners.close().await;
+                return Ok(());
+            }
+        };
+        generation = stopped.rebuild(&config, &shared, prepared);
         shared.budget.follow(&config.sessions);
         ConfigTaken { config: &path.display().to_string() }.emit(&metrics);
     }
@@ -166,7 +194,7 @@ async fn take(
     listeners: &mut Listeners,
     shared: &Shared,
     refused: &mut Option<String>,
-) -> Option<Config> {
+) -> Option<(Config, Prepared)> {
     let before = refused.take();
     let mut refuse = |error: String| {
         if before.as_ref() != Some(&error) {
@@ -186,16 +214,17 @@ async fn take(
         return refuse("`state_dir` changes only with a restart".into());
     }
     // What can fail is tried before anything that works is stopped.
-    if let Err(error) = generation::try_out(&new) {
-        return refuse(error);
-    }
+    let prepared = match Prepared::new(&new, shared).await {
+        Ok(prepared) => prepared,
+        Err(error) => return refuse(error),
+    };
     if new.listen != old.listen {
-        match Listeners::reopen(&new, old, listeners, shared).await {
+        match listeners.reopen(&new, shared).await {
             Ok(()) => {}
             Err(error) => return refuse(error.to_string()),
         }
     }
-    Some(new)
+    Some((new, prepared))
 }
 
 /// Takes recorded drains back, and says what became of them.
@@ -229,12 +258,20 @@ pub fn state_dir_of(path: &Path) -> PathBuf {
 /// better than a refused connection.
 struct Listeners {
     tasks: JoinSet<()>,
-    control: PathBuf,
+    /// All that were ever opened: a configuration may go back to one of them.
+    checks: Vec<SocketAddr>,
+    web: Vec<SocketAddr>,
+    control: Vec<PathBuf>,
 }
 
 impl Listeners {
     async fn open(config: &Config, shared: &Shared) -> Result<Self, RunError> {
-        let mut listeners = Self { tasks: JoinSet::new(), control: config.listen.control.clone() };
+        let mut listeners = Self {
+            tasks: JoinSet::new(),
+            checks: vec![config.listen.agent_check],
+            web: vec![config.listen.http],
+            control: vec![config.listen.control.clone()],
+        };
         let checks = bind(config.listen.agent_check, "agent checks").await?;
         let web = bind(config.listen.http, "HTTP").await?;
         let socket = bind_control(&config.listen.control)?;
@@ -244,36 +281,35 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Opens what has moved, then drops the old ports by replacing the whole set.
-    async fn reopen(
-        new: &Config,
-        old: &Config,
-        listeners: &mut Self,
-        shared: &Shared,
-    ) -> Result<(), RunError> {
-        let moved = |changed: bool, address, purpose| async move {
-            if changed { bind(address, purpose).await.map(Some) } else { Ok(None) }
+    /// Opens what is not open yet. The old ports go on answering: a proxy may be
+    /// reloaded later than the agent.
+    async fn reopen(&mut self, config: &Config, shared: &Shared) -> Result<(), RunError> {
+        let new = |known: bool, address, purpose| async move {
+            if known { Ok(None) } else { bind(address, purpose).await.map(Some) }
         };
-        let (to, from) = (&new.listen, &old.listen);
-        let checks = moved(to.agent_check != from.agent_check, to.agent_check, "agent checks").await?;
-        let web = moved(to.http != from.http, to.http, "HTTP").await?;
-        let socket = if to.control == from.control { None } else { Some(bind_control(&to.control)?) };
-        // The old ports go on answering: a proxy may be reloaded later than the agent.
+        let to = &config.listen;
+        let checks = new(self.checks.contains(&to.agent_check), to.agent_check, "agent checks").await?;
+        let web = new(self.web.contains(&to.http), to.http, "HTTP").await?;
+        let known = self.control.contains(&to.control);
+        let socket = if known { None } else { Some(bind_control(&to.control)?) };
         if let Some(listener) = checks {
-            listeners.serve_checks(listener, shared);
+            self.serve_checks(listener, shared);
+            self.checks.push(to.agent_check);
         }
         if let Some(listener) = web {
-            listeners.serve_http(listener, shared);
+            self.serve_http(listener, shared);
+            self.web.push(to.http);
         }
         if let Some(listener) = socket {
-            listeners.serve_control(listener, shared);
-            listeners.control.clone_from(&to.control);
+            self.serve_control(listener, shared);
+            self.control.push(to.control.clone());
         }
         Ok(())
     }
 
     fn serve_checks(&mut self, listener: TcpListener, shared: &Shared) {
-        let answers = Answers::new(shared.snapshot.clone(), shared.decider.clone(), &shared.metrics);
+        let answers = Answers::new(shared.snapshot.clone(), shared.decider.clone(), &shared.metrics)
+            .fresh_by(shared.clock);
         self.tasks.spawn(agent_check::serve(listener, Arc::new(answers), agent_check::Limits::default()));
     }
 
@@ -295,10 +331,20 @@ impl Listeners {
         });
     }
 
+    /// Resolves when one has ended: none does by itself.
+    async fn broken(&mut self) -> String {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => error.to_string(),
+            _ => "a listener ended".into(),
+        }
+    }
+
     async fn close(mut self) {
         self.tasks.shutdown().await;
-        // It is the agent's own: a left-over socket only puzzles people.
-        let _ = std::fs::remove_file(&self.control);
+        // They are the agent's own: a left-over socket only puzzles people.
+        for socket in &self.control {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 
@@ -306,7 +352,7 @@ fn source(shared: &Shared) -> http::Source {
     http::Source { snapshot: shared.snapshot.clone(), metrics: shared.metrics.clone(), clock: shared.clock }
 }
 
-async fn bind(address: std::net::SocketAddr, purpose: &'static str) -> Result<TcpListener, RunError> {
+async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, RunError> {
     let listen = |source| RunError::Listen { address: address.to_string(), purpose, source };
     TcpListener::bind(address).await.map_err(listen)
 }

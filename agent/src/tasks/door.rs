@@ -7,14 +7,10 @@ use std::{
 };
 
 use agent_aws::{TokenSource, source::Proof};
-use agent_core::{
-    Fault, FaultKind, InstanceId, Phase,
-    health::Observation,
-    plan::{Purpose, Ticket},
-};
+use agent_core::{Fault, FaultKind, InstanceId, Phase, health::Observation, plan::Purpose};
 use agent_database::{Engine, Limits, LoginReport, Session, Target, TlsTrust};
 
-use super::{Input, Shared};
+use super::{Input, Place, Shared};
 use crate::events::{Episodes, Event, LoginFailed, LoginWorks, TokenFailed};
 
 /// The way into one instance.
@@ -47,9 +43,9 @@ impl Door {
     /// # Errors
     /// What went wrong; it has been logged and told already.
     pub async fn login(&self) -> Result<Box<dyn Session>, Fault> {
-        let ticket = self.place().await;
+        let place = self.place().await;
         let result = self.attempt().await;
-        self.shared.budget.lock().finish(ticket, self.shared.clock.now());
+        drop(place);
         let (session, result) = match result {
             Ok(mut session) => match session.role().await {
                 Ok(facts) => (Ok(session), Ok(facts)),
@@ -64,16 +60,13 @@ impl Door {
     }
 
     /// Waits for a place in the login budget.
-    async fn place(&self) -> Ticket {
+    async fn place(&self) -> Place {
         loop {
+            if let Some(place) = self.shared.place(self.instance(), Purpose::Login) {
+                return place;
+            }
             let now = self.shared.clock.now();
-            let free = {
-                let mut budget = self.shared.budget.lock();
-                if let Some(ticket) = budget.try_begin(self.instance(), Purpose::Login, now) {
-                    return ticket;
-                }
-                budget.next_free(self.instance(), Purpose::Login, now)
-            };
+            let free = self.shared.budget.lock().next_free(self.instance(), Purpose::Login, now);
             tokio::time::sleep_until(self.shared.clock.instant(free)).await;
         }
     }

@@ -27,13 +27,13 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     health::Observation,
-    plan::{AdminFlags, AdminWord, Budget, Outcome, Policy},
+    plan::{AdminFlags, AdminWord, Budget, Outcome, Policy, Purpose, Ticket},
     session::{ActivityRow, BackendKey, ProxySession},
 };
 use agent_database::{LoginReport, Rights};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
-use crate::{clock::Clock, control::Request, metrics::Metrics};
+use crate::{clock::Clock, control::Request, metrics::Metrics, state::records::DrainRecord};
 use snapshot::Snapshot;
 
 /// What tasks tell the decider.
@@ -80,6 +80,8 @@ pub enum Input {
     Delivered(ServerId, AdminWord),
     /// Whether credentials could be had.
     Credentials(bool),
+    /// The drain of a server that is no longer configured is gone.
+    StrayGone(DrainRecord),
     /// Somebody asks on the control socket.
     Request(Request, oneshot::Sender<Result<serde_json::Value, String>>),
 }
@@ -99,6 +101,8 @@ pub struct Shared {
     pub decider: mpsc::Sender<Input>,
     /// Asks all probes to run now.
     pub probe_now: Arc<Notify>,
+    /// What must not be cut off half-way.
+    pub errands: Errands,
 }
 
 impl Shared {
@@ -106,6 +110,68 @@ impl Shared {
     pub async fn tell(&self, input: Input) {
         // It only fails while everything stops.
         let _ = self.decider.send(input).await;
+    }
+
+    /// A place in an instance's login budget, if there is one now.
+    pub fn place(&self, instance: &InstanceId, purpose: Purpose) -> Option<Place> {
+        let ticket = self.budget.lock().try_begin(instance, purpose, self.clock.now())?;
+        Some(Place { ticket: Some(ticket), budget: self.budget.clone(), clock: self.clock })
+    }
+}
+
+/// A place in the login budget. Dropped, it counts as just used, so that a task that
+/// is stopped half-way does not keep it.
+#[derive(Debug)]
+#[must_use = "a place that is dropped at once bounds nothing"]
+pub struct Place {
+    ticket: Option<Ticket>,
+    budget: SharedBudget,
+    clock: Clock,
+}
+
+impl Place {
+    /// Nothing was done at the database: the place is free at once.
+    pub fn cancel(mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.budget.lock().cancel(ticket);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.budget.lock().finish(ticket, self.clock.now());
+        }
+    }
+}
+
+/// Commands under way, which are let end before the tasks that carry them out are
+/// stopped: a drain that was sent while nobody waits for it any more might take hold
+/// after everybody has looked, and stay.
+#[derive(Clone, Debug)]
+pub struct Errands(Arc<Semaphore>);
+
+impl Default for Errands {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(Self::MOST as usize)))
+    }
+}
+
+impl Errands {
+    /// At once. Far more than there are tasks.
+    const MOST: u32 = 1 << 16;
+
+    /// Begins one; it lasts until what is returned is dropped.
+    pub async fn begin(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.0.acquire().await.ok()
+    }
+
+    /// Waits until none is under way. None begins before what is returned is dropped,
+    /// nor while this waits. `None` when the patience is over first.
+    pub async fn rest(&self, patience: Duration) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(patience, self.0.acquire_many(Self::MOST)).await.ok()?.ok()
     }
 }
 
@@ -164,5 +230,48 @@ impl Backoff {
     /// It worked.
     pub fn reset(&mut self) {
         self.next = self.first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_is_let_end_and_nothing_begins_meanwhile() {
+        let errands = Errands::default();
+        let one = errands.begin().await.unwrap();
+        assert!(errands.rest(Duration::from_secs(1)).await.is_none(), "one is under way");
+        drop(one);
+        let rest = errands.rest(Duration::from_secs(1)).await.unwrap();
+        let begun = tokio::time::timeout(Duration::from_secs(1), errands.begin()).await;
+        assert!(begun.is_err(), "none begins while the tasks are being stopped");
+        drop(rest);
+        assert!(errands.begin().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_is_stopped_half_way_does_not_keep_its_place() {
+        let policy = Policy { login_budget: 1, ..Policy::default() };
+        let clock = Clock::start();
+        let (decider, _inputs) = mpsc::channel(1);
+        let (_publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
+        let shared = Shared {
+            clock,
+            metrics: Arc::default(),
+            budget: SharedBudget::new(&policy),
+            snapshot,
+            decider,
+            probe_now: Arc::default(),
+            errands: Errands::default(),
+        };
+        let instance = InstanceId::new("orders", "a");
+        let place = shared.place(&instance, Purpose::Login).unwrap();
+        assert!(shared.place(&instance, Purpose::Login).is_none(), "there is only one");
+        drop(place);
+        assert!(shared.place(&instance, Purpose::Login).is_none(), "it may have logged in");
+        tokio::time::advance(Duration::from_millis(1_200)).await;
+        shared.place(&instance, Purpose::Login).unwrap().cancel();
+        assert!(shared.place(&instance, Purpose::Login).is_some(), "a cancelled one is free at once");
     }
 }

@@ -20,13 +20,13 @@ use haproxy::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{Input, Shared, sessions::answer};
 use crate::events::{
-    CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent,
-    SessionsNotListed,
+    CloseFailed, DrainNotTaken, Episodes, Event, OldWorkersNotListed, ProxyBack, ProxyLost,
+    Retired as RetiredEvent, SessionsNotListed,
 };
 
 /// Between two looks at the admin flags.
@@ -38,6 +38,23 @@ const LOST: Duration = Duration::from_secs(2);
 /// A close that was decided longer ago than this is not made: the session may be in a
 /// transaction again.
 const STALE: Duration = Duration::from_millis(50);
+
+/// Nor is one that takes longer than this from the decision on.
+const SLOW_CLOSE: Duration = Duration::from_millis(250);
+
+/// A command about a server that has waited longer than this, because the socket hung,
+/// is dropped: things have moved on, and what is still wanted is asked for again.
+const OUTDATED: Duration = Duration::from_secs(2);
+
+/// What could not be sent so soon after a drain was decided is not sent: the planner has
+/// given it up.
+const DRAIN_TAKES: Duration = Duration::from_secs(9);
+
+/// A whole listing of all workers takes no longer. Without it, flags and drains go on.
+const SWEEP_TAKES: Duration = Duration::from_secs(30);
+
+/// All old workers together take no longer.
+const OLD_WORKERS_TAKE: Duration = Duration::from_secs(5);
 
 /// One HAProxy.
 #[derive(Clone, Debug)]
@@ -54,6 +71,15 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// What one HAProxy is asked to do, and when that was decided.
+#[derive(Debug)]
+pub struct Order {
+    /// What to do.
+    pub command: Command,
+    /// When it was decided.
+    pub decided: Instant,
+}
+
 /// What one HAProxy is asked to do.
 #[derive(Debug)]
 pub enum Command {
@@ -65,11 +91,11 @@ pub enum Command {
     Agent(ServerId, bool),
     /// Close a session. Only soon after this was decided: the proxy cannot tell what
     /// the session does meanwhile.
-    Close(Box<Retire>, Instant),
+    Close(Box<Retire>),
 }
 
 /// Looks after one HAProxy for ever.
-pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Command>) {
+pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Order>) {
     let mut task =
         Proxy { config: Arc::new(config), shared, episodes: Episodes::default(), pid: None, swept: None };
     loop {
@@ -104,7 +130,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn round(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<(), RuntimeError> {
+    async fn round(&mut self, commands: &mut mpsc::Receiver<Order>) -> Result<(), RuntimeError> {
         let mut connection = Connection::open(&self.config.socket, self.config.limits).await?;
         if self.pid.is_none() {
             let info = connection.info().await?;
@@ -120,7 +146,10 @@ impl Proxy {
         let wanted = self.shared.snapshot.borrow().watch.sweep.contains(&self.config.proxy);
         let rested = self.swept.is_none_or(|swept| swept.elapsed() >= ROUND * 2);
         if wanted && rested {
-            let swept = self.sweep().await;
+            let swept = timeout(SWEEP_TAKES, self.sweep()).await.unwrap_or_else(|_| {
+                let peer = self.config.socket.clone();
+                Err(RuntimeError::TimedOut { peer, command: "show sess all".into() })
+            });
             self.tell_swept(swept)?;
         }
         Ok(())
@@ -188,14 +217,8 @@ impl Proxy {
         let pid = Connection::open(&self.config.socket, limits).await?.info().await?.pid;
         self.pid = Some(pid);
         all.push(sweep(&self.config.socket, Worker { pid, old: false }, limits).await?);
-        if let Some(master) = &self.config.master {
-            for worker in workers(master, limits).await?.into_iter().filter(|worker| worker.pid != pid) {
-                // An old worker may end at any time: then it has no sessions.
-                match sweep_worker(master, worker, limits).await {
-                    Ok(sweep) => all.push(sweep),
-                    Err(error) => tracing::debug!(pid = worker.pid, %error, "old worker not swept"),
-                }
-            }
+        if let Some(master) = self.config.master.clone() {
+            all.extend(self.sweep_old(&master, pid).await);
         }
         let mut sessions: Vec<ProxySession> = Vec::new();
         for sweep in &all {
@@ -209,6 +232,35 @@ impl Proxy {
         let at = self.shared.clock.now() - began.elapsed();
         self.shared.tell(Input::Swept { proxy: self.config.proxy, at, sessions }).await;
         Ok(())
+    }
+
+    /// The sessions of the old workers, as far as they tell. Those of others are not
+    /// joined then, and held; the current worker's are not held up by them.
+    async fn sweep_old(&mut self, master: &Address, current: u32) -> Vec<Sweep> {
+        let limits = self.config.limits;
+        let mut all = Vec::new();
+        let known = workers(master, limits).await;
+        match &known {
+            Ok(_) => {
+                self.episodes.ends("master");
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.episodes.begins("master", &error) {
+                    OldWorkersNotListed { proxy: &master.to_string(), error }.emit(&self.shared.metrics);
+                }
+            }
+        }
+        let until = Instant::now() + OLD_WORKERS_TAKE;
+        for worker in known.into_iter().flatten().filter(|worker| worker.pid != current) {
+            // An old worker may end at any time: then it has no sessions.
+            match timeout_at(until, sweep_worker(master, worker, limits)).await {
+                Ok(Ok(sweep)) => all.push(sweep),
+                Ok(Err(error)) => tracing::debug!(pid = worker.pid, %error, "old worker not swept"),
+                Err(_) => tracing::debug!(pid = worker.pid, "old worker not swept in time"),
+            }
+        }
+        all
     }
 
     fn session(&self, worker: Worker, session: &Session, later: Duration) -> Option<ProxySession> {
@@ -229,11 +281,18 @@ impl Proxy {
         })
     }
 
-    async fn command(&mut self, command: Command) {
+    async fn command(&mut self, order: Order) {
+        let errands = self.shared.errands.clone();
+        let _errand = errands.begin().await;
+        let Order { command, decided } = order;
+        let outdated = decided.elapsed() > OUTDATED;
         match command {
             Command::Drain(server) => {
-                let sent = self.drain(&server).await;
+                let sent = if outdated { Err(false) } else { self.drain(&server, decided).await };
                 self.shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
+            }
+            Command::Undrain(server) if outdated => {
+                self.shared.tell(Input::Outcome(Outcome::Undrain { server, sent: false })).await;
             }
             Command::Undrain(server) => {
                 let sent = self.undrain(&server).await;
@@ -244,15 +303,19 @@ impl Proxy {
             }
             Command::Agent(server, up) => {
                 // Only faster than the next check, which says the same.
-                if let Ok(mut connection) = self.open().await {
+                // Said too late, it would contradict one that was made meanwhile.
+                if !outdated
+                    && let Ok(mut connection) = self.open().await
+                    && decided.elapsed() <= OUTDATED
+                {
                     let _ = connection.set_agent(&server.backend, &server.server, up).await;
                 }
             }
             // Other closes and a listing of all sessions may have come first.
-            Command::Close(command, decided) if decided.elapsed() > STALE => {
+            Command::Close(command) if decided.elapsed() > STALE => {
                 answer(&self.shared, &command, Retired::Busy).await;
             }
-            Command::Close(command, _) => self.close(&command).await,
+            Command::Close(command) => self.close(&command, decided).await,
         }
     }
 
@@ -261,12 +324,12 @@ impl Proxy {
     }
 
     /// `Err(true)` when only an agent-check answer can carry the drain.
-    async fn drain(&mut self, server: &ServerId) -> Result<(), bool> {
+    async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), bool> {
         let mut connection = self.open().await.map_err(|_| false)?;
         let state = self.state(&mut connection, server).await.map_err(|_| false)?;
         // A person may have come first; the time between this look and the next
         // command is all that is left to chance.
-        if !flags_of(&state).clear() {
+        if !flags_of(&state).clear() || decided.elapsed() > DRAIN_TAKES {
             return Err(false);
         }
         let subject = format!("drain {server}");
@@ -303,7 +366,13 @@ impl Proxy {
         connection: &mut Connection,
         server: &ServerId,
     ) -> Result<ServerState, RuntimeError> {
+        let asked = Instant::now();
         let states = connection.servers_state(Some(&server.backend)).await?;
+        if asked.elapsed() > OUTDATED {
+            // The answer may be from before a pause of this process: things have moved on.
+            let command = format!("show servers state {}", server.backend);
+            return Err(RuntimeError::TimedOut { peer: self.config.socket.clone(), command });
+        }
         states.into_iter().find(|state| *state.server == *server.server).ok_or_else(|| {
             RuntimeError::Refused {
                 peer: self.config.socket.clone(),
@@ -313,14 +382,20 @@ impl Proxy {
         })
     }
 
-    async fn close(&mut self, command: &Retire) {
+    async fn close(&mut self, command: &Retire, decided: Instant) {
         let shared = self.shared.clone();
-        let ticket = shared.budget.lock().try_begin(&command.instance, command.purpose, shared.clock.now());
-        let Some(ticket) = ticket else {
+        let Some(place) = shared.place(&command.instance, command.purpose) else {
             return answer(&shared, command, Retired::OverBudget).await;
         };
         let began = Instant::now();
-        let result = self.shut_down(command).await;
+        // A proxy that stands still for a moment says nothing of what the session does
+        // when it goes on.
+        let result = timeout_at(decided + SLOW_CLOSE, self.shut_down(command)).await.unwrap_or_else(|_| {
+            Err(RuntimeError::TimedOut {
+                peer: self.config.socket.clone(),
+                command: "shutdown session".into(),
+            })
+        });
         let retired = match &result {
             Ok(Closed::Sent) => Retired::Closed,
             Ok(Closed::Gone) => Retired::Gone,
@@ -332,8 +407,8 @@ impl Proxy {
             CloseFailed { command, error: error.to_string() }.emit(&shared.metrics);
         }
         match retired {
-            Retired::Closed | Retired::Failed => shared.budget.lock().finish(ticket, shared.clock.now()),
-            _ => shared.budget.lock().cancel(ticket),
+            Retired::Closed | Retired::Failed => drop(place),
+            _ => place.cancel(),
         }
         RetiredEvent { command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
         answer(&shared, command, retired).await;
@@ -367,4 +442,81 @@ impl Proxy {
 
 fn flags_of(state: &ServerState) -> AdminFlags {
     AdminFlags { drain: state.forced_drain(), maint: state.forced_maint(), other: state.other_admin() }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::plan::Policy;
+    use tokio::{net::UnixListener, sync::watch};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        tasks::{Errands, SharedBudget, snapshot::Snapshot},
+    };
+
+    /// What waited while the socket hung is over: said now, it would flap a healthy
+    /// server, or undo what a person has done meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_has_waited_too_long_is_not_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let socket = UnixListener::bind(&path).unwrap();
+        let clock = Clock::start();
+        let (inbox, mut inputs) = mpsc::channel(8);
+        let (_publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
+        let shared = Shared {
+            clock,
+            metrics: Arc::default(),
+            budget: SharedBudget::new(&Policy::default()),
+            snapshot,
+            decider: inbox,
+            probe_now: Arc::default(),
+            errands: Errands::default(),
+        };
+        let config = Config {
+            proxy: 0,
+            socket: path.to_str().unwrap().parse().unwrap(),
+            master: None,
+            servers: HashMap::new(),
+            limits: Limits::default(),
+        };
+        let episodes = Episodes::default();
+        let mut proxy = Proxy { config: Arc::new(config), shared, episodes, pid: None, swept: None };
+        let server = ServerId::new(0, "orders", "pg1");
+        let orders = || {
+            let decided = Instant::now();
+            [
+                Command::Agent(server.clone(), false),
+                Command::Drain(server.clone()),
+                Command::Undrain(server.clone()),
+            ]
+            .map(|command| Order { command, decided })
+        };
+        let called = async || timeout(Duration::ZERO, socket.accept()).await.is_ok();
+
+        let waited = orders();
+        tokio::time::advance(OUTDATED + Duration::from_millis(1)).await;
+        for order in waited {
+            proxy.command(order).await;
+        }
+        assert!(!called().await, "nothing was sent");
+        let told = [inputs.recv().await.unwrap(), inputs.recv().await.unwrap()];
+        assert!(
+            matches!(
+                &told,
+                [
+                    Input::Outcome(Outcome::Drain { sent: Err(false), .. }),
+                    Input::Outcome(Outcome::Undrain { sent: false, .. }),
+                ]
+            ),
+            "{told:?}"
+        );
+        for number in 0..3 {
+            // Nobody answers, so each takes its time.
+            let order = orders().into_iter().nth(number).unwrap();
+            proxy.command(order).await;
+            assert!(called().await, "fresh ones go out");
+        }
+    }
 }

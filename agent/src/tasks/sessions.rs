@@ -185,8 +185,8 @@ impl Table<'_> {
         let Some(method) = self.method else {
             return answer(shared, &command, Retired::Denied).await;
         };
-        let ticket = shared.budget.lock().try_begin(&command.instance, command.purpose, shared.clock.now());
-        let Some(ticket) = ticket else {
+        let _errand = shared.errands.begin().await;
+        let Some(place) = shared.place(&command.instance, command.purpose) else {
             return answer(shared, &command, Retired::OverBudget).await;
         };
         let target = RetireTarget {
@@ -207,8 +207,8 @@ impl Table<'_> {
             CloseFailed { command: &command, error: fault.to_string() }.emit(&shared.metrics);
         }
         match retired {
-            Retired::Closed | Retired::Failed => shared.budget.lock().finish(ticket, shared.clock.now()),
-            _ => shared.budget.lock().cancel(ticket),
+            Retired::Closed | Retired::Failed => drop(place),
+            _ => place.cancel(),
         }
         RetiredEvent { command: &command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
         answer(shared, &command, retired).await;

@@ -55,11 +55,10 @@ impl Running {
                 .is_some_and(|route| route.try_send(retire.clone()).is_ok()),
             CloseVia::Proxy => {
                 let server = retire.proxy.server.clone();
-                self.to_proxy(&server, proxy::Command::Close(Box::new(retire.clone()), Instant::now()))
+                self.to_proxy(&server, proxy::Command::Close(Box::new(retire.clone())))
             }
         };
         if sent {
-            self.in_flight.insert(retire.id, retire);
             return;
         }
         let outcome = Outcome::Retire {
@@ -73,10 +72,7 @@ impl Running {
 
     /// Never waits: a proxy that does not take commands gets none.
     pub(super) fn to_proxy(&self, server: &ServerId, command: proxy::Command) -> bool {
-        self.decider
-            .routes
-            .proxies
-            .get(&server.proxy)
-            .is_some_and(|(route, _)| route.try_send(command).is_ok())
+        let order = proxy::Order { command, decided: Instant::now() };
+        self.decider.routes.proxies.get(&server.proxy).is_some_and(|(route, _)| route.try_send(order).is_ok())
     }
 }

@@ -14,8 +14,8 @@ use crate::{
 /// What is remembered of instances is written at most this often.
 const REMEMBER: Duration = Duration::from_secs(10);
 
-/// How long a state file may take to be written.
-const DISK: Duration = Duration::from_secs(3);
+/// Between two tries to write records that could not be written.
+const AGAIN: Duration = Duration::from_secs(5);
 
 impl Running {
     pub(super) async fn record(&mut self, server: &ServerId, reason: String) -> Result<(), String> {
@@ -39,16 +39,52 @@ impl Running {
             return;
         }
         if let Err(error) = self.store_records().await {
-            let consequence = "a drain that is over stays on record and may be taken back once more";
+            self.told_stays(error);
+        }
+    }
+
+    /// A drain that was sent is on record, whatever came between its command and this.
+    pub(super) async fn sure_of_record(&mut self, server: &ServerId) {
+        if self.decider.records.iter().any(|(known, _)| known == server) {
+            return;
+        }
+        if let Err(error) = self.record(server, "sent late".into()).await {
+            let consequence = "a drain that is being taken back is not on record";
             StateFailed { consequence, error }.emit(&self.decider.shared.metrics);
         }
     }
 
-    pub(super) async fn store_records(&self) -> Result<(), String> {
+    /// The drain of a server that is no longer configured is over: one that is seen
+    /// there later is a person's.
+    pub(super) async fn forget_stray(&mut self, record: &DrainRecord) {
+        self.decider.strays.retain(|known| known != record);
+        if let Err(error) = self.store_records().await {
+            self.told_stays(error);
+        }
+    }
+
+    fn told_stays(&self, error: String) {
+        let consequence = "a drain that is over stays on record and may be taken back once more";
+        StateFailed { consequence, error }.emit(&self.decider.shared.metrics);
+    }
+
+    /// Writes what could not be written before: what the file says of drains that are
+    /// over would be done to a person's after a restart.
+    pub(super) async fn store_again(&mut self, now: Option<Time>) {
+        let waits = |since: Time| now.is_some_and(|now| now.since(since) < AGAIN);
+        if self.unstored.is_some_and(|since| !waits(since)) {
+            // It has been told when it failed first.
+            let _ = self.store_records().await;
+        }
+    }
+
+    pub(super) async fn store_records(&mut self) -> Result<(), String> {
         let file = self.decider.files.records.clone();
         let own = self.decider.records.iter().map(|(_, record)| record.clone());
         let records: Vec<DrainRecord> = own.chain(self.decider.strays.iter().cloned()).collect();
-        blocking(move || file.store(&records)).await
+        let stored = self.decider.files.disk.write(move || file.store(&records)).await;
+        self.unstored = stored.is_err().then(|| self.decider.shared.clock.now());
+        stored
     }
 
     pub(super) async fn remember(&mut self, now: Time) {
@@ -62,7 +98,7 @@ impl Running {
         }
         let file = self.decider.files.memory.clone();
         let copy = remembered.clone();
-        match blocking(move || file.store(&copy)).await {
+        match self.decider.files.disk.write(move || file.store(&copy)).await {
             Ok(()) => {
                 self.decider.remembered = remembered;
                 self.episodes.ends("memory");
@@ -74,17 +110,5 @@ impl Running {
                 }
             }
         }
-    }
-}
-
-/// Work on files, off the decider's thread. A disk that hangs must not hang the verdicts.
-pub(super) async fn blocking<E: std::fmt::Display + Send + 'static>(
-    work: impl FnOnce() -> Result<(), E> + Send + 'static,
-) -> Result<(), String> {
-    let task = tokio::task::spawn_blocking(move || work().map_err(|error| error.to_string()));
-    match tokio::time::timeout(DISK, task).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("the disk did not answer within {DISK:?}")),
     }
 }

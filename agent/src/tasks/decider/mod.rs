@@ -2,12 +2,14 @@
 //! commands. It waits for nothing but its inputs and the next moment of its plan.
 //!
 //! - `commands`: to whom each command goes.
+//! - `disk`: one write at a time, none of them waited for for ever.
 //! - `files`: what is written down, and when.
 //! - `operator`: what people ask on the control socket.
 //! - `publish`: the snapshot that everybody reads, and its metrics.
 //! - `telling`: changes and holds as events.
 
 mod commands;
+mod disk;
 mod files;
 mod operator;
 mod publish;
@@ -31,6 +33,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+
+pub use disk::Disk;
 
 use super::{
     Input, Shared, proxy,
@@ -57,6 +61,8 @@ pub struct Files {
     pub memory: MemoryFile,
     /// The operator's pause.
     pub pause: PauseFile,
+    /// One write at a time, in order.
+    pub disk: Disk,
 }
 
 /// Where commands go.
@@ -65,7 +71,7 @@ pub struct Routes {
     /// The session task of each instance.
     pub instances: HashMap<InstanceId, mpsc::Sender<Retire>>,
     /// The task of each proxy, and the socket that its records name.
-    pub proxies: HashMap<usize, (mpsc::Sender<proxy::Command>, String)>,
+    pub proxies: HashMap<usize, (mpsc::Sender<proxy::Order>, String)>,
 }
 
 /// Everything the decider is made of.
@@ -92,6 +98,9 @@ pub struct Decider {
     pub pause: Option<Pause>,
     /// What was last written about instances.
     pub remembered: Vec<Remembered>,
+    /// Of the recorded drains, those that an operator asked for before a reload: they
+    /// are taken back like all others, and begun again.
+    pub wanted: Vec<ServerId>,
 }
 
 /// What changes while it runs.
@@ -101,9 +110,10 @@ struct Running {
     lines: Arc<HashMap<String, Line>>,
     logins: Arc<BTreeMap<String, LoginReport>>,
     rights: Arc<BTreeMap<String, Rights>>,
-    in_flight: HashMap<u64, Retire>,
     retired: u64,
     remembered_at: Option<Time>,
+    /// When the records could not be written: the file says something else until they are.
+    unstored: Option<Time>,
     episodes: Episodes,
     /// What the last plan held.
     holds: Vec<Hold>,
@@ -126,9 +136,9 @@ impl Decider {
             lines: Arc::default(),
             logins: Arc::default(),
             rights: Arc::default(),
-            in_flight: HashMap::new(),
             retired: 0,
             remembered_at: None,
+            unstored: None,
             episodes: Episodes::default(),
             holds: Vec::new(),
             oldest: None,
@@ -138,6 +148,10 @@ impl Decider {
         for (server, _) in &running.decider.records {
             running.decider.planner.adopt(server, now);
         }
+        for server in std::mem::take(&mut running.decider.wanted) {
+            // Only a server without any drain can be refused one.
+            let _ = running.decider.planner.request_drain(&server, &running.fleet, now);
+        }
         if running.decider.pause.is_some() {
             running.decider.planner.pause();
         }
@@ -145,7 +159,10 @@ impl Decider {
         loop {
             let clock = running.decider.shared.clock;
             let input = tokio::select! {
-                () = stop.cancelled() => return (running.decider, inputs),
+                () = stop.cancelled() => {
+                    running.store_again(None).await;
+                    return (running.decider, inputs);
+                }
                 input = inputs.recv() => input,
                 () = sleep_until(clock.instant(wake)) => None,
             };
@@ -187,18 +204,21 @@ impl Running {
                 }
             }
             Input::Outcome(outcome) => {
-                if let Outcome::Retire { id, retired, .. } = &outcome {
-                    self.in_flight.remove(id);
+                if let Outcome::Retire { retired, .. } = &outcome {
                     self.retired += u64::from(*retired == Retired::Closed);
                 }
                 match &outcome {
                     Outcome::Drain { server, sent: Err(false) } => self.forget(server).await,
-                    Outcome::Drain { server, .. } => self.tell_begun(server),
+                    Outcome::Drain { server, .. } => {
+                        self.sure_of_record(server).await;
+                        self.tell_begun(server);
+                    }
                     _ => {}
                 }
                 self.decider.planner.outcome(now, &outcome);
             }
             Input::Delivered(server, word) => self.decider.planner.delivered(&server, word),
+            Input::StrayGone(record) => self.forget_stray(&record).await,
             Input::Credentials(well) => self.decider.planner.observe_credentials(well),
             Input::Request(request, reply) => {
                 // A peer that has gone away wants no answer.
@@ -230,6 +250,7 @@ impl Running {
         for command in commands {
             self.carry_out(command).await;
         }
+        self.store_again(Some(now)).await;
         self.remember(now).await;
         wake
     }

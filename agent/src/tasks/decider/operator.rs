@@ -2,7 +2,7 @@
 
 use agent_core::{ServerId, Time};
 
-use super::{Running, files::blocking};
+use super::Running;
 use crate::{
     clock::unix_seconds,
     control,
@@ -56,7 +56,7 @@ impl Running {
     pub(super) async fn set_pause(&mut self, pause: Option<Pause>) -> Result<serde_json::Value, String> {
         let file = self.decider.files.pause.clone();
         let copy = pause.clone();
-        let stored = blocking(move || file.store(copy.as_ref())).await;
+        let stored = self.decider.files.disk.write(move || file.store(copy.as_ref())).await;
         let reason = pause.as_ref().map_or("", |pause| &*pause.reason);
         PauseChanged { paused: pause.is_some(), reason }.emit(&self.decider.shared.metrics);
         self.decider.pause = pause;
