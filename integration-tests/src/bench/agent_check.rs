@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent_core::{ServerId, Time};
+use agent_core::ServerId;
 use haproxy::agent_check::{Limits, serve};
 use rds_lb_agent::{
+    clock::Clock,
     metrics::Metrics,
     serve::agent_check::Answers,
     tasks::snapshot::{Line, Snapshot},
@@ -23,6 +24,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
     task::JoinSet,
+    time::sleep,
 };
 
 use super::{Error, Measurement, Report};
@@ -43,10 +45,11 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
             (server.to_string(), Line { server, text: "up\n".into(), admin: None })
         })
         .collect();
-    let snapshot = Snapshot { lines: Arc::new(lines), ..Snapshot::empty(Time::AGENT_START) };
-    let (_publish, snapshot) = watch::channel(Arc::new(snapshot));
+    let clock = Clock::start();
+    let snapshot = Snapshot { lines: Arc::new(lines), ..Snapshot::empty(clock.now()) };
+    let (publish, snapshot) = watch::channel(Arc::new(snapshot));
     let (decider, _inputs) = mpsc::channel(1);
-    let answers = Arc::new(Answers::new(snapshot, decider, &Metrics::default()));
+    let answers = Arc::new(Answers::new(snapshot, decider, &Metrics::default()).fresh_by(clock));
 
     let agent = TcpListener::bind("127.0.0.1:0").await?;
     let bare = TcpListener::bind("127.0.0.1:0").await?;
@@ -54,6 +57,13 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
     let mut servers = JoinSet::new();
     servers.spawn(serve(agent, answers, Limits::default()));
     servers.spawn(answer_all(bare));
+    // As the decider does: answers from an old snapshot are neutral.
+    servers.spawn(async move {
+        loop {
+            sleep(TURN).await;
+            publish.send_modify(|snapshot| Arc::make_mut(snapshot).at = clock.now());
+        }
+    });
 
     // The first turn of each warms up.
     turn(agent_at).await?;
@@ -106,7 +116,10 @@ async fn turn(address: SocketAddr) -> Result<Vec<Duration>, Error> {
                 let answer = check(address, &key).await?;
                 times.push(began.elapsed());
                 if answer != b"up\n" {
-                    return Err(Error::Unexpected(format!("{answer:?} answers an agent check")));
+                    return Err(Error::Unexpected(format!(
+                        "an agent check is answered {:?}",
+                        String::from_utf8_lossy(&answer)
+                    )));
                 }
             }
             Ok(times)
