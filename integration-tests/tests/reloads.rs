@@ -1,0 +1,108 @@
+//! What a reload of the agent does to drains and ports.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use integration_tests::{
+    process::{free_port, wait_for},
+    scene::{PATIENCE, Scene, Setting},
+};
+
+/// `srv_admin_state` of a server that was drained by the API or an agent.
+const FDRAIN: u8 = 8;
+
+const DRAIN: &str = "{mode: drain, max_age: 10m}";
+
+fn said(scene: &Scene, message: &str) -> usize {
+    scene.agent.events().iter().filter(|event| event["message"] == message).count()
+}
+
+async fn reload(scene: &Scene, config: &str) {
+    let before = said(scene, "configuration reloaded");
+    scene.agent.write_config(config).unwrap();
+    wait_for("the reload", PATIENCE, async || {
+        if said(scene, "configuration reloaded") > before { Ok(()) } else { Err(scene.agent.log()) }
+    })
+    .await
+    .unwrap();
+}
+
+async fn bits(scene: &Scene, bits: u8) {
+    wait_for("the admin bits", PATIENCE, async || {
+        match scene.haproxy.admin_bits("orders_read", "b").await.unwrap() {
+            now if now == bits => Ok(()),
+            other => Err(format!("{other}: {}", scene.agent.log())),
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until the agent has looked at the proxy with its new configuration.
+async fn no_record(scene: &Scene) {
+    let records = scene.agent.state_dir().join("drains.json");
+    wait_for("no record", PATIENCE, async || {
+        if records.exists() { Err(std::fs::read_to_string(&records).unwrap_or_default()) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+}
+
+async fn drain(scene: &Scene) {
+    let control = scene.agent.control().display().to_string();
+    wait_for("the operator's drain", PATIENCE, async || {
+        let told = scene.agent.command(&["drain", "orders_read/b", "--control", &control]).await.unwrap();
+        if told.0 == 0 { Ok(()) } else { Err(format!("{told:?}")) }
+    })
+    .await
+    .unwrap();
+    bits(scene, FDRAIN).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_drain_outlasts_a_reload_and_a_persons_outlasts_everything() {
+    let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
+    let mut scene = Scene::set(setting.clone()).await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    drain(&scene).await;
+
+    // The agent's own, at an operator's word: begun again after any other change.
+    let config = scene.agent.config_for(&scene.standin, &scene.haproxy, &setting);
+    let longer = config.replace("max_age: 10m", "max_age: 11m");
+    reload(&scene, &longer).await;
+    wait_for("the drain, begun again", PATIENCE, async || {
+        if said(&scene, "draining: new sessions go elsewhere") >= 2 { Ok(()) } else { Err(scene.agent.log()) }
+    })
+    .await
+    .unwrap();
+    bits(&scene, FDRAIN).await;
+
+    // The server leaves the configuration: its drain and the record of it go.
+    let without =
+        longer.replace("role: reader, servers: {a: a, b: b, c: c}", "role: reader, servers: {a: a, c: c}");
+    assert_ne!(without, longer);
+    reload(&scene, &without).await;
+    bits(&scene, 0).await;
+    no_record(&scene).await;
+
+    // Whoever drains it from now on is a person.
+    scene.haproxy.cli("set server orders_read/b state drain").await.unwrap();
+    reload(&scene, &without.replace("max_age: 11m", "max_age: 12m")).await;
+    scene.up("orders_write", &["a"]).await.unwrap();
+    scene.agent.stop().await.unwrap();
+    assert_eq!(scene.haproxy.admin_bits("orders_read", "b").await.unwrap(), FDRAIN);
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_can_go_back_to_the_ports_it_came_from() {
+    let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
+    let scene = Scene::set(setting.clone()).await.unwrap();
+    let config = scene.agent.config_for(&scene.standin, &scene.haproxy, &setting);
+    let check = scene.agent.agent_check().port();
+    let moved = config.replace(&check.to_string(), &free_port().unwrap().to_string());
+    assert_ne!(moved, config);
+    reload(&scene, &moved).await;
+    reload(&scene, &config).await;
+    scene.routed().await.unwrap();
+    scene.clear().await.unwrap();
+}
