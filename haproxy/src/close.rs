@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::{
     Address,
     runtime::{Connection, Limits, RuntimeError, ask_once},
@@ -14,6 +16,9 @@ use crate::{
 
 /// Between two closes: each stops all of HAProxy's threads for a moment.
 pub const PAUSE: Duration = Duration::from_millis(8);
+
+/// How long the look before a close may take.
+const FRESH: Duration = Duration::from_millis(400);
 
 /// What became of a close, as far as HAProxy tells.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -30,7 +35,10 @@ pub enum Closed {
 /// when the next one may come.
 pub async fn close(connection: &mut Connection, session: &Session) -> Result<Closed, RuntimeError> {
     let pointer = pointer(connection.peer(), session)?;
-    let answer = connection.ask(&format!("show sess {pointer}")).await?;
+    let command = format!("show sess {pointer}");
+    let asked = Instant::now();
+    let answer = connection.ask(&command).await?;
+    fresh(connection.peer(), command, asked)?;
     match guard(&answer, session) {
         Closed::Sent => sent(connection.silent(&format!("shutdown session {pointer}")).await).await,
         other => Ok(other),
@@ -46,7 +54,10 @@ pub async fn close_in_worker(
     limits: Limits,
 ) -> Result<Closed, RuntimeError> {
     let pointer = pointer(master, session)?;
-    let answer = ask_once(master, &format!("@!{pid} show sess {pointer}"), limits).await?;
+    let command = format!("@!{pid} show sess {pointer}");
+    let asked = Instant::now();
+    let answer = ask_once(master, &command, limits).await?;
+    fresh(master, command, asked)?;
     match guard(&answer, session) {
         Closed::Sent => {
             let answer = ask_once(master, &format!("@!{pid} shutdown session {pointer}"), limits).await;
@@ -54,6 +65,15 @@ pub async fn close_in_worker(
         }
         other => Ok(other),
     }
+}
+
+/// An answer that took long may be from before a pause of this process or of the proxy:
+/// the caller has seen the session quiet before it, and nobody knows since.
+fn fresh(peer: &Address, command: String, asked: Instant) -> Result<(), RuntimeError> {
+    if asked.elapsed() <= FRESH {
+        return Ok(());
+    }
+    Err(RuntimeError::TimedOut { peer: peer.clone(), command })
 }
 
 /// The pointer as a word of a command: nothing else than `0x` and digits is sent.
