@@ -30,9 +30,9 @@ test: deps ## all tests, against real HAProxy and PostgreSQL
 lint: ## formatting, clippy, dependency rules
 	@$(SCRIPTS)/lint.sh
 
-bench: deps ## measurements: a table, and target/bench/*.json
+bench: deps ## measurements: a table, and target/bench/*.json (ARGS=--quick, --list, or names)
 	cargo build --release --workspace --bins
-	@cargo run --quiet --release --bin bench
+	@cargo run --quiet --release --bin bench -- $(ARGS)
 
 clean: ## remove what was built, the Python environment included
 	cargo clean
