@@ -121,7 +121,7 @@ impl Summary {
             broken: report
                 .causes
                 .iter()
-                .filter(|(cause, _)| !cause.starts_with("clean"))
+                .filter(|(cause, _)| !cause.starts_with("clean") && !cause.starts_with("steady"))
                 .map(|(cause, count)| (cause.clone(), *count))
                 .collect(),
             holds: oldest.holds.into_iter().collect(),
