@@ -13,7 +13,13 @@ async fn main() -> ExitCode {
         eprintln!("error: ENGINE={}: this version knows postgresql", engine.display());
         return ExitCode::from(64);
     }
-    match demo(set("HOLD")).await {
+    let hold = set("HOLD");
+    let ended = tokio::select! {
+        ended = demo(hold) => ended,
+        // Dropping the demo stops and removes all that it has started.
+        _ = tokio::signal::ctrl_c(), if !hold => return ExitCode::from(130),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -42,7 +42,8 @@ impl Screen {
                 let _ = writeln!(text, "\x1b[2K{line}");
                 text
             });
-            print!("{up}{cleared}");
+            // Lines that are too long for the terminal are cut by it, not wrapped.
+            print!("\x1b[?7l{up}{cleared}\x1b[?7h");
             let _ = io::stdout().flush();
             self.drawn = table.lines().count();
         } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
@@ -99,11 +100,11 @@ fn table(picture: &Picture, left: Duration) -> String {
     }
     let _ = writeln!(
         text,
-        "retired {}   due {}   holds {}",
+        "retired {}   due {}",
         picture.value("/sessions/retired"),
         picture.value("/sessions/due"),
-        holds(picture)
     );
+    let _ = writeln!(text, "holds {}", holds(picture));
     let _ = writeln!(
         text,
         "transactions {}   clean retirements {}   broken at BEGIN {}, inside {}, at COMMIT {}",
