@@ -38,8 +38,9 @@ fn imports_run_one_way() {
         ("agent-aws", &["agent-core"]),
         ("agent-database", &["agent-core"]),
         ("haproxy", &["agent-core"]),
-        ("rds-lb-agent", &["agent-core", "agent-aws", "agent-database", "haproxy"]),
-        ("integration-tests", &["agent-core", "agent-aws", "agent-database", "haproxy", "rds-lb-agent"]),
+        ("envoy", &["agent-core"]),
+        ("rds-lb-agent", &["agent-core", "agent-aws", "agent-database", "haproxy", "envoy"]),
+        ("integration-tests", &["agent-core", "agent-aws", "agent-database", "haproxy", "envoy", "rds-lb-agent"]),
     ]);
     for (package, imported) in imports() {
         let allowed = may_import

@@ -1,13 +1,7 @@
-//! The database crate against real PostgreSQL servers with genuine tokens, and
-//! against a scripted server for what a real one does not do on demand.
+//! The database crate against real servers with genuine tokens, and against scripted
+//! ones for what a real one does not do on demand: the same tests, engine by engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 
-mod activity;
-mod lab;
-mod login;
-mod retire;
-mod rights;
-mod role;
-mod scripted;
-mod scripted_login;
+mod mysql;
+mod postgresql;

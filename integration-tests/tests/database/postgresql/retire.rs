@@ -12,7 +12,7 @@ use agent_database::{
 };
 use tokio_postgres::Client;
 
-use crate::lab::{Lab, PATIENCE, row, row_that, target_of};
+use super::lab::{Lab, PATIENCE, row, row_that, target_of};
 
 const QUIET: Duration = Duration::from_millis(250);
 const BOTH: [Method; 2] = [Method::Signal, Method::Function];

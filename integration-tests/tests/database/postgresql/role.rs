@@ -6,7 +6,7 @@ use agent_database::Session as _;
 use integration_tests::process::wait_for;
 use tokio::sync::Mutex;
 
-use crate::lab::{Lab, PATIENCE};
+use super::lab::{Lab, PATIENCE};
 
 #[tokio::test]
 async fn a_kept_session_follows_the_role_of_its_server() {

@@ -6,7 +6,7 @@ use agent_core::{Evidence, FaultKind, Phase};
 use agent_database::{Address, Limits, Session as _, TlsTrust};
 use integration_tests::standin::{Options, StopMode};
 
-use crate::lab::{Lab, PATIENCE};
+use super::lab::{Lab, PATIENCE};
 
 #[tokio::test]
 async fn a_login_is_reported_phase_by_phase() {

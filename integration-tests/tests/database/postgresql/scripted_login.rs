@@ -2,7 +2,7 @@
 
 use agent_core::{Evidence, FaultKind, Phase};
 
-use crate::scripted::{Certificate, Script, TOKEN, login};
+use super::scripted::{Certificate, Script, TOKEN, login};
 
 /// Whether any piece of the token is in what the server read.
 fn knows_the_token(read: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 
 use agent_database::{FunctionState, Method, Session as _, postgresql};
 
-use crate::lab::Lab;
+use super::lab::Lab;
 
 #[tokio::test]
 async fn rights_are_what_was_granted() {

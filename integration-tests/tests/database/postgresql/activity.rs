@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_core::session::{Activity, BackendKey, LastStatement};
 use agent_database::{Scope, Session as _};
 
-use crate::lab::{Lab, row, row_that};
+use super::lab::{Lab, row, row_that};
 
 fn idle(activity: Activity) -> bool {
     matches!(activity, Activity::Idle(_))
@@ -131,7 +131,7 @@ async fn some_sessions_are_asked_for_by_their_whole_identity() {
     let one = row_that(&mut agent, "one", |row| idle(row.activity)).await;
     let gone = row(&mut agent, "two").await.unwrap();
     drop(two);
-    let deadline = std::time::Instant::now() + crate::lab::PATIENCE;
+    let deadline = std::time::Instant::now() + super::lab::PATIENCE;
     while row(&mut agent, "two").await.is_some() {
         assert!(std::time::Instant::now() < deadline, "the session of two does not end");
     }
@@ -190,7 +190,7 @@ async fn listening_is_seen_behind_blanks_and_comments_and_nothing_else_is() {
             let text = format!("{blank}{statement}");
             client.batch_execute(&text).await.unwrap();
             // The state follows a moment after the answer.
-            let deadline = std::time::Instant::now() + crate::lab::PATIENCE;
+            let deadline = std::time::Instant::now() + super::lab::PATIENCE;
             loop {
                 let rows = agent.activity(Scope::Only(&[key])).await.unwrap();
                 if idle(rows[0].activity) && rows[0].last_statement == expected {

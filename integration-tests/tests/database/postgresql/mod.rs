@@ -1,0 +1,10 @@
+//! PostgreSQL.
+
+mod activity;
+mod lab;
+mod login;
+mod retire;
+mod rights;
+mod role;
+mod scripted;
+mod scripted_login;
