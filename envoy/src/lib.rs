@@ -3,3 +3,8 @@
 //!
 //! Types here are Envoy's own words; what they mean for sessions and servers is decided
 //! elsewhere. Behaviour is as measured on 1.40.
+//!
+//! # Layout
+//! - [`proto`]: Envoy's messages and services, the one file that imports generated code.
+
+pub mod proto;
