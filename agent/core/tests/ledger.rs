@@ -9,7 +9,7 @@ use std::{net::SocketAddr, time::Duration};
 use agent_core::{
     ServerId, Time,
     health::{ServerConfig, WantedRole},
-    session::{Activity, ActivityRow, BackendKey, Join, Ledger, ProxySession, Seen},
+    session::{Activity, ActivityRow, Age, BackendKey, Join, Ledger, ProxySession, Seen},
 };
 use support::{Rig, instance, millis, policy, secs, server};
 
@@ -102,7 +102,7 @@ fn the_same_port_through_a_server_of_another_instance_is_another_session() {
 fn a_listing_from_before_the_session_speaks_of_an_earlier_one_on_its_port() {
     let (_, earlier) = pair(secs(2));
     let (mut row, _) = pair(secs(60));
-    row.age = Duration::ZERO;
+    row.age = Age::Exactly(Duration::ZERO);
     let mut ledger = ledger();
     ledger.observe_proxy(0, now(), vec![earlier.clone()]);
     poll(&mut ledger, now() + millis(300), &[&row]);
@@ -195,7 +195,7 @@ fn the_begin_of_a_session_does_not_move() {
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
     // A slow answer, whose age is of a later moment.
-    let late = ActivityRow { age: secs(64), ..row };
+    let late = ActivityRow { age: Age::Exactly(secs(64)), ..row };
     poll(&mut ledger, now() + secs(1), &[&late]);
     assert_eq!(ledger.sessions().next().expect("a session").begin, now() - secs(60));
 }
@@ -203,12 +203,71 @@ fn the_begin_of_a_session_does_not_move() {
 #[test]
 fn a_process_id_that_comes_again_is_another_session() {
     let (row, _) = pair(secs(60));
-    let again = ActivityRow { key: BackendKey { started_us: 9, ..row.key }, age: secs(1), ..row.clone() };
+    let again = ActivityRow {
+        key: BackendKey { started_us: 9, ..row.key },
+        age: Age::Exactly(secs(1)),
+        ..row.clone()
+    };
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
     poll(&mut ledger, now() + secs(5), &[&again]);
     let session = ledger.sessions().next().expect("a session");
     assert_eq!((ledger.len(), session.begin), (1, now() + secs(4)));
+}
+
+/// The same pair where the database shows only that the session has been idle for so long.
+fn undated(idle: Duration) -> (ActivityRow, ProxySession) {
+    let (row, session) = pair(secs(60));
+    let key = BackendKey { started_us: 0, ..row.key };
+    (ActivityRow { key, age: Age::AtLeast(idle), activity: Activity::Idle(idle), ..row }, session)
+}
+
+#[test]
+fn where_the_database_does_not_say_the_proxy_dates_a_session() {
+    let (row, session) = undated(secs(5));
+    let mut ledger = ledger();
+    poll(&mut ledger, now(), &[&row]);
+    let only = |ledger: &Ledger| ledger.sessions().next().map(|one| (one.begin, one.dated)).expect("one");
+    assert_eq!(only(&ledger), (now() - secs(5), false), "as young as it can be");
+    // A listing of the same moment may still show an earlier session on its port.
+    ledger.observe_proxy(0, now(), vec![session.clone()]);
+    assert_eq!((joined(&ledger), only(&ledger)), ("not joined", (now() - secs(5), false)));
+    ledger.observe_proxy(0, now() + secs(1), vec![ProxySession { age: secs(61), ..session }]);
+    assert_eq!((joined(&ledger), only(&ledger)), ("joined", (now() - secs(60), true)));
+    ledger.observe_proxy(0, now() + secs(2), Vec::new());
+    assert_eq!((joined(&ledger), only(&ledger)), ("not joined", (now() - secs(5), false)));
+}
+
+#[test]
+fn a_proxy_session_younger_than_the_row_is_another() {
+    let (row, session) = undated(secs(50));
+    for (age, expected) in [(46, "joined"), (44, "disagree")] {
+        let mut ledger = ledger();
+        poll(&mut ledger, now(), &[&row]);
+        let session = ProxySession { age: secs(age + 2), ..session.clone() };
+        ledger.observe_proxy(0, now() + secs(2), vec![session]);
+        assert_eq!(joined(&ledger), expected, "{age} s");
+    }
+    // The longer it is seen idle, the more is known of its age.
+    let mut ledger = ledger();
+    poll(&mut ledger, now(), &[&ActivityRow { age: Age::AtLeast(Duration::ZERO), ..row.clone() }]);
+    let older = ActivityRow { age: Age::AtLeast(secs(50)), ..row };
+    poll(&mut ledger, now() + secs(2), &[&older]);
+    ledger.observe_proxy(0, now() + secs(2), vec![ProxySession { age: secs(3), ..session }]);
+    assert_eq!(joined(&ledger), "disagree");
+}
+
+#[test]
+fn an_id_that_a_restarted_server_gives_again_is_another_session() {
+    let (row, session) = undated(secs(5));
+    let mut ledger = ledger();
+    poll(&mut ledger, now(), &[&row]);
+    ledger.observe_proxy(0, now() + secs(1), vec![session]);
+    assert_eq!(joined(&ledger), "joined");
+    let other = ActivityRow { client: Some("10.0.0.9:9".parse().expect("an address")), ..row };
+    poll(&mut ledger, now() + secs(100), &[&other]);
+    assert_eq!((ledger.len(), joined(&ledger)), (1, "not joined"));
+    assert_eq!(ledger.sessions().next().expect("a session").begin, now() + secs(95));
 }
 
 #[test]

@@ -11,8 +11,29 @@ pub struct BackendKey {
     /// PostgreSQL's backend pid, or the MySQL family's connection id.
     pub pid: u64,
     /// When the session began, in microseconds since 1970 by the database's clock.
-    /// Compared for equality only, never with another host's clock.
+    /// Compared for equality only, never with another host's clock. The MySQL family
+    /// does not say, and counts its ids up while it runs: 0 there.
     pub started_us: i64,
+}
+
+/// How old a session is by the database's clock.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Age {
+    /// Exactly this (PostgreSQL).
+    Exactly(Duration),
+    /// This or more: the MySQL family shows only how long a session has been in its
+    /// present state. The proxy knows the rest.
+    AtLeast(Duration),
+}
+
+impl Age {
+    /// What is certain.
+    pub fn at_least(self) -> Duration {
+        match self {
+            Self::Exactly(age) | Self::AtLeast(age) => age,
+        }
+    }
 }
 
 /// What the database says a session is doing.
@@ -62,7 +83,7 @@ pub struct ActivityRow {
     /// Whether it is a session of a superuser, which is out of reach.
     pub superuser: bool,
     /// How long ago it began, by the database's clock.
-    pub age: Duration,
+    pub age: Age,
     /// What it is doing.
     pub activity: Activity,
     /// What its last statement was.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Activity, ActivityRow, BackendKey, ProxySession};
+use super::{Activity, ActivityRow, Age, BackendKey, ProxySession};
 use crate::{InstanceId, ServerId, Time, health::ServerConfig};
 
 /// How far the proxy's and the database's word on the age of one session may be
@@ -64,8 +64,14 @@ pub struct Session<'a> {
     pub row: &'a ActivityRow,
     /// When that was.
     pub seen: Time,
-    /// When the session began: its first age taken back from the moment it was seen.
+    /// When the session began: its first age taken back from the moment it was seen. Where
+    /// the database does not say, when the proxy accepted it; until that is known, the
+    /// latest that it can have been.
     pub begin: Time,
+    /// Whether `begin` is known, rather than only not later.
+    pub dated: bool,
+    /// A listing of the proxy's made before this does not speak of it.
+    pub settled: Time,
     /// When it was last seen idle.
     pub last_idle: Option<Time>,
     /// Since when it has been seen idle again and again, never long out of sight of it.
@@ -110,16 +116,31 @@ struct Table {
 struct Entry {
     row: ActivityRow,
     seen: Time,
-    begin: Time,
+    begin: Begin,
     last_idle: Option<Time>,
     restless_since: Option<Time>,
     joint: Joint,
 }
 
+/// What the database says of when a session began.
+#[derive(Copy, Clone, Debug)]
+enum Begin {
+    /// Then.
+    At(Time),
+    /// Then or earlier: it was there when it was first seen.
+    By {
+        /// The latest that it can have been.
+        latest: Time,
+        /// When it was first seen.
+        first_seen: Time,
+    },
+}
+
 /// The join, found anew whenever one of its sides is: far less often than it is asked for.
 #[derive(Clone, Debug)]
 enum Joint {
-    With(Arc<ProxySession>, usize),
+    /// With this one, through that server, accepted then.
+    With(Arc<ProxySession>, usize, Time),
     Nobody,
     Disagree,
 }
@@ -267,9 +288,14 @@ impl Table {
         let mut new = Vec::new();
         for row in rows {
             match self.rows.get_mut(&row.key) {
+                Some(entry) if entry.seen > at => {}
                 // The begin stays as first seen: a slow answer must not move the limit.
-                Some(entry) if entry.seen <= at => entry.renew(at, row),
-                Some(_) => {}
+                Some(entry) if entry.row.client == row.client => entry.renew(at, row),
+                // A server that was started anew has given the id to another.
+                Some(_) => {
+                    self.rows.remove(&row.key);
+                    new.push(row);
+                }
                 None => new.push(row),
             }
         }
@@ -290,7 +316,7 @@ impl Table {
             self.dropped_rows = new.len().saturating_sub(places);
         }
         for row in new.into_iter().take(places) {
-            let begin = at - row.age;
+            let begin = Begin::of(at, row.age);
             let idle = matches!(row.activity, Activity::Idle(_)).then_some(at);
             let joint = join(&self.claims, row.client, begin);
             let entry = Entry { row, seen: at, begin, last_idle: idle, restless_since: idle, joint };
@@ -303,16 +329,22 @@ impl Table {
             instance,
             row: &entry.row,
             seen: entry.seen,
-            begin: entry.begin,
+            begin: match (&entry.begin, &entry.joint) {
+                (Begin::At(begin), _) => *begin,
+                (Begin::By { latest, .. }, Joint::With(_, _, accepted)) => *accepted.min(latest),
+                (Begin::By { latest, .. }, Joint::Nobody | Joint::Disagree) => *latest,
+            },
+            dated: matches!((&entry.begin, &entry.joint), (Begin::At(_), _) | (_, Joint::With(..))),
+            settled: entry.begin.settled(),
             last_idle: entry.last_idle,
             restless_since: entry.restless_since,
             join: match &entry.joint {
-                Joint::With(session, _) => Join::Joined(session),
+                Joint::With(session, ..) => Join::Joined(session),
                 Joint::Nobody => Join::NotJoined,
                 Joint::Disagree => Join::Disagree,
             },
             server: match &entry.joint {
-                Joint::With(_, server) => Some(*server),
+                Joint::With(_, server, _) => Some(*server),
                 Joint::Nobody | Joint::Disagree => None,
             },
         }
@@ -329,18 +361,36 @@ impl Table {
 fn join(
     claims: &BTreeMap<usize, HashMap<SocketAddr, Claim>>,
     client: Option<SocketAddr>,
-    begin: Time,
+    begin: Begin,
 ) -> Joint {
     let Some(client) = client.map(canonical) else { return Joint::Nobody };
-    let settled = begin + SETTLED;
-    let mut claims =
-        claims.values().filter_map(|claims| claims.get(&client)).filter(|claim| claim.seen >= settled);
+    let speak = |claim: &&Claim| claim.seen >= begin.settled();
+    let mut claims = claims.values().filter_map(|claims| claims.get(&client)).filter(speak);
     let Some(claim) = claims.next() else { return Joint::Nobody };
-    let apart = claim.begin.since(begin).max(begin.since(claim.begin));
+    let apart = match begin {
+        Begin::At(begin) => claim.begin.since(begin).max(begin.since(claim.begin)),
+        // An earlier begin is no contradiction: whoever has had the port since before the
+        // row was first seen, and has it still, is the one that the row speaks of.
+        Begin::By { latest, .. } => claim.begin.since(latest),
+    };
     if claims.next().is_some() || claim.contested || apart > AGE_TOLERANCE {
         Joint::Disagree
     } else {
-        Joint::With(claim.session.clone(), claim.server)
+        Joint::With(claim.session.clone(), claim.server, claim.begin)
+    }
+}
+
+impl Begin {
+    fn of(at: Time, age: Age) -> Self {
+        match age {
+            Age::Exactly(age) => Self::At(at - age),
+            Age::AtLeast(age) => Self::By { latest: at - age, first_seen: at },
+        }
+    }
+
+    fn settled(self) -> Time {
+        let (Self::At(sure) | Self::By { first_seen: sure, .. }) = self;
+        sure + SETTLED
     }
 }
 
@@ -350,6 +400,9 @@ impl Entry {
             let lately = self.last_idle.is_some_and(|idle| at.since(idle) <= RESTLESS);
             self.restless_since = self.restless_since.filter(|_| lately).or(Some(at));
             self.last_idle = Some(at);
+        }
+        if let Begin::By { latest, .. } = &mut self.begin {
+            *latest = (*latest).min(at - row.age.at_least());
         }
         self.seen = at;
         self.row = row;

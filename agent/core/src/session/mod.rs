@@ -8,6 +8,6 @@ mod activity;
 mod ledger;
 mod proxy;
 
-pub use activity::{Activity, ActivityRow, BackendKey, LastStatement};
+pub use activity::{Activity, ActivityRow, Age, BackendKey, LastStatement};
 pub use ledger::{Join, Ledger, Seen, Session};
 pub use proxy::{ProxySession, ProxySessionKey};

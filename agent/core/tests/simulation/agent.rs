@@ -7,7 +7,7 @@ use std::{
 };
 
 use agent_core::{
-    Fault, FaultKind, Phase, ServerId, Time,
+    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts},
     plan::{
         AdminFlags, AdminWord, Budget, Command, HoldReason, Outcome, Plan, Planner, Policy, Retire, Retired,
@@ -85,7 +85,7 @@ pub struct Agent {
     pub fleet: Fleet,
     pub plan: Option<Plan>,
     /// Why sessions were held by the last plan.
-    pub held: HashMap<BackendKey, HoldReason>,
+    pub held: HashMap<(InstanceId, BackendKey), HoldReason>,
     pub queues: Vec<VecDeque<Retire>>,
     pub all_at: Vec<Time>,
     pub focus_at: Vec<Time>,
@@ -136,7 +136,7 @@ impl Agent {
             .holds
             .iter()
             .filter_map(|hold| match &hold.subject {
-                Subject::Session { key, .. } => Some((*key, hold.reason)),
+                Subject::Session { instance, key, .. } => Some(((instance.clone(), *key), hold.reason)),
                 Subject::Server(_) => None,
             })
             .collect();

@@ -16,7 +16,7 @@ use agent_core::{
 use crate::{
     agent::{Agent, Input, Reach, Step, own},
     trouble::{self, Trouble},
-    world::{Condition, DbSession, Doing, INSTANCES, Kind, Refuses, World},
+    world::{Condition, DbSession, Doing, INSTANCES, Kind, Refuses, World, instance_id},
 };
 
 /// What happened in a run.
@@ -354,12 +354,14 @@ impl Run {
         if now < past + Duration::from_secs(5) || paused_past < asked {
             return;
         }
-        let held = self.agent.as_ref().and_then(|agent| agent.held.get(&session.key)).copied();
+        let Some((index, _)) = self.world.clients[client].session else { return };
+        let id = (instance_id(index), session.key);
+        let held = self.agent.as_ref().and_then(|agent| agent.held.get(&id)).copied();
         if !matches!(held, Some(HoldReason::OverBudget | HoldReason::Breaker)) {
             let age = now.since(session.begin);
             let ledger = self.agent.as_ref().map(|agent| &agent.ledger);
             let seen = ledger.and_then(|ledger| {
-                let row = ledger.sessions().find(|row| row.row.key == session.key)?;
+                let row = ledger.sessions_of(&id.0).find(|row| row.row.key == session.key)?;
                 Some((now.since(row.seen), row.row.activity))
             });
             self.break_rule(&format!(

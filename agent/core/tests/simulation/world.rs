@@ -11,7 +11,7 @@ use std::{
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ServerId, Time,
     health::{RoleFacts, ServerConfig, WantedRole},
-    session::{Activity, ActivityRow, BackendKey, LastStatement, ProxySession, ProxySessionKey},
+    session::{Activity, ActivityRow, Age, BackendKey, LastStatement, ProxySession, ProxySessionKey},
 };
 
 use crate::{haproxy::Admin, random::Random};
@@ -123,6 +123,9 @@ pub struct World {
     pub agent_down: BTreeMap<ServerId, bool>,
     pub clients: Vec<Client>,
     pub servers: Vec<ServerConfig>,
+    /// Whether the databases say when a session began (PostgreSQL), or only for how long it
+    /// has been doing what it does (the MySQL family).
+    pub dated: bool,
     next_port: u16,
     next_id: u64,
     turn: HashMap<&'static str, usize>,
@@ -212,6 +215,7 @@ impl World {
             agent_down: servers.iter().map(|server| (server.id.clone(), false)).collect(),
             clients,
             servers,
+            dated: seed.is_multiple_of(2),
             next_port: 1_024,
             next_id: 1,
             turn: HashMap::new(),
@@ -284,7 +288,11 @@ impl World {
         let pid = instance.next_pid;
         // Process ids come again, as they do.
         instance.next_pid = 100 + (pid - 99) % 30_000;
-        let started_us = i64::try_from(now.since(Time::AGENT_START).as_micros()).expect("in range");
+        let started_us = if self.dated {
+            i64::try_from(now.since(Time::AGENT_START).as_micros()).expect("in range")
+        } else {
+            0
+        };
         let source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), port);
         let session = DbSession {
             key: BackendKey { pid, started_us },
@@ -369,7 +377,11 @@ impl World {
             .clone(),
             client_backend: true,
             superuser: false,
-            age: self.now.since(session.begin),
+            age: match session.doing {
+                _ if self.dated => Age::Exactly(self.now.since(session.begin)),
+                Doing::Idle(since) => Age::AtLeast(self.now.since(since)),
+                Doing::Transaction => Age::AtLeast(Duration::ZERO),
+            },
             activity: match session.doing {
                 Doing::Idle(since) => Activity::Idle(self.now.since(since)),
                 Doing::Transaction => Activity::InTransaction,

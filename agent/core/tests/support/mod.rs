@@ -17,7 +17,7 @@ use agent_core::{
         Subject,
     },
     session::{
-        Activity, ActivityRow, BackendKey, LastStatement, Ledger, ProxySession, ProxySessionKey, Seen,
+        Activity, ActivityRow, Age, BackendKey, LastStatement, Ledger, ProxySession, ProxySessionKey, Seen,
     },
 };
 
@@ -84,6 +84,8 @@ pub struct Rig {
     pub budget: Budget,
     pub clients: Vec<Client>,
     pub flags: AdminFlags,
+    /// Whether the database says when a session began.
+    pub dated: bool,
     next_pid: u64,
 }
 
@@ -99,6 +101,7 @@ impl Rig {
             planner: Planner::new(policy, &servers),
             clients: Vec::new(),
             flags: AdminFlags::default(),
+            dated: true,
             next_pid: 1,
         };
         rig.probe();
@@ -145,7 +148,7 @@ impl Rig {
                 application: "shop".into(),
                 client_backend: true,
                 superuser: false,
-                age,
+                age: Age::Exactly(age),
                 activity: Activity::Idle(secs(10)),
                 last_statement: LastStatement::Other,
                 advisory_lock: Some(false),
@@ -202,7 +205,12 @@ impl Rig {
             Activity::Idle(_) => Activity::Idle(self.now.since(client.idle_since)),
             other => other,
         };
-        ActivityRow { age: self.now.since(client.begin), activity, ..client.row.clone() }
+        let age = match activity {
+            _ if self.dated => Age::Exactly(self.now.since(client.begin)),
+            Activity::Idle(idle) => Age::AtLeast(idle),
+            _ => Age::AtLeast(Duration::ZERO),
+        };
+        ActivityRow { age, activity, ..client.row.clone() }
     }
 
     pub fn sweep(&mut self) {

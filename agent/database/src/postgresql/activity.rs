@@ -13,7 +13,7 @@ use std::{
 
 use agent_core::{
     Fault,
-    session::{Activity, ActivityRow, BackendKey, LastStatement},
+    session::{Activity, ActivityRow, Age, BackendKey, LastStatement},
 };
 use tokio_postgres::Row;
 
@@ -105,7 +105,7 @@ fn read(row: &Row) -> Result<ActivityRow, Fault> {
         database_name: text(row, 7)?,
         application: text(row, 8)?,
         client_backend: column::<Option<&str>>(row, 9)? == Some("client backend"),
-        age: since(row, 11)?,
+        age: Age::Exactly(since(row, 11)?),
         activity: doing(state, since(row, 12)?),
         last_statement: match (state, listening) {
             (None | Some("disabled"), _) | (_, None) => LastStatement::Unknown,

@@ -338,10 +338,10 @@ impl Planner {
     fn sweep(&self, now: Time, pass: &Pass<'_>, ledger: &Ledger) -> BTreeSet<usize> {
         let mut proxies = BTreeSet::new();
         for server in self.servers.values() {
-            let Some(latest) = pass.unjoined.get(&server.instance) else { continue };
+            let Some(settled) = pass.unjoined.get(&server.instance) else { continue };
             // A listing made well after a session began, and without it, has said all there is.
             let wanted = ledger.proxy_swept(server.id.proxy).is_none_or(|swept| {
-                now.since(swept) >= SWEEP && (swept < *latest + SWEEP * 2 || now.since(swept) >= SWEEP_AGAIN)
+                now.since(swept) >= SWEEP && (swept < *settled + SWEEP || now.since(swept) >= SWEEP_AGAIN)
             });
             if wanted {
                 proxies.insert(server.id.proxy);

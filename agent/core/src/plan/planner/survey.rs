@@ -23,6 +23,11 @@ use crate::{
 /// A listing is wanted this long before a session that it lacks is due.
 const SWEEP_AHEAD: Duration = Duration::from_secs(3);
 
+/// Where the database does not say when a session began, the proxy is asked when the session
+/// has lasted a twentieth of its limit: most short ones have gone by then. Within these bounds.
+const UNDATED_LEAST: Duration = Duration::from_secs(1);
+const UNDATED_MOST: Duration = Duration::from_secs(15);
+
 /// A session that may be closed now.
 pub(super) struct Candidate<'a> {
     pub(super) id: SessionId,
@@ -44,7 +49,7 @@ pub(super) struct Pass<'a> {
     /// What holds for each server, and its sessions, in the ledger's order.
     pub(super) facts: Vec<ServerFacts>,
     pub(super) cohorts: Vec<Cohort>,
-    /// The latest begin of a session of this instance that no proxy has shown.
+    /// From when on a listing would speak of all sessions of this instance that no proxy has shown.
     pub(super) unjoined: BTreeMap<&'a InstanceId, Time>,
     pub(super) due: usize,
     pub(super) wake: Option<Time>,
@@ -73,6 +78,7 @@ impl Planner {
         let youngest_due = self.policy.max_age.mul_f64((1.0 - self.policy.jitter).max(0.0));
         let youngest_due = youngest_due.saturating_sub(self.policy.window()).saturating_sub(SWEEP_AHEAD);
         let maybe_demoted = self.policy.demotion_grace.is_some();
+        let undated = (self.policy.max_age / 20).clamp(UNDATED_LEAST, UNDATED_MOST);
         for instance in ledger.instances() {
             let Some(&place) = self.instances.get(instance) else { continue };
             for session in ledger.sessions_of(instance) {
@@ -82,14 +88,21 @@ impl Planner {
                 if let Some(cohort) = session.server.and_then(|server| pass.cohorts.get_mut(server)) {
                     cohort.all += 1;
                 }
+                if !session.dated && session.row.client.is_some() {
+                    let ask = session.begin + undated;
+                    if now >= ask {
+                        pass.unjoined(&session);
+                    } else {
+                        pass.wake_at(ask);
+                    }
+                }
                 let due = session.begin + youngest_due;
                 if now < due && !maybe_demoted {
                     pass.wake_at(due);
                     continue;
                 }
                 if session.server.is_none() && session.row.client.is_some() {
-                    let latest = pass.unjoined.entry(session.instance).or_insert(session.begin);
-                    *latest = session.begin.max(*latest);
+                    pass.unjoined(&session);
                 }
                 self.weigh(now, (place, session.row.key), session, &mut pass);
             }
@@ -182,6 +195,11 @@ impl Planner {
 }
 
 impl<'a> Pass<'a> {
+    pub(super) fn unjoined(&mut self, session: &Session<'a>) {
+        let latest = self.unjoined.entry(session.instance).or_insert(session.settled);
+        *latest = session.settled.max(*latest);
+    }
+
     pub(super) fn watch(&mut self, session: &Session<'a>, overdue: Duration) {
         self.watched.entry(session.instance).or_default().push((overdue, session.row.key));
     }
