@@ -29,7 +29,7 @@ use agent_core::{
 };
 use agent_database::{LoginReport, Rights};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -103,6 +103,9 @@ pub struct Decider {
     pub wanted: Vec<ServerId>,
 }
 
+/// What a person who asked is told.
+type Answer = Result<serde_json::Value, String>;
+
 /// What changes while it runs.
 struct Running {
     decider: Decider,
@@ -115,6 +118,9 @@ struct Running {
     /// When the records could not be written: the file says something else until they are.
     unstored: Option<Time>,
     episodes: Episodes,
+    /// To whom asked on the control socket: what they have changed is published first, so
+    /// that whoever looks next sees it.
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     /// What the last plan held.
     holds: Vec<Hold>,
     /// When the oldest joined session began, as last looked for.
@@ -140,6 +146,7 @@ impl Decider {
             remembered_at: None,
             unstored: None,
             episodes: Episodes::default(),
+            answers: Vec::new(),
             holds: Vec::new(),
             oldest: None,
             oldest_at: None,
@@ -174,6 +181,10 @@ impl Decider {
                 }
             }
             wake = running.tick().await;
+            for (reply, answer) in running.answers.drain(..) {
+                // A peer that has gone away wants no answer.
+                let _ = reply.send(answer);
+            }
         }
     }
 }
@@ -221,8 +232,8 @@ impl Running {
             Input::StrayGone(record) => self.forget_stray(&record).await,
             Input::Credentials(well) => self.decider.planner.observe_credentials(well),
             Input::Request(request, reply) => {
-                // A peer that has gone away wants no answer.
-                let _ = reply.send(self.answer(request, now).await);
+                let answer = self.answer(request, now).await;
+                self.answers.push((reply, answer));
             }
         }
     }
