@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Brings what the tests, the demo and the benchmarks need, and is quick when all is there.
 #
-# Debian packages (HAProxy 2.6, a PostgreSQL server, a C compiler, Python) come by apt, as
-# root or through `sudo -n`; where neither works, the command to run is printed. HAProxy 2.8
-# comes from PyPI into target/venv. Nothing that is there is upgraded, and no service is
-# started. Not a way to set up a production machine.
+# Debian packages (HAProxy 2.6, a PostgreSQL and a MariaDB server, a C compiler, Python) come
+# by apt, as root or through `sudo -n`; where neither works, the command to run is printed.
+# HAProxy 2.8 and Envoy come from PyPI into target/venv. Nothing that is there is upgraded,
+# and no service is started. Not a way to set up a production machine.
 #
 # Exit: 0 all there, 1 something is missing (the last lines say what).
 set -euo pipefail
@@ -26,6 +26,11 @@ postgres_server() {
     [ -x "$candidate" ] && newest=$candidate
   done
   [ -n "$newest" ] && say "$newest"
+}
+
+# With its token plugin, which the package mariadb-server-core has not.
+mariadb_server() {
+  [ -f /usr/lib/mysql/plugin/auth_pam_v1.so ] && command -v mariadb-install-db >/dev/null && command -v mariadbd
 }
 
 # A Python that can make virtual environments with pip in them.
@@ -54,6 +59,7 @@ trap 'rm -rf "$scratch"' EXIT
 missing=()
 command -v haproxy >/dev/null || missing+=(haproxy)
 postgres_server >/dev/null || missing+=(postgresql)
+mariadb_server >/dev/null || missing+=(mariadb-server)
 c_compiler || missing+=(gcc libc6-dev)
 python >/dev/null || missing+=(python3 python3-venv)
 command -v setpriv >/dev/null || missing+=(util-linux)
@@ -77,7 +83,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
-# === HAProxy 2.8 from PyPI ===
+# === HAProxy 2.8 and Envoy from PyPI ===
 
 haproxy_2_8() {
   local candidate
@@ -87,8 +93,18 @@ haproxy_2_8() {
   return 1
 }
 
+envoy() {
+  local candidate
+  for candidate in "$venv"/lib/python3*/site-packages/envoy/_bin/envoy; do
+    [ -f "$candidate" ] && say "$candidate" && return
+  done
+  return 1
+}
+# Without the path and the commit that Envoy says first.
+envoy_version() { "$(envoy || echo false)" --version | sed -nE 's,.*version: [0-9a-f]+/,Envoy ,p'; }
+
 # The copy in the environment says which requirements they were installed from.
-if ! haproxy_2_8 >/dev/null || ! cmp -s "$requirements" "$venv/requirements.txt"; then
+if ! haproxy_2_8 >/dev/null || ! envoy >/dev/null || ! cmp -s "$requirements" "$venv/requirements.txt"; then
   [ -x "$venv/bin/pip" ] || "$(python)" -m venv --clear "$venv"
   if "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"; then
     cp "$requirements" "$venv/requirements.txt"
@@ -122,6 +138,8 @@ optional() {
 row haproxy haproxy -v
 row haproxy-2.8 "$(haproxy_2_8 || echo false)" -v
 row postgresql "$(postgres_server || echo false)" --version
+row mariadb "$(mariadb_server || echo false)" --version
+row envoy envoy_version
 row gcc gcc --version
 row python "$(python || echo false)" --version
 row setpriv setpriv --version

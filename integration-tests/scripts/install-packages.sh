@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs Debian packages for the tests, as root, and starts nothing.
 #
-# Debian's postgresql creates and starts a cluster of its own, and haproxy a service; the
-# tests want the programs only. Both are held back for the length of this run: what was on
-# the machine before is neither stopped, upgraded nor configured anew.
+# Debian's postgresql and mariadb-server create and start databases of their own, and haproxy
+# a service; the tests want the programs only. All of it is held back for the length of this
+# run: what was on the machine before is neither stopped, upgraded nor configured anew.
 #
 # Usage: install-packages.sh PACKAGE...
 set -euo pipefail
@@ -13,6 +13,7 @@ set -euo pipefail
 
 policy=/usr/sbin/policy-rc.d
 no_cluster=/etc/postgresql-common/createcluster.d/rds-lb-agent-tests.conf
+no_database=/etc/mysql/conf.d/rds-lb-agent-tests.cnf
 undo=()
 cleanup() { for step in "${undo[@]}"; do eval "$step"; done; }
 trap cleanup EXIT
@@ -30,6 +31,12 @@ if [ ! -e "$no_cluster" ]; then
   echo "create_main_cluster = false" >"$no_cluster"
   undo+=("rm -f '$no_cluster'")
 fi
+if [ ! -e "$no_database" ]; then
+  # A folder that cannot be: the package asks for a database there, and goes on without.
+  mkdir -p "${no_database%/*}"
+  printf '[mariadb-install-db]\ndatadir = /dev/null/none\n' >"$no_database"
+  undo+=("rm -f '$no_database'")
+fi
 
 # A unit that this run brings in is not to start at the next boot either.
 units=()
@@ -37,6 +44,7 @@ for package in "$@"; do
   case $package in
     haproxy) unit=haproxy.service ;;
     postgresql) unit=postgresql.service ;;
+    mariadb-server) unit=mariadb.service ;;
     *) continue ;;
   esac
   [ -e "/lib/systemd/system/$unit" ] || units+=("$unit")
