@@ -103,11 +103,13 @@ pub struct RetireTarget {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// By the agent's own right to signal sessions (`pg_signal_backend`).
+    /// By the agent's own right: `pg_signal_backend`, or `CONNECTION ADMIN` for `KILL`.
     Signal,
-    /// Through the function of `deploy/`, which has that right in the agent's stead
-    /// and repeats every condition inside.
+    /// Through the function or procedure of `deploy/`, which has that right in the agent's
+    /// stead and repeats every condition inside.
     Function,
+    /// By `mysql.rds_kill`, which RDS gives in place of `KILL`. PostgreSQL has no such thing.
+    Platform,
 }
 
 /// What became of an attempt to close a session.

@@ -47,7 +47,7 @@ pub struct File {
     pub databases: At<Vec<Database>>,
     /// The proxies in front of them, and which of their servers is which instance.
     #[serde(default)]
-    pub proxies: Vec<Proxy>,
+    pub proxies: Vec<At<Proxy>>,
     /// What is done about sessions that outlive a token. Without this section the agent
     /// only observes: it reports what it would do and needs no right to close anything.
     pub sessions: Option<Sessions>,
@@ -71,9 +71,10 @@ pub struct Database {
     pub engine: At<Engine>,
     /// The AWS region. Default: what the endpoint's name says, then the AWS environment's.
     pub region: Option<At<String>>,
-    /// The database user that the agent logs in as, by IAM: a member of `rds_iam`.
+    /// The database user that the agent logs in as, by IAM: a member of `rds_iam` in
+    /// PostgreSQL, a user of `AWSAuthenticationPlugin` in MySQL and MariaDB.
     pub user: At<String>,
-    /// The database name to connect to. Default: postgres
+    /// The database name to connect to. Default: postgres; none in MySQL and MariaDB
     pub database_name: Option<At<String>>,
     /// A PEM file of certificate authorities. Default: Amazon's RDS authorities, built in.
     pub ca_file: Option<At<String>>,
@@ -89,7 +90,9 @@ pub struct Database {
     /// A replica further behind than this takes no new sessions while another can. Default: no bound
     pub max_lag: Option<At<String>>,
     /// How sessions are closed in the database. Default: auto
-    pub close_method: Option<CloseMethod>,
+    pub close_method: Option<At<CloseMethod>>,
+    /// MySQL and MariaDB: what tells whether a session is inside a transaction. Default: performance_schema
+    pub open_transactions: Option<At<OpenTransactions>>,
 }
 
 /// The kind of database.
@@ -98,10 +101,23 @@ pub struct Database {
 pub enum Engine {
     /// RDS for PostgreSQL and Aurora PostgreSQL.
     Postgresql,
-    /// RDS for MySQL and Aurora MySQL (not in this version).
+    /// RDS for MySQL and Aurora MySQL.
     Mysql,
-    /// RDS for MariaDB (not in this version).
+    /// RDS for MariaDB.
     Mariadb,
+}
+
+/// What tells whether a session of MySQL or MariaDB is inside a transaction.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenTransactions {
+    /// The events of `performance_schema`. Where they are switched off, every session is held.
+    PerformanceSchema,
+    /// `information_schema.innodb_trx`, and at least a second of quiet. A transaction that
+    /// has touched no row yet does not show there: it can be cut.
+    InnodbTrx,
+    /// Both must say that there is none; where either cannot be seen, every session is held.
+    Strict,
 }
 
 /// How often a kept connection is asked.
@@ -176,12 +192,14 @@ pub enum OnAuthFailure {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseMethod {
-    /// By the function if it is installed, else by signal if that is allowed.
+    /// By the function if it is installed, else by whatever else is allowed.
     Auto,
-    /// By the agent's own right `pg_signal_backend`.
+    /// By the agent's own right: `pg_signal_backend`, or `CONNECTION ADMIN` for `KILL`.
     Signal,
-    /// By the function of deploy/postgresql/retire.sql.
+    /// By the function of deploy/postgresql/retire.sql, or the procedure of deploy/mysql/retire.sql.
     Function,
+    /// By `mysql.rds_kill`, which RDS gives in place of `KILL` (MySQL and MariaDB).
+    Platform,
 }
 
 /// One database server.
@@ -196,14 +214,18 @@ pub struct Instance {
     pub connect: Option<At<String>>,
 }
 
-/// One proxy.
+/// One proxy: a HAProxy with its backends, or an Envoy with its clusters.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proxy {
     /// A HAProxy.
-    pub haproxy: Haproxy,
+    pub haproxy: Option<Haproxy>,
     /// Its backends, by name.
-    pub backends: BTreeMap<String, Backend>,
+    pub backends: Option<BTreeMap<String, Backend>>,
+    /// An Envoy.
+    pub envoy: Option<Envoy>,
+    /// Its clusters, by name.
+    pub clusters: Option<BTreeMap<String, Cluster>>,
 }
 
 /// How to reach a HAProxy.
@@ -214,6 +236,31 @@ pub struct Haproxy {
     pub socket: At<String>,
     /// Its master socket (`haproxy -S`), to see sessions that live on in old workers after a reload.
     pub master: Option<At<String>>,
+}
+
+/// How to know an Envoy. It comes to the agent (`listen.envoy`) for its endpoints and with its
+/// access log.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Envoy {
+    /// Its `node.id`. Default: any, where there is one Envoy alone
+    pub node: Option<At<String>>,
+    /// Its admin interface, to see that it took what it was sent: /path, or HOST:PORT. Default: it is not asked
+    pub admin: Option<At<String>>,
+    /// Its access log as a file of JSON lines, for what happened while the agent was away. Default: it is not read
+    pub access_log: Option<At<String>>,
+}
+
+/// One cluster of an Envoy: which role it wants, and of which instances.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// The database behind it.
+    pub database: At<String>,
+    /// The role it wants of its endpoints.
+    pub role: Role,
+    /// Its instances. Default: all of the database
+    pub instances: Option<At<Vec<At<String>>>>,
 }
 
 /// One backend: which role it wants, and which of its servers is which instance.
@@ -337,6 +384,9 @@ pub struct Listen {
     pub agent_check: Option<At<String>>,
     /// For HTTP: health, metrics, state. Default: 127.0.0.1:7879
     pub http: Option<At<String>>,
+    /// For Envoy, by gRPC: endpoint discovery, access logs, health. HOST:PORT, or the /path of
+    /// a Unix socket. Default: 127.0.0.1:7880 where an Envoy is configured
+    pub envoy: Option<At<String>>,
     /// The control socket. Default: /run/rds-lb-agent/control.sock
     pub control: Option<At<String>>,
     /// Listen on addresses that other hosts can reach. Default: false

@@ -14,6 +14,7 @@ mod problem;
 mod value;
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -49,6 +50,10 @@ pub struct Config {
 /// One database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
+    /// Its kind.
+    pub engine: file::Engine,
+    /// What tells open transactions (the MySQL family).
+    pub open_transactions: file::OpenTransactions,
     /// Its instances.
     pub instances: Vec<Instance>,
     /// The rules about its health.
@@ -82,12 +87,69 @@ impl Instance {
 /// One proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
+    /// How it is reached.
+    pub kind: ProxyKind,
+    /// Its servers.
+    pub servers: Vec<ServerConfig>,
+}
+
+/// How a proxy is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProxyKind {
+    /// By its runtime socket.
+    Haproxy(Haproxy),
+    /// It comes to the agent.
+    Envoy(Envoy),
+}
+
+/// A HAProxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Haproxy {
     /// Its runtime socket.
     pub socket: haproxy::Address,
     /// Its master socket.
     pub master: Option<haproxy::Address>,
-    /// Its servers.
-    pub servers: Vec<ServerConfig>,
+}
+
+/// An Envoy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envoy {
+    /// Its `node.id`; `None` where any will do.
+    pub node: Option<String>,
+    /// Its admin interface.
+    pub admin: Option<Place>,
+    /// Its access log.
+    pub access_log: Option<PathBuf>,
+}
+
+impl Proxy {
+    /// Its name in logs, metrics and records: the runtime socket, or the node.
+    pub fn name(&self) -> String {
+        match &self.kind {
+            ProxyKind::Haproxy(haproxy) => haproxy.socket.to_string(),
+            ProxyKind::Envoy(envoy) => {
+                format!("envoy:{}", envoy.node.as_deref().unwrap_or("*"))
+            }
+        }
+    }
+}
+
+/// A Unix socket, or a host and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// `HOST:PORT`.
+    Tcp(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp(address) => f.write_str(address),
+        }
+    }
 }
 
 /// Where the agent listens.
@@ -97,6 +159,8 @@ pub struct Listen {
     pub agent_check: SocketAddr,
     /// For HTTP.
     pub http: SocketAddr,
+    /// For Envoy; `None` where none is configured.
+    pub envoy: Option<Place>,
     /// For operators' commands.
     pub control: PathBuf,
 }

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, Database, Instance, Proxy},
+    config::{Config, Database, Instance, Proxy, ProxyKind},
     events::{Episodes, Event, PauseChanged, StateFailed},
     state::{
         StateError,
@@ -329,12 +329,13 @@ fn proxy_task(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Routes,
         .iter()
         .map(|server| ((server.id.backend.to_string(), server.id.server.to_string()), server.id.clone()))
         .collect();
+    let ProxyKind::Haproxy(haproxy) = &proxy.kind else { return };
     let (sender, commands) = mpsc::channel(COMMANDS);
-    routes.proxies.insert(index, (sender, proxy.socket.to_string()));
+    routes.proxies.insert(index, (sender, proxy.name()));
     let config = proxy::Config {
         proxy: index,
-        socket: proxy.socket.clone(),
-        master: proxy.master.clone(),
+        socket: haproxy.socket.clone(),
+        master: haproxy.master.clone(),
         servers,
         limits: haproxy::runtime::Limits::default(),
     };
@@ -349,7 +350,7 @@ fn sort_records(
     let mut known: BTreeMap<(String, String, String), ServerId> = BTreeMap::new();
     for proxy in &config.proxies {
         for server in &proxy.servers {
-            let key = (proxy.socket.to_string(), server.id.backend.to_string(), server.id.server.to_string());
+            let key = (proxy.name(), server.id.backend.to_string(), server.id.server.to_string());
             known.insert(key, server.id.clone());
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use agent_core::plan::{Mode, Policy};
+use rds_lb_agent::config::{Place, ProxyKind};
 
 use super::{GOOD, accepted, edited, odd};
 
@@ -39,6 +40,38 @@ fn a_good_file_means_what_it_says() {
     assert_eq!(config.listen.agent_check.to_string(), "127.0.0.1:7878");
     assert_eq!(config.listen.http.to_string(), "127.0.0.1:7879");
     assert_eq!(odd(GOOD), [""; 0]);
+}
+
+#[test]
+fn an_envoy_has_all_instances_of_the_database_unless_it_says_otherwise() {
+    let envoy = "  - envoy: {node: one, admin: 127.0.0.1:9901, access_log: /var/log/envoy/database.json}
+    clusters:
+      w: {database: orders, role: writer}
+      r: {database: orders, role: reader, instances: [b]}
+sessions:";
+    let config = accepted(&edited("sessions:", envoy));
+    let proxy = &config.proxies[1];
+    let ProxyKind::Envoy(envoy) = &proxy.kind else { panic!("{proxy:?}") };
+    assert_eq!(
+        (proxy.name().as_str(), envoy.admin.as_ref().unwrap().to_string()),
+        ("envoy:one", "127.0.0.1:9901".into())
+    );
+    let servers: Vec<String> =
+        proxy.servers.iter().map(|one| format!("{} {} {:?}", one.id, one.instance, one.wanted)).collect();
+    assert_eq!(servers, ["r/b orders/b Reader", "w/a orders/a Writer", "w/b orders/b Writer"]);
+    assert_eq!(config.listen.envoy, Some(Place::Tcp("127.0.0.1:7880".into())));
+    assert_eq!(accepted(GOOD).listen.envoy, None, "nothing listens for an Envoy that is not there");
+}
+
+#[test]
+fn the_mysql_family_connects_to_no_database_unless_it_is_named() {
+    let name = |engine: &str| {
+        let config = accepted(&edited("engine: postgresql", engine));
+        config.databases[0].instances[0].target.database_name.to_string()
+    };
+    assert_eq!([name("engine: postgresql"), name("engine: mariadb")], ["postgres", ""]);
+    let named = "engine: mysql\n    database_name: shop\n    open_transactions: strict";
+    assert_eq!(name(named), "shop");
 }
 
 #[test]

@@ -53,17 +53,67 @@ error: rds-lb-agent.yaml:13:18: `retier` is not one of the choices
 }
 
 #[test]
-fn an_engine_that_is_not_there_yet_is_refused_as_such() {
+fn what_only_the_mysql_family_has_is_refused_elsewhere() {
     refused_with(
         "engine: postgresql",
-        "engine: mariadb",
+        "engine: postgresql\n    open_transactions: strict",
         "
-error: rds-lb-agent.yaml:3:13: this engine is not supported yet
-     3 |     engine: mariadb
-       |             ^
-  hint: this version looks after postgresql only; leave the database out until then
+error: rds-lb-agent.yaml:4:24: `open_transactions` is for mysql and mariadb
+     4 |     open_transactions: strict
+       |                        ^
+  hint: PostgreSQL says itself who is inside a transaction; leave it out
 ",
     );
+    refused_with(
+        "engine: postgresql",
+        "engine: postgresql\n    close_method: platform",
+        "
+error: rds-lb-agent.yaml:4:19: `platform` is for mysql and mariadb
+     4 |     close_method: platform
+       |                   ^
+  hint: RDS for PostgreSQL gives `signal` and `function`; `auto` takes what is there
+",
+    );
+}
+
+#[test]
+fn a_proxy_is_a_haproxy_or_an_envoy() {
+    let envoy = "proxies:\n  - envoy: {node: one}\n    backends:";
+    refused_with(
+        "proxies:\n  - haproxy: {socket: /run/haproxy/admin.sock, master: /run/haproxy/master.sock}\n    backends:",
+        envoy,
+        "
+error: rds-lb-agent.yaml:9:5: this is neither a HAProxy nor an Envoy
+     9 |   - envoy: {node: one}
+       |     ^
+  hint: write `haproxy` and `backends`, or `envoy` and `clusters`
+",
+    );
+}
+
+#[test]
+fn two_envoys_have_names_and_clusters_know_their_instances() {
+    let with = |proxies: &str| edited("sessions:", &format!("{proxies}sessions:"));
+    let envoy = |name: &str, rest: &str| {
+        format!(
+            "  - envoy: {name}\n    clusters: {{w{}: {{database: orders, role: writer{rest}}}}}\n",
+            name.len()
+        )
+    };
+    let two = with(&format!("{}{}", envoy("{}", ""), envoy("{node: b}", "")));
+    let problem = refused(&two);
+    assert!(
+        problem.starts_with("error: rds-lb-agent.yaml:13:5: which of the Envoys is this?\n"),
+        "{problem}"
+    );
+    let two = with(&format!("{}{}", envoy("{node: b }", ""), envoy("{node: b}", "")));
+    assert!(refused(&two).contains("there are two nodes called `b`"));
+    let problem = refused(&with(&envoy("{}", ", instances: [a, c]")));
+    assert!(problem.contains("cluster `w2`: database `orders` has no instance `c`"), "{problem}");
+    let problem = refused(&with(&envoy("{}", ", instances: []")));
+    assert!(problem.contains("cluster `w2` has no instances"), "{problem}");
+    let problem = refused(&with(&envoy("{admin: 'localhost'}", "")));
+    assert!(problem.contains("`localhost` is not HOST:PORT"), "{problem}");
 }
 
 #[test]
@@ -283,12 +333,13 @@ fn text_that_is_no_yaml_is_refused_where_it_stops_being_yaml() {
 
 #[test]
 fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
-    let text = edited("engine: postgresql", "engine: mysql").replace("14m", "14").replace("pg2: b", "pg2: c");
+    let text = edited("engine: postgresql", "engine: postgresql\n    open_transactions: strict");
+    let text = text.replace("14m", "14").replace("pg2: b", "pg2: c");
     let text = text.replace("    user:", "    max_lag: 5\n    probe_interval: x\n    user:")
         + "listen: {http: nowhere}\nstate_dir: here\n";
     let problems = parse(FILE, &text).unwrap_err();
     let places: Vec<(u64, u64)> = problems.problems.iter().map(|one| (one.line, one.column)).collect();
-    assert_eq!(places, [(3, 13), (4, 14), (5, 21), (13, 77), (14, 76), (15, 35), (16, 16), (17, 12)]);
+    assert_eq!(places, [(4, 24), (5, 14), (6, 21), (14, 77), (15, 76), (16, 35), (17, 16), (18, 12)]);
     assert_eq!(problems.to_string().matches("error: ").count(), places.len());
     assert_eq!(problems.brief().lines().count(), 1, "one line for a log");
 }

@@ -117,6 +117,8 @@ async fn attempt(
         (Method::Function, Idle::Fresh) => {
             session.rows(CATCH_FUNCTION, &[&pid, &start, &address, &port, &user]).await
         }
+        // The configuration refuses it; there is nothing to call.
+        (Method::Platform, _) => return Ok(RetireOutcome::NotAllowed),
     }
     .map_err(RetireOutcome::Failed)?;
     let row = only_row(&rows).map_err(RetireOutcome::Failed)?;

@@ -20,12 +20,10 @@ use super::{
 impl Check {
     pub(super) fn database(&mut self, file: &file::Database) -> Option<Database> {
         self.name(&file.name, "database");
-        if *file.engine.value() != file::Engine::Postgresql {
-            let hint = "this version looks after postgresql only; leave the database out until then";
-            self.problem(Problem::at(file.engine.location(), "this engine is not supported yet").hint(hint));
-        }
+        let engine = *file.engine.value();
+        self.only_in_the_mysql_family(file);
         if file.user.value().trim().is_empty() {
-            let hint = "name the database user that the agent logs in as, a member of rds_iam";
+            let hint = "name the database user that the agent logs in as, by IAM";
             self.problem(Problem::at(file.user.location(), "`user` is empty").hint(hint));
         }
         if file.instances.value().is_empty() {
@@ -56,6 +54,11 @@ impl Check {
             self.problem(Problem::at(at.location(), "`probe_interval` is too short").hint(hint));
         }
         Some(Database {
+            engine,
+            open_transactions: file
+                .open_transactions
+                .as_ref()
+                .map_or(file::OpenTransactions::PerformanceSchema, |at| *at.value()),
             instances: instances.into_iter().collect::<Option<_>>()?,
             rules,
             probe_interval,
@@ -64,12 +67,31 @@ impl Check {
                 None => TrustSource::BuiltIn,
                 Some(path) => TrustSource::File(path?),
             },
-            method: match file.close_method {
+            method: match file.close_method.as_ref().map(At::value) {
                 None | Some(file::CloseMethod::Auto) => None,
                 Some(file::CloseMethod::Signal) => Some(Method::Signal),
                 Some(file::CloseMethod::Function) => Some(Method::Function),
+                Some(file::CloseMethod::Platform) => Some(Method::Platform),
             },
         })
+    }
+
+    /// Keys that mean nothing to PostgreSQL are a misunderstanding.
+    fn only_in_the_mysql_family(&mut self, file: &file::Database) {
+        if *file.engine.value() != file::Engine::Postgresql {
+            return;
+        }
+        let hint = "PostgreSQL says itself who is inside a transaction; leave it out";
+        if let Some(at) = &file.open_transactions {
+            self.problem(
+                Problem::at(at.location(), "`open_transactions` is for mysql and mariadb").hint(hint),
+            );
+        }
+        let platform = file.close_method.as_ref().filter(|at| *at.value() == file::CloseMethod::Platform);
+        if let Some(at) = platform {
+            let hint = "RDS for PostgreSQL gives `signal` and `function`; `auto` takes what is there";
+            self.problem(Problem::at(at.location(), "`platform` is for mysql and mariadb").hint(hint));
+        }
     }
 
     fn liveness(&mut self, file: Option<&At<file::Liveness>>, rules: &mut HealthRules) -> bool {
@@ -116,7 +138,8 @@ impl Check {
         self.signable(file, database, &endpoint, region.as_ref());
         let region = region.map(|region| region.as_str().to_owned());
         let id = InstanceId::new(database.name.value(), file.name.value());
-        let name = database.database_name.as_ref().map_or("postgres", |name| name.value());
+        let default = if *database.engine.value() == file::Engine::Postgresql { "postgres" } else { "" };
+        let name = database.database_name.as_ref().map_or(default, |name| name.value());
         let mut target = Target::new(id, endpoint, database.user.value(), name);
         if let Some(connect) = connect {
             target = target.dialled_at(connect?);

@@ -6,14 +6,14 @@ use serde_saphyr::Location;
 
 use super::{
     super::{
-        Listen, Problem,
+        Listen, Place, Problem,
         file::{self, At},
     },
     Check,
 };
 
 impl Check {
-    pub(super) fn listen(&mut self, file: &file::Listen) -> Option<Listen> {
+    pub(super) fn listen(&mut self, file: &file::Listen, envoy: bool) -> Option<Listen> {
         let remote = file.allow_remote.unwrap_or(false);
         let agent_check = self.listener(file.agent_check.as_ref(), 7878, remote);
         let http = self.listener(file.http.as_ref(), 7879, remote);
@@ -24,7 +24,20 @@ impl Check {
                 Problem::at(at.map_or(Location::UNKNOWN, At::location), "both servers have one address");
             self.problem(problem.hint("give `agent_check` and `http` a port each"));
         }
-        Some(Listen { agent_check: agent_check?, http: http?, control: control? })
+        let envoy = envoy.then(|| self.envoy_listener(file.envoy.as_ref(), remote));
+        Some(Listen {
+            agent_check: agent_check?,
+            http: http?,
+            envoy: envoy.map_or(Some(None), |place| place.map(Some))?,
+            control: control?,
+        })
+    }
+
+    fn envoy_listener(&mut self, at: Option<&At<String>>, remote: bool) -> Option<Place> {
+        match at {
+            Some(path) if path.value().starts_with('/') => Some(Place::Unix(path.value().into())),
+            _ => self.listener(at, 7880, remote).map(|address| Place::Tcp(address.to_string())),
+        }
     }
 
     fn listener(&mut self, at: Option<&At<String>>, port: u16, remote: bool) -> Option<SocketAddr> {

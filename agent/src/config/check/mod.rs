@@ -45,6 +45,7 @@ impl Check {
             file.databases.value().iter().map(|database| self.database(database)).collect();
         let proxies: Vec<Option<Proxy>> =
             file.proxies.iter().enumerate().map(|(index, proxy)| self.proxy(index, proxy, file)).collect();
+        self.tell_envoys_apart(file);
         let proxies: Option<Vec<Proxy>> = proxies.into_iter().collect();
         self.same_server_twice(file);
         self.same_place_twice(file);
@@ -53,7 +54,8 @@ impl Check {
             .as_ref()
             .map_or_else(|| Some(Policy::default()), |sessions| self.sessions(sessions));
         // Everything is looked at before anything is given up.
-        let listen = self.listen(&file.listen);
+        let envoy = file.proxies.iter().any(|proxy| proxy.value().envoy.is_some());
+        let listen = self.listen(&file.listen, envoy);
         let state_dir = self.path(file.state_dir.as_ref(), "/var/lib/rds-lb-agent");
         Some(Config {
             databases: databases.into_iter().collect::<Option<_>>()?,

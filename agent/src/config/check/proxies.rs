@@ -9,7 +9,7 @@ use agent_core::{
 
 use super::{
     super::{
-        Problem, Proxy,
+        Envoy, Haproxy, Place, Problem, Proxy, ProxyKind,
         file::{self, At},
         problem::suggest,
     },
@@ -17,18 +17,91 @@ use super::{
 };
 
 impl Check {
-    pub(super) fn proxy(&mut self, index: usize, proxy: &file::Proxy, file: &file::File) -> Option<Proxy> {
-        let socket = self.socket(&proxy.haproxy.socket);
-        let master = proxy.haproxy.master.as_ref().map(|master| self.socket(master));
+    pub(super) fn proxy(&mut self, index: usize, at: &At<file::Proxy>, file: &file::File) -> Option<Proxy> {
+        let proxy = at.value();
         let mut servers = Vec::new();
-        for (name, backend) in &proxy.backends {
+        for (name, backend) in proxy.backends.iter().flatten() {
             self.backend(index, name, backend, file, &mut servers);
         }
-        Some(Proxy {
-            socket: socket?,
-            master: master.map_or(Some(None), |master| master.map(Some))?,
-            servers,
+        for (name, cluster) in proxy.clusters.iter().flatten() {
+            self.cluster(index, name, cluster, file, &mut servers);
+        }
+        let kind = match (&proxy.haproxy, &proxy.backends, &proxy.envoy, &proxy.clusters) {
+            (Some(haproxy), Some(_), None, None) => ProxyKind::Haproxy(self.haproxy(haproxy)?),
+            (None, None, Some(envoy), Some(_)) => ProxyKind::Envoy(self.envoy(envoy)?),
+            _ => {
+                let problem = Problem::at(at.location(), "this is neither a HAProxy nor an Envoy");
+                self.problem(problem.hint("write `haproxy` and `backends`, or `envoy` and `clusters`"));
+                return None;
+            }
+        };
+        Some(Proxy { kind, servers })
+    }
+
+    fn haproxy(&mut self, file: &file::Haproxy) -> Option<Haproxy> {
+        let socket = self.socket(&file.socket);
+        let master = file.master.as_ref().map(|master| self.socket(master));
+        Some(Haproxy { socket: socket?, master: master.map_or(Some(None), |master| master.map(Some))? })
+    }
+
+    fn envoy(&mut self, file: &file::Envoy) -> Option<Envoy> {
+        let admin = file.admin.as_ref().map(|admin| self.place(admin));
+        let access_log =
+            file.access_log.as_ref().map(|path| self.path(Some(path), "/var/log/envoy/database.json"));
+        Some(Envoy {
+            node: file.node.as_ref().map(|node| node.value().clone()),
+            admin: admin.map_or(Some(None), |admin| admin.map(Some))?,
+            access_log: access_log.map_or(Some(None), |path| path.map(Some))?,
         })
+    }
+
+    /// Access logs and endpoint streams say whose they are by the node's id alone.
+    pub(super) fn tell_envoys_apart(&mut self, file: &file::File) {
+        let envoys: Vec<(&At<file::Proxy>, Option<&At<String>>)> = file
+            .proxies
+            .iter()
+            .filter_map(|at| at.value().envoy.as_ref().map(|envoy| (at, envoy.node.as_ref())))
+            .collect();
+        self.distinct(envoys.iter().filter_map(|(_, node)| *node), "node");
+        for (at, _) in envoys.iter().filter(|(_, node)| node.is_none() && envoys.len() > 1) {
+            let hint = "write the `node.id` of each Envoy in `envoy: {node: ...}`";
+            self.problem(Problem::at(at.location(), "which of the Envoys is this?").hint(hint));
+        }
+    }
+
+    fn cluster(
+        &mut self,
+        proxy: usize,
+        name: &str,
+        cluster: &file::Cluster,
+        file: &file::File,
+        servers: &mut Vec<ServerConfig>,
+    ) {
+        self.proxy_name(name, "cluster", &cluster.database);
+        let Some(database) = self.database_of("cluster", name, &cluster.database, file) else { return };
+        let instances = match &cluster.instances {
+            None => database.instances.value().iter().map(|one| &one.name).collect(),
+            Some(at) => {
+                if at.value().is_empty() {
+                    let message = format!("cluster `{name}` has no instances");
+                    let hint = "name some, or leave `instances` out for all of the database";
+                    self.problem(Problem::at(at.location(), message).hint(hint));
+                }
+                self.distinct(at.value().iter(), "instance");
+                at.value().iter().collect::<Vec<_>>()
+            }
+        };
+        for instance in instances {
+            let known = self.known_instance(&format!("cluster `{name}`"), instance, database);
+            if known {
+                servers.push(server_config(
+                    (proxy, name, instance.value()),
+                    database,
+                    instance,
+                    cluster.role,
+                ));
+            }
+        }
     }
 
     fn backend(
@@ -40,13 +113,7 @@ impl Check {
         servers: &mut Vec<ServerConfig>,
     ) {
         self.proxy_name(name, "backend", &backend.database);
-        let databases = file.databases.value();
-        let Some(database) = databases.iter().find(|one| one.name.value() == backend.database.value()) else {
-            let known: Vec<&String> = databases.iter().map(|one| one.name.value()).collect();
-            let message = format!("backend `{name}`: there is no database `{}`", backend.database.value());
-            let hint = suggest(backend.database.value(), &known);
-            return self.problem(Problem::at(backend.database.location(), message).hint(hint));
-        };
+        let Some(database) = self.database_of("backend", name, &backend.database, file) else { return };
         if backend.servers.value().is_empty() {
             let hint = "map each of HAProxy's servers to an instance";
             self.problem(
@@ -62,35 +129,46 @@ impl Check {
                 let hint = "one of them would count as a second usable server that is not there";
                 self.problem(Problem::at(instance.location(), message).hint(hint));
             }
-            let instances = database.instances.value();
-            if !instances.iter().any(|one| one.name.value() == instance.value()) {
-                let known: Vec<&String> = instances.iter().map(|one| one.name.value()).collect();
-                let message = format!(
-                    "server `{server}`: database `{}` has no instance `{}`",
-                    database.name.value(),
-                    instance.value()
-                );
-                let hint = suggest(instance.value(), &known);
-                self.problem(Problem::at(instance.location(), message).hint(hint));
-                continue;
+            if self.known_instance(&format!("server `{server}`"), instance, database) {
+                servers.push(server_config((proxy, name, server), database, instance, backend.role));
             }
-            servers.push(ServerConfig {
-                id: ServerId::new(proxy, name, server),
-                instance: InstanceId::new(database.name.value(), instance.value()),
-                wanted: match backend.role {
-                    file::Role::Writer => WantedRole::Writer,
-                    file::Role::Reader => WantedRole::Reader,
-                    file::Role::Any => WantedRole::Any,
-                },
-            });
         }
+    }
+
+    /// The database that a backend or cluster names.
+    fn database_of<'a>(
+        &mut self,
+        what: &str,
+        name: &str,
+        at: &At<String>,
+        file: &'a file::File,
+    ) -> Option<&'a file::Database> {
+        let databases = file.databases.value();
+        let found = databases.iter().find(|one| one.name.value() == at.value());
+        if found.is_none() {
+            let known: Vec<&String> = databases.iter().map(|one| one.name.value()).collect();
+            let message = format!("{what} `{name}`: there is no database `{}`", at.value());
+            self.problem(Problem::at(at.location(), message).hint(suggest(at.value(), &known)));
+        }
+        found
+    }
+
+    fn known_instance(&mut self, whose: &str, at: &At<String>, database: &file::Database) -> bool {
+        let known: Vec<&String> = database.instances.value().iter().map(|one| one.name.value()).collect();
+        if known.contains(&at.value()) {
+            return true;
+        }
+        let message =
+            format!("{whose}: database `{}` has no instance `{}`", database.name.value(), at.value());
+        self.problem(Problem::at(at.location(), message).hint(suggest(at.value(), &known)));
+        false
     }
 
     /// `agent-send` carries backend and server, not the proxy: two proxies must not share a name.
     pub(super) fn same_server_twice(&mut self, file: &file::File) {
         let mut seen = BTreeSet::new();
         for proxy in &file.proxies {
-            for (name, backend) in &proxy.backends {
+            for (name, backend) in proxy.value().backends.iter().flatten() {
                 for (server, instance) in backend.servers.value() {
                     if !seen.insert((name, server)) {
                         let hint = "agent checks name backend and server only: give each proxy an agent, or its backends names of their own";
@@ -114,8 +192,8 @@ impl Check {
             }
         }
         let mut sockets = BTreeSet::new();
-        for proxy in &file.proxies {
-            let socket = &proxy.haproxy.socket;
+        for haproxy in file.proxies.iter().filter_map(|proxy| proxy.value().haproxy.as_ref()) {
+            let socket = &haproxy.socket;
             if !sockets.insert(socket.value()) {
                 let message = format!("two proxies have the socket `{}`", socket.value());
                 let hint = "list all backends of one HAProxy below one socket";
@@ -124,12 +202,19 @@ impl Check {
         }
     }
 
+    fn place(&mut self, at: &At<String>) -> Option<Place> {
+        if at.value().starts_with('/') {
+            return Some(Place::Unix(at.value().into()));
+        }
+        self.address(at).map(|address| Place::Tcp(address.to_string()))
+    }
+
     /// Names go into commands to HAProxy, which knows no quoting.
     fn proxy_name(&mut self, name: &str, what: &str, at: &At<String>) {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if name.is_empty() || !name.chars().all(allowed) {
             let message = format!("`{}` cannot be the name of a {what}", name.escape_debug());
-            let hint = "HAProxy allows letters, digits, `-`, `_`, `.` and `:`";
+            let hint = "it has letters, digits, `-`, `_`, `.` and `:`";
             self.problem(Problem::at(at.location(), message).hint(hint));
         }
     }
@@ -143,5 +228,23 @@ impl Check {
                 None
             }
         }
+    }
+}
+
+/// The server of this proxy, backend and name, which is that instance.
+fn server_config(
+    (proxy, backend, server): (usize, &str, &str),
+    database: &file::Database,
+    instance: &At<String>,
+    role: file::Role,
+) -> ServerConfig {
+    ServerConfig {
+        id: ServerId::new(proxy, backend, server),
+        instance: InstanceId::new(database.name.value(), instance.value()),
+        wanted: match role {
+            file::Role::Writer => WantedRole::Writer,
+            file::Role::Reader => WantedRole::Reader,
+            file::Role::Any => WantedRole::Any,
+        },
     }
 }
