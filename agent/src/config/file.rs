@@ -384,8 +384,8 @@ pub struct Listen {
     pub agent_check: Option<At<String>>,
     /// For HTTP: health, metrics, state. Default: 127.0.0.1:7879
     pub http: Option<At<String>>,
-    /// For Envoy, by gRPC: endpoint discovery, access logs, health. HOST:PORT, or the /path of
-    /// a Unix socket. Default: 127.0.0.1:7880 where an Envoy is configured
+    /// For Envoy, by gRPC: endpoint discovery, access logs, health. The /path of a Unix socket,
+    /// or HOST:PORT. Default: /run/rds-lb-agent/envoy.sock where an Envoy is configured
     pub envoy: Option<At<String>>,
     /// The control socket. Default: /run/rds-lb-agent/control.sock
     pub control: Option<At<String>>,

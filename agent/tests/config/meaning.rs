@@ -59,7 +59,7 @@ sessions:";
     let servers: Vec<String> =
         proxy.servers.iter().map(|one| format!("{} {} {:?}", one.id, one.instance, one.wanted)).collect();
     assert_eq!(servers, ["r/b orders/b Reader", "w/a orders/a Writer", "w/b orders/b Writer"]);
-    assert_eq!(config.listen.envoy, Some(Place::Tcp("127.0.0.1:7880".into())));
+    assert_eq!(config.listen.envoy, Some(Place::Unix("/run/rds-lb-agent/envoy.sock".into())));
     assert_eq!(accepted(GOOD).listen.envoy, None, "nothing listens for an Envoy that is not there");
 }
 

@@ -35,8 +35,9 @@ impl Check {
 
     fn envoy_listener(&mut self, at: Option<&At<String>>, remote: bool) -> Option<Place> {
         match at {
+            None => Some(Place::Unix("/run/rds-lb-agent/envoy.sock".into())),
             Some(path) if path.value().starts_with('/') => Some(Place::Unix(path.value().into())),
-            _ => self.listener(at, 7880, remote).map(|address| Place::Tcp(address.to_string())),
+            Some(_) => self.listener(at, 7880, remote).map(|address| Place::Tcp(address.to_string())),
         }
     }
 
