@@ -15,9 +15,11 @@
 //! - `tls`: the handshake and what it proved.
 //! - [`report`]: how a login went, phase by phase.
 //! - [`postgresql`]: PostgreSQL 11 to 18, RDS and Aurora.
+//! - [`mysql`]: MySQL 5.7 to 8.4 and MariaDB, RDS and Aurora.
 
 mod dial;
 pub mod engine;
+pub mod mysql;
 pub mod postgresql;
 pub mod report;
 pub mod target;

@@ -1,0 +1,201 @@
+//! What MySQL's and MariaDB's errors mean: from their numbers to [`Fault`].
+//!
+//! Decided by number, never by message: messages are translated. Each number that an
+//! operator can do something about has its advice.
+//!
+//! <https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html>,
+//! <https://mariadb.com/kb/en/mariadb-error-codes/>
+
+use agent_core::{Fault, FaultKind, Phase};
+
+use super::wire::{ServerError, WireError};
+use crate::dial::io_fault;
+
+/// The fault behind what a server refused.
+pub(super) fn refused(phase: Phase, error: &ServerError) -> Fault {
+    let mut message = error.message.clone();
+    if let Some(advice) = advice(error.number) {
+        message.push_str(": ");
+        message.push_str(advice);
+    }
+    Fault::new(phase, kind_of(phase, error.number), message).with_code(error.number.to_string())
+}
+
+/// The fault behind a connection that gives no more answers.
+pub(super) fn broken(phase: Phase, error: &WireError) -> Fault {
+    match error {
+        // Clients of MySQL call this 2013.
+        WireError::Lost(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Fault::new(phase, FaultKind::Disconnected, "the server closed the connection")
+        }
+        WireError::Lost(error) => io_fault(phase, error, "the connection broke"),
+        WireError::Malformed(malformed) => Fault::new(phase, FaultKind::Protocol, malformed.to_string()),
+    }
+}
+
+/// What an error number means in a phase.
+///
+/// A shutdown or a forced end on an open session ends that session, whether the whole
+/// server goes or an administrator ended just this one: only the next login can tell,
+/// so there they are a lost connection. At a login they mean the server itself.
+pub(super) fn kind_of(phase: Phase, number: u16) -> FaultKind {
+    match number {
+        // The server shuts down (1053, 1077, 1079), or takes no clients (3032).
+        1053 | 1077 | 1079 | 3032 if phase < Phase::Query => FaultKind::StartingUp,
+        _ if ends_session(number) => FaultKind::Disconnected,
+        1129 => FaultKind::HostBlocked,
+        // No slot: of the server, of any user, of this user.
+        1040 | 1203 => FaultKind::TooManyConnections,
+        1226 if phase < Phase::Query => FaultKind::TooManyConnections,
+        // Denied; no such plugin; not by this kind of login; expired; locked; TLS wanted.
+        1045 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 3159 | 4151 => FaultKind::LoginRefused,
+        // The host, the database name, the privilege, the table, the column, the routine;
+        // the session of somebody else.
+        1130 | 1044 | 1227 | 1142 | 1143 | 1370 | 1095 => FaultKind::PermissionDenied,
+        // The statement timeouts that the agent itself asked for: MariaDB's, MySQL's.
+        1969 | 3024 => FaultKind::TimedOut,
+        // Bad handshake, unknown command, malformed packet.
+        1043 | 1047 | 1835 => FaultKind::Protocol,
+        _ => FaultKind::DatabaseError,
+    }
+}
+
+/// Whether the server ends the session with this error.
+pub(super) fn ends_session(number: u16) -> bool {
+    matches!(
+        number,
+        // Shutdown; forced close; aborted; a packet too large, unreadable, out of order or not in time.
+        1053 | 1077 | 1079 | 1080 | 1152
+            ..=1161 | 1184
+        // Killed (MariaDB); offline mode; idle for too long (MySQL).
+        | 1927 | 3032 | 4031
+    )
+}
+
+/// What to do about it, where there is something to do.
+fn advice(number: u16) -> Option<&'static str> {
+    Some(match number {
+        1045 => {
+            "servers say \"using password: NO\" also where a token was sent. \
+             Expired or signed for another user, host, port or region? May the agent's role rds-db:connect?"
+        }
+        1129 => {
+            "too many connections from this address ended before their login (TCP or TLS health checks do \
+             that), and nobody gets in from there any more. FLUSH HOSTS or TRUNCATE TABLE \
+             performance_schema.host_cache lets it in again; end such checks, and raise max_connect_errors"
+        }
+        1130 => "no user of the server may come from this address: create the user for it, or for '%'",
+        1040 => "max_connections is reached",
+        1203 => "max_user_connections of the server is reached",
+        1226 => "a limit of this user's own is reached: ALTER USER ... WITH MAX_USER_CONNECTIONS 0 lifts it",
+        1251 => "the user is not identified with AWSAuthenticationPlugin",
+        1524 => "the user's plugin is not loaded: is IAM authentication on for this instance?",
+        1698 => "the user logs in by another plugin: is it identified with AWSAuthenticationPlugin?",
+        1820 | 1862 => {
+            "the user's password has expired, so it is not identified with AWSAuthenticationPlugin"
+        }
+        3118 | 4151 => "ALTER USER ... ACCOUNT UNLOCK lets it in again",
+        3159 => {
+            "the server takes this connection for one without TLS, though the agent uses it: \
+             something between them ends TLS"
+        }
+        3032 => "only administrators may log in until offline_mode is off",
+        1290 | 1792 | 1836 => "the instance is read-only",
+        1044 => "grant the agent's user a right on this database, or name another one",
+        1049 => "there is no database of this name: leave it out, or name another one",
+        1142 | 1143 | 1227 | 1370 => "a grant is missing; `rds-lb-agent render grants` prints what is needed",
+        1095 => "ending sessions of others takes CONNECTION_ADMIN, or mysql.rds_kill on RDS",
+        1205 => "another session holds the lock for longer than the agent waits",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, io};
+
+    use agent_core::Evidence;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mysql::wire::Malformed;
+
+    fn error(number: u16) -> ServerError {
+        ServerError { number, sqlstate: None, message: "in its words".to_owned() }
+    }
+
+    #[test]
+    fn each_number_has_its_own_reason() {
+        let cases = [
+            (Phase::Login, 1045, FaultKind::LoginRefused),
+            (Phase::Login, 1698, FaultKind::LoginRefused),
+            (Phase::Login, 1524, FaultKind::LoginRefused),
+            (Phase::Login, 1251, FaultKind::LoginRefused),
+            (Phase::Login, 3159, FaultKind::LoginRefused),
+            (Phase::Login, 1129, FaultKind::HostBlocked),
+            (Phase::Login, 1130, FaultKind::PermissionDenied),
+            (Phase::Login, 1040, FaultKind::TooManyConnections),
+            (Phase::Login, 1203, FaultKind::TooManyConnections),
+            (Phase::Login, 1226, FaultKind::TooManyConnections),
+            (Phase::Query, 1226, FaultKind::DatabaseError),
+            (Phase::Login, 1053, FaultKind::StartingUp),
+            (Phase::Query, 1053, FaultKind::Disconnected),
+            (Phase::Login, 3032, FaultKind::StartingUp),
+            (Phase::Query, 1927, FaultKind::Disconnected),
+            (Phase::Query, 4031, FaultKind::Disconnected),
+            (Phase::Query, 1227, FaultKind::PermissionDenied),
+            (Phase::Query, 1142, FaultKind::PermissionDenied),
+            (Phase::Query, 1370, FaultKind::PermissionDenied),
+            (Phase::Query, 1095, FaultKind::PermissionDenied),
+            (Phase::Query, 1290, FaultKind::DatabaseError),
+            (Phase::Query, 1205, FaultKind::DatabaseError),
+            (Phase::Query, 1094, FaultKind::DatabaseError),
+            (Phase::Query, 1969, FaultKind::TimedOut),
+            (Phase::Query, 3024, FaultKind::TimedOut),
+            (Phase::Login, 1049, FaultKind::DatabaseError),
+            (Phase::Login, 1043, FaultKind::Protocol),
+        ];
+        for (phase, number, kind) in cases {
+            assert_eq!(kind_of(phase, number), kind, "{number}");
+        }
+    }
+
+    #[test]
+    fn each_reason_has_its_own_words() {
+        let numbers = [1045, 1129, 1130, 1040, 1203, 1226, 1251, 1290, 1524, 1698, 3032, 3159, 1205, 1227];
+        let words: BTreeSet<_> = numbers.iter().filter_map(|&number| advice(number)).collect();
+        assert_eq!(words.len(), numbers.len());
+        let fault = refused(Phase::Login, &error(1129));
+        assert_eq!(fault.code.as_deref(), Some("1129"));
+        for word in ["in its words", "host_cache", "max_connect_errors"] {
+            assert!(fault.message.contains(word), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_lost_connection_is_one() {
+        let closed = WireError::Lost(io::ErrorKind::UnexpectedEof.into());
+        let fault = broken(Phase::Query, &closed);
+        assert_eq!((fault.kind, fault.evidence()), (FaultKind::Disconnected, Evidence::Silent));
+        assert_eq!(fault.message, "the server closed the connection");
+        let reset = WireError::Lost(io::ErrorKind::ConnectionReset.into());
+        assert_eq!(broken(Phase::Query, &reset).kind, FaultKind::Disconnected);
+        let malformed = WireError::Malformed(Malformed("a packet out of its order"));
+        let fault = broken(Phase::Query, &malformed);
+        assert_eq!((fault.kind, fault.evidence()), (FaultKind::Protocol, Evidence::Nothing));
+    }
+
+    proptest! {
+        /// Whatever a database says on an open session, it is alive to say it.
+        #[test]
+        fn no_answer_to_a_query_proves_a_server_down(number: u16) {
+            let evidence = refused(Phase::Query, &error(number)).evidence();
+            prop_assert_ne!(evidence, Evidence::Down);
+        }
+
+        #[test]
+        fn what_ends_a_session_is_a_lost_connection_there(number: u16) {
+            prop_assert_eq!(ends_session(number), kind_of(Phase::Query, number) == FaultKind::Disconnected);
+        }
+    }
+}

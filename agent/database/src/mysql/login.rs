@@ -1,0 +1,276 @@
+//! From a target and a token to an open session.
+//!
+//! The server speaks first, in the clear. All it gets in the clear is a request for
+//! TLS; user and token go over the verified stream.
+//!
+//! A MySQL server counts each connection that ends before its login is done, and
+//! blocks the address when there are too many (1129). So once TLS is up the login is
+//! brought to its end whatever the server asks for, if need be with an empty answer.
+//! A certificate that is refused ends the connection before that, as it must:
+//! until the trust is right, each attempt counts, so attempts have to be rare.
+
+use std::{future::Future, time::Duration};
+
+use agent_core::{Fault, FaultKind, Phase};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::{
+    classify,
+    gate::{LoginGate, Step, TokenNotAsked},
+    session::MySqlSession,
+    version::ServerVersion,
+    wire::{
+        Packets, ServerError, Wire, WireError,
+        greeting::{Greeting, LARGEST_GREETING, capability},
+        request::{NEEDED, login_request, tls_request},
+    },
+};
+use crate::{
+    dial::{self, io_fault},
+    report::LoginReport,
+    target::{Limits, Target},
+    tls::{self, VerifiedStream},
+    trust::TlsTrust,
+};
+
+/// MySQL's name as an application protocol.
+const ALPN: &[u8] = b"mysql";
+
+/// No answer to a login needs more.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
+pub(super) async fn login(
+    target: &Target,
+    trust: &TlsTrust,
+    token: &str,
+    limits: &Limits,
+    report: &mut LoginReport,
+) -> Result<MySqlSession, Fault> {
+    let started = Instant::now();
+    let addresses = dial::resolve(&target.connect, limits.dns).await;
+    report.phases.note(Phase::Dns, started.elapsed());
+    let addresses = addresses?;
+
+    let started = Instant::now();
+    let stream = dial::connect(&addresses, target.source, limits.tcp, report).await;
+    report.phases.note(Phase::Tcp, started.elapsed());
+    let stream = stream?;
+
+    let started = Instant::now();
+    let secured = within(Phase::Tls, limits.tls, secure(stream, target, trust, report)).await;
+    report.phases.note(Phase::Tls, started.elapsed());
+    let (packets, greeting) = secured?;
+
+    let started = Instant::now();
+    let handed = hand_over(packets, &greeting, target, token, limits, report);
+    let session = within(Phase::Login, limits.login, Box::pin(handed)).await;
+    report.phases.note(Phase::Login, started.elapsed());
+    session
+}
+
+async fn within<T>(
+    phase: Phase,
+    limit: Duration,
+    step: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    timeout(limit, step).await.unwrap_or_else(|_| {
+        Err(Fault::new(phase, FaultKind::TimedOut, format!("no answer within {limit:?}")))
+    })
+}
+
+/// Reads the greeting and asks for TLS, in the clear and without a word about the
+/// login.
+async fn secure(
+    mut stream: TcpStream,
+    target: &Target,
+    trust: &TlsTrust,
+    report: &mut LoginReport,
+) -> Result<(Packets<VerifiedStream>, Greeting), Fault> {
+    let broken = |error: WireError| classify::broken(Phase::Tls, &error);
+    let mut packets = Packets::new(&mut stream);
+    let packet = packets.read(LARGEST_GREETING).await.map_err(broken)?;
+    if packet.first() == Some(&0xff) {
+        // A server without room, or that blocks the address, refuses the login itself.
+        let error = ServerError::parse(&packet).map_err(|malformed| broken(malformed.into()))?;
+        return Err(classify::refused(Phase::Login, &error));
+    }
+    let greeting = Greeting::parse(&packet).map_err(|malformed| broken(malformed.into()))?;
+    report.server_version = Some(ServerVersion::of_greeting(&greeting.version).to_string());
+    if !greeting.can(capability::SSL) {
+        return Err(Fault::new(
+            Phase::Tls,
+            FaultKind::TlsNotOffered,
+            "the server does not offer TLS, so no token was sent",
+        ));
+    }
+    if !greeting.can(NEEDED) {
+        return Err(Fault::new(
+            Phase::Tls,
+            FaultKind::Protocol,
+            "the server is too old to be logged in to by a plugin, so no token was sent",
+        ));
+    }
+    packets.write(&tls_request(&greeting, target)).await.map_err(broken)?;
+    let number = packets.number();
+    nothing_more(&stream)?;
+    let stream = tls::handshake(stream, &target.endpoint, trust, ALPN, report).await?;
+    Ok((Packets::counting_from(stream, number), greeting))
+}
+
+/// A server waits for the handshake behind the request for TLS: bytes that are here
+/// by now were put behind its greeting by somebody else. Those that come later are
+/// taken for TLS, which they are not.
+fn nothing_more(stream: &TcpStream) -> Result<(), Fault> {
+    match stream.try_read(&mut [0]) {
+        Ok(0) => Err(Fault::new(Phase::Tls, FaultKind::Disconnected, "the server closed the connection")),
+        Ok(_) => Err(Fault::new(
+            Phase::Tls,
+            FaultKind::Protocol,
+            "something came in the clear behind the server's greeting, so no token was sent",
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(io_fault(Phase::Tls, &error, "asking for TLS")),
+    }
+}
+
+/// Sends user and token over the verified stream, and sets the session up.
+async fn hand_over(
+    mut packets: Packets<VerifiedStream>,
+    greeting: &Greeting,
+    target: &Target,
+    token: &str,
+    limits: &Limits,
+    report: &mut LoginReport,
+) -> Result<MySqlSession, Fault> {
+    let broken = |error: WireError| classify::broken(Phase::Login, &error);
+    packets.write(&login_request(greeting, target)).await.map_err(broken)?;
+    let mut gate = LoginGate::default();
+    loop {
+        let packet = packets.read(LARGEST_ANSWER).await.map_err(broken)?;
+        let step = gate.step(&packet).map_err(|malformed| broken(malformed.into()))?;
+        report.token_asked = gate.asked();
+        match step {
+            Step::SendToken => {
+                packets.write(&[token.as_bytes(), &[0]].concat()).await.map_err(broken)?;
+            }
+            Step::Accepted => break,
+            Step::Refused(error) => return Err(login_refused(&error, &gate)),
+            Step::Decline(asked) => return Err(decline(packets, gate, &asked).await),
+        }
+    }
+    let mut wire = Wire::new(packets);
+    let mut server = ServerVersion::of_greeting(&greeting.version);
+    set_up(&mut wire, &mut server, limits).await?;
+    report.server_version = Some(server.to_string());
+    Ok(MySqlSession::new(wire, server, limits.query))
+}
+
+/// A refusal of a server that never asked for the token has another cause than one
+/// of a server that did.
+fn login_refused(error: &ServerError, gate: &LoginGate) -> Fault {
+    if gate.asked() || classify::kind_of(Phase::Login, error.number) != FaultKind::LoginRefused {
+        return classify::refused(Phase::Login, error);
+    }
+    let message = format!(
+        "{}: the server never asked for the token, which was not sent: \
+         is the user identified with AWSAuthenticationPlugin?",
+        error.message
+    );
+    Fault::new(Phase::Login, FaultKind::LoginRefused, message).with_code(error.number.to_string())
+}
+
+/// Ends a login that is not one by IAM so that the server does not count it as an
+/// aborted one: with an empty answer, and its own refusal of that.
+async fn decline(mut packets: Packets<VerifiedStream>, mut gate: LoginGate, asked: &TokenNotAsked) -> Fault {
+    let fault = Fault::new(Phase::Login, FaultKind::LoginRefused, asked.to_string());
+    if packets.write(&[]).await.is_err() {
+        return fault;
+    }
+    let Ok(answer) = packets.read(LARGEST_ANSWER).await else { return fault };
+    if gate.step(&answer) == Ok(Step::Accepted) {
+        // An account without a password, which is none to work with.
+        Wire::new(packets).quit().await;
+    }
+    fault
+}
+
+/// Settings of the agent's own sessions, whatever the server's defaults are, and who
+/// the server is, in one round trip.
+async fn set_up(
+    wire: &mut Wire<VerifiedStream>,
+    server: &mut ServerVersion,
+    limits: &Limits,
+) -> Result<(), Fault> {
+    let sql = format!("{};{WHO}", settings(server, limits));
+    let answered = wire.query(&sql).await.map_err(|error| classify::broken(Phase::Login, &error))?;
+    if let Some(error) = &answered.refused {
+        return Err(classify::refused(Phase::Login, error));
+    }
+    for result in &answered.results {
+        for row in &result.rows {
+            if let [Some(name), Some(value)] = &row[..] {
+                match &**name {
+                    "version_comment" => server.comment = Some(value.clone()),
+                    "aurora_version" => server.aurora = Some(value.clone()),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Variables that a server without them just leaves out of the answer.
+const WHO: &str = "SHOW GLOBAL VARIABLES WHERE variable_name IN ('version_comment', 'aurora_version')";
+
+/// No transaction of the agent's own stays open, quotes and times mean the same
+/// everywhere, and nothing waits for the locks of others. The server gives up on a
+/// query a little before the agent does, and the session stays usable; MySQL does so
+/// for SELECT only.
+fn settings(server: &ServerVersion, limits: &Limits) -> String {
+    let statement_ms = (limits.query * 3 / 4).as_millis().max(1);
+    let timeout = if server.mariadb {
+        format!("max_statement_time = {}.{:03}", statement_ms / 1_000, statement_ms % 1_000)
+    } else {
+        format!("max_execution_time = {statement_ms}")
+    };
+    format!(
+        "SET NAMES utf8mb4, SESSION autocommit = 1, SESSION sql_mode = '', SESSION time_zone = '+00:00', \
+         SESSION lock_wait_timeout = 1, SESSION {timeout}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_gives_up_before_the_agent_does() {
+        let limits = Limits { query: Duration::from_secs(2), ..Limits::default() };
+        let mariadb = ServerVersion::of_greeting("5.5.5-10.11.19-MariaDB");
+        assert!(settings(&mariadb, &limits).ends_with("max_statement_time = 1.500"));
+        let mysql = ServerVersion::of_greeting("8.0.39");
+        assert!(settings(&mysql, &limits).ends_with("max_execution_time = 1500"));
+        // Zero would mean no limit at all.
+        let none = Limits { query: Duration::ZERO, ..Limits::default() };
+        assert!(settings(&mysql, &none).ends_with("max_execution_time = 1"));
+        assert!(settings(&mariadb, &none).ends_with("max_statement_time = 0.001"));
+    }
+
+    #[test]
+    fn a_refusal_without_a_question_has_its_own_words() {
+        let error = |number| ServerError { number, sqlstate: None, message: "Access denied".to_owned() };
+        let mut gate = LoginGate::default();
+        let fault = login_refused(&error(1045), &gate);
+        assert!(fault.message.contains("never asked for the token"), "{fault}");
+        let fault = login_refused(&error(1040), &gate);
+        assert!(fault.message.contains("max_connections"), "{fault}");
+        gate.step(b"\xfemysql_clear_password\0").unwrap();
+        let fault = login_refused(&error(1045), &gate);
+        assert!(fault.message.contains("Expired"), "{fault}");
+        assert_eq!(fault.code.as_deref(), Some("1045"));
+    }
+}

@@ -1,0 +1,186 @@
+//! Strict reading and writing of the pieces packets are made of.
+//!
+//! Nothing is guessed: a piece that is cut short, a length that is none, bytes
+//! that are left over are all [`Malformed`].
+
+use std::fmt;
+
+/// What in a packet was not as the protocol has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::mysql) struct Malformed(pub(in crate::mysql) &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not an answer of MySQL: {}", self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// What is left of a packet to read.
+pub(super) struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(packet: &'a [u8]) -> Self {
+        Self(packet)
+    }
+
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed("a packet is cut short"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// A number of `N` bytes, the lowest first; `N` is at most 8.
+    fn number<const N: usize>(&mut self) -> Result<u64, Malformed> {
+        let bytes = self.take(N)?;
+        Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
+        // One byte always fits.
+        Ok(self.number::<1>()?.to_le_bytes()[0])
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
+        let [a, b, ..] = self.number::<2>()?.to_le_bytes();
+        Ok(u16::from_le_bytes([a, b]))
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+        let [a, b, c, d, ..] = self.number::<4>()?.to_le_bytes();
+        Ok(u32::from_le_bytes([a, b, c, d]))
+    }
+
+    /// A length-encoded number.
+    pub(super) fn length_encoded(&mut self) -> Result<u64, Malformed> {
+        match self.u8()? {
+            0xfc => self.number::<2>(),
+            0xfd => self.number::<3>(),
+            0xfe => self.number::<8>(),
+            0xfb | 0xff => Err(Malformed("a length that is none")),
+            small => Ok(u64::from(small)),
+        }
+    }
+
+    /// A length and so many bytes.
+    pub(super) fn counted(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.length_encoded()?;
+        self.take(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// The bytes up to a zero, which is read as well.
+    pub(super) fn until_zero(&mut self) -> Result<&'a [u8], Malformed> {
+        let end = self.0.iter().position(|&byte| byte == 0).ok_or(Malformed("a text without an end"))?;
+        let text = self.take(end)?;
+        self.take(1)?;
+        Ok(text)
+    }
+
+    /// The next byte, without reading it.
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All that is left.
+    pub(super) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Nothing may be left.
+    pub(super) fn end(&self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed("a packet is longer than it should be")) }
+    }
+}
+
+/// Appends a length-encoded number.
+pub(super) fn put_length(packet: &mut Vec<u8>, number: usize) {
+    let bytes = (number as u64).to_le_bytes();
+    let (mark, count) = match number {
+        0..=0xfa => (None, 1),
+        0xfb..=0xffff => (Some(0xfc), 2),
+        0x1_0000..=0xff_ffff => (Some(0xfd), 3),
+        _ => (Some(0xfe), 8),
+    };
+    packet.extend(mark);
+    packet.extend(bytes.iter().take(count));
+}
+
+/// Appends a length and the bytes.
+pub(super) fn put_counted(packet: &mut Vec<u8>, bytes: &[u8]) {
+    put_length(packet, bytes.len());
+    packet.extend_from_slice(bytes);
+}
+
+/// Text of a server for people and logs: no control characters, and not too long.
+pub(in crate::mysql) fn printable(text: &[u8]) -> String {
+    const MOST: usize = 512;
+    let text = text.get(..4 * MOST).unwrap_or(text);
+    String::from_utf8_lossy(text).chars().take(MOST).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lengths_come_back_as_they_were(number: usize, cut in 0_usize..9) {
+            let mut packet = Vec::new();
+            put_length(&mut packet, number);
+            let mut cursor = Cursor::new(&packet);
+            prop_assert_eq!(cursor.length_encoded(), Ok(number as u64));
+            prop_assert_eq!(cursor.end(), Ok(()));
+            // Cut short, it is none.
+            if cut < packet.len() {
+                prop_assert!(Cursor::new(&packet[..cut]).length_encoded().is_err());
+            }
+        }
+
+        #[test]
+        fn counted_bytes_come_back_as_they_were(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut packet = Vec::new();
+            put_counted(&mut packet, &bytes);
+            prop_assert_eq!(Cursor::new(&packet).counted(), Ok(&bytes[..]));
+            packet.pop();
+            prop_assert!(Cursor::new(&packet).counted().is_err());
+        }
+
+        #[test]
+        fn what_is_printed_is_fit_for_a_log(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
+            let text = printable(&bytes);
+            prop_assert!(text.chars().count() <= 512 && !text.contains(char::is_control));
+        }
+    }
+
+    #[test]
+    fn every_size_of_length_is_known() {
+        for (number, length) in
+            [(250, 1), (251, 3), (65_535, 3), (65_536, 4), (0xff_ffff, 4), (0x100_0000, 9)]
+        {
+            let mut packet = Vec::new();
+            put_length(&mut packet, number);
+            assert_eq!(packet.len(), length, "{number}");
+        }
+        assert!(Cursor::new(&[0xfb]).length_encoded().is_err());
+        assert!(Cursor::new(&[0xff]).length_encoded().is_err());
+        // Longer than the address space allows.
+        assert!(Cursor::new(&[0xfe, 255, 255, 255, 255, 255, 255, 255, 255, 1]).counted().is_err());
+    }
+
+    #[test]
+    fn a_text_ends_with_a_zero() {
+        let mut cursor = Cursor::new(b"text\0rest");
+        assert_eq!(cursor.until_zero(), Ok(&b"text"[..]));
+        assert_eq!(cursor.end().is_err(), cursor.left() > 0);
+        assert_eq!(cursor.until_zero(), Err(Malformed("a text without an end")));
+        assert_eq!(cursor.rest(), b"rest");
+        assert_eq!(cursor.end(), Ok(()));
+    }
+}

@@ -1,0 +1,190 @@
+//! Packets on a stream: a length of three bytes, a number that counts them, the
+//! payload. A payload of 16 MiB or more comes in several.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{Malformed, WireError};
+
+/// A piece of this size is followed by another one of the same payload.
+const FULL_PIECE: usize = 0xff_ffff;
+
+/// A stream that is read and written packet by packet.
+#[derive(Debug)]
+pub(in crate::mysql) struct Packets<S> {
+    stream: S,
+    /// The number that the next packet must have, of either side.
+    number: u8,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
+    pub(in crate::mysql) fn new(stream: S) -> Self {
+        Self { stream, number: 0 }
+    }
+
+    /// Counts on from the packets of another stream: TLS begins in the middle of a login.
+    pub(in crate::mysql) fn counting_from(stream: S, number: u8) -> Self {
+        Self { stream, number }
+    }
+
+    /// The number of the next packet.
+    pub(in crate::mysql) fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// Begins a command: each counts anew.
+    pub(super) fn begin(&mut self) {
+        self.number = 0;
+    }
+
+    /// The payload of the next packet, of at most `most` bytes.
+    ///
+    /// Reads no byte beyond it, and takes no memory for bytes that have not come.
+    pub(in crate::mysql) async fn read(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
+        let mut payload = Vec::new();
+        loop {
+            let mut header = [0; 4];
+            self.stream.read_exact(&mut header).await.map_err(WireError::Lost)?;
+            let [low, middle, high, number] = header;
+            if number != self.number {
+                return Err(Malformed("a packet out of its order").into());
+            }
+            self.number = self.number.wrapping_add(1);
+            let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
+            if payload.len() + length > most {
+                return Err(Malformed("a packet larger than any expected here").into());
+            }
+            let read = (&mut self.stream).take(length as u64).read_to_end(&mut payload).await;
+            if read.map_err(WireError::Lost)? < length {
+                return Err(WireError::Lost(io::ErrorKind::UnexpectedEof.into()));
+            }
+            if length < FULL_PIECE {
+                return Ok(payload);
+            }
+        }
+    }
+
+    /// Writes one payload, and all of it to the other side.
+    pub(in crate::mysql) async fn write(&mut self, payload: &[u8]) -> Result<(), WireError> {
+        let mut rest = payload;
+        loop {
+            let (piece, behind) = rest.split_at(rest.len().min(FULL_PIECE));
+            // Header and piece together: one segment, one TLS record.
+            let mut bytes = Vec::with_capacity(piece.len() + 4);
+            bytes.extend((piece.len() as u64).to_le_bytes().iter().take(3));
+            bytes.push(self.number);
+            bytes.extend_from_slice(piece);
+            self.number = self.number.wrapping_add(1);
+            self.stream.write_all(&bytes).await.map_err(WireError::Lost)?;
+            rest = behind;
+            if piece.len() < FULL_PIECE {
+                break;
+            }
+        }
+        self.stream.flush().await.map_err(WireError::Lost)
+    }
+
+    /// Ends the stream in good order.
+    pub(super) async fn shut_down(mut self) {
+        // There is nobody left to tell.
+        let _ = self.stream.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    use super::*;
+    use crate::mysql::wire::testing::{feed, run};
+
+    const MOST: usize = 64 << 20;
+
+    #[test]
+    fn large_payloads_come_in_pieces() {
+        for size in [0, 1, FULL_PIECE - 1, FULL_PIECE, FULL_PIECE + 1, 2 * FULL_PIECE] {
+            let payload: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            run(async {
+                let (ours, theirs) = duplex(1 << 16);
+                let (mut ours, mut theirs) = (Packets::new(ours), Packets::new(theirs));
+                let (written, read) = tokio::join!(ours.write(&payload), theirs.read(MOST));
+                written.unwrap();
+                assert!(read.unwrap() == payload, "{size} bytes came back as others");
+                assert_eq!(ours.number, theirs.number);
+            });
+        }
+    }
+
+    #[test]
+    fn a_token_of_any_size_is_one_packet_of_exactly_its_bytes() {
+        let payload = vec![b't'; 3_500];
+        run(async {
+            let (ours, mut theirs) = duplex(1 << 16);
+            let mut ours = Packets { stream: ours, number: 4 };
+            ours.write(&payload).await.unwrap();
+            drop(ours);
+            let mut bytes = Vec::new();
+            theirs.read_to_end(&mut bytes).await.unwrap();
+            assert_eq!(&bytes[..4], [0xac, 0x0d, 0, 4]);
+            assert_eq!(&bytes[4..], &payload[..]);
+        });
+    }
+
+    #[test]
+    fn a_length_is_no_reason_to_take_memory() {
+        run(async {
+            let mut packets = Packets::new(feed(&[0xfe, 0xff, 0xff, 0, 1, 2, 3]));
+            assert!(matches!(packets.read(MOST).await, Err(WireError::Lost(_))));
+            let mut packets = Packets::new(feed(&[0xfe, 0xff, 0xff, 0]));
+            assert!(matches!(packets.read(65_536).await, Err(WireError::Malformed(_))));
+        });
+    }
+
+    #[test]
+    fn packets_keep_their_order() {
+        run(async {
+            let mut packets = Packets::new(feed(&[1, 0, 0, 0, 7, 1, 0, 0, 2, 7]));
+            assert_eq!(packets.read(MOST).await.unwrap(), [7]);
+            let error = packets.read(MOST).await.unwrap_err();
+            assert!(error.to_string().contains("out of its order"), "{error}");
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_cut_short_is_lost(
+            payload in proptest::collection::vec(any::<u8>(), 0..300),
+            cut in 1_usize..304,
+        ) {
+            let mut bytes = vec![0; 4];
+            bytes[..2].copy_from_slice(&u16::try_from(payload.len()).unwrap().to_le_bytes());
+            bytes.extend_from_slice(&payload);
+            let kept = bytes.len().saturating_sub(cut);
+            run(async {
+                let read = Packets::new(feed(&bytes[..kept])).read(MOST).await;
+                assert!(matches!(read, Err(WireError::Lost(_))), "{read:?}");
+            });
+        }
+
+        #[test]
+        fn no_more_than_one_packet_is_read(
+            payload in proptest::collection::vec(any::<u8>(), 0..300),
+            behind in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            run(async {
+                let (ours, theirs) = duplex(1 << 16);
+                let mut ours = Packets::new(ours);
+                ours.write(&payload).await.unwrap();
+                ours.stream.write_all(&behind).await.unwrap();
+                drop(ours);
+                let mut theirs = Packets::new(theirs);
+                assert_eq!(theirs.read(MOST).await.unwrap(), payload);
+                let mut rest = Vec::new();
+                theirs.stream.read_to_end(&mut rest).await.unwrap();
+                assert_eq!(rest, behind);
+            });
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Results of statements in the text protocol.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Answered, Malformed, ResultSet, ServerError, WireError,
+    answer::{Done, END, ERROR, LONGEST_END, OK, parse_end},
+    cursor::Cursor,
+    packets::Packets,
+};
+
+/// MySQL's own limit.
+const MOST_COLUMNS: u64 = 4_096;
+
+/// A request to send a file of the client's, which is never done.
+const LOCAL_FILE: u8 = 0xfb;
+
+/// A NULL in a row.
+const NULL: u8 = 0xfb;
+
+/// How much memory a cell, a row and a result take besides their text, about.
+const PER_ITEM: usize = 32;
+
+/// Reads all results of one command, of at most `most` bytes in memory.
+pub(super) async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
+    packets: &mut Packets<S>,
+    most: usize,
+) -> Result<Answered, WireError> {
+    let mut answered = Answered::default();
+    let mut left = Allowance(most);
+    loop {
+        let packet = packets.read(left.0).await?;
+        left.spend(packet.len() + PER_ITEM)?;
+        let more = match packet.first() {
+            Some(&OK) => {
+                let done = Done::parse(&packet)?;
+                answered.results.push(ResultSet { affected: done.affected, ..ResultSet::default() });
+                done.more_results
+            }
+            Some(&ERROR) => {
+                answered.refused = Some(ServerError::parse(&packet)?);
+                false
+            }
+            Some(&LOCAL_FILE) => return Err(Malformed("a request for a file of the agent's host").into()),
+            _ => match read_rows(packets, &packet, &mut left).await? {
+                Ok((result, more)) => {
+                    answered.results.push(result);
+                    more
+                }
+                Err(refused) => {
+                    answered.refused = Some(refused);
+                    false
+                }
+            },
+        };
+        if !more {
+            return Ok(answered);
+        }
+    }
+}
+
+/// Columns and rows behind a packet that counts the columns. A server may refuse in
+/// the middle of the rows.
+async fn read_rows<S: AsyncRead + AsyncWrite + Unpin>(
+    packets: &mut Packets<S>,
+    count: &[u8],
+    left: &mut Allowance,
+) -> Result<Result<(ResultSet, bool), ServerError>, WireError> {
+    let count = parse_count(count)?;
+    let mut result = ResultSet::default();
+    for _ in 0..count {
+        let packet = packets.read(left.0).await?;
+        left.spend(packet.len() + PER_ITEM)?;
+        result.columns.push(parse_column(&packet)?);
+    }
+    let packet = packets.read(left.0).await?;
+    parse_end(&packet)?;
+    loop {
+        let packet = packets.read(left.0).await?;
+        match packet.first() {
+            Some(&END) if packet.len() <= LONGEST_END => return Ok(Ok((result, parse_end(&packet)?))),
+            Some(&ERROR) => return Ok(Err(ServerError::parse(&packet)?)),
+            _ => {
+                left.spend(packet.len() + PER_ITEM * (count + 1))?;
+                result.rows.push(parse_row(&packet, count)?);
+            }
+        }
+    }
+}
+
+/// Bytes that may still be taken.
+struct Allowance(usize);
+
+impl Allowance {
+    fn spend(&mut self, bytes: usize) -> Result<(), Malformed> {
+        self.0 = self.0.checked_sub(bytes).ok_or(Malformed("a result larger than any expected"))?;
+        Ok(())
+    }
+}
+
+fn parse_count(packet: &[u8]) -> Result<usize, Malformed> {
+    let mut cursor = Cursor::new(packet);
+    let count = cursor.length_encoded()?;
+    cursor.end()?;
+    if !(1..=MOST_COLUMNS).contains(&count) {
+        return Err(Malformed("an impossible number of columns"));
+    }
+    usize::try_from(count).map_err(|_| Malformed("an impossible number of columns"))
+}
+
+/// The name of a column, from its description.
+fn parse_column(packet: &[u8]) -> Result<String, Malformed> {
+    let mut cursor = Cursor::new(packet);
+    if cursor.counted()? != b"def" {
+        return Err(Malformed("not the description of a column"));
+    }
+    let _schema = cursor.counted()?;
+    let _table = cursor.counted()?;
+    let _table_itself = cursor.counted()?;
+    let name = cursor.counted()?;
+    let _name_itself = cursor.counted()?;
+    // Character set, width, type, flags, decimals: all values come as text anyway.
+    if cursor.counted()?.len() != 12 {
+        return Err(Malformed("not the description of a column"));
+    }
+    cursor.end()?;
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+fn parse_row(packet: &[u8], columns: usize) -> Result<Vec<Option<String>>, Malformed> {
+    let mut cursor = Cursor::new(packet);
+    let mut row = Vec::with_capacity(columns);
+    for _ in 0..columns {
+        if cursor.peek() == Some(NULL) {
+            cursor.take(1)?;
+            row.push(None);
+        } else {
+            row.push(Some(String::from_utf8_lossy(cursor.counted()?).into_owned()));
+        }
+    }
+    cursor.end()?;
+    Ok(row)
+}
+
+#[cfg(test)]
+mod tests;
