@@ -42,6 +42,7 @@ use crate::{
         door::Door,
         liveness, probe, proxy, sessions,
         snapshot::Snapshot,
+        sweeps,
     },
     undrain,
 };
@@ -339,6 +340,7 @@ fn proxy_task(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Routes,
         servers,
         limits: haproxy::runtime::Limits::default(),
     };
+    tasks.push(Box::pin(sweeps::run(config.clone(), shared.clone())));
     tasks.push(Box::pin(proxy::run(config, shared.clone(), commands)));
 }
 

@@ -4,7 +4,7 @@
 //! - [`probe`]: a full login now and then.
 //! - [`liveness`]: a quick question on a kept connection.
 //! - [`sessions`]: the connection table of one instance, and closing by the database.
-//! - [`proxy`]: the runtime sockets of one HAProxy.
+//! - [`proxy`]: the runtime socket of one HAProxy. [`sweeps`]: its sessions.
 //! - [`credentials`]: whether a client could get credentials now.
 //! - [`decider`]: the only one that decides, and the only writer of the snapshot.
 //! - [`snapshot`]: what everybody else reads.
@@ -17,6 +17,7 @@ pub mod probe;
 pub mod proxy;
 pub mod sessions;
 pub mod snapshot;
+pub mod sweeps;
 
 use std::{
     hash::{BuildHasher, RandomState},

@@ -1,5 +1,6 @@
-//! The runtime sockets of one HAProxy: admin flags every second, all sessions
-//! when asked, drains and closes as commanded.
+//! The runtime socket of one HAProxy: admin flags twice a second, drains and closes
+//! as commanded. Its sessions are listed apart, in [`sweeps`](super::sweeps): a listing
+//! may take long, and nothing here waits for it.
 //!
 //! A connection is kept for one round only. After a reload, a kept one would
 //! stay with the old worker, show its flags, and change nothing that matters.
@@ -9,24 +10,21 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use agent_core::{
     ServerId,
     plan::{AdminFlags, Outcome, Retire, Retired},
-    session::{ProxySession, ProxySessionKey},
 };
 use haproxy::{
     Address,
     close::{Closed, close, close_in_worker},
     runtime::{AdminState, Connection, Limits, RuntimeError, ServerState},
     show_sess::Session,
-    sweep::{Sweep, Worker, sweep, sweep_worker, workers},
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{Input, Shared, sessions::answer};
 use crate::events::{
-    CloseFailed, DrainNotTaken, Episodes, Event, OldWorkersNotListed, ProxyBack, ProxyLost,
-    Retired as RetiredEvent, SessionsNotListed,
+    CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent,
 };
 
 /// Between two looks at the admin flags.
@@ -49,12 +47,6 @@ const OUTDATED: Duration = Duration::from_secs(2);
 /// What could not be sent so soon after a drain was decided is not sent: the planner has
 /// given it up.
 const DRAIN_TAKES: Duration = Duration::from_secs(9);
-
-/// A whole listing of all workers takes no longer. Without it, flags and drains go on.
-const SWEEP_TAKES: Duration = Duration::from_secs(30);
-
-/// All old workers together take no longer.
-const OLD_WORKERS_TAKE: Duration = Duration::from_secs(5);
 
 /// One HAProxy.
 #[derive(Clone, Debug)]
@@ -96,8 +88,7 @@ pub enum Command {
 
 /// Looks after one HAProxy for ever.
 pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Order>) {
-    let mut task =
-        Proxy { config: Arc::new(config), shared, episodes: Episodes::default(), pid: None, swept: None };
+    let mut task = Proxy { config: Arc::new(config), shared, episodes: Episodes::default(), well: false };
     loop {
         let result = task.round(&mut commands).await;
         let next = Instant::now()
@@ -115,7 +106,6 @@ pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Or
                 Some(command) => task.command(command).await,
                 None => return,
             },
-            () = task.sweep_wanted() => {}
         }
     }
 }
@@ -124,72 +114,29 @@ struct Proxy {
     config: Arc<Config>,
     shared: Shared,
     episodes: Episodes,
-    /// The worker that last answered.
-    pid: Option<u32>,
-    swept: Option<Instant>,
+    /// Whether the socket answered last time.
+    well: bool,
 }
 
 impl Proxy {
     async fn round(&mut self, commands: &mut mpsc::Receiver<Order>) -> Result<(), RuntimeError> {
         let mut connection = Connection::open(&self.config.socket, self.config.limits).await?;
-        if self.pid.is_none() {
+        if !self.well {
             let info = connection.info().await?;
             self.episodes.ends("socket");
             ProxyBack { proxy: &self.config.socket.to_string(), version: &info.version_text, pid: info.pid }
                 .emit(&self.shared.metrics);
-            self.pid = Some(info.pid);
+            self.well = true;
         }
         self.flags(&mut connection).await?;
         while let Ok(command) = commands.try_recv() {
             self.command(command).await;
         }
-        let wanted = self.shared.snapshot.borrow().watch.sweep.contains(&self.config.proxy);
-        let rested = self.swept.is_none_or(|swept| swept.elapsed() >= ROUND * 2);
-        if wanted && rested {
-            let swept = timeout(SWEEP_TAKES, self.sweep()).await.unwrap_or_else(|_| {
-                let peer = self.config.socket.clone();
-                Err(RuntimeError::TimedOut { peer, command: "show sess all".into() })
-            });
-            self.tell_swept(swept)?;
-        }
         Ok(())
     }
 
-    /// A socket that answers, but not this, is not lost: a level too low, for one, is told
-    /// once and tried again, and the rest goes on.
-    fn tell_swept(&mut self, swept: Result<(), RuntimeError>) -> Result<(), RuntimeError> {
-        match swept {
-            Ok(()) => {
-                self.episodes.ends("sessions");
-                Ok(())
-            }
-            Err(error @ (RuntimeError::Connect { .. } | RuntimeError::Broken { .. })) => Err(error),
-            Err(error) => {
-                let error = error.to_string();
-                if self.episodes.begins("sessions", &error) {
-                    SessionsNotListed { proxy: &self.config.socket.to_string(), error }
-                        .emit(&self.shared.metrics);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Resolves when a sweep is wanted and may be made.
-    async fn sweep_wanted(&self) {
-        let mut snapshot = self.shared.snapshot.clone();
-        let rested = self.swept.map_or_else(Instant::now, |swept| swept + ROUND * 2);
-        sleep_until(rested).await;
-        let proxy = self.config.proxy;
-        if self.pid.is_none()
-            || snapshot.wait_for(|snapshot| snapshot.watch.sweep.contains(&proxy)).await.is_err()
-        {
-            std::future::pending::<()>().await;
-        }
-    }
-
     fn lost(&mut self, error: &RuntimeError) {
-        self.pid = None;
+        self.well = false;
         let error = error.to_string();
         let news = self.episodes.begins("socket", &error);
         ProxyLost { proxy: &self.config.socket.to_string(), error, news }.emit(&self.shared.metrics);
@@ -206,79 +153,6 @@ impl Proxy {
 
     fn server(&self, state: &ServerState) -> Option<&ServerId> {
         self.config.servers.get(&(state.backend.clone(), state.server.clone()))
-    }
-
-    async fn sweep(&mut self) -> Result<(), RuntimeError> {
-        let began = Instant::now();
-        self.swept = Some(began);
-        let limits = self.config.limits;
-        let mut all: Vec<Sweep> = Vec::new();
-        // A fresh connection reaches the current worker, whichever that is by now.
-        let pid = Connection::open(&self.config.socket, limits).await?.info().await?.pid;
-        self.pid = Some(pid);
-        all.push(sweep(&self.config.socket, Worker { pid, old: false }, limits).await?);
-        if let Some(master) = self.config.master.clone() {
-            all.extend(self.sweep_old(&master, pid).await);
-        }
-        let mut sessions: Vec<ProxySession> = Vec::new();
-        for sweep in &all {
-            // Ages are of the moment each worker was asked; the ledger's of the first.
-            let later = sweep.at.duration_since(began);
-            let own = sweep.sessions.iter().filter_map(|session| self.session(sweep.worker, session, later));
-            sessions.extend(own);
-        }
-        let labels = vec![("proxy", self.config.socket.to_string())];
-        self.shared.metrics.sweep_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
-        let at = self.shared.clock.now() - began.elapsed();
-        self.shared.tell(Input::Swept { proxy: self.config.proxy, at, sessions }).await;
-        Ok(())
-    }
-
-    /// The sessions of the old workers, as far as they tell. Those of others are not
-    /// joined then, and held; the current worker's are not held up by them.
-    async fn sweep_old(&mut self, master: &Address, current: u32) -> Vec<Sweep> {
-        let limits = self.config.limits;
-        let mut all = Vec::new();
-        let known = workers(master, limits).await;
-        match &known {
-            Ok(_) => {
-                self.episodes.ends("master");
-            }
-            Err(error) => {
-                let error = error.to_string();
-                if self.episodes.begins("master", &error) {
-                    OldWorkersNotListed { proxy: &master.to_string(), error }.emit(&self.shared.metrics);
-                }
-            }
-        }
-        let until = Instant::now() + OLD_WORKERS_TAKE;
-        for worker in known.into_iter().flatten().filter(|worker| worker.pid != current) {
-            // An old worker may end at any time: then it has no sessions.
-            match timeout_at(until, sweep_worker(master, worker, limits)).await {
-                Ok(Ok(sweep)) => all.push(sweep),
-                Ok(Err(error)) => tracing::debug!(pid = worker.pid, %error, "old worker not swept"),
-                Err(_) => tracing::debug!(pid = worker.pid, "old worker not swept in time"),
-            }
-        }
-        all
-    }
-
-    fn session(&self, worker: Worker, session: &Session, later: Duration) -> Option<ProxySession> {
-        let key = (session.backend.clone(), session.server.clone());
-        Some(ProxySession {
-            server: self.config.servers.get(&key)?.clone(),
-            key: ProxySessionKey {
-                worker: worker.pid,
-                pointer: session.pointer.as_str().into(),
-                id: session.id,
-                accepted: session.accepted.as_str().into(),
-            },
-            source: session.source,
-            outgoing: session.outgoing,
-            peer: session.peer,
-            age: session.age?.saturating_sub(later),
-            old_worker: worker.old,
-        })
     }
 
     async fn command(&mut self, order: Order) {
@@ -447,7 +321,7 @@ fn flags_of(state: &ServerState) -> AdminFlags {
 #[cfg(test)]
 mod tests {
     use agent_core::plan::Policy;
-    use tokio::{net::UnixListener, sync::watch};
+    use tokio::{net::UnixListener, sync::watch, time::timeout};
 
     use super::*;
     use crate::{
@@ -482,7 +356,7 @@ mod tests {
             limits: Limits::default(),
         };
         let episodes = Episodes::default();
-        let mut proxy = Proxy { config: Arc::new(config), shared, episodes, pid: None, swept: None };
+        let mut proxy = Proxy { config: Arc::new(config), shared, episodes, well: false };
         let server = ServerId::new(0, "orders", "pg1");
         let orders = || {
             let decided = Instant::now();
