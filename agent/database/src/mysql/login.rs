@@ -13,6 +13,7 @@ use std::{future::Future, time::Duration};
 
 use agent_core::{Fault, FaultKind, Phase};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{Instant, timeout},
 };
@@ -138,34 +139,45 @@ fn nothing_more(stream: &TcpStream) -> Result<(), Fault> {
 
 /// Sends user and token over the verified stream, and sets the session up.
 async fn hand_over(
-    mut packets: Packets<VerifiedStream>,
+    packets: Packets<VerifiedStream>,
     greeting: &Greeting,
     target: &Target,
     token: &str,
     limits: &Limits,
     report: &mut LoginReport,
 ) -> Result<MySqlSession, Fault> {
+    let mut wire = authenticate(packets, greeting, target, token, &mut report.token_asked).await?;
+    let mut server = ServerVersion::of_greeting(&greeting.version);
+    set_up(&mut wire, &mut server, limits).await?;
+    report.server_version = Some(server.to_string());
+    Ok(MySqlSession::new(wire, server, limits.query))
+}
+
+/// The login itself. Of any stream only for the tests: outside of them it is a
+/// [`VerifiedStream`], always.
+async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
+    mut packets: Packets<S>,
+    greeting: &Greeting,
+    target: &Target,
+    token: &str,
+    asked: &mut bool,
+) -> Result<Wire<S>, Fault> {
     let broken = |error: WireError| classify::broken(Phase::Login, &error);
     packets.write(&login_request(greeting, target)).await.map_err(broken)?;
     let mut gate = LoginGate::default();
     loop {
         let packet = packets.read(LARGEST_ANSWER).await.map_err(broken)?;
         let step = gate.step(&packet).map_err(|malformed| broken(malformed.into()))?;
-        report.token_asked = gate.asked();
+        *asked = gate.asked();
         match step {
             Step::SendToken => {
                 packets.write(&[token.as_bytes(), &[0]].concat()).await.map_err(broken)?;
             }
-            Step::Accepted => break,
+            Step::Accepted => return Ok(Wire::new(packets)),
             Step::Refused(error) => return Err(login_refused(&error, &gate)),
-            Step::Decline(asked) => return Err(decline(packets, gate, &asked).await),
+            Step::Decline(wanted) => return Err(decline(packets, gate, &wanted).await),
         }
     }
-    let mut wire = Wire::new(packets);
-    let mut server = ServerVersion::of_greeting(&greeting.version);
-    set_up(&mut wire, &mut server, limits).await?;
-    report.server_version = Some(server.to_string());
-    Ok(MySqlSession::new(wire, server, limits.query))
 }
 
 /// A refusal of a server that never asked for the token has another cause than one
@@ -184,8 +196,12 @@ fn login_refused(error: &ServerError, gate: &LoginGate) -> Fault {
 
 /// Ends a login that is not one by IAM so that the server does not count it as an
 /// aborted one: with an empty answer, and its own refusal of that.
-async fn decline(mut packets: Packets<VerifiedStream>, mut gate: LoginGate, asked: &TokenNotAsked) -> Fault {
-    let fault = Fault::new(Phase::Login, FaultKind::LoginRefused, asked.to_string());
+async fn decline<S: AsyncRead + AsyncWrite + Unpin>(
+    mut packets: Packets<S>,
+    mut gate: LoginGate,
+    wanted: &TokenNotAsked,
+) -> Fault {
+    let fault = Fault::new(Phase::Login, FaultKind::LoginRefused, wanted.to_string());
     if packets.write(&[]).await.is_err() {
         return fault;
     }
@@ -199,8 +215,8 @@ async fn decline(mut packets: Packets<VerifiedStream>, mut gate: LoginGate, aske
 
 /// Settings of the agent's own sessions, whatever the server's defaults are, and who
 /// the server is, in one round trip.
-async fn set_up(
-    wire: &mut Wire<VerifiedStream>,
+async fn set_up<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
     server: &mut ServerVersion,
     limits: &Limits,
 ) -> Result<(), Fault> {
@@ -245,7 +261,103 @@ fn settings(server: &ServerVersion, limits: &Limits) -> String {
 
 #[cfg(test)]
 mod tests {
+    use agent_core::InstanceId;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
     use super::*;
+    use crate::{
+        mysql::wire::testing::{packet, run},
+        target::Address,
+    };
+
+    const TOKEN: &str = "a.example:3306/?Action=connect&X-Amz-Signature=a-made-up-token";
+
+    /// A login and its setting up against a server that says all this at once: what
+    /// the server has read, whether it asked for the token, and how it ended.
+    fn converse(says: &[u8]) -> (Vec<u8>, bool, Result<ServerVersion, Fault>) {
+        run(async {
+            let (ours, theirs) = duplex(1 << 20);
+            let (mut reader, mut writer) = tokio::io::split(theirs);
+            writer.write_all(says).await.unwrap();
+            writer.shutdown().await.unwrap();
+            let endpoint = Address::new("a.example", 3306);
+            let target = Target::new(InstanceId::new("orders", "a"), endpoint, "lb_agent", "");
+            let greeting = Greeting { version: "8.0.39".to_owned(), capabilities: u32::MAX };
+            let packets = Packets::counting_from(ours, 2);
+            let mut asked = false;
+            let outcome = match authenticate(packets, &greeting, &target, TOKEN, &mut asked).await {
+                Ok(mut wire) => {
+                    let mut server = ServerVersion::of_greeting(&greeting.version);
+                    let outcome = set_up(&mut wire, &mut server, &Limits::default()).await;
+                    wire.quit().await;
+                    outcome.map(|()| server)
+                }
+                Err(fault) => Err(fault),
+            };
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).await.unwrap();
+            (read, asked, outcome)
+        })
+    }
+
+    fn tokens_in(read: &[u8]) -> usize {
+        read.windows(12).filter(|window| TOKEN.as_bytes().ends_with(window)).count()
+    }
+
+    const SWITCH: &[u8] = b"\xfemysql_clear_password\0";
+    const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+
+    /// A packet that servers send in logins and answers, or rubbish.
+    fn payload() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            Just(SWITCH.to_vec()),
+            Just(b"\xfedialog\0\x04Password: ".to_vec()),
+            Just(vec![1, 4]),
+            Just(OK.to_vec()),
+            Just(vec![0, 0, 0, 0x0a, 0, 0, 0]),
+            Just(vec![0xfe, 0, 0, 2, 0]),
+            Just(vec![1]),
+            Just(b"\xff\x15\x04#28000Access denied".to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..60),
+        ]
+    }
+
+    proptest! {
+        /// Whole conversations, well numbered: no panic, no endless loop, and the token
+        /// goes out once at most, and only to a server whose first word asks for it.
+        #[test]
+        fn no_conversation_gets_more_than_one_token(payloads in proptest::collection::vec(payload(), 0..12)) {
+            let numbers = [3, 5].into_iter().chain(1..);
+            let says: Vec<u8> =
+                numbers.zip(&payloads).flat_map(|(number, payload)| packet(number, payload)).collect();
+            let (read, asked, outcome) = converse(&says);
+            let first_asks = payloads.first().is_some_and(|payload| payload.starts_with(SWITCH));
+            prop_assert_eq!(asked, first_asks);
+            prop_assert_eq!(tokens_in(&read), usize::from(first_asks));
+            if let Err(fault) = outcome {
+                prop_assert!(!fault.to_string().contains(TOKEN));
+                prop_assert_ne!(fault.evidence(), agent_core::Evidence::Down);
+            }
+        }
+
+        #[test]
+        fn no_bytes_get_the_token(says in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let (read, _, outcome) = converse(&says);
+            prop_assert!(outcome.is_err());
+            prop_assert_eq!(tokens_in(&read), 0);
+        }
+
+        /// A conversation that breaks off anywhere is a lost connection, not a login.
+        #[test]
+        fn a_login_cut_short_is_none(cut in 1_usize..60) {
+            let says = [packet(3, SWITCH), packet(5, OK), packet(1, OK)].concat();
+            let (_, _, outcome) = converse(&says);
+            prop_assert!(outcome.is_ok());
+            let (_, _, outcome) = converse(&says[..says.len().saturating_sub(cut)]);
+            prop_assert_eq!(outcome.unwrap_err().kind, FaultKind::Disconnected);
+        }
+    }
 
     #[test]
     fn the_server_gives_up_before_the_agent_does() {
