@@ -10,7 +10,7 @@ use std::{
 
 use agent_core::{Fault, FaultKind, Phase};
 use tokio::{
-    net::{TcpStream, lookup_host},
+    net::{TcpSocket, TcpStream, lookup_host},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -47,9 +47,11 @@ pub(crate) async fn resolve(address: &Address, limit: Duration) -> Result<Vec<So
     if addresses.is_empty() { Err(not_resolved("the name has no address".to_owned())) } else { Ok(addresses) }
 }
 
-/// Opens a TCP connection to the first address that takes one, all within `limit`.
+/// Opens a TCP connection to the first address that takes one, all within `limit`, from
+/// `source` if there is one.
 pub(crate) async fn connect(
     addresses: &[SocketAddr],
+    source: Option<IpAddr>,
     limit: Duration,
     report: &mut LoginReport,
 ) -> Result<TcpStream, Fault> {
@@ -59,7 +61,7 @@ pub(crate) async fn connect(
         // A silent address must not use up the time of those behind it.
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
-        let outcome = timeout_at(Instant::now() + share, TcpStream::connect(address)).await;
+        let outcome = timeout_at(Instant::now() + share, open(address, source)).await;
         match outcome {
             Ok(Ok(stream)) => {
                 // Small questions and answers: never wait to fill a packet.
@@ -78,6 +80,17 @@ pub(crate) async fn connect(
         }
     }
     Err(all_failed(&failures))
+}
+
+/// A connection to one address. From a source of the other family there is no way.
+async fn open(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(address).await };
+    if source.is_ipv4() != address.is_ipv4() {
+        return Err(io::Error::new(ErrorKind::NetworkUnreachable, format!("no way there from {source}")));
+    }
+    let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(address).await
 }
 
 /// One fault for all addresses. A refusal is proof only if every address that can
@@ -182,12 +195,29 @@ mod tests {
             listener.local_addr().unwrap()
         };
         let mut report = LoginReport::default();
-        let stream = connect(&[closed, open], Duration::from_secs(2), &mut report).await.unwrap();
+        let stream = connect(&[closed, open], None, Duration::from_secs(2), &mut report).await.unwrap();
         assert_eq!(report.server_address, Some(open));
         assert_eq!(report.local_address, stream.local_addr().ok());
 
-        let fault = connect(&[closed], Duration::from_secs(2), &mut report).await.unwrap_err();
+        let fault = connect(&[closed], None, Duration::from_secs(2), &mut report).await.unwrap_err();
         assert_eq!((fault.phase, fault.kind), (Phase::Tcp, FaultKind::ConnectionRefused));
+    }
+
+    #[tokio::test]
+    async fn the_source_that_was_asked_for_is_the_one_the_server_sees() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let source: IpAddr = "127.0.0.2".parse().unwrap();
+        let mut report = LoginReport::default();
+        let limit = Duration::from_secs(2);
+        let _stream = connect(&[V6, server], Some(source), limit, &mut report).await.unwrap();
+        assert_eq!(listener.accept().await.unwrap().1.ip(), source);
+        assert_eq!(report.local_address.map(|local| local.ip()), Some(source));
+
+        // An address of somebody else's host (RFC 5737).
+        let elsewhere = Some("198.51.100.7".parse().unwrap());
+        let fault = connect(&[server], elsewhere, limit, &mut report).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Unreachable, "{fault}");
     }
 
     #[tokio::test]

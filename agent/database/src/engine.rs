@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use agent_core::{
     Fault,
-    health::RoleFacts,
+    health::{ConnectErrors, RoleFacts},
     session::{ActivityRow, BackendKey},
 };
 use futures_util::future::BoxFuture;
@@ -57,7 +57,7 @@ pub trait Session: Send {
 
     /// Closes one session if, at that moment, it still is the one described and has
     /// been idle for `quiet` or longer; else says why not. The check and the closing
-    /// are one statement inside the database.
+    /// are one round trip, and take effect inside the database.
     fn retire<'a>(
         &'a mut self,
         target: &'a RetireTarget,
@@ -68,6 +68,12 @@ pub trait Session: Send {
     /// Waits at most 150 ms for the session to become idle and closes it within 5 ms
     /// of that moment; [`RetireOutcome::NeverIdle`] if there was none.
     fn catch<'a>(&'a mut self, target: &'a RetireTarget, method: Method) -> Answer<'a, RetireOutcome>;
+
+    /// The failed connections that the server counts against the addresses they came from.
+    /// `None` where no server of this kind does such a thing.
+    fn connect_errors(&mut self) -> Answer<'_, Result<Option<ConnectErrors>, Fault>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Why the session is of no use any more, if it is not.
     fn fault(&self) -> Option<&Fault>;
@@ -129,7 +135,7 @@ pub enum RetireOutcome {
     NeverIdle,
     /// The process is another session now: start, address, port, user or kind differ.
     Changed,
-    /// It holds an advisory lock.
+    /// It holds a lock that outlives transactions: an advisory lock, a user lock, locked tables.
     AdvisoryLock,
     /// Its last statement was `LISTEN`.
     Listening,
@@ -148,18 +154,24 @@ pub struct Rights {
     pub version_number: u32,
     /// Whether it sees what the sessions of others do.
     pub sees_all_activity: bool,
-    /// Whether it may close the sessions of others by signal.
+    /// Which of the things that hold a session it can see.
+    pub sight: Sight,
+    /// Whether it may close the sessions of others by its own right ([`Method::Signal`]).
     pub may_signal: bool,
     /// Whether it may close them through the function.
     pub function: FunctionState,
     /// Whether it may [`Session::catch`] through its function, which is installed apart.
     pub catch_function: FunctionState,
+    /// Whether the platform closes them for it ([`Method::Platform`]).
+    pub platform: bool,
     /// Whether it is a superuser, which it should not be.
     pub superuser: bool,
     /// Whether the server knows logins by IAM at all.
     pub iam_known: bool,
     /// Whether the agent's user itself logs in by IAM.
     pub iam_user: bool,
+    /// What is missing and what to do about it, the most important first.
+    pub missing: Vec<Missing>,
 }
 
 impl Rights {
@@ -167,19 +179,80 @@ impl Rights {
     pub fn method(&self) -> Option<Method> {
         if self.function == FunctionState::Ready {
             Some(Method::Function)
+        } else if self.platform {
+            Some(Method::Platform)
         } else if self.may_signal {
             Some(Method::Signal)
         } else {
             None
         }
     }
+
+    /// What to grant, install or turn on here, in the engine's own words: what closing
+    /// takes only where sessions are to be closed.
+    pub fn advice(&self, closing: bool) -> impl Iterator<Item = &'static str> + use<'_> {
+        let wanted = move |missing: &&Missing| closing || missing.lacks != Lacks::Closing;
+        self.missing.iter().filter(wanted).map(|missing| missing.advice)
+    }
+}
+
+/// What can be seen of others' sessions besides what they are doing. What cannot be
+/// seen does not hold a session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sight {
+    /// Open transactions between two statements.
+    pub open_transactions: TransactionSight,
+    /// Tables locked by `LOCK TABLES` or alike, outside transactions.
+    pub table_locks: bool,
+    /// Advisory locks (PostgreSQL), user locks of `GET_LOCK` (MySQL family).
+    pub user_locks: bool,
+}
+
+/// Which open transactions can be seen.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionSight {
+    /// Every one.
+    All,
+    /// Those that have read or written a table: one that has only begun cannot be seen.
+    Touching,
+    /// None, or not in the way the operator insists on: every session is held.
+    Nothing,
+}
+
+/// Something the agent lacks on an instance.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// What it cannot do.
+    pub lacks: Lacks,
+    /// What to grant, install or turn on, in the engine's own words.
+    pub advice: &'static str,
+}
+
+/// What an agent may lack.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lacks {
+    /// Seeing what sessions do: all are held.
+    Activity,
+    /// Seeing open transactions, some or all ([`TransactionSight`]).
+    Transactions,
+    /// Seeing how users log in: nobody counts as an IAM user.
+    Users,
+    /// Seeing where sessions come from: those whose address is hidden are held.
+    Addresses,
+    /// Seeing locks that outlive transactions: sessions are closed in spite of them.
+    Locks,
+    /// A way to close sessions.
+    Closing,
 }
 
 /// Whether the closing function can be used.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FunctionState {
-    /// It is not installed in the database the agent is connected to.
+    /// It is not installed in the database the agent is connected to, or (MySQL family)
+    /// may not be seen there.
     Missing,
     /// It is of another version than this agent's.
     OtherVersion,

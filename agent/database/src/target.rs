@@ -1,6 +1,6 @@
 //! Whom to log in to, and how long each step may take.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use agent_core::InstanceId;
 use serde::Serialize;
@@ -46,6 +46,8 @@ pub struct Target {
     pub endpoint: Address,
     /// What is dialled.
     pub connect: Address,
+    /// This host's address that is dialled from; the system's choice if there is none.
+    pub source: Option<IpAddr>,
     /// The database user, who must be allowed to log in by IAM.
     pub user: Arc<str>,
     /// The database name to connect to.
@@ -61,6 +63,7 @@ impl Target {
             instance,
             connect: endpoint.clone(),
             endpoint,
+            source: None,
             user: user.into(),
             database_name: database_name.into(),
             application_name: APPLICATION_NAME.into(),
@@ -71,6 +74,13 @@ impl Target {
     #[must_use]
     pub fn dialled_at(mut self, connect: Address) -> Self {
         self.connect = connect;
+        self
+    }
+
+    /// The same instance, dialled from one address of this host.
+    #[must_use]
+    pub fn dialled_from(mut self, source: IpAddr) -> Self {
+        self.source = Some(source);
         self
     }
 }

@@ -5,11 +5,13 @@
 //! `Down` only on positive evidence, never for "I don't know".
 
 mod fleet;
+pub mod host_block;
 mod instance;
 mod judge;
 mod observation;
 
 pub use fleet::{Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ServerConfig};
+pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, Remembered, Role, Status};
 pub use judge::{State, Verdict, VerdictReason, WantedRole};
 pub use observation::{Observation, RoleFacts};

@@ -49,7 +49,7 @@ pub(super) async fn login(
     let addresses = addresses?;
 
     let started = Instant::now();
-    let stream = dial::connect(&addresses, limits.tcp, report).await;
+    let stream = dial::connect(&addresses, target.source, limits.tcp, report).await;
     report.phases.note(Phase::Tcp, started.elapsed());
     let stream = stream?;
 
