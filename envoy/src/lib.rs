@@ -5,6 +5,12 @@
 //! elsewhere. Behaviour is as measured on 1.40.
 //!
 //! # Layout
+//! - [`access_log`]: the sessions, as the access log tells of them.
+//! - [`eds`]: endpoint discovery.
+//! - [`serve`]: the gRPC listener that Envoys call.
 //! - [`proto`]: Envoy's messages and services, the one file that imports generated code.
 
+pub mod access_log;
+pub mod eds;
 pub mod proto;
+pub mod serve;

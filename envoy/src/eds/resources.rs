@@ -1,0 +1,319 @@
+//! Clusters and endpoints, as the messages that Envoy takes.
+//!
+//! A snapshot is made once and read by all streams. The version of a cluster is a
+//! digest of its message, so that equal content has an equal version in every agent
+//! and after every restart, and an Envoy that comes back is sent only what differs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::proto::{
+    Address, Any, ClusterLoadAssignment, Endpoint as EndpointMessage, HealthStatus, LbEndpoint,
+    LocalityLbEndpoints, Message, Metadata, Name, SocketAddress, Struct, Value, address, endpoint,
+    lb_endpoint, socket_address, value,
+};
+
+/// The namespace of the metadata that each endpoint carries, for
+/// `%UPSTREAM_METADATA(rdslb:endpoint)%` in logs and in headers of health checks.
+pub const METADATA_NAMESPACE: &str = "rdslb";
+
+/// The key of the endpoint's name in it.
+pub const METADATA_KEY: &str = "endpoint";
+
+/// How many addresses of one endpoint Envoy is told; more than a name ever has.
+const MOST_ADDRESSES: usize = 8;
+
+/// Whether an endpoint takes new sessions. Existing ones stay, whatever it is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// It does.
+    Healthy,
+    /// It does not, by intent: a drain.
+    Draining,
+    /// It does while no healthy one is left, or takes a reduced share.
+    Degraded,
+    /// It does not.
+    Unhealthy,
+}
+
+/// One endpoint of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name in the cluster. Envoy gets it as its hostname, which names it in health
+    /// checks by the Host header, and in its metadata.
+    pub name: String,
+    /// Where it is: IP addresses, for Envoy resolves no names of endpoint discovery.
+    /// With several, Envoy tries one after the other.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether it takes new sessions.
+    pub health: Health,
+}
+
+/// A cluster, by the name under which Envoy asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name: the cluster's, or the `service_name` of its endpoint discovery.
+    pub name: String,
+    /// Its endpoints. `None` while nothing is known of them yet: then nothing is said of
+    /// the cluster, and an Envoy that has endpoints of it keeps them.
+    pub endpoints: Option<Vec<Endpoint>>,
+}
+
+/// What there is to serve at one moment. Immutable, cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    version: String,
+    resources: BTreeMap<String, Resource>,
+    pending: BTreeSet<String>,
+}
+
+/// One cluster, ready to be sent.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Resource {
+    pub(super) version: Arc<str>,
+    pub(super) body: Any,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Takes the clusters in any order, and their endpoints in any order: that of names counts.
+    pub fn new(clusters: impl IntoIterator<Item = Cluster>) -> Self {
+        let mut inner = Inner::default();
+        for Cluster { name, endpoints } in clusters {
+            match endpoints {
+                Some(endpoints) => {
+                    let body = message(&name, endpoints).encode_to_vec();
+                    let version = digest([&*body]).into();
+                    let type_url = type_url();
+                    inner.resources.insert(name, Resource { version, body: Any { type_url, value: body } });
+                }
+                None => {
+                    inner.pending.insert(name);
+                }
+            }
+        }
+        let versions = inner.resources.iter();
+        inner.version =
+            digest(versions.flat_map(|(name, resource)| [name.as_bytes(), resource.version.as_bytes()]));
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The version of the whole.
+    pub fn version(&self) -> &str {
+        &self.inner.version
+    }
+
+    /// The version of a cluster, if there is something to say of it.
+    pub fn version_of(&self, cluster: &str) -> Option<&str> {
+        self.get(cluster).map(|resource| &*resource.version)
+    }
+
+    /// The clusters that there is something to say of.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.inner.resources.keys().map(String::as_str)
+    }
+
+    /// Whether the cluster is looked after, but nothing is known of it yet.
+    pub fn is_pending(&self, cluster: &str) -> bool {
+        self.inner.pending.contains(cluster)
+    }
+
+    pub(super) fn get(&self, cluster: &str) -> Option<&Resource> {
+        self.inner.resources.get(cluster)
+    }
+
+    /// A cluster, with its name.
+    pub(super) fn entry(&self, cluster: &str) -> Option<(&str, &Resource)> {
+        self.inner.resources.get_key_value(cluster).map(|(name, resource)| (&**name, resource))
+    }
+}
+
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.version == other.inner.version && self.inner.pending == other.inner.pending
+    }
+}
+
+/// The type of all resources here.
+pub(super) fn type_url() -> String {
+    ClusterLoadAssignment::type_url()
+}
+
+fn message(name: &str, mut endpoints: Vec<Endpoint>) -> ClusterLoadAssignment {
+    endpoints.sort_by(|a, b| a.name.cmp(&b.name));
+    endpoints.dedup_by(|a, b| a.name == b.name);
+    let lb_endpoints = endpoints.into_iter().filter_map(lb_endpoint).collect();
+    ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: vec![LocalityLbEndpoints { lb_endpoints, ..LocalityLbEndpoints::default() }],
+        ..ClusterLoadAssignment::default()
+    }
+}
+
+/// An endpoint without an address is none.
+fn lb_endpoint(endpoint: Endpoint) -> Option<LbEndpoint> {
+    let mut addresses = endpoint.addresses;
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.truncate(MOST_ADDRESSES);
+    let mut addresses = addresses.into_iter().map(socket);
+    let address = addresses.next()?;
+    let additional_addresses =
+        addresses.map(|address| endpoint::AdditionalAddress { address: Some(address) }).collect();
+    let message = EndpointMessage {
+        address: Some(address),
+        hostname: endpoint.name.clone(),
+        additional_addresses,
+        ..EndpointMessage::default()
+    };
+    Some(LbEndpoint {
+        health_status: status(endpoint.health).into(),
+        metadata: Some(metadata(endpoint.name)),
+        host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(message)),
+        ..LbEndpoint::default()
+    })
+}
+
+fn status(health: Health) -> HealthStatus {
+    match health {
+        Health::Healthy => HealthStatus::Healthy,
+        Health::Draining => HealthStatus::Draining,
+        Health::Degraded => HealthStatus::Degraded,
+        Health::Unhealthy => HealthStatus::Unhealthy,
+    }
+}
+
+fn socket(address: SocketAddr) -> Address {
+    let socket = SocketAddress {
+        address: address.ip().to_string(),
+        port_specifier: Some(socket_address::PortSpecifier::PortValue(address.port().into())),
+        ..SocketAddress::default()
+    };
+    Address { address: Some(address::Address::SocketAddress(socket)) }
+}
+
+/// One namespace with one key: maps of more have no order when they are encoded, and
+/// then equal content would not have equal versions.
+fn metadata(name: String) -> Metadata {
+    let name = Value { kind: Some(value::Kind::StringValue(name)) };
+    let fields = Struct { fields: HashMap::from([(METADATA_KEY.to_owned(), name)]) };
+    Metadata {
+        filter_metadata: HashMap::from([(METADATA_NAMESPACE.to_owned(), fields)]),
+        ..Metadata::default()
+    }
+}
+
+/// The first half of a SHA-256, in hex. Not for secrecy: it is the same on every machine
+/// and in every version of the compiler, which the standard library's hashes are not.
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    let first: u128 = hash.finalize().iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte));
+    format!("{first:032x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(name: &str, address: &str, health: Health) -> Endpoint {
+        Endpoint { name: name.into(), addresses: vec![address.parse().unwrap()], health }
+    }
+
+    fn cluster(name: &str, endpoints: Vec<Endpoint>) -> Cluster {
+        Cluster { name: name.into(), endpoints: Some(endpoints) }
+    }
+
+    fn decoded(snapshot: &Snapshot, cluster: &str) -> ClusterLoadAssignment {
+        ClusterLoadAssignment::decode(&*snapshot.get(cluster).unwrap().body.value).unwrap()
+    }
+
+    #[test]
+    fn equal_content_has_an_equal_version_in_any_order() {
+        let a = || endpoint("a", "10.0.0.1:5432", Health::Healthy);
+        let b = || endpoint("b", "10.0.0.2:5432", Health::Unhealthy);
+        let one = Snapshot::new([cluster("w", vec![a(), b()]), cluster("r", vec![b(), a()])]);
+        let two = Snapshot::new([cluster("r", vec![a(), b()]), cluster("w", vec![b(), a()])]);
+        assert_eq!(one.version(), two.version());
+        assert_eq!(one, two);
+        assert_ne!(one.version_of("w"), one.version_of("r"), "the name is part of the content");
+    }
+
+    #[test]
+    fn whatever_changes_changes_the_version() {
+        let base = endpoint("a", "10.0.0.1:5432", Health::Healthy);
+        let changes = [
+            Endpoint { name: "b".into(), ..base.clone() },
+            Endpoint { addresses: vec!["10.0.0.1:5433".parse().unwrap()], ..base.clone() },
+            Endpoint { health: Health::Draining, ..base.clone() },
+            Endpoint { health: Health::Degraded, ..base.clone() },
+            Endpoint { health: Health::Unhealthy, ..base.clone() },
+        ];
+        let mut versions: Vec<_> = [base].into_iter().chain(changes).collect::<Vec<_>>();
+        let count = versions.len();
+        let distinct: BTreeSet<String> = versions
+            .drain(..)
+            .map(|endpoint| Snapshot::new([cluster("w", vec![endpoint])]).version().to_owned())
+            .collect();
+        assert_eq!(distinct.len(), count);
+    }
+
+    #[test]
+    fn an_endpoint_is_told_with_its_name_health_and_addresses() {
+        let endpoint = Endpoint {
+            name: "a".into(),
+            addresses: vec!["[2001:db8::1]:5432".parse().unwrap(), "10.0.0.1:5432".parse().unwrap()],
+            health: Health::Draining,
+        };
+        let snapshot = Snapshot::new([cluster("w", vec![endpoint])]);
+        let message = decoded(&snapshot, "w");
+        assert_eq!(message.cluster_name, "w");
+        let told = &message.endpoints[0].lb_endpoints[0];
+        assert_eq!(told.health_status, i32::from(HealthStatus::Draining));
+        let Some(lb_endpoint::HostIdentifier::Endpoint(told)) = &told.host_identifier else { panic!() };
+        assert_eq!(told.hostname, "a");
+        assert_eq!(told.address, Some(socket("10.0.0.1:5432".parse().unwrap())), "IPv4 first");
+        assert_eq!(told.additional_addresses.len(), 1);
+    }
+
+    #[test]
+    fn a_cluster_of_which_nothing_is_known_is_not_an_empty_one() {
+        let pending = Cluster { name: "w".into(), endpoints: None };
+        let snapshot = Snapshot::new([pending, cluster("r", vec![])]);
+        assert!(snapshot.is_pending("w") && snapshot.version_of("w").is_none());
+        assert!(!snapshot.is_pending("r") && snapshot.version_of("r").is_some());
+        assert_eq!(snapshot.names().collect::<Vec<_>>(), ["r"]);
+        assert!(decoded(&snapshot, "r").endpoints[0].lb_endpoints.is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_without_an_address_is_left_out() {
+        let nowhere = Endpoint { name: "a".into(), addresses: vec![], health: Health::Healthy };
+        let snapshot = Snapshot::new([cluster("w", vec![nowhere])]);
+        assert!(decoded(&snapshot, "w").endpoints[0].lb_endpoints.is_empty());
+    }
+
+    #[test]
+    fn a_name_given_twice_is_told_once() {
+        let twice = vec![
+            endpoint("a", "10.0.0.1:5432", Health::Healthy),
+            endpoint("a", "10.0.0.1:5432", Health::Healthy),
+        ];
+        let snapshot = Snapshot::new([cluster("w", twice)]);
+        assert_eq!(decoded(&snapshot, "w").endpoints[0].lb_endpoints.len(), 1);
+    }
+}

@@ -1,0 +1,398 @@
+//! The streams: endpoint discovery and aggregated discovery, both variants of each.
+//!
+//! A stream has no task and no queue: what it sends is made when the connection can take
+//! it, of the snapshot that is then the last. Requests are read only then as well. So a
+//! peer that does not read costs one message, and gets the newest state when it does.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::BoxStream};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, timeout_at},
+};
+use tonic::{Request, Response, Status, Streaming, service::RoutesBuilder};
+
+use super::{
+    Heard, Incremental, Peers, Protocol, Rejected, Snapshot, StateOfTheWorld, Subscription, peers::Seat,
+    resources::type_url,
+};
+use crate::{
+    proto::{
+        AggregatedDiscoveryService, AggregatedDiscoveryServiceServer, DeltaDiscoveryRequest,
+        DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, EndpointDiscoveryService,
+        EndpointDiscoveryServiceServer, Node, Status as RpcStatus,
+    },
+    serve::{Caller, Limits, Listener},
+};
+
+/// What streams may cost.
+#[derive(Copy, Clone, Debug)]
+pub struct Bounds {
+    /// Streams at once; one more is refused, and Envoy tries again later.
+    pub streams: usize,
+    /// The length of a request, in bytes. The first one carries the names of all extensions
+    /// of that Envoy: some tens of kilobytes.
+    pub request: usize,
+    /// How long a new stream may take to its first request.
+    pub introduction: Duration,
+    /// How long a response may stay without an answer. Then the stream is ended, and Envoy
+    /// comes back and is told everything again.
+    pub answer: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            streams: 1_024,
+            request: 256 << 10,
+            introduction: Duration::from_secs(10),
+            answer: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What happened, for those who write logs and count.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An Envoy introduced itself.
+    Connected {
+        /// Its `node.id`.
+        node: String,
+        /// Where it called from.
+        address: Arc<str>,
+        /// What it speaks.
+        protocol: Protocol,
+    },
+    /// It took what it was sent.
+    Accepted {
+        /// Its `node.id`.
+        node: String,
+        /// The version of the snapshot.
+        version: String,
+        /// From the sending to the answer.
+        after: Duration,
+    },
+    /// It did not, and goes on with what it had.
+    Rejected {
+        /// Its `node.id`.
+        node: String,
+        /// What, and Envoy's words.
+        rejected: Rejected,
+    },
+    /// The stream ended.
+    Left {
+        /// Its `node.id`; empty if it never said.
+        node: String,
+        /// Where it called from.
+        address: Arc<str>,
+    },
+    /// A stream was not opened, or was ended for what the peer did.
+    Refused {
+        /// Where it called from.
+        address: Arc<str>,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Where events go. Called from within a stream, so it must not block.
+pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// The services. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Server {
+    snapshots: watch::Receiver<Snapshot>,
+    peers: Peers,
+    report: Report,
+    bounds: Bounds,
+    places: Arc<Semaphore>,
+}
+
+/// Serves endpoint discovery alone, until cancelled (dropped).
+pub async fn serve(
+    listener: impl Into<Listener> + Send,
+    snapshots: watch::Receiver<Snapshot>,
+    report: Report,
+) {
+    let mut routes = RoutesBuilder::default();
+    Server::new(snapshots, report, Bounds::default()).add_to(&mut routes);
+    crate::serve::serve(listener, routes.routes(), Limits::default()).await;
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Serves what the watch has. When its sender is gone, all streams end.
+    pub fn new(snapshots: watch::Receiver<Snapshot>, report: Report, bounds: Bounds) -> Self {
+        let places = Arc::new(Semaphore::new(bounds.streams));
+        Self { snapshots, peers: Peers::default(), report, bounds, places }
+    }
+
+    /// Who is connected.
+    pub fn peers(&self) -> Peers {
+        self.peers.clone()
+    }
+
+    /// Adds both services to those of a listener.
+    pub fn add_to(&self, routes: &mut RoutesBuilder) {
+        let most = self.bounds.request;
+        routes
+            .add_service(EndpointDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(AggregatedDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(most));
+    }
+
+    fn open<S: Subscription<Request: Ask>>(
+        &self,
+        request: Request<Streaming<S::Request>>,
+        protocol: Protocol,
+    ) -> Result<Response<Sent<S::Response>>, Status> {
+        let address =
+            request.extensions().get::<Caller>().map_or_else(|| "unknown".into(), |it| it.0.clone());
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            (self.report)(Event::Refused { address, why: "too many streams are open".into() });
+            return Err(Status::resource_exhausted("too many streams are open: try again later"));
+        };
+        let stream = Stream {
+            inbound: request.into_inner(),
+            snapshots: self.snapshots.clone(),
+            subscription: S::default(),
+            protocol,
+            seat: self.peers.sit(address.clone(), protocol),
+            node: None,
+            address,
+            report: self.report.clone(),
+            introduction: Instant::now() + self.bounds.introduction,
+            answer: self.bounds.answer,
+            sent: None,
+            _place: place,
+        };
+        let sent = futures_util::stream::unfold(Some(stream), |stream| async {
+            let mut stream = stream?;
+            match stream.next().await {
+                Ok(Some(response)) => Some((Ok(response), Some(stream))),
+                Ok(None) => None,
+                Err(status) => {
+                    let why = status.message().to_owned();
+                    (stream.report)(Event::Refused { address: stream.address.clone(), why });
+                    Some((Err(status), None))
+                }
+            }
+        });
+        Ok(Response::new(sent.boxed()))
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+/// What a stream sends.
+type Sent<R> = BoxStream<'static, Result<R, Status>>;
+
+/// A stream being opened.
+type Opened<R> = Result<Response<Sent<R>>, Status>;
+
+#[tonic::async_trait]
+impl EndpointDiscoveryService for Server {
+    type StreamEndpointsStream = Sent<DiscoveryResponse>;
+    type DeltaEndpointsStream = Sent<DeltaDiscoveryResponse>;
+
+    async fn stream_endpoints(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Opened<DiscoveryResponse> {
+        self.open::<StateOfTheWorld>(request, Protocol::Eds)
+    }
+
+    async fn delta_endpoints(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Opened<DeltaDiscoveryResponse> {
+        self.open::<Incremental>(request, Protocol::DeltaEds)
+    }
+
+    /// The one request of REST, which takes a hundred times as long to bring a change.
+    async fn fetch_endpoints(
+        &self,
+        _: Request<DiscoveryRequest>,
+    ) -> Result<Response<DiscoveryResponse>, Status> {
+        Err(Status::unimplemented("only streams are served: use api_type GRPC or DELTA_GRPC"))
+    }
+}
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Server {
+    type StreamAggregatedResourcesStream = Sent<DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Sent<DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Opened<DiscoveryResponse> {
+        self.open::<StateOfTheWorld>(request, Protocol::Ads)
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Opened<DeltaDiscoveryResponse> {
+        self.open::<Incremental>(request, Protocol::DeltaAds)
+    }
+}
+
+// === impl Stream ===
+
+/// One stream: what the peer says, what there is to say, and what is between them.
+struct Stream<S: Subscription> {
+    inbound: Streaming<S::Request>,
+    snapshots: watch::Receiver<Snapshot>,
+    subscription: S,
+    protocol: Protocol,
+    seat: Seat,
+    /// Its `node.id`, once it was said.
+    node: Option<String>,
+    address: Arc<str>,
+    report: Report,
+    /// Until when the first request has to be here.
+    introduction: Instant,
+    /// How long a response may stay without an answer.
+    answer: Duration,
+    /// When the response under way was sent.
+    sent: Option<Instant>,
+    /// Given back when the stream ends.
+    _place: OwnedSemaphorePermit,
+}
+
+impl<S: Subscription<Request: Ask>> Stream<S> {
+    /// The next response; none when the peer or the agent has nothing more to say.
+    async fn next(&mut self) -> Result<Option<S::Response>, Status> {
+        loop {
+            let snapshot = self.snapshots.borrow_and_update().clone();
+            if let Some(push) = self.subscription.push(&snapshot) {
+                self.sent = Some(Instant::now());
+                self.seat.sent();
+                return Ok(Some(push.response));
+            }
+            let deadline = match (&self.node, self.sent) {
+                (None, _) => Some((self.introduction, "no request within the time for the first one")),
+                (_, Some(sent)) => {
+                    Some((sent + self.answer, "a response has not been answered for too long"))
+                }
+                _ => None,
+            };
+            let inbound = &mut self.inbound;
+            let snapshots = &mut self.snapshots;
+            let next = async {
+                tokio::select! {
+                    request = inbound.message() => Some(request),
+                    changed = snapshots.changed() => match changed {
+                        Ok(()) => None,
+                        Err(_) => Some(Ok(None)),
+                    },
+                }
+            };
+            let next = match deadline {
+                Some((deadline, why)) => {
+                    timeout_at(deadline, next).await.map_err(|_| Status::deadline_exceeded(why))?
+                }
+                None => next.await,
+            };
+            match next {
+                None => {}
+                Some(Ok(Some(request))) => self.hear(&request)?,
+                Some(Ok(None)) => return Ok(None),
+                // A peer that resets the stream, or a connection that broke, is a normal end.
+                Some(Err(status))
+                    if matches!(status.code(), tonic::Code::Cancelled | tonic::Code::Unknown) =>
+                {
+                    return Ok(None);
+                }
+                Some(Err(status)) => return Err(status),
+            }
+        }
+    }
+
+    fn hear(&mut self, request: &S::Request) -> Result<(), Status> {
+        self.introduce(request.node());
+        let aggregated = matches!(self.protocol, Protocol::Ads | Protocol::DeltaAds);
+        match request.type_url() {
+            "" if aggregated => return Err(Status::invalid_argument("a request without a type_url")),
+            "" => {}
+            asked if asked == type_url() => {}
+            // An empty answer would take clusters or listeners away; none leaves them.
+            _ if aggregated => {
+                self.seat.ignored();
+                return Ok(());
+            }
+            _ => return Err(Status::invalid_argument("only endpoints are served here")),
+        }
+        let heard = self
+            .subscription
+            .hear(request)
+            .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        let node = || self.node.clone().unwrap_or_default();
+        match heard {
+            Heard::Asked => {}
+            Heard::Stale => return Ok(()),
+            Heard::Accepted { version } => {
+                let after = self.sent.take().map(|sent| sent.elapsed()).unwrap_or_default();
+                self.seat.accepted(&version);
+                (self.report)(Event::Accepted { node: node(), version, after });
+            }
+            Heard::Rejected { version, clusters } => {
+                self.sent = None;
+                let words = request.error().map_or("", |status| &*status.message);
+                let rejected = self.seat.rejected(&version, &clusters, words);
+                (self.report)(Event::Rejected { node: node(), rejected });
+            }
+        }
+        self.seat.asked(self.subscription.known());
+        Ok(())
+    }
+
+    /// Envoy says who it is in the first request of a stream, and may leave it out later.
+    fn introduce(&mut self, node: Option<&Node>) {
+        if self.node.is_none() {
+            let node = self.seat.introduced(node.unwrap_or(&Node::default()));
+            let (address, protocol) = (self.address.clone(), self.protocol);
+            (self.report)(Event::Connected { node: node.clone(), address, protocol });
+            self.node = Some(node);
+        }
+    }
+}
+
+impl<S: Subscription> Drop for Stream<S> {
+    fn drop(&mut self) {
+        let node = self.node.take().unwrap_or_default();
+        (self.report)(Event::Left { node, address: self.address.clone() });
+    }
+}
+
+/// What requests of both variants have.
+trait Ask {
+    fn node(&self) -> Option<&Node>;
+    fn type_url(&self) -> &str;
+    fn error(&self) -> Option<&RpcStatus>;
+}
+
+macro_rules! ask {
+    ($request:ty) => {
+        impl Ask for $request {
+            fn node(&self) -> Option<&Node> {
+                self.node.as_ref()
+            }
+            fn type_url(&self) -> &str {
+                &self.type_url
+            }
+            fn error(&self) -> Option<&RpcStatus> {
+                self.error_detail.as_ref()
+            }
+        }
+    };
+}
+
+ask!(DiscoveryRequest);
+ask!(DeltaDiscoveryRequest);

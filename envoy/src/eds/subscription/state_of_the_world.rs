@@ -1,0 +1,241 @@
+//! The variant whose requests name everything wanted.
+//!
+//! Only what changed is sent: of endpoints, unlike of clusters and listeners, a response
+//! need not be complete. For the same reason nothing can be said to be gone, and nothing
+//! is: Envoy keeps the endpoints of a cluster that the agent no longer looks after.
+
+use super::{ALL, Heard, Known, Push, Refused, Subscription};
+use crate::{
+    eds::{Snapshot, resources::type_url},
+    proto::{DiscoveryRequest, DiscoveryResponse},
+};
+
+/// State of the world.
+#[derive(Clone, Debug, Default)]
+pub struct StateOfTheWorld {
+    known: Known,
+    /// The peer has said something.
+    spoken: bool,
+    /// It has named something; from then on, no name means nothing instead of everything.
+    named: bool,
+}
+
+impl StateOfTheWorld {
+    fn ask(&mut self, names: &[String]) -> Result<(), Refused> {
+        self.named |= !names.is_empty();
+        self.known.wildcard = !self.named || names.iter().any(|name| name == ALL);
+        self.known.names.clear();
+        for name in names.iter().filter(|name| *name != ALL) {
+            self.known.want(name)?;
+        }
+        self.known.forget_unwanted();
+        Ok(())
+    }
+}
+
+impl Subscription for StateOfTheWorld {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
+
+    fn hear(&mut self, request: &DiscoveryRequest) -> Result<Heard, Refused> {
+        let nonce = &*request.response_nonce;
+        // The first request may carry a nonce of a stream that is gone. Without a nonce, it was
+        // said before anything was read.
+        let first = !std::mem::replace(&mut self.spoken, true);
+        if !first && !nonce.is_empty() && !self.known.is_last_nonce(nonce) {
+            return Ok(Heard::Stale);
+        }
+        let answer = if first { None } else { self.known.answered(nonce, request.error_detail.is_none()) };
+        self.ask(&request.resource_names)?;
+        Ok(answer.unwrap_or(Heard::Asked))
+    }
+
+    fn push(&mut self, snapshot: &Snapshot) -> Option<Push<DiscoveryResponse>> {
+        if !self.spoken {
+            return None;
+        }
+        let due = self.known.due(snapshot, false)?;
+        let response = DiscoveryResponse {
+            version_info: snapshot.version().to_owned(),
+            resources: due.resources.into_iter().map(|(_, resource)| resource.body.clone()).collect(),
+            type_url: type_url(),
+            nonce: due.nonce,
+            ..DiscoveryResponse::default()
+        };
+        let clusters = self.known.clusters_under_way();
+        Some(Push { response, version: snapshot.version().to_owned(), clusters })
+    }
+
+    fn known(&self) -> &Known {
+        &self.known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::properties::support::{names, snapshot},
+        *,
+    };
+    use crate::proto::Status;
+
+    fn ask(clusters: &[&str]) -> DiscoveryRequest {
+        DiscoveryRequest {
+            resource_names: clusters.iter().map(|name| (*name).to_owned()).collect(),
+            ..DiscoveryRequest::default()
+        }
+    }
+
+    fn ack(clusters: &[&str], nonce: &str) -> DiscoveryRequest {
+        DiscoveryRequest { response_nonce: nonce.into(), ..ask(clusters) }
+    }
+
+    fn nack(clusters: &[&str], nonce: &str) -> DiscoveryRequest {
+        let error_detail = Some(Status { code: 3, message: "no".into(), details: vec![] });
+        DiscoveryRequest { error_detail, ..ack(clusters, nonce) }
+    }
+
+    fn pushed(peer: &mut StateOfTheWorld, snapshot: &Snapshot) -> Option<(String, Vec<String>)> {
+        peer.push(snapshot).map(|push| (push.response.nonce, push.clusters))
+    }
+
+    #[test]
+    fn what_is_asked_for_is_sent_once() {
+        let (mut peer, now) = (StateOfTheWorld::default(), snapshot(&[("w", 1), ("r", 1)]));
+        assert_eq!(peer.push(&now), None, "nothing is asked for yet");
+        assert_eq!(peer.hear(&ask(&["w"])), Ok(Heard::Asked));
+        let push = peer.push(&now).unwrap();
+        assert_eq!(push.clusters, ["w"]);
+        assert_eq!(push.response.version_info, now.version());
+        assert_eq!(push.response.resources.len(), 1);
+        assert_eq!(peer.push(&now), None);
+        assert_eq!(peer.hear(&ack(&["w"], "1")), Ok(Heard::Accepted { version: now.version().to_owned() }));
+        assert_eq!(peer.push(&now), None);
+    }
+
+    #[test]
+    fn what_changes_while_a_response_is_under_way_is_sent_after_its_answer_and_only_at_last() {
+        let mut peer = StateOfTheWorld::default();
+        peer.hear(&ask(&["w"])).unwrap();
+        peer.push(&snapshot(&[("w", 1)])).unwrap();
+        for content in 2..9 {
+            assert_eq!(peer.push(&snapshot(&[("w", content)])), None);
+        }
+        peer.hear(&ack(&["w"], "1")).unwrap();
+        let last = snapshot(&[("w", 9)]);
+        assert_eq!(peer.push(&last).unwrap().version, last.version());
+        peer.hear(&ack(&["w"], "2")).unwrap();
+        assert_eq!(peer.push(&last), None);
+    }
+
+    #[test]
+    fn an_answer_to_an_older_response_changes_nothing() {
+        let mut peer = StateOfTheWorld::default();
+        peer.hear(&ask(&["w"])).unwrap();
+        peer.push(&snapshot(&[("w", 1)])).unwrap();
+        peer.hear(&ack(&["w"], "1")).unwrap();
+        peer.push(&snapshot(&[("w", 2)])).unwrap();
+        for nonce in ["1", "7", "none of mine"] {
+            assert_eq!(peer.hear(&ack(&["r"], nonce)), Ok(Heard::Stale));
+        }
+        assert!(peer.known().is_waiting());
+        assert_eq!(names(&peer), ["w"]);
+    }
+
+    #[test]
+    fn the_nonce_of_a_stream_that_is_gone_is_no_answer() {
+        let mut peer = StateOfTheWorld::default();
+        assert_eq!(peer.hear(&ack(&["w"], "1")), Ok(Heard::Asked));
+        assert!(peer.push(&snapshot(&[("w", 1)])).is_some());
+    }
+
+    #[test]
+    fn a_change_of_mind_before_the_first_response_is_read_counts() {
+        let mut peer = StateOfTheWorld::default();
+        let now = snapshot(&[("w", 1), ("r", 1)]);
+        peer.hear(&ask(&["w"])).unwrap();
+        peer.push(&now).unwrap();
+        assert_eq!(peer.hear(&ask(&["w", "r"])), Ok(Heard::Asked));
+        assert!(peer.known().is_waiting());
+        peer.hear(&ack(&["w", "r"], "1")).unwrap();
+        assert_eq!(pushed(&mut peer, &now), Some(("2".into(), vec!["r".into()])));
+    }
+
+    #[test]
+    fn what_is_rejected_is_not_sent_again_until_it_changes() {
+        let mut peer = StateOfTheWorld::default();
+        let bad = snapshot(&[("w", 1)]);
+        peer.hear(&ask(&["w"])).unwrap();
+        peer.push(&bad).unwrap();
+        assert_eq!(
+            peer.hear(&nack(&["w"], "1")),
+            Ok(Heard::Rejected { version: bad.version().into(), clusters: vec!["w".into()] })
+        );
+        assert_eq!(peer.push(&bad), None);
+        assert_eq!(peer.push(&snapshot(&[("w", 1), ("r", 3)])), None, "another cluster is not this one");
+        assert!(peer.push(&snapshot(&[("w", 2)])).is_some());
+    }
+
+    #[test]
+    fn of_clusters_rejected_together_each_has_its_own_chance_once() {
+        let mut peer = StateOfTheWorld::default();
+        let all = &["a", "b", "c"];
+        let now = snapshot(&[("a", 1), ("b", 1), ("c", 1)]);
+        peer.hear(&ask(all)).unwrap();
+        assert_eq!(peer.push(&now).unwrap().clusters, *all);
+        peer.hear(&nack(all, "1")).unwrap();
+        for (nonce, cluster) in [("2", "a"), ("3", "b"), ("4", "c")] {
+            assert_eq!(pushed(&mut peer, &now), Some((nonce.into(), vec![cluster.to_owned()])));
+            peer.hear(&if cluster == "b" { nack(all, nonce) } else { ack(all, nonce) }).unwrap();
+        }
+        assert_eq!(peer.push(&now), None);
+    }
+
+    #[test]
+    fn a_cluster_that_goes_and_comes_back_the_same_is_left_alone() {
+        let mut peer = StateOfTheWorld::default();
+        let now = snapshot(&[("w", 1)]);
+        peer.hear(&ask(&["w"])).unwrap();
+        peer.push(&now).unwrap();
+        peer.hear(&ack(&["w"], "1")).unwrap();
+        assert_eq!(peer.push(&snapshot(&[])), None);
+        assert_eq!(peer.push(&now), None);
+    }
+
+    #[test]
+    fn what_is_asked_for_again_is_sent_again() {
+        let mut peer = StateOfTheWorld::default();
+        let now = snapshot(&[("w", 1)]);
+        peer.hear(&ask(&["w"])).unwrap();
+        peer.push(&now).unwrap();
+        peer.hear(&ack(&[], "1")).unwrap();
+        assert_eq!(peer.push(&snapshot(&[("w", 2)])), None, "nobody wants it");
+        peer.hear(&ack(&["w"], "1")).unwrap();
+        assert!(peer.push(&now).is_some());
+    }
+
+    #[test]
+    fn no_name_means_everything_until_something_was_named() {
+        let mut peer = StateOfTheWorld::default();
+        let now = snapshot(&[("w", 1), ("r", 1)]);
+        peer.hear(&ask(&[])).unwrap();
+        assert_eq!(peer.push(&now).unwrap().clusters, ["r", "w"]);
+        peer.hear(&ack(&[], "1")).unwrap();
+        assert!(peer.known().is_wildcard());
+        peer.hear(&ack(&["w"], "1")).unwrap();
+        assert!(!peer.known().is_wildcard());
+        peer.hear(&ack(&[], "1")).unwrap();
+        assert!(!peer.known().is_wildcard());
+        peer.hear(&ack(&["*"], "1")).unwrap();
+        assert!(peer.known().is_wildcard());
+    }
+
+    #[test]
+    fn a_peer_that_asks_for_too_much_is_refused() {
+        let many: Vec<String> = (0..=512).map(|number| number.to_string()).collect();
+        let request = DiscoveryRequest { resource_names: many, ..DiscoveryRequest::default() };
+        assert_eq!(StateOfTheWorld::default().hear(&request), Err(Refused::TooManyNames));
+        let long = "x".repeat(257);
+        assert_eq!(StateOfTheWorld::default().hear(&ask(&[&long])), Err(Refused::LongName));
+    }
+}
