@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use agent_core::{
     FaultKind, ServerId,
+    health::ServerConfig,
     plan::{
         AdminFlags, AdminWord, Command, DrainPhase, DrainReason, HoldReason as Reason, Mode, Outcome, Plan,
-        Policy, UndrainReason,
+        Planner, Policy, UndrainReason,
     },
     session::Activity,
 };
@@ -123,6 +124,18 @@ fn one_server_of_a_backend_at_a_time() {
     let plan = rig.plan();
     assert_eq!(drains(&plan), [&b()]);
     assert_eq!(held_server(&plan, &server("read", "c")), Some(Reason::CapacityFloor));
+}
+
+#[test]
+fn where_a_drain_would_outlive_the_agent_only_an_operator_begins_one() {
+    let mut rig = due_on_b(draining());
+    let servers: Vec<ServerConfig> =
+        support::servers().into_iter().map(|server| ServerConfig { commandable: false, ..server }).collect();
+    rig.planner = Planner::new(draining(), &servers);
+    rig.look();
+    assert!(drains(&rig.plan()).is_empty());
+    rig.planner.request_drain(&b(), &rig.health.fleet(rig.now), rig.now).expect("an operator may");
+    assert_eq!(drains(&rig.plan()), [&b()]);
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]) ->
         id: ServerId::new(0, backend, name),
         instance: instance(name),
         wanted,
+        commandable: true,
     };
     let backends = [("write", WantedRole::Writer), ("read", WantedRole::Reader), ("any", WantedRole::Any)];
     let servers = names

@@ -151,7 +151,12 @@ fn two_proxies_that_claim_one_session_disagree_whichever_spoke_last() {
     let (row, session) = pair(secs(60));
     let other = ServerId::new(1, "write", "a");
     let mut servers = support::servers();
-    servers.push(ServerConfig { id: other.clone(), instance: instance("a"), wanted: WantedRole::Writer });
+    servers.push(ServerConfig {
+        id: other.clone(),
+        instance: instance("a"),
+        wanted: WantedRole::Writer,
+        commandable: true,
+    });
     let mut ledger = Ledger::new(&servers);
     let of_other = ProxySession { server: other, ..session.clone() };
     poll(&mut ledger, now(), &[&row]);

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use agent_core::{
     FaultKind,
-    plan::{Busy, CloseVia, Exempt, HoldReason as Reason, How, Mode, Policy, Purpose, Retired, Scope},
+    health::ServerConfig,
+    plan::{
+        Busy, CloseVia, Exempt, HoldReason as Reason, How, Mode, Planner, Policy, Purpose, Retired, Scope,
+    },
     session::{Activity, BackendKey, LastStatement},
 };
 use support::{Listed, Rig, held, instance, millis, policy, retires, secs};
@@ -345,6 +348,24 @@ fn a_new_policy_holds_from_the_next_plan_on() {
     let mut rig = one(policy(), DUE, |_| {});
     rig.planner.set_policy(Policy { mode: Mode::Observe, ..policy() });
     stays(&mut rig, Some(Reason::Observing));
+}
+
+#[test]
+fn behind_a_proxy_that_takes_no_commands_force_changes_nothing() {
+    let forced = Policy { force_after: Some(secs(60)), ..policy() };
+    let servers = support::servers().into_iter().map(|server| ServerConfig { commandable: false, ..server });
+    let servers: Vec<ServerConfig> = servers.collect();
+    let with = |activity| {
+        let mut rig = one(forced.clone(), PAST + secs(60), |rig| rig.does(0, activity));
+        rig.planner = Planner::new(forced.clone(), &servers);
+        rig.look();
+        rig
+    };
+    stays(&mut with(Activity::InTransaction), Some(Reason::InTransaction));
+    let mut quiet = with(Activity::Idle(Duration::ZERO));
+    quiet.wait(secs(2));
+    quiet.look();
+    assert!(matches!(retires(&quiet.plan())[0].how, How::Quiet(_)));
 }
 
 #[test]

@@ -3,8 +3,10 @@
 //! - [`door`]: the one way to log in: budget, token, login, report.
 //! - [`probe`]: a full login now and then.
 //! - [`liveness`]: a quick question on a kept connection.
+//! - [`host_block`]: how near a server is to blocking the proxy's address.
 //! - [`sessions`]: the connection table of one instance, and closing by the database.
 //! - [`proxy`]: the runtime socket of one HAProxy. [`sweeps`]: its sessions.
+//! - [`envoy`]: the same for an Envoy, which comes to the agent.
 //! - [`credentials`]: whether a client could get credentials now.
 //! - [`decider`]: the only one that decides, and the only writer of the snapshot.
 //! - [`snapshot`]: what everybody else reads.
@@ -12,6 +14,8 @@
 pub mod credentials;
 pub mod decider;
 pub mod door;
+pub mod envoy;
+pub mod host_block;
 pub mod liveness;
 pub mod probe;
 pub mod proxy;

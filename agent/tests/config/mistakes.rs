@@ -92,6 +92,24 @@ error: rds-lb-agent.yaml:9:5: this is neither a HAProxy nor an Envoy
 }
 
 #[test]
+fn what_envoys_cannot_do_is_said_at_once() {
+    let envoy = "  - envoy: {}\n    clusters: {w: {database: orders, role: writer}}\nsessions:";
+    let with = |sessions: &str| {
+        let text = edited("sessions:", envoy);
+        refused(&text.replace("{mode: retire, max_age: 14m}", sessions))
+    };
+    for (sessions, what) in
+        [("{mode: drain}", "mode: drain"), ("{mode: retire, close_via: proxy}", "close_via: proxy")]
+    {
+        let problem = with(sessions);
+        assert!(problem.starts_with("error: rds-lb-agent.yaml:13:5: there is no "), "{problem}");
+        assert!(problem.contains(what) && problem.contains("hint: "), "{problem}");
+    }
+    let text = edited("sessions:", envoy).replace("max_age: 14m", "demotion_grace: 1m");
+    assert!(odd(&text).iter().any(|one| one.contains("close nothing that is busy behind an Envoy")));
+}
+
+#[test]
 fn two_envoys_have_names_and_clusters_know_their_instances() {
     let with = |proxies: &str| edited("sessions:", &format!("{proxies}sessions:"));
     let envoy = |name: &str, rest: &str| {

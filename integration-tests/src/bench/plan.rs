@@ -12,7 +12,7 @@ use agent_core::{
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, RoleFacts, ServerConfig, WantedRole},
     plan::{AdminFlags, Budget, Mode, Planner, Policy},
     session::{
-        Activity, ActivityRow, BackendKey, LastStatement, Ledger, ProxySession, ProxySessionKey, Seen,
+        Activity, ActivityRow, Age, BackendKey, LastStatement, Ledger, ProxySession, ProxySessionKey, Seen,
     },
 };
 
@@ -76,6 +76,7 @@ fn servers() -> Vec<ServerConfig> {
             id: ServerId::new(0, backend, name),
             instance: instance(name),
             wanted: *wanted,
+            commandable: true,
         })
         .collect()
 }
@@ -129,7 +130,7 @@ fn session(number: usize, server: ServerId, age: Duration) -> (ActivityRow, Prox
         application: format!("shop-{}", number % 50).into(),
         client_backend: true,
         superuser: false,
-        age,
+        age: Age::Exactly(age),
         activity: Activity::Idle(Duration::from_secs(10)),
         last_statement: LastStatement::Other,
         advisory_lock: Some(false),

@@ -64,6 +64,10 @@ pub struct ServerConfig {
     pub instance: InstanceId,
     /// The role its backend wants.
     pub wanted: WantedRole,
+    /// Whether the proxy takes commands about it: drains, and closes of single sessions.
+    /// HAProxy does. An Envoy only reads endpoints, and keeps the last ones when the agent
+    /// dies, so that none but an operator begins a drain there.
+    pub commandable: bool,
 }
 
 /// Everything there is to judge.

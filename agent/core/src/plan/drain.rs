@@ -89,6 +89,8 @@ pub struct Drains {
 
 #[derive(Debug)]
 struct Slot {
+    /// Whether any drain but an operator's may be begun: see [`ServerConfig`].
+    commandable: bool,
     phase: DrainPhase,
     flags: Option<(Time, AdminFlags)>,
     /// A new drain for due sessions may not begin before this.
@@ -109,7 +111,8 @@ struct Slot {
 
 impl Drains {
     pub(super) fn new(servers: &[ServerConfig]) -> Self {
-        let slot = || Slot {
+        let slot = |server: &ServerConfig| Slot {
+            commandable: server.commandable,
             phase: DrainPhase::Idle,
             flags: None,
             not_before: None,
@@ -120,7 +123,7 @@ impl Drains {
             adopted: false,
             ended: false,
         };
-        Self { slots: servers.iter().map(|server| (server.id.clone(), slot())).collect() }
+        Self { slots: servers.iter().map(|server| (server.id.clone(), slot(server))).collect() }
     }
 
     /// Where each server's drain stands.
@@ -436,7 +439,7 @@ impl Slot {
         if self.operator {
             return Some(DrainReason::Operator);
         }
-        if paused {
+        if paused || !self.commandable {
             return None;
         }
         if fleet.servers.get(id).map(|verdict| verdict.state) == Some(State::Drain) {

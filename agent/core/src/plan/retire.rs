@@ -44,6 +44,8 @@ pub(super) struct Context<'a> {
     pub(super) can_come_back: bool,
     /// How long the session's instance has said that it is not the writer its server wants.
     pub(super) demoted_for: Option<Duration>,
+    /// Whether its proxy closes sessions at a command, which a forced close needs.
+    pub(super) commandable: bool,
     /// Nothing observed up to this moment counts: a close was tried then.
     pub(super) tried: Option<Time>,
 }
@@ -172,7 +174,7 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
     let usable =
         context.tried.is_none_or(|tried| session.seen > tried) && context.now.since(session.seen) <= fresh;
     let wait = |reason| Stance::Hold { reason, watch: true, until: None };
-    if forced && usable {
+    if forced && context.commandable && usable {
         return Stance::Fire(How::Force);
     }
     let lately = session.last_idle.is_some_and(|idle| context.now.since(idle) <= LATELY);

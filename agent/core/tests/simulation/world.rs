@@ -159,6 +159,7 @@ fn servers() -> Vec<ServerConfig> {
                 id: ServerId::new(0, backend, name),
                 instance: instance_id(index),
                 wanted,
+                commandable: true,
             });
         }
     }

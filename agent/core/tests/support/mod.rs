@@ -47,7 +47,12 @@ pub fn servers() -> Vec<ServerConfig> {
     let mut servers = Vec::new();
     for (backend, wanted) in [("write", WantedRole::Writer), ("read", WantedRole::Reader)] {
         for name in ["a", "b", "c"] {
-            servers.push(ServerConfig { id: server(backend, name), instance: instance(name), wanted });
+            servers.push(ServerConfig {
+                id: server(backend, name),
+                instance: instance(name),
+                wanted,
+                commandable: true,
+            });
         }
     }
     servers

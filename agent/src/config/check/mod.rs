@@ -53,6 +53,9 @@ impl Check {
             .sessions
             .as_ref()
             .map_or_else(|| Some(Policy::default()), |sessions| self.sessions(sessions));
+        if let Some(policy) = &sessions {
+            self.what_envoys_cannot(file, policy);
+        }
         // Everything is looked at before anything is given up.
         let envoy = file.proxies.iter().any(|proxy| proxy.value().envoy.is_some());
         let listen = self.listen(&file.listen, envoy);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use agent_core::{
     InstanceId, ServerId,
     health::{ServerConfig, WantedRole},
+    plan::{CloseVia, Mode, Policy},
 };
 
 use super::{
@@ -69,6 +70,32 @@ impl Check {
         }
     }
 
+    /// Envoy can be told of endpoints, and of nothing else: it closes no single session, and it
+    /// keeps what it was told last when the agent dies.
+    pub(super) fn what_envoys_cannot(&mut self, file: &file::File, policy: &Policy) {
+        let Some(at) = file.proxies.iter().find(|at| at.value().envoy.is_some()) else { return };
+        let cannot = [
+            (
+                policy.mode == Mode::Drain,
+                "mode: drain",
+                "an Envoy would keep the drain of an agent that died; take `retire`",
+            ),
+            (
+                policy.close_via == CloseVia::Proxy,
+                "close_via: proxy",
+                "Envoy closes no single session; leave it to the database",
+            ),
+        ];
+        for (_, what, hint) in cannot.into_iter().filter(|(given, ..)| *given) {
+            self.problem(Problem::at(at.location(), format!("there is no {what} with an Envoy")).hint(hint));
+        }
+        if policy.force_after.is_some() || policy.demotion_grace.is_some() {
+            let message = "`force_after` and `demotion_grace` close nothing that is busy behind an Envoy";
+            let hint = "Envoy closes no single session: those inside a transaction are held and reported";
+            self.warnings.push(Problem::at(at.location(), message).hint(hint));
+        }
+    }
+
     fn cluster(
         &mut self,
         proxy: usize,
@@ -99,6 +126,7 @@ impl Check {
                     database,
                     instance,
                     cluster.role,
+                    false,
                 ));
             }
         }
@@ -130,7 +158,7 @@ impl Check {
                 self.problem(Problem::at(instance.location(), message).hint(hint));
             }
             if self.known_instance(&format!("server `{server}`"), instance, database) {
-                servers.push(server_config((proxy, name, server), database, instance, backend.role));
+                servers.push(server_config((proxy, name, server), database, instance, backend.role, true));
             }
         }
     }
@@ -237,6 +265,7 @@ fn server_config(
     database: &file::Database,
     instance: &At<String>,
     role: file::Role,
+    commandable: bool,
 ) -> ServerConfig {
     ServerConfig {
         id: ServerId::new(proxy, backend, server),
@@ -246,5 +275,6 @@ fn server_config(
             file::Role::Reader => WantedRole::Reader,
             file::Role::Any => WantedRole::Any,
         },
+        commandable,
     }
 }

@@ -63,6 +63,7 @@ pub(super) struct ServerFacts {
     pub(super) proxy_seen: Option<Time>,
     pub(super) can_come_back: bool,
     pub(super) demoted_for: Option<Duration>,
+    pub(super) commandable: bool,
 }
 
 impl Planner {
@@ -121,6 +122,7 @@ impl Planner {
                 proxy_seen: ledger.proxy_seen(id.proxy),
                 can_come_back: !self.credentials_ill && open_backends.contains(&(id.proxy, &*id.backend)),
                 demoted_for: demoted.map(|since| now.since(*since)),
+                commandable: config.commandable,
             })
         };
         ledger.servers().iter().map(|id| facts(id).unwrap_or_default()).collect()
@@ -141,6 +143,7 @@ impl Planner {
             proxy_seen: facts.and_then(|facts| facts.proxy_seen),
             can_come_back: facts.is_some_and(|facts| facts.can_come_back),
             demoted_for: facts.and_then(|facts| facts.demoted_for),
+            commandable: facts.is_some_and(|facts| facts.commandable),
             tried: self.tried.get(&id).copied(),
         };
         let age = now.since(session.begin);

@@ -1,0 +1,5 @@
+//! One Envoy: it comes to the agent, so these tasks answer it rather than ask.
+//!
+//! - [`drains`]: the agent's own drains, which are words in the endpoints that Envoy is sent.
+
+pub mod drains;
