@@ -259,8 +259,8 @@ async fn a_unix_socket_serves_too() {
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let nowhere = "127.0.0.1:1".parse().unwrap();
     let agent = Agent::on(listener, nowhere, Bounds::default(), Limits::default());
-    let channel =
-        Channel::from_shared(format!("unix://{}", path.display())).unwrap().connect().await.unwrap();
+    let uri = format!("unix://{}", path.display());
+    let channel = tonic::transport::Endpoint::new(uri).unwrap().connect().await.unwrap();
     let mut envoy = Envoy::open(channel, &["writer"]).await;
     let first = envoy.next().await;
     envoy.ack(&first).await;

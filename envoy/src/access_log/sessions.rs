@@ -1,0 +1,398 @@
+//! The live sessions of all Envoys that stream their access log here.
+//!
+//! A log is no list: it says nothing of sessions that it said nothing of. But every
+//! live session is told of anew in each periodic interval, so after one whole interval
+//! of unbroken streams the table has them all, and [`sweep`](Sessions::sweep) says so.
+//! Entries may come twice and out of order.
+//!
+//! Pure: time is an argument. It knows nothing of servers; clusters and addresses are
+//! told as Envoy has them.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Event, Kind};
+
+/// What the table may hold, and how long it believes what it was told.
+#[derive(Copy, Clone, Debug)]
+pub struct Limits {
+    /// Envoy's `access_log_flush_interval`.
+    pub interval: Duration,
+    /// A session that is not told of for this many intervals is lost.
+    pub misses: u32,
+    /// Sessions at most, of all Envoys together.
+    pub sessions: usize,
+    /// Envoys at most.
+    pub nodes: usize,
+}
+
+impl Default for Limits {
+    /// The shipped configuration's interval; as many sessions as the ledger keeps.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), misses: 3, sessions: 100_000, nodes: 32 }
+    }
+}
+
+impl Limits {
+    /// An interval, and time for the entries of its end to arrive.
+    fn round(&self) -> Duration {
+        self.interval + (self.interval / 4).clamp(Duration::from_millis(250), Duration::from_secs(5))
+    }
+
+    fn patience(&self) -> Duration {
+        self.round() * self.misses.max(1)
+    }
+}
+
+/// A live session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Envoy's stream id.
+    pub id: Arc<str>,
+    /// When the client was accepted, since 1970 by the clock of Envoy's host. For
+    /// people and for identity: ages are not reckoned with it.
+    pub started: Duration,
+    /// How long ago the client was accepted.
+    pub age: Duration,
+    /// Where the client came from.
+    pub source: SocketAddr,
+    /// Envoy's own address and port towards the server: what the database sees.
+    pub outgoing: SocketAddr,
+    /// The server's address.
+    pub peer: SocketAddr,
+    /// The cluster.
+    pub cluster: Arc<str>,
+}
+
+/// What became of an event.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The session is new here.
+    New,
+    /// It was known.
+    Known,
+    /// It is over.
+    Ended,
+    /// It said nothing: an end of what was not known, or anything after an end.
+    Ignored,
+    /// There was no room for it.
+    Dropped,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Sessions {
+    limits: Limits,
+    nodes: BTreeMap<Arc<str>, Node>,
+    count: usize,
+    ended: Ended,
+    dropped: u64,
+}
+
+/// One Envoy.
+#[derive(Debug)]
+struct Node {
+    /// Streams that are open: one for each worker thread and access log that had
+    /// something to say.
+    streams: usize,
+    /// From when on nothing was missed, as far as is known.
+    unbroken: Instant,
+    /// When it last said anything.
+    heard: Instant,
+    sessions: HashMap<Arc<str>, Entry>,
+    /// A port is used by one connection at a time: a new session on it ends the old.
+    ports: HashMap<(SocketAddr, SocketAddr), Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    started: Duration,
+    /// The earliest that any entry lets it have begun: entries come late, never early.
+    begin: Instant,
+    seen: Instant,
+    source: Option<SocketAddr>,
+    outgoing: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+    cluster: Option<Arc<str>>,
+}
+
+/// Sessions that ended lately, so that an entry that comes late does not bring one back.
+#[derive(Debug, Default)]
+struct Ended {
+    order: VecDeque<(Instant, Arc<str>)>,
+    ids: HashSet<Arc<str>>,
+}
+
+impl Sessions {
+    /// An empty table.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, nodes: BTreeMap::new(), count: 0, ended: Ended::default(), dropped: 0 }
+    }
+
+    /// Follows another interval, when the Envoys' own turns out to differ.
+    pub fn set_interval(&mut self, interval: Duration) {
+        self.limits.interval = interval;
+    }
+
+    /// An Envoy has opened a stream. `false` if there is no room for another Envoy.
+    pub fn opened(&mut self, node: &Arc<str>, now: Instant) -> bool {
+        let Some(known) = self.node(node, now) else { return false };
+        // The first stream: what went before it was not heard. Later ones are other
+        // workers', which had nothing to say until now, or follow a close.
+        if known.streams == 0 {
+            known.unbroken = now;
+        }
+        known.streams += 1;
+        true
+    }
+
+    /// One of an Envoy's streams is closed: what it would have said next is missed.
+    pub fn closed(&mut self, node: &str, now: Instant) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.streams = node.streams.saturating_sub(1);
+            node.unbroken = now;
+        }
+    }
+
+    /// This process stood still until now, or has thrown entries away: Envoys may have
+    /// dropped what they could not send.
+    pub fn missed(&mut self, now: Instant) {
+        for node in self.nodes.values_mut() {
+            node.unbroken = now;
+        }
+    }
+
+    /// Takes in what an Envoy said. `now` is when it came.
+    pub fn observe(&mut self, node: &Arc<str>, now: Instant, event: &Event) -> Taken {
+        let patience = self.limits.patience();
+        self.ended.forget(now, patience, self.limits.sessions);
+        if event.kind == Kind::End {
+            let ended = self.nodes.get_mut(node).is_some_and(|node| node.remove(&event.id));
+            self.count -= usize::from(ended);
+            self.ended.add(now, &event.id);
+            return if ended { Taken::Ended } else { Taken::Ignored };
+        }
+        if self.ended.ids.contains(&event.id) {
+            return Taken::Ignored;
+        }
+        let full = self.count >= self.limits.sessions;
+        let Some(known) = self.node(node, now) else {
+            self.dropped += 1;
+            return Taken::Dropped;
+        };
+        known.heard = known.heard.max(now);
+        let new = !known.sessions.contains_key(&event.id);
+        if new && full && !self.make_room(node, now) {
+            return Taken::Dropped;
+        }
+        let Some(known) = self.nodes.get_mut(node) else { return Taken::Dropped };
+        self.count += usize::from(new);
+        self.count -= usize::from(known.take(now, event));
+        if new { Taken::New } else { Taken::Known }
+    }
+
+    /// The live sessions of one Envoy, if they are all: it is connected, and has been
+    /// heard without a break for a whole periodic interval. Sessions that are not
+    /// connected to a server yet are not among them.
+    pub fn sweep(&mut self, node: &str, now: Instant) -> Option<Vec<Session>> {
+        self.expire(now);
+        if self.complete_since(node)? > now {
+            return None;
+        }
+        Some(self.sessions(node, now))
+    }
+
+    /// The live sessions of one Envoy, as far as they are known.
+    pub fn sessions(&self, node: &str, now: Instant) -> Vec<Session> {
+        let known = self.nodes.get(node).into_iter().flat_map(|node| &node.sessions);
+        known.filter_map(|(id, entry)| entry.session(id, now)).collect()
+    }
+
+    /// From when on the table can be trusted to have all sessions of an Envoy, which may
+    /// be a moment to come; `None` while it is not connected.
+    pub fn complete_since(&self, node: &str) -> Option<Instant> {
+        let node = self.nodes.get(node)?;
+        (node.streams > 0).then(|| node.unbroken + self.limits.round())
+    }
+
+    /// The Envoys that are connected, or were until lately.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Arc<str>, bool)> {
+        self.nodes.iter().map(|(name, node)| (name, node.streams > 0))
+    }
+
+    /// Forgets sessions that were not told of for too long, and Envoys that have gone
+    /// with all their sessions.
+    pub fn expire(&mut self, now: Instant) {
+        let patience = self.limits.patience();
+        let mut count = 0;
+        self.nodes.retain(|_, node| {
+            let lost: Vec<Arc<str>> = node
+                .sessions
+                .iter()
+                .filter(|(_, entry)| now.saturating_duration_since(entry.seen) > patience)
+                .map(|(id, _)| id.clone())
+                .collect();
+            for id in lost {
+                node.remove(&id);
+            }
+            count += node.sessions.len();
+            let gone = node.streams == 0 && node.sessions.is_empty();
+            !(gone && now.saturating_duration_since(node.heard) > patience)
+        });
+        self.count = count;
+        self.ended.forget(now, patience, self.limits.sessions);
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Entries that found no place since the start: of sessions that nobody looks after.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn node(&mut self, node: &Arc<str>, now: Instant) -> Option<&mut Node> {
+        let room = self.nodes.len() < self.limits.nodes;
+        if !room && !self.nodes.contains_key(node) {
+            // One that has gone makes room for one that is there.
+            let gone = self.nodes.iter().find(|(_, node)| node.streams == 0).map(|(name, _)| name.clone())?;
+            self.count -= self.nodes.remove(&gone).map_or(0, |node| node.sessions.len());
+        }
+        Some(self.nodes.entry(node.clone()).or_insert_with(|| Node {
+            streams: 0,
+            unbroken: now,
+            heard: now,
+            sessions: HashMap::new(),
+            ports: HashMap::new(),
+        }))
+    }
+
+    /// Room for a session of this Envoy, at the cost of the one that has the most: a
+    /// flood from one leaves the others their places.
+    fn make_room(&mut self, node: &str, now: Instant) -> bool {
+        self.dropped += 1;
+        let own = self.nodes.get(node).map_or(0, |node| node.sessions.len());
+        let most = self.nodes.iter_mut().max_by_key(|(_, node)| node.sessions.len());
+        let room = match most {
+            Some((_, most)) if most.sessions.len() > own + 1 => {
+                most.unbroken = now;
+                let victim = most.sessions.keys().next().cloned();
+                victim.is_some_and(|id| most.remove(&id))
+            }
+            _ => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.unbroken = now;
+                }
+                false
+            }
+        };
+        self.count -= usize::from(room);
+        room
+    }
+}
+
+impl Node {
+    /// Adds or refreshes a session; whether that showed another one to be over.
+    fn take(&mut self, now: Instant, event: &Event) -> bool {
+        let begin = now.checked_sub(event.lasted.unwrap_or_default()).unwrap_or(now);
+        let entry = match self.sessions.entry(event.id.clone()) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(place) => place.insert(Entry {
+                started: event.started,
+                begin,
+                seen: now,
+                source: None,
+                outgoing: None,
+                peer: None,
+                cluster: None,
+            }),
+        };
+        entry.begin = entry.begin.min(begin);
+        entry.seen = entry.seen.max(now);
+        entry.source = event.source.or(entry.source);
+        entry.cluster = event.cluster.clone().or_else(|| entry.cluster.take());
+        let port = entry.port();
+        entry.outgoing = event.outgoing.or(entry.outgoing);
+        entry.peer = event.peer.or(entry.peer);
+        let now_on = entry.port();
+        if now_on == port {
+            return false;
+        }
+        port.map(|port| self.ports.remove(&port));
+        let Some(now_on) = now_on else { return false };
+        let before = self.ports.insert(now_on, event.id.clone());
+        // The later one has the port; an entry of the earlier that comes late changes nothing.
+        match before {
+            Some(before) if before == event.id => false,
+            Some(before) if self.started(&before) > Some(event.started) => {
+                self.ports.insert(now_on, before);
+                self.sessions.remove(&event.id).is_some()
+            }
+            Some(before) => self.sessions.remove(&before).is_some(),
+            None => false,
+        }
+    }
+
+    fn started(&self, id: &str) -> Option<Duration> {
+        self.sessions.get(id).map(|entry| entry.started)
+    }
+
+    fn remove(&mut self, id: &str) -> bool {
+        let Some(entry) = self.sessions.remove(id) else { return false };
+        if let Some(port) = entry.port()
+            && self.ports.get(&port).is_some_and(|holder| **holder == *id)
+        {
+            self.ports.remove(&port);
+        }
+        true
+    }
+}
+
+impl Entry {
+    fn port(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.outgoing.zip(self.peer)
+    }
+
+    fn session(&self, id: &Arc<str>, now: Instant) -> Option<Session> {
+        Some(Session {
+            id: id.clone(),
+            started: self.started,
+            age: now.saturating_duration_since(self.begin),
+            source: self.source?,
+            outgoing: self.outgoing?,
+            peer: self.peer?,
+            cluster: self.cluster.clone()?,
+        })
+    }
+}
+
+impl Ended {
+    fn add(&mut self, now: Instant, id: &Arc<str>) {
+        if self.ids.insert(id.clone()) {
+            self.order.push_back((now, id.clone()));
+        }
+    }
+
+    fn forget(&mut self, now: Instant, after: Duration, most: usize) {
+        while let Some((at, _)) = self.order.front()
+            && (now.saturating_duration_since(*at) > after || self.order.len() > most)
+        {
+            if let Some((_, id)) = self.order.pop_front() {
+                self.ids.remove(&id);
+            }
+        }
+    }
+}

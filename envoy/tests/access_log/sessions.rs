@@ -1,0 +1,258 @@
+//! The table of live sessions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use envoy::access_log::{Event, Kind, Limits, Sessions, sessions::Taken};
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::event;
+
+const INTERVAL: Duration = Duration::from_secs(10);
+/// An interval, and the time for what it tells to arrive.
+const ROUND: Duration = Duration::from_millis(12_500);
+
+fn node(name: &str) -> Arc<str> {
+    name.into()
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn ids(sessions: &[envoy::access_log::Session]) -> BTreeSet<String> {
+    sessions.iter().map(|session| session.id.to_string()).collect()
+}
+
+#[test]
+fn it_is_complete_after_one_whole_interval_of_unbroken_streams() {
+    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    assert!(table.sweep("one", now).is_none(), "nothing is known of it");
+    assert!(table.opened(&one, now));
+    table.observe(&one, now + secs(8), &event(Kind::Periodic, "a", 1, secs(3_600)));
+    assert!(table.sweep("one", now + secs(9)).is_none(), "others may not have been told of yet");
+    let at = now + ROUND;
+    assert_eq!(table.complete_since("one"), Some(at));
+    let sessions = table.sweep("one", at).unwrap();
+    assert_eq!(ids(&sessions), ["a".to_owned()].into());
+    assert_eq!(sessions[0].age, secs(3_600) + ROUND - secs(8), "as old as it was, and older since");
+    // Another worker thread has something to say for the first time.
+    assert!(table.opened(&one, at));
+    assert!(table.sweep("one", at).is_some());
+    // One of them breaks off: what it would have said is missed.
+    table.closed("one", at + secs(1));
+    assert!(table.sweep("one", at + secs(2)).is_none());
+    assert!(table.sweep("one", at + secs(1) + ROUND).is_some());
+    table.missed(at + secs(30));
+    assert!(table.sweep("one", at + secs(31)).is_none(), "so after a pause of the agent's own");
+}
+
+#[test]
+fn an_envoy_that_goes_away_leaves_its_sessions_for_a_while() {
+    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    table.opened(&one, now);
+    table.observe(&one, now, &event(Kind::Connected, "a", 1, secs(0)));
+    let gone = now + secs(20);
+    table.observe(&one, gone, &event(Kind::Periodic, "a", 1, secs(20)));
+    table.closed("one", gone);
+    assert!(table.sweep("one", gone + ROUND).is_none(), "it is not to be trusted");
+    assert_eq!(ids(&table.sessions("one", gone + ROUND)).len(), 1, "and not gone");
+    // It is back, with the same sessions.
+    table.opened(&one, gone + ROUND);
+    table.observe(&one, gone + ROUND + secs(1), &event(Kind::Periodic, "a", 1, secs(33)));
+    assert_eq!(table.sweep("one", gone + ROUND * 2).unwrap().len(), 1);
+    table.closed("one", gone + ROUND * 2);
+    table.expire(gone + ROUND * 6);
+    assert!(table.is_empty() && table.nodes().count() == 0, "gone for good");
+}
+
+#[test]
+fn a_session_that_is_told_of_no_more_is_lost() {
+    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    table.opened(&one, now);
+    table.observe(&one, now, &event(Kind::Connected, "quiet", 1, secs(0)));
+    for round in 1..=5 {
+        table.observe(&one, now + INTERVAL * round, &event(Kind::Periodic, "told", 2, INTERVAL * round));
+    }
+    assert_eq!(ids(&table.sweep("one", now + ROUND * 3).unwrap()).len(), 2);
+    assert_eq!(ids(&table.sweep("one", now + secs(51)).unwrap()), ["told".to_owned()].into());
+}
+
+#[test]
+fn a_new_session_on_the_same_port_ends_the_old_one() {
+    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    table.opened(&one, now);
+    let old = event(Kind::Connected, "old", 1, secs(0));
+    let new = Event { started: old.started + secs(5), ..event(Kind::Connected, "new", 1, secs(0)) };
+    for (first, second) in [(&old, &new), (&new, &old)] {
+        let mut table = Sessions::new(Limits::default());
+        table.observe(&one, now, first);
+        table.observe(&one, now, second);
+        assert_eq!(ids(&table.sessions("one", now)), ["new".to_owned()].into());
+        assert_eq!(table.len(), 1);
+    }
+}
+
+#[test]
+fn an_entry_that_comes_after_the_end_brings_nothing_back() {
+    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    table.opened(&one, now);
+    assert_eq!(table.observe(&one, now, &event(Kind::End, "a", 1, secs(1))), Taken::Ignored);
+    assert_eq!(table.observe(&one, now, &event(Kind::Connected, "a", 1, secs(0))), Taken::Ignored);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn the_age_is_the_oldest_that_any_entry_tells() {
+    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    // Told of two seconds late, then in time.
+    table.observe(&one, now, &event(Kind::Connected, "a", 1, secs(0)));
+    table.observe(&one, now + secs(8), &event(Kind::Periodic, "a", 1, secs(10)));
+    assert_eq!(table.sessions("one", now + secs(8))[0].age, secs(10));
+    table.observe(&one, now + secs(20), &event(Kind::Periodic, "a", 1, secs(20)));
+    assert_eq!(table.sessions("one", now + secs(20))[0].age, secs(22));
+}
+
+#[test]
+fn a_flood_from_one_envoy_leaves_the_others_their_places() {
+    let limits = Limits { sessions: 100, nodes: 2, ..Limits::default() };
+    let (mut table, now) = (Sessions::new(limits), Instant::now());
+    let (good, bad) = (node("good"), node("bad"));
+    assert!(table.opened(&good, now) && table.opened(&bad, now));
+    assert!(!table.opened(&node("third"), now), "no room for another");
+    for number in 0..1_000 {
+        table.observe(&bad, now, &event(Kind::Connected, &format!("bad{number}"), number, secs(0)));
+    }
+    for number in 0..40 {
+        table.observe(&good, now, &event(Kind::Connected, &format!("good{number}"), number, secs(0)));
+    }
+    assert_eq!(table.len(), 100);
+    assert_eq!(table.sessions("good", now).len(), 40);
+    assert_eq!(table.sessions("bad", now).len(), 60);
+    assert_eq!(table.dropped(), 940);
+    // What was dropped is told of again within an interval, if there is room by then.
+    assert!(table.complete_since("bad") > Some(now));
+    // An Envoy that went away makes room for one that is there.
+    table.closed("bad", now);
+    assert!(table.opened(&node("third"), now));
+    assert_eq!(table.len(), 40);
+}
+
+#[test]
+fn a_hundred_thousand_sessions_are_kept() {
+    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    table.opened(&one, now);
+    for number in 0..100_000_u32 {
+        let mut event =
+            event(Kind::Periodic, &number.to_string(), u16::try_from(number % 50_000).unwrap(), secs(9));
+        let last = u8::try_from(number / 50_000).unwrap();
+        event.peer = Some(([10, 0, 1, last], 5432).into());
+        assert_eq!(table.observe(&one, now, &event), Taken::New);
+    }
+    assert_eq!(table.sweep("one", now + ROUND).unwrap().len(), 100_000);
+}
+
+/// A session's life: when it begins, in tenths of seconds, and how long it lasts.
+type Life = (u64, u64);
+
+/// What an Envoy tells of these lives, with the moment at which it does.
+fn told(lives: &[Life]) -> Vec<(u64, Event)> {
+    let mut all = Vec::new();
+    for (number, (begin, length)) in lives.iter().enumerate() {
+        let port = 1_000 + u16::try_from(number).unwrap();
+        let id = format!("s{number}");
+        let at =
+            |kind, since: u64| (begin + since, event(kind, &id, port, Duration::from_millis(since * 100)));
+        all.push(at(Kind::Start, 0));
+        all.push(at(Kind::Connected, 0));
+        all.extend(
+            (1..)
+                .map(|round| round * 100)
+                .take_while(|since| since < length)
+                .map(|since| at(Kind::Periodic, since)),
+        );
+        all.push(at(Kind::End, *length));
+    }
+    all.sort_by_key(|(at, _)| *at);
+    all
+}
+
+proptest! {
+    /// After any history, late, out of order and twice, what is complete is right.
+    #[test]
+    fn a_complete_sweep_is_the_truth(
+        lives in proptest::collection::vec((0..600_u64, 1..900_u64), 0..30),
+        late in proptest::collection::vec(0..3_u64, 64),
+        twice in proptest::collection::vec(any::<bool>(), 64),
+        asked in 0..1_400_u64,
+        began in 0..600_u64,
+    ) {
+        let start = Instant::now();
+        let tenths = |tenths: u64| start + Duration::from_millis(tenths * 100);
+        let one = node("one");
+        // Entries come up to 0.2 s late, each by itself, so that some overtake others.
+        let mut arrivals = Vec::new();
+        for (number, (at, event)) in told(&lives).into_iter().enumerate() {
+            let at = at + late[number % late.len()];
+            if twice[number % twice.len()] {
+                arrivals.push((at + 1, event.clone()));
+            }
+            arrivals.push((at, event));
+        }
+        arrivals.sort_by_key(|(at, _)| *at);
+        let mut table = Sessions::new(Limits::default());
+        // The agent was not there before `began`.
+        table.opened(&one, tenths(began));
+        for (at, event) in arrivals.iter().filter(|(at, _)| (began..=asked).contains(at)) {
+            table.observe(&one, tenths(*at), event);
+        }
+        let swept = table.sweep("one", tenths(asked));
+        prop_assert_eq!(swept.is_some(), asked * 100 >= began * 100 + 12_500);
+        if let Some(swept) = swept {
+            let swept: BTreeMap<_, _> = swept.into_iter().map(|s| (s.id.to_string(), s.age)).collect();
+            for (number, (begin, length)) in lives.iter().enumerate() {
+                let age = swept.get(&format!("s{number}"));
+                if begin + 3 <= asked && asked < begin + length {
+                    let real = Duration::from_millis((asked - begin) * 100);
+                    let age = age.copied();
+                    prop_assert!(age.is_some_and(|age| age <= real && real - age <= Duration::from_millis(300)), "{age:?} {real:?}");
+                }
+                if asked > begin + length + 3 && begin + length >= began {
+                    prop_assert_eq!(age, None, "s{} is over", number);
+                }
+            }
+        }
+        prop_assert_eq!(table.len(), table.sessions("one", tenths(asked)).len());
+    }
+
+    /// Any events at all: the count is right, the bound is kept, nothing panics.
+    #[test]
+    fn it_never_miscounts(steps in proptest::collection::vec((0..3_u8, 0..4_u8, 0..30_u16, 0..12_u16, 0..40_u64), 0..300)) {
+        let limits = Limits { sessions: 10, nodes: 2, ..Limits::default() };
+        let (mut table, mut now) = (Sessions::new(limits), Instant::now());
+        for (who, what, id, port, wait) in steps {
+            now += Duration::from_millis(wait * 250);
+            let one = node(["one", "two", "three"][usize::from(who)]);
+            match what {
+                0 => { table.opened(&one, now); }
+                1 => table.closed(&one, now),
+                _ => {
+                    let kind = if id % 5 == 0 { Kind::End } else { Kind::Periodic };
+                    let mut event = event(kind, &format!("{one}{id}"), port, Duration::ZERO);
+                    event.started += Duration::from_secs(u64::from(id));
+                    table.observe(&one, now, &event);
+                }
+            }
+            let all: usize = ["one", "two", "three"].iter().map(|one| table.sessions(one, now).len()).sum();
+            prop_assert_eq!(all, table.len());
+            prop_assert!(table.len() <= 10);
+            prop_assert!(table.nodes().count() <= 2);
+        }
+        table.expire(now + Duration::from_secs(3_600));
+        prop_assert!(table.is_empty());
+    }
+}
