@@ -6,17 +6,21 @@
 //! # Layout
 //! - [`bench`]: measurements of the parts, and under load
 //! - [`demo`]: the main job, live
+//! - [`envoy`]: a real Envoy, with the configuration that users get
 //! - [`haproxy`]: a real HAProxy, 2.6 or 2.8
 //! - [`load`]: real clients, and an honest count of what broke
+//! - [`mysql`]: a small MySQL client
 //! - [`process`]: free ports, starting and stopping real programs, waiting with a deadline
 //! - [`scene`]: the stand-in, a HAProxy and the agent, set up together
-//! - [`standin`]: PostgreSQL servers that take only genuine IAM tokens
+//! - [`standin`]: PostgreSQL or MariaDB servers that take only genuine IAM tokens
 //! - [`tls`]: verified TLS for `tokio-postgres` clients
 
 pub mod bench;
 pub mod demo;
+pub mod envoy;
 pub mod haproxy;
 pub mod load;
+pub mod mysql;
 pub mod process;
 pub mod scene;
 pub mod standin;

@@ -1,4 +1,4 @@
-//! Verified TLS for `tokio-postgres` clients: tests, load and the stand-in itself.
+//! Verified TLS for clients: tests, load and the stand-in itself.
 //!
 //! Verifies the chain and the name, like `sslmode=verify-full`. The name is the host of the
 //! connection string; what is dialled is said apart, by `hostaddr`:
@@ -47,6 +47,11 @@ impl VerifiedTls {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self { config: Arc::new(config) })
+    }
+
+    /// The same for clients that make their handshakes themselves.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
     }
 }
 

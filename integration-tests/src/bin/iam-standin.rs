@@ -1,4 +1,4 @@
-//! `iam-standin`: real PostgreSQL servers that take only genuine IAM tokens, without AWS.
+//! `iam-standin`: real PostgreSQL or MariaDB servers that take only genuine IAM tokens, without AWS.
 //!
 //! `run` (or nothing) starts them and runs until Ctrl-C or SIGTERM. Each other subcommand
 //! speaks to a running stand-in through its control socket.
@@ -9,16 +9,16 @@ use clap::{Args, Parser, Subcommand};
 use integration_tests::{
     process,
     standin::{
-        Options, StandIn, Summary,
+        Engine, Options, StandIn, Summary,
         console::{self, Request},
     },
 };
 use jiff::SignedDuration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Real PostgreSQL servers that take only genuine IAM tokens, without AWS
+/// Real PostgreSQL or MariaDB servers that take only genuine IAM tokens, without AWS
 ///
-/// Starts a writer and streaming replicas, and a credentials endpoint, on loopback addresses
+/// Starts a writer and replicas, and a credentials endpoint, on loopback addresses
 /// and in a temporary folder, as an unprivileged user; prints what is needed to use them;
 /// runs until Ctrl-C or SIGTERM, and leaves nothing behind. With a command, speaks to one
 /// that runs.
@@ -42,7 +42,10 @@ enum Task {
 
 #[derive(Args)]
 struct RunOptions {
-    /// How many streaming replicas beside the writer
+    /// What the servers are
+    #[arg(long, value_enum, default_value_t)]
+    engine: Engine,
+    /// How many replicas beside the writer
     #[arg(long, default_value_t = 2)]
     replicas: usize,
     /// The first part of the servers' names
@@ -57,6 +60,12 @@ struct RunOptions {
     /// Connections that a server takes
     #[arg(long, default_value_t = 300)]
     max_connections: u32,
+    /// Failed connections from one address after which MariaDB blocks it
+    #[arg(long, default_value_t = 100)]
+    max_connect_errors: u32,
+    /// Run MariaDB without performance_schema, as RDS often does
+    #[arg(long)]
+    without_performance_schema: bool,
     /// How long credentials live, such as 60s or 6h
     #[arg(long, default_value = "6h", value_name = "DURATION", value_parser = duration)]
     credential_life: Duration,
@@ -112,11 +121,14 @@ async fn run(control: Option<PathBuf>, start: RunOptions) -> Outcome {
     });
 
     let options = Options {
+        engine: start.engine,
         replicas: start.replicas,
         prefix: start.prefix,
         region: start.region,
         port: start.port,
         max_connections: start.max_connections,
+        max_connect_errors: start.max_connect_errors,
+        performance_schema: !start.without_performance_schema,
         credential_life: start.credential_life,
         ..Options::default()
     };
@@ -142,17 +154,18 @@ fn print(summary: &Summary, control: &std::path::Path, json: bool) -> Outcome {
     let command = format!("{} --control {}", own_path.display(), control.display());
     let writer = summary.servers.iter().find(|server| server.name == summary.writer);
     let writer = writer.ok_or_else(|| io::Error::other("there is no writer"))?;
-    let psql = summary.psql(&writer.endpoint, writer.connect, "app", &format!("{command} token app"));
+    let client =
+        summary.command_line(&writer.endpoint, writer.connect, "app", &format!("{command} token app"));
     if json {
         let mut summary = serde_json::to_value(summary)?;
         if let Some(summary) = summary.as_object_mut() {
             summary.insert("control".to_owned(), control.display().to_string().into());
-            summary.insert("psql".to_owned(), psql.into());
+            summary.insert("client".to_owned(), client.into());
         }
         println!("{summary}");
     } else {
         println!("IAM stand-in, a writer and {} replicas:", summary.servers.len() - 1);
-        println!("{summary}\nLog in:\n  {psql}\n");
+        println!("{summary}\nLog in:\n  {client}\n");
         println!("Play, from another terminal (--help shows all):");
         println!("  {command} failover b");
         println!("\nCtrl-C stops it and removes everything.");

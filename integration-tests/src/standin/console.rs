@@ -235,10 +235,10 @@ impl StandIn {
             } else if server.pid().await.is_none() {
                 "stopped"
             } else {
-                match server.value("SELECT pg_is_in_recovery()").await.as_deref() {
-                    Ok("f") => "writer",
-                    Ok("t") => "replica",
-                    _ => "does not answer",
+                match self.engine().is_writer(server).await {
+                    Ok(true) => "writer",
+                    Ok(false) => "replica",
+                    Err(_) => "does not answer",
                 }
             };
             // Writing to a string does not fail.

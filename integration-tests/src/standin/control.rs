@@ -1,26 +1,23 @@
 //! What can be done to a running stand-in.
 
-use std::{sync::PoisonError, time::Duration};
+use std::sync::PoisonError;
 
 use futures_util::future::try_join_all;
 
-use super::{Error, Server, StandIn, StopMode};
+use super::{Error, StandIn, StopMode, server::PATIENCE};
 use crate::process::wait_for;
-
-/// How long a server may take to follow, or to become the writer.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 impl StandIn {
     /// Makes a replica a writer, and waits until it is one. The others are left as they
     /// are: the old writer still takes writes, its replicas still follow it.
     pub async fn promote(&self, replica: &str) -> Result<(), Error> {
         let server = self.server(replica)?;
-        server.execute("SELECT pg_promote(wait => false)").await?;
+        self.engine().promote(server).await?;
         let what = format!("server {replica} to become the writer");
         wait_for(&what, PATIENCE, || async {
-            match server.value("SELECT pg_is_in_recovery()").await {
-                Ok(answer) if answer == "f" => Ok(()),
-                Ok(_) => Err("it is in recovery".to_owned()),
+            match self.engine().is_writer(server).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("it is a replica".to_owned()),
                 Err(error) => Err(error.to_string()),
             }
         })
@@ -36,7 +33,7 @@ impl StandIn {
         if old.name() == new.name() {
             return Ok(());
         }
-        old.stop(StopMode::Fast).await?;
+        self.engine().hand_over(old).await?;
         self.promote(to).await?;
         let mut others = Vec::new();
         for server in &self.servers {
@@ -45,15 +42,13 @@ impl StandIn {
             }
         }
         try_join_all(others.into_iter().map(|replica| self.follow(replica.name()))).await?;
-        self.make_replica(old, new).await
+        self.engine().rejoin(old, new).await
     }
 
     /// Lets a running replica follow the present writer, and waits until it does.
     pub async fn follow(&self, replica: &str) -> Result<(), Error> {
         let (server, writer) = (self.server(replica)?, self.writer()?);
-        server.configure(&self.common, Some(writer))?;
-        server.reload().await?;
-        Self::wait_until_streams(writer, server).await
+        self.engine().follow(server, writer).await
     }
 
     /// Throws away what a server holds, and makes it a replica of the present writer.
@@ -63,29 +58,7 @@ impl StandIn {
             return Err(Error::IsTheWriter(server.name().to_owned()));
         }
         server.stop(StopMode::Immediate).await?;
-        self.make_replica(server, writer).await
-    }
-
-    pub(super) async fn make_replica(&self, server: &Server, writer: &Server) -> Result<(), Error> {
-        server.copy_from(&self.common, writer).await?;
-        server.start(&self.common).await?;
-        Self::wait_until_streams(writer, server).await
-    }
-
-    async fn wait_until_streams(writer: &Server, replica: &Server) -> Result<(), Error> {
-        let what = format!("server {} to stream from {}", replica.name(), writer.name());
-        let sql = format!(
-            "SELECT state FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming'",
-            replica.name()
-        );
-        let streams = || async {
-            match writer.value(&sql).await {
-                Ok(state) if state == "streaming" => Ok(()),
-                Ok(_) => Err("it does not".to_owned()),
-                Err(error) => Err(error.to_string()),
-            }
-        };
-        Ok(wait_for(&what, PATIENCE, streams).await?)
+        self.engine().make_replica(server, writer).await
     }
 
     /// Stops a server, and waits for its end. One that is frozen is thawed for that.
@@ -95,7 +68,7 @@ impl StandIn {
 
     /// Starts a stopped server, on its old address.
     pub async fn start_server(&self, server: &str) -> Result<(), Error> {
-        self.server(server)?.start(&self.common).await
+        self.server(server)?.start().await
     }
 
     /// Stops and starts a server.

@@ -12,7 +12,9 @@ serves() {
 }
 
 for data in "$1"/*/data; do
-    pid=$(head -n 1 "$data/postmaster.pid" 2> /dev/null) || continue
+    # postmaster.pid or mariadbd.pid
+    pid=$(cat "$data"/*.pid 2> /dev/null | head -n 1)
+    [ -n "$pid" ] || continue
     serves "$pid" "$data" || continue
     kill -QUIT "$pid"
     kill -CONT $(cat "/proc/$pid/task/$pid/children") 2> /dev/null

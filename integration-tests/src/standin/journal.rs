@@ -25,7 +25,8 @@ pub struct LoginAttempt {
     pub server: String,
     /// The user that logs in.
     pub user: String,
-    /// The address that the server saw: a client's, or a proxy's.
+    /// The address that the server saw: a client's, or a proxy's. Empty on MariaDB, which does
+    /// not say it to PAM.
     pub from: String,
     /// Accepted, or why not.
     pub verdict: Result<(), Refusal>,

@@ -1,7 +1,8 @@
-//! A stand-in for RDS with IAM authentication: real PostgreSQL, real tokens, no AWS.
+//! A stand-in for RDS with IAM authentication: real PostgreSQL or MariaDB, real
+//! tokens, no AWS.
 //!
-//! One writer and streaming replicas, with TLS under a CA of their own and RDS-like names.
-//! Members of `rds_iam` log in with a token that is verified inside the server's own login,
+//! One writer and replicas, with TLS under a CA of their own and RDS-like names. Members of
+//! `rds_iam` (users of `pam` on MariaDB) log in with a token that is verified inside the server's own login,
 //! signature, expiry, host, port, user and the credential behind it; the credentials come
 //! from an endpoint such as the one in ECS. All of it lives in a temporary folder and on
 //! loopback addresses, and is gone when the [`StandIn`] is.
@@ -22,12 +23,13 @@
 //!
 //! # Layout
 //! - [`StandIn`]: starts it, and everything that can be done to it
-//! - [`Options`]: how large it is, how long credentials live
+//! - [`Options`]: which [`Engine`], how large it is, how long credentials live
 //! - [`CredentialsServer`]: the credentials endpoint and its ways to fail
 //! - [`token`]: signing and verifying; each [`token::Refusal`] has its reason
 //! - [`Journal`]: which logins were tried, and what became of them
 //! - [`console`]: the same by commands over a socket; [`Summary`]: what one has to know
 //! - `control`: promote, freeze, refuse, …
+//! - `engine`: what differs between the engines; `postgresql`, `mariadb`: how each does it
 //! - `server`, `programs`, `certificate`, `gate`, `guardian`: how it is done
 
 mod certificate;
@@ -35,10 +37,13 @@ pub mod console;
 mod control;
 pub mod credential;
 mod endpoint;
+mod engine;
 mod gate;
 pub(crate) mod guardian;
 mod journal;
+mod mariadb;
 mod options;
+mod postgresql;
 mod programs;
 mod server;
 mod summary;
@@ -62,18 +67,19 @@ use self::{
     credential::{Issuer, random_byte, random_text},
     gate::{Door, Gate},
     guardian::Guardian,
-    server::Common,
+    server::{Common, Passwords},
     token::Purpose,
 };
 pub use self::{
     endpoint::{Behaviour, CredentialsServer},
+    engine::Engine,
     journal::{Journal, LoginAttempt, busiest_second},
     options::Options,
-    programs::FOLDER_VARIABLE,
     server::{DATABASE, Server, StopMode},
     summary::{ServerSummary, Summary},
 };
 use crate::{
+    mysql::{self, Dial, Login, Secret, Tls},
     process::{self, Account, free_port_on},
     tls::VerifiedTls,
 };
@@ -85,12 +91,20 @@ pub enum Error {
     #[error(transparent)]
     Process(#[from] process::Error),
     /// A statement as superuser.
-    #[error("server {server}: {}", said(source))]
+    #[error("server {server}: {source}")]
     Sql {
         /// The server's name.
         server: String,
         /// What it said.
-        source: tokio_postgres::Error,
+        source: SqlError,
+    },
+    /// Replication from the writer has stopped for good.
+    #[error("server {server} cannot follow: {reason}")]
+    CannotFollow {
+        /// The server's name.
+        server: String,
+        /// What it said.
+        reason: String,
     },
     /// Making the certificates.
     #[error("make certificates: {0}")]
@@ -112,6 +126,17 @@ pub enum Error {
     Options(&'static str),
 }
 
+/// Why a statement as superuser failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    /// On PostgreSQL.
+    #[error("{}", said(.0))]
+    Postgresql(#[from] tokio_postgres::Error),
+    /// On MariaDB.
+    #[error(transparent)]
+    Mariadb(#[from] mysql::Error),
+}
+
 /// A server's own words, where there are any: the error alone only says "db error".
 fn said(error: &tokio_postgres::Error) -> String {
     error
@@ -127,7 +152,7 @@ fn said(error: &tokio_postgres::Error) -> String {
 pub struct StandIn {
     servers: Vec<Server>,
     writer: Mutex<String>,
-    common: Common,
+    common: Arc<Common>,
     region: String,
     cluster_endpoint: String,
     reader_endpoint: String,
@@ -169,15 +194,17 @@ impl StandIn {
 
         let authority = Authority::new(now)?;
         let common = Common {
-            programs: programs::find()?,
+            engine: options.engine,
+            programs: options.engine.find_programs()?,
             account,
             logs: sub_folder("log")?,
             libraries: sub_folder("lib")?,
             gate: root.join("gate.sock"),
             ca_file: root.join("ca.pem"),
-            replication_password: password(),
-            settings: options.settings(),
+            passwords: Passwords { replicator: password(), superuser: password() },
+            settings: options.engine.settings(&options),
         };
+        let common = Arc::new(common);
         server::write(&common.ca_file, &authority.pem(), 0o644, None)?;
         programs::build_pam(&common.libraries, &common.logs).await?;
 
@@ -197,7 +224,14 @@ impl StandIn {
             let (server, region) = (name.clone(), options.region.clone());
             doors.push(Door { server, names: known_as, port, region });
             let connect = SocketAddr::new(address, port);
-            servers.push(Server::new(&common, root.join(&name), name, endpoint, connect, &certificate)?);
+            servers.push(Server::new(
+                common.clone(),
+                root.join(&name),
+                name,
+                endpoint,
+                connect,
+                &certificate,
+            )?);
         }
 
         let issuer = Arc::new(Issuer::new(options.credential_life, options.renew_before()));
@@ -221,20 +255,11 @@ impl StandIn {
 
     async fn run(&self) -> Result<(), Error> {
         let writer = self.writer()?;
-        writer.initialise(&self.common).await?;
-        writer.start(&self.common).await?;
-        writer.execute(&format!("CREATE DATABASE {DATABASE}")).await?;
-        writer.execute(include_str!("setup.sql")).await?;
-        let passwords =
-            [("legacy", &self.legacy_password), ("replicator", &self.common.replication_password)];
-        for (role, password) in passwords {
-            writer.execute(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
-        }
-        for script in RETIRE_FUNCTIONS {
-            writer.execute(script).await?;
-        }
+        self.engine().initialise(writer).await?;
+        writer.start().await?;
+        self.engine().set_up(self, writer).await?;
         let replicas = self.servers.iter().filter(|server| server.name() != writer.name());
-        try_join_all(replicas.map(|replica| self.make_replica(replica, writer))).await?;
+        try_join_all(replicas.map(|replica| self.engine().make_replica(replica, writer))).await?;
         Ok(())
     }
 
@@ -261,6 +286,11 @@ impl StandIn {
 // === what it is ===
 
 impl StandIn {
+    /// What the servers are.
+    pub fn engine(&self) -> Engine {
+        self.common.engine
+    }
+
     /// All servers, by name.
     pub fn servers(&self) -> &[Server] {
         &self.servers
@@ -358,8 +388,8 @@ impl StandIn {
         token::sign(&self.credentials.issuer().current(now), &purpose, now)
     }
 
-    /// A login to a server's database `orders`, as `user`, with a genuine token that is good
-    /// for some minutes: to be connected with [`StandIn::tls`].
+    /// A login to a PostgreSQL server's database `orders`, as `user`, with a genuine token that
+    /// is good for some minutes: to be connected with [`StandIn::tls`].
     pub fn login(&self, server: &str, user: &str) -> Result<tokio_postgres::Config, Error> {
         let token = self.token(server, user)?;
         let server = self.server(server)?;
@@ -373,6 +403,20 @@ impl StandIn {
             .dbname(DATABASE)
             .ssl_mode(SslMode::Require);
         Ok(login)
+    }
+
+    /// [`StandIn::login`] to a MariaDB server.
+    pub fn mysql_login(&self, server: &str, user: &str) -> Result<Login, Error> {
+        let token = self.token(server, user)?;
+        let server = self.server(server)?;
+        Ok(Login {
+            dial: Dial::Tcp(server.connect()),
+            from: None,
+            tls: Some(Tls { config: self.tls()?.config(), name: server.endpoint().to_owned() }),
+            user: user.to_owned(),
+            secret: Secret::Token(token),
+            database: Some(DATABASE.to_owned()),
+        })
     }
 }
 
@@ -393,11 +437,3 @@ fn loopback_addresses(count: usize) -> Vec<IpAddr> {
 fn password() -> String {
     random_text(24, b"abcdefghijklmnopqrstuvwxyz0123456789")
 }
-
-/// The operator's own scripts, and who may use their functions: the agent's user that has no
-/// `pg_signal_backend`.
-const RETIRE_FUNCTIONS: [&str; 3] = [
-    include_str!("../../../deploy/postgresql/retire.sql"),
-    include_str!("../../../deploy/postgresql/catch.sql"),
-    "GRANT lb_agent_retire TO lb_agent_plain",
-];

@@ -1,13 +1,15 @@
 //! How large a stand-in is, what its servers are called, how long its credentials live.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
-use super::Error;
+use super::{Engine, Error};
 
 /// What is not said is as in [`Options::default`]: a writer and two replicas.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many streaming replicas there are beside the writer; at most nine.
+    /// What the servers are.
+    pub engine: Engine,
+    /// How many replicas there are beside the writer; at most nine.
     pub replicas: usize,
     /// The first part of each name: `orders` gives `orders-a.….rds.amazonaws.com`.
     pub prefix: String,
@@ -22,13 +24,20 @@ pub struct Options {
     /// The endpoint serves new credentials when the current have less than this left; a
     /// quarter of their life if not said.
     pub renew_before: Option<Duration>,
-    /// More settings for `postgresql.conf`: names and values, quoted where they need it.
+    /// Failed connections from one address after which MariaDB blocks it.
+    pub max_connect_errors: u32,
+    /// Whether MariaDB shows what sessions do; with it come open transactions and the locks
+    /// of tables. RDS often has it off.
+    pub performance_schema: bool,
+    /// More settings for `postgresql.conf` or `my.cnf`: names and values, quoted where they
+    /// need it.
     pub settings: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
+            engine: Engine::default(),
             replicas: 2,
             prefix: "orders".to_owned(),
             region: "eu-west-1".to_owned(),
@@ -36,6 +45,8 @@ impl Default for Options {
             max_connections: 300,
             credential_life: Duration::from_hours(6),
             renew_before: None,
+            max_connect_errors: 100,
+            performance_schema: true,
             settings: Vec::new(),
         }
     }
@@ -81,43 +92,4 @@ impl Options {
     pub(super) fn reader_endpoint(&self) -> String {
         format!("{}.cluster-ro-{ACCOUNT}.{}.rds.amazonaws.com", self.prefix, self.region)
     }
-
-    /// Lines of `postgresql.conf`, the operator's last: the last one counts.
-    pub(super) fn settings(&self) -> String {
-        let mut settings = format!("max_connections = {}\n{SETTINGS}", self.max_connections);
-        for (name, value) in &self.settings {
-            // Writing to a string does not fail.
-            let _ = writeln!(settings, "{name} = {value}");
-        }
-        settings
-    }
 }
-
-const SETTINGS: &str = "\
-ssl = on
-ssl_min_protocol_version = 'TLSv1.2'
-password_encryption = 'scram-sha-256'
-
-# Nothing here outlives the machine.
-fsync = off
-full_page_writes = off
-shared_buffers = 32MB
-max_wal_size = 256MB
-# In the data folder, so that nothing is left behind in /dev/shm.
-dynamic_shared_memory_type = mmap
-max_parallel_workers_per_gather = 0
-jit = off
-
-wal_level = replica
-hot_standby = on
-max_wal_senders = 20
-wal_keep_size = 128MB
-# Replicas come back soon after a restart or a failover.
-wal_retrieve_retry_interval = 200ms
-wal_receiver_timeout = 10s
-wal_sender_timeout = 10s
-
-timezone = 'UTC'
-log_timezone = 'UTC'
-log_line_prefix = '%m [%p] %q%u@%d %r '
-";

@@ -1,4 +1,4 @@
-//! The programs of PostgreSQL, and the library that they load in place of libpam.
+//! The programs of the engines, and the library that they load in place of libpam.
 
 use std::{
     env, fs, io,
@@ -8,37 +8,52 @@ use std::{
 
 use crate::process::{Error, Launch};
 
-/// Says where PostgreSQL's programs are, when they are not where Debian has them.
-pub const FOLDER_VARIABLE: &str = "STANDIN_POSTGRES_BIN";
+/// Where an engine's programs are.
+#[derive(Debug)]
+pub(super) struct Programs(Vec<PathBuf>);
 
-const NEEDED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
-
-/// Finds the folder with PostgreSQL's server programs: by [`FOLDER_VARIABLE`], else the
-/// newest under `/usr/lib/postgresql` (where `PATH` does not lead), else in `PATH`.
-pub(super) fn find() -> Result<PathBuf, Error> {
-    let has_all = |folder: &PathBuf| NEEDED.iter().all(|program| folder.join(program).is_file());
-    if let Some(folder) = env::var_os(FOLDER_VARIABLE).map(PathBuf::from) {
-        let missing = || missing(&format!("{FOLDER_VARIABLE} is {}", folder.display()));
-        return Some(folder.clone()).filter(has_all).ok_or_else(missing);
+impl Programs {
+    /// Looks for all of `needed` in the folder that the environment says in `variable`; if it
+    /// says none, in each of `places`: the first that has them all, in any of its folders.
+    pub(super) fn find(
+        product: &str,
+        package: &str,
+        needed: &[&str],
+        variable: &str,
+        places: impl IntoIterator<Item = Vec<PathBuf>>,
+    ) -> Result<Self, Error> {
+        let said = env::var_os(variable).map(PathBuf::from);
+        let among = |place: &[PathBuf]| {
+            let found = needed.iter().map(|program| {
+                let mut candidates = place.iter().map(|folder| folder.join(program));
+                candidates.find(|candidate| candidate.is_file())
+            });
+            found.collect::<Option<Vec<PathBuf>>>().map(Self)
+        };
+        let found = match &said {
+            Some(folder) => among(std::slice::from_ref(folder)),
+            None => places.into_iter().find_map(|place| among(&place)),
+        };
+        found.ok_or_else(|| {
+            let where_looked = said.map_or_else(
+                || "looked where Debian has them, and in PATH".to_owned(),
+                |folder| format!("{variable} is {}", folder.display()),
+            );
+            let hint = format!(
+                "{} not found ({where_looked}); install them (Debian: apt-get install {package}) or set {variable}",
+                needed.join(", "),
+            );
+            Error::Io {
+                what: format!("find {product}'s server programs"),
+                source: io::Error::new(io::ErrorKind::NotFound, hint),
+            }
+        })
     }
-    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<(u32, PathBuf)> = installed
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
-        .collect();
-    versions.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
-    let in_path = env::var_os("PATH").unwrap_or_default();
-    let mut folders = versions.into_iter().map(|(_, folder)| folder).chain(env::split_paths(&in_path));
-    folders.find(has_all).ok_or_else(|| missing("looked in /usr/lib/postgresql/*/bin and PATH"))
-}
 
-fn missing(where_looked: &str) -> Error {
-    let hint = format!(
-        "{} not found ({where_looked}); install them (Debian: apt-get install postgresql) or set {FOLDER_VARIABLE}",
-        NEEDED.join(", "),
-    );
-    Error::Io {
-        what: "find PostgreSQL's server programs".to_owned(),
-        source: io::Error::new(io::ErrorKind::NotFound, hint),
+    /// The path of one that was looked for; any other is left to `PATH`.
+    pub(super) fn path(&self, program: &str) -> PathBuf {
+        let found = self.0.iter().find(|path| path.file_name().is_some_and(|name| name == program));
+        found.cloned().unwrap_or_else(|| program.into())
     }
 }
 

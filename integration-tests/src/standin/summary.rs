@@ -4,12 +4,14 @@ use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{DATABASE, Error, StandIn};
+use super::{DATABASE, Engine, Error, StandIn};
 
 /// Names, addresses, files and environment. It holds the password of `legacy` and the
 /// authorization of the credentials endpoint: those of a stand-in are no secrets.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// What the servers are.
+    pub engine: Engine,
     /// By name; the writer is said in `writer`.
     pub servers: Vec<ServerSummary>,
     /// The writer's name, such as `a`.
@@ -53,6 +55,7 @@ impl StandIn {
             connect: server.connect(),
         });
         Ok(Summary {
+            engine: self.engine(),
             servers: servers.collect(),
             writer: writer.name().to_owned(),
             cluster_endpoint: self.cluster_endpoint().to_owned(),
@@ -68,17 +71,29 @@ impl StandIn {
 }
 
 impl Summary {
-    /// A psql command line that dials `dialled` (a server, or a proxy before it) and verifies
-    /// `endpoint`; `token_command` prints the token.
-    pub fn psql(&self, endpoint: &str, dialled: SocketAddr, user: &str, token_command: &str) -> String {
-        format!(
-            "PGPASSWORD=\"$({token_command})\" psql \"host={endpoint} hostaddr={} port={} dbname={} \
-             user={user} sslmode=verify-full sslrootcert={}\"",
-            dialled.ip(),
-            dialled.port(),
-            self.database,
-            self.ca_file.display(),
-        )
+    /// A command line of `psql` or `mariadb` that dials `dialled` (a server, or a proxy before
+    /// it) as `user`; `token_command` prints the token. psql verifies that the server is
+    /// `endpoint`; mariadb can verify only the name that it dials, so it is told not to.
+    pub fn command_line(
+        &self,
+        endpoint: &str,
+        dialled: SocketAddr,
+        user: &str,
+        token_command: &str,
+    ) -> String {
+        let (address, port) = (dialled.ip(), dialled.port());
+        let (database, ca_file) = (self.database, self.ca_file.display());
+        match self.engine {
+            Engine::Postgresql => format!(
+                "PGPASSWORD=\"$({token_command})\" psql \"host={endpoint} hostaddr={address} port={port} \
+                 dbname={database} user={user} sslmode=verify-full sslrootcert={ca_file}\""
+            ),
+            Engine::Mariadb => format!(
+                "MYSQL_PWD=\"$({token_command})\" LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN=1 mariadb --no-defaults \
+                 --host={address} --port={port} --user={user} --ssl --ssl-ca={ca_file} \
+                 --skip-ssl-verify-server-cert {database}"
+            ),
+        }
     }
 }
 
@@ -97,7 +112,11 @@ impl fmt::Display for Summary {
         writeln!(formatter, "\nUsers, in the database {}:", self.database)?;
         writeln!(formatter, "  app, app2        with a token")?;
         writeln!(formatter, "  lb_agent         with a token; may close sessions")?;
-        writeln!(formatter, "  lb_agent_plain   with a token; may close sessions only through a function")?;
+        let routine = match self.engine {
+            Engine::Postgresql => "function",
+            Engine::Mariadb => "procedure",
+        };
+        writeln!(formatter, "  lb_agent_plain   with a token; may close sessions only through a {routine}")?;
         writeln!(formatter, "  legacy           with the password {}", self.legacy_password)
     }
 }

@@ -144,7 +144,7 @@ async fn the_command_serves_a_person_and_ends_cleanly_on_sigterm() {
     let (client, connection) = login.connect(tls).await.unwrap();
     tokio::spawn(connection);
     client.batch_execute("SELECT 1").await.unwrap();
-    assert!(running.text("psql").contains("sslmode=verify-full"));
+    assert!(running.text("client").contains("sslmode=verify-full"));
 
     assert!(running.say(&["logins"]).unwrap().contains("app from 127.0.0.1  accepted"));
     assert_eq!(running.say(&["failover", "b"]).unwrap(), "");

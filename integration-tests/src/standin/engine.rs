@@ -1,0 +1,141 @@
+//! What differs between the engines, as one list: each line is answered by `postgresql` or
+//! by `mariadb`.
+//!
+//! What a server is, how it is started and frozen, and who the writer is, is the same for
+//! both and not here.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::{Error, Options, Server, SqlError, StandIn, StopMode, mariadb, postgresql, programs::Programs};
+use crate::process::{self, Launch, Signal};
+
+/// The kind of servers that a stand-in runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// PostgreSQL, with streaming replicas.
+    #[default]
+    Postgresql,
+    /// MariaDB, with replicas by GTID.
+    Mariadb,
+}
+
+pub(super) type Rows = Vec<Vec<Option<String>>>;
+
+impl Engine {
+    pub(super) fn find_programs(self) -> Result<Programs, process::Error> {
+        match self {
+            Engine::Postgresql => postgresql::find_programs(),
+            Engine::Mariadb => mariadb::find_programs(),
+        }
+    }
+
+    /// Lines of the configuration file that are the same for all servers, the operator's last:
+    /// the last one counts.
+    pub(super) fn settings(self, options: &Options) -> String {
+        match self {
+            Engine::Postgresql => postgresql::settings(options),
+            Engine::Mariadb => mariadb::settings(options),
+        }
+    }
+
+    /// Lays out what a server's folder has beside its data.
+    pub(super) fn lay_out(self, server: &Server) -> Result<(), process::Error> {
+        match self {
+            Engine::Postgresql => postgresql::lay_out(server),
+            Engine::Mariadb => mariadb::configure(server, None),
+        }
+    }
+
+    /// Makes the data of a server with nothing in it.
+    pub(super) async fn initialise(self, server: &Server) -> Result<(), process::Error> {
+        match self {
+            Engine::Postgresql => postgresql::initialise(server).await,
+            Engine::Mariadb => mariadb::initialise(server).await,
+        }
+    }
+
+    /// Makes the users and tables, on the writer.
+    pub(super) async fn set_up(self, standin: &StandIn, writer: &Server) -> Result<(), Error> {
+        match self {
+            Engine::Postgresql => postgresql::set_up(standin, writer).await,
+            Engine::Mariadb => mariadb::set_up(standin, writer).await,
+        }
+    }
+
+    /// The server's own program, ready to be started.
+    pub(super) fn launch(self, server: &Server) -> Launch {
+        match self {
+            Engine::Postgresql => postgresql::launch(server),
+            Engine::Mariadb => mariadb::launch(server),
+        }
+    }
+
+    /// The signal that stops a server so.
+    pub(super) fn signal(self, mode: StopMode) -> Signal {
+        match (self, mode) {
+            (Engine::Postgresql, StopMode::Fast) => Signal::INT,
+            (Engine::Postgresql, StopMode::Immediate) => Signal::QUIT,
+            (Engine::Mariadb, StopMode::Fast) => Signal::TERM,
+            (Engine::Mariadb, StopMode::Immediate) => Signal::KILL,
+        }
+    }
+
+    /// Runs statements as superuser, through the Unix socket.
+    pub(super) async fn execute(self, server: &Server, sql: &str) -> Result<Rows, SqlError> {
+        Ok(match self {
+            Engine::Postgresql => postgresql::execute(server, sql).await?,
+            Engine::Mariadb => mariadb::execute(server, sql).await?,
+        })
+    }
+
+    /// Whether a server takes writes.
+    pub(super) async fn is_writer(self, server: &Server) -> Result<bool, Error> {
+        Ok(match self {
+            Engine::Postgresql => server.value("SELECT pg_is_in_recovery()").await? == "f",
+            Engine::Mariadb => server.value("SELECT @@read_only").await? == "0",
+        })
+    }
+
+    /// Stops a writer so that its replicas have all that it had, where they can.
+    pub(super) async fn hand_over(self, writer: &Server) -> Result<(), Error> {
+        match self {
+            // It sends everything before it ends.
+            Engine::Postgresql => writer.stop(StopMode::Fast).await,
+            Engine::Mariadb => mariadb::hand_over(writer).await,
+        }
+    }
+
+    /// Makes a replica take writes; it need not yet when this returns.
+    pub(super) async fn promote(self, replica: &Server) -> Result<(), Error> {
+        match self {
+            Engine::Postgresql => postgresql::promote(replica).await,
+            Engine::Mariadb => mariadb::promote(replica).await,
+        }
+    }
+
+    /// Lets a running replica follow a writer, and waits until it does.
+    pub(super) async fn follow(self, replica: &Server, writer: &Server) -> Result<(), Error> {
+        match self {
+            Engine::Postgresql => postgresql::follow(replica, writer).await,
+            Engine::Mariadb => mariadb::follow(replica, writer).await,
+        }
+    }
+
+    /// Starts a stopped server that was the writer as a replica of the new one.
+    pub(super) async fn rejoin(self, old: &Server, writer: &Server) -> Result<(), Error> {
+        match self {
+            Engine::Postgresql => postgresql::make_replica(old, writer).await,
+            Engine::Mariadb => mariadb::rejoin(old, writer).await,
+        }
+    }
+
+    /// Starts a stopped server as a replica, with nothing of what it held.
+    pub(super) async fn make_replica(self, server: &Server, writer: &Server) -> Result<(), Error> {
+        match self {
+            Engine::Postgresql => postgresql::make_replica(server, writer).await,
+            Engine::Mariadb => mariadb::make_replica(server, writer).await,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The stand-in's servers as MariaDB: settings, an empty database, replication by GTID.
+//!
+//! Every server keeps a complete log of what happened since it was empty, so a replica is
+//! made from an empty one by letting it catch up: there are no backups here.
+
+use std::{env, fmt::Write as _, fs, path::PathBuf, time::Duration};
+
+use super::{
+    DATABASE, Error, Options, Server, StandIn, StopMode,
+    engine::Rows,
+    programs::Programs,
+    server::{PATIENCE, START, make_folder, remove_folder, write},
+};
+use crate::{
+    mysql::{self, Dial, Login, Record, Secret, Session},
+    process::{self, Launch, wait_for},
+};
+
+/// The superuser, who comes in through the Unix socket only. Named as on RDS.
+const SUPERUSER: &str = "rdsadmin";
+
+/// Says where MariaDB's programs are, when they are not where Debian has them.
+pub const FOLDER_VARIABLE: &str = "STANDIN_MARIADB_BIN";
+
+const NEEDED: [&str; 2] = ["mariadbd", "mariadb-install-db"];
+
+/// How long the end of a writer may wait for its replicas.
+const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// By [`FOLDER_VARIABLE`], else in `PATH` and where Debian has servers.
+pub(super) fn find_programs() -> Result<Programs, process::Error> {
+    let in_path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&in_path).collect();
+    folders.extend(["/usr/sbin".into(), "/usr/bin".into()]);
+    Programs::find("MariaDB", "mariadb-server", &NEEDED, FOLDER_VARIABLE, [folders])
+}
+
+// === its files ===
+
+pub(super) fn settings(options: &Options) -> String {
+    let mut settings = format!("[mariadbd]\nmax_connections = {}\n", options.max_connections);
+    let _ = writeln!(settings, "max_connect_errors = {}", options.max_connect_errors);
+    settings.push_str(SETTINGS);
+    settings.push_str(if options.performance_schema { WATCHED } else { "performance_schema = OFF\n" });
+    for (name, value) in &options.settings {
+        // Writing to a string does not fail.
+        let _ = writeln!(settings, "{name} = {value}");
+    }
+    settings
+}
+
+const SETTINGS: &str = "\
+plugin_load_add = auth_pam_v1
+pam_use_cleartext_plugin = ON
+tls_version = TLSv1.2,TLSv1.3
+
+# Nothing here outlives the machine, but all of it a server that is killed.
+innodb_flush_method = nosync
+innodb_flush_log_at_trx_commit = 2
+innodb_doublewrite = OFF
+sync_binlog = 0
+innodb_buffer_pool_size = 32M
+innodb_buffer_pool_dump_at_shutdown = OFF
+innodb_buffer_pool_load_at_startup = OFF
+innodb_temp_data_file_path = ibtmp1:4M:autoextend
+key_buffer_size = 1M
+aria_pagecache_buffer_size = 8M
+
+log_bin = binlog
+log_slave_updates = ON
+binlog_format = ROW
+relay_log = relay
+relay_log_recovery = ON
+slave_net_timeout = 10
+
+character_set_server = utf8mb4
+default_time_zone = '+00:00'
+";
+
+/// What has to be on for open transactions and the locks of tables to be seen.
+const WATCHED: &str = "\
+performance_schema = ON
+performance_schema_instrument = 'transaction=ON'
+performance_schema_instrument = 'statement/%=ON'
+performance_schema_instrument = 'wait/lock/metadata/sql/mdl=ON'
+performance_schema_consumer_events_transactions_current = ON
+performance_schema_consumer_events_statements_current = ON
+";
+
+/// The same when the empty database is made and when it is used.
+const FILES: [(&str, &str); 3] = [
+    ("innodb_data_file_path", "ibdata1:4M:autoextend"),
+    ("innodb_autoextend_increment", "4"),
+    ("innodb_log_file_size", "32M"),
+];
+
+/// Writes its settings; with an `upstream` it refuses writes.
+pub(super) fn configure(server: &Server, upstream: Option<&Server>) -> Result<(), process::Error> {
+    let common = server.common();
+    let mut settings = String::new();
+    let mut set = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(settings, "{name} = {value}");
+    };
+    let path = |path: PathBuf| format!("'{}'", path.display());
+    for (name, value) in FILES {
+        set(name, value.to_owned());
+    }
+    set("datadir", path(server.data()));
+    set("tmpdir", path(server.data()));
+    set("pid_file", path(server.data().join("mariadbd.pid")));
+    set("socket", path(socket(server)));
+    set("bind_address", server.connect().ip().to_string());
+    set("port", server.connect().port().to_string());
+    set("ssl_ca", path(common.ca_file.clone()));
+    set("ssl_cert", path(server.certificate_file()));
+    set("ssl_key", path(server.key_file()));
+    set("server_id", server_id(server).to_string());
+    set("report_host", server.name().to_owned());
+    set("read_only", if upstream.is_some() { "ON" } else { "OFF" }.to_owned());
+    let settings = format!("{}{settings}", common.settings);
+    write(&server.folder().join("my.cnf"), &settings, 0o600, common.account.as_ref())
+}
+
+fn socket(server: &Server) -> PathBuf {
+    server.sockets().join("mariadb.sock")
+}
+
+/// Addresses differ in their last part.
+fn server_id(server: &Server) -> u32 {
+    match server.connect().ip() {
+        std::net::IpAddr::V4(address) => address.to_bits() & 0xff,
+        std::net::IpAddr::V6(_) => 1,
+    }
+}
+
+/// Without the users that the installation makes, but for the superuser.
+pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
+    let (common, data) = (server.common(), server.data());
+    make_folder(&data, 0o700, common.account.as_ref())?;
+    let first = server.folder().join("first.sql");
+    let sql = format!(
+        "FLUSH PRIVILEGES;\n\
+         CREATE USER {SUPERUSER}@localhost IDENTIFIED BY '{}';\n\
+         GRANT ALL ON *.* TO {SUPERUSER}@localhost WITH GRANT OPTION;\n\
+         DELETE FROM mysql.global_priv WHERE User = 'root';\n",
+        common.passwords.superuser,
+    );
+    write(&first, &sql, 0o600, common.account.as_ref())?;
+    server
+        .launch("mariadb-install-db")
+        .arg("--no-defaults")
+        .arg(format!("--datadir={}", data.display()))
+        .arg(format!("--extra-file={}", first.display()))
+        .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
+        .args(["--innodb-flush-method=nosync", "--sync-frm=OFF"])
+        .args(FILES.map(|(name, value)| format!("--{name}={value}")))
+        .run(START)
+        .await?;
+    fs::remove_file(&first).map_err(process::Error::io(format!("remove {}", first.display())))
+}
+
+// === its process ===
+
+pub(super) fn launch(server: &Server) -> Launch {
+    // This one first: no other file of settings is read.
+    server.launch("mariadbd").arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
+}
+
+// === asking it ===
+
+async fn superuser(server: &Server) -> Result<Session, mysql::Error> {
+    /// There is no such database, before it is made.
+    const UNKNOWN_DATABASE: u16 = 1049;
+    let mut login = Login {
+        dial: Dial::Unix(socket(server)),
+        from: None,
+        tls: None,
+        user: SUPERUSER.to_owned(),
+        secret: Secret::Password(server.common().passwords.superuser.clone()),
+        database: Some(DATABASE.to_owned()),
+    };
+    match login.connect().await {
+        Err(error) if error.code() == Some(UNKNOWN_DATABASE) => {
+            login.database = None;
+            login.connect().await
+        }
+        other => other,
+    }
+}
+
+pub(super) async fn execute(server: &Server, sql: &str) -> Result<Rows, mysql::Error> {
+    let mut session = superuser(server).await?;
+    let rows = session.query(sql).await?;
+    session.quit().await?;
+    Ok(rows)
+}
+
+pub(super) async fn set_up(standin: &StandIn, writer: &Server) -> Result<(), Error> {
+    writer.execute(include_str!("mariadb.sql")).await?;
+    let passwords =
+        [("legacy", standin.legacy_password()), ("replicator", &writer.common().passwords.replicator)];
+    for (user, password) in passwords {
+        let open = format!("ALTER USER {user} IDENTIFIED BY '{password}' ACCOUNT UNLOCK");
+        writer.execute(&open).await?;
+    }
+    Ok(())
+}
+
+// === replication ===
+
+/// It ends when every replica has what it sent; one that hangs is not waited for long.
+pub(super) async fn hand_over(writer: &Server) -> Result<(), Error> {
+    match writer.execute("SHUTDOWN WAIT FOR ALL SLAVES").await {
+        // It may be gone before it has taken leave, or not have run at all.
+        Ok(_) | Err(Error::Sql { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if writer.ended_within(HAND_OVER).await.is_err() {
+        return writer.stop(StopMode::Immediate).await;
+    }
+    writer.stop(StopMode::Fast).await
+}
+
+/// All that it has received is applied first.
+pub(super) async fn promote(replica: &Server) -> Result<(), Error> {
+    replica.execute("STOP SLAVE IO_THREAD").await?;
+    let what = format!("server {} to apply what it has", replica.name());
+    let applied = || async {
+        let Some(status) = replication(replica).await.map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        let (received, applied) = (said(&status, "Gtid_IO_Pos"), said(&status, "Gtid_Slave_Pos"));
+        let all = received.is_empty() || received == applied;
+        all.then_some(()).ok_or_else(|| format!("it has received {received} and is at {applied}"))
+    };
+    wait_for(&what, PATIENCE, applied).await?;
+    configure(replica, None)?;
+    replica.execute("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = OFF").await.map(drop)
+}
+
+pub(super) async fn follow(replica: &Server, writer: &Server) -> Result<(), Error> {
+    configure(replica, Some(writer))?;
+    let follow = format!("STOP SLAVE; SET GLOBAL read_only = ON; {}; START SLAVE", upstream(writer, false));
+    replica.execute(&follow).await?;
+    wait_until_follows(writer, replica).await
+}
+
+/// With what it holds, if that is also the new writer's; from nothing if not.
+pub(super) async fn rejoin(old: &Server, writer: &Server) -> Result<(), Error> {
+    configure(old, Some(writer))?;
+    old.start().await?;
+    old.execute(&format!("{}; START SLAVE", upstream(writer, true))).await?;
+    match wait_until_follows(writer, old).await {
+        Err(Error::CannotFollow { .. }) => {
+            old.stop(StopMode::Immediate).await?;
+            make_replica(old, writer).await
+        }
+        other => other,
+    }
+}
+
+pub(super) async fn make_replica(server: &Server, writer: &Server) -> Result<(), Error> {
+    remove_folder(&server.data())?;
+    initialise(server).await?;
+    configure(server, Some(writer))?;
+    server.start().await?;
+    server.execute(&format!("{}; START SLAVE", upstream(writer, false))).await?;
+    wait_until_follows(writer, server).await
+}
+
+/// Encrypted; its name is not verified, since only its address leads to it.
+fn upstream(writer: &Server, was_writer: bool) -> String {
+    let common = writer.common();
+    format!(
+        "CHANGE MASTER TO MASTER_HOST = '{}', MASTER_PORT = {}, MASTER_USER = 'replicator', \
+         MASTER_PASSWORD = '{}', MASTER_SSL = 1, MASTER_SSL_CA = '{}', MASTER_CONNECT_RETRY = 1, \
+         MASTER_HEARTBEAT_PERIOD = 2, MASTER_USE_GTID = slave_pos{}",
+        writer.connect().ip(),
+        writer.connect().port(),
+        common.passwords.replicator,
+        common.ca_file.display(),
+        if was_writer { ", MASTER_DEMOTE_TO_SLAVE = 1" } else { "" },
+    )
+}
+
+/// Until it has applied all that the writer has now.
+async fn wait_until_follows(writer: &Server, replica: &Server) -> Result<(), Error> {
+    let position = writer.value("SELECT @@gtid_current_pos").await?;
+    let what = format!("server {} to follow {}", replica.name(), writer.name());
+    let look = format!("SELECT MASTER_GTID_WAIT('{position}', 0.2)");
+    let follows = || async {
+        let status = replication(replica).await.map_err(|error| error.to_string())?;
+        if let Some(failure) = status.as_ref().and_then(failure) {
+            return Ok(Some(failure));
+        }
+        match replica.value(&look).await {
+            Ok(reached) if reached == "0" => Ok(None),
+            Ok(_) => Err(format!("it has not reached {position}")),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    match wait_for(&what, PATIENCE, follows).await? {
+        None => Ok(()),
+        Some(reason) => Err(Error::CannotFollow { server: replica.name().to_owned(), reason }),
+    }
+}
+
+/// What a replica says of its replication; `None` when it follows nobody.
+async fn replication(server: &Server) -> Result<Option<Record>, mysql::Error> {
+    let mut session = superuser(server).await?;
+    let status = session.records("SHOW ALL SLAVES STATUS").await?.pop();
+    session.quit().await?;
+    Ok(status)
+}
+
+fn said<'a>(status: &'a Record, column: &str) -> &'a str {
+    status.get(column).and_then(Option::as_deref).unwrap_or_default()
+}
+
+/// Why replication has stopped for good.
+fn failure(status: &Record) -> Option<String> {
+    ["IO", "SQL"].into_iter().find_map(|thread| {
+        let stopped = said(status, &format!("Slave_{thread}_Running")) == "No";
+        let failed = said(status, &format!("Last_{thread}_Errno")) != "0";
+        (stopped && failed).then(|| said(status, &format!("Last_{thread}_Error")).to_owned())
+    })
+}

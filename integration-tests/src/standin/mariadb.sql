@@ -1,0 +1,36 @@
+-- What is in the stand-in's databases. Run once, on the writer, before the replicas are made.
+
+-- The agent, with the grants that closing sessions by itself needs.
+CREATE USER lb_agent IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL;
+GRANT PROCESS, CONNECTION ADMIN, REPLICA MONITOR ON *.* TO lb_agent;
+-- The agent that may close sessions only through a procedure of the operator's.
+CREATE USER lb_agent_plain IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL;
+GRANT PROCESS, REPLICA MONITOR ON *.* TO lb_agent_plain;
+GRANT SELECT ON performance_schema.* TO lb_agent, lb_agent_plain;
+-- Who logs in with a token, and who does not.
+GRANT SELECT ON mysql.user TO lb_agent, lb_agent_plain;
+GRANT SELECT ON mysql.global_priv TO lb_agent, lb_agent_plain;
+
+-- Applications.
+CREATE USER app IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL;
+CREATE USER app2 IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL;
+-- An application that still has a password, which is set apart.
+CREATE USER legacy REQUIRE SSL ACCOUNT LOCK;
+
+-- The replicas; the password is set apart.
+CREATE USER replicator REQUIRE SSL ACCOUNT LOCK;
+GRANT REPLICATION SLAVE ON *.* TO replicator;
+
+-- Something to work on: rows to update, and rows that clients insert under their own ids.
+CREATE DATABASE orders;
+USE orders;
+CREATE TABLE stock (item integer PRIMARY KEY, amount bigint NOT NULL);
+INSERT INTO stock SELECT seq, 1000000 FROM seq_1_to_1000;
+CREATE TABLE orders (
+    client integer NOT NULL,
+    number bigint NOT NULL,
+    placed_at timestamp(6) NOT NULL DEFAULT current_timestamp(6),
+    PRIMARY KEY (client, number)
+);
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, LOCK TABLES, CREATE TEMPORARY TABLES ON orders.*
+    TO app, app2, legacy;

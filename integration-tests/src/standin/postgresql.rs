@@ -1,0 +1,265 @@
+//! The stand-in's servers as PostgreSQL: settings, base backups, streaming replication.
+
+use std::{env, fmt::Write as _, fs, path::PathBuf};
+
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
+
+use super::{
+    DATABASE, Error, Options, Server, StandIn,
+    engine::Rows,
+    programs::Programs,
+    server::{PATIENCE, START, make_folder, remove_folder, write},
+};
+use crate::process::{self, Launch, Signal, wait_for};
+
+/// The superuser, who comes in through the Unix socket only. Named as on RDS.
+const SUPERUSER: &str = "rdsadmin";
+
+/// Says where PostgreSQL's programs are, when they are not where Debian has them.
+pub const FOLDER_VARIABLE: &str = "STANDIN_POSTGRES_BIN";
+
+const NEEDED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
+
+/// By [`FOLDER_VARIABLE`], else the newest under `/usr/lib/postgresql` (where `PATH` does not
+/// lead), else in `PATH`.
+pub(super) fn find_programs() -> Result<Programs, process::Error> {
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = installed
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    versions.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
+    let in_path = env::var_os("PATH").unwrap_or_default();
+    let folders = versions.into_iter().map(|(_, folder)| vec![folder]);
+    let folders = folders.chain(env::split_paths(&in_path).map(|folder| vec![folder]));
+    Programs::find("PostgreSQL", "postgresql", &NEEDED, FOLDER_VARIABLE, folders)
+}
+
+// === its files ===
+
+pub(super) fn settings(options: &Options) -> String {
+    let mut settings = format!("max_connections = {}\n{SETTINGS}", options.max_connections);
+    for (name, value) in &options.settings {
+        // Writing to a string does not fail.
+        let _ = writeln!(settings, "{name} = {value}");
+    }
+    settings
+}
+
+const SETTINGS: &str = "\
+ssl = on
+ssl_min_protocol_version = 'TLSv1.2'
+password_encryption = 'scram-sha-256'
+
+# Nothing here outlives the machine.
+fsync = off
+full_page_writes = off
+shared_buffers = 32MB
+max_wal_size = 256MB
+# In the data folder, so that nothing is left behind in /dev/shm.
+dynamic_shared_memory_type = mmap
+max_parallel_workers_per_gather = 0
+jit = off
+
+wal_level = replica
+hot_standby = on
+max_wal_senders = 20
+wal_keep_size = 128MB
+# Replicas come back soon after a restart or a failover.
+wal_retrieve_retry_interval = 200ms
+wal_receiver_timeout = 10s
+wal_sender_timeout = 10s
+
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %q%u@%d %r '
+";
+
+/// As on RDS with IAM: a token over TLS, a password over TLS, nothing without TLS. The
+/// superuser has no way in but the socket.
+const HBA: &str = "\
+local   all          all                      trust
+hostssl replication  replicator  all          scram-sha-256
+hostssl all          +rds_iam    all          pam
+host    all          +rds_iam    all          reject
+hostssl all          legacy      all          scram-sha-256
+host    all          all         all          reject
+";
+
+pub(super) fn lay_out(server: &Server) -> Result<(), process::Error> {
+    write(&server.folder().join("pg_hba.conf"), HBA, 0o644, None)?;
+    configure(server, None)
+}
+
+/// Writes its settings; it follows `upstream` as long as it is in recovery.
+fn configure(server: &Server, upstream: Option<&Server>) -> Result<(), process::Error> {
+    let common = server.common();
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let path = |path: PathBuf| quoted(&path.display().to_string());
+    let mut settings = common.settings.clone();
+    let mut set = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(settings, "{name} = {value}");
+    };
+    set("cluster_name", quoted(server.name()));
+    set("listen_addresses", quoted(&server.connect().ip().to_string()));
+    set("port", server.connect().port().to_string());
+    set("unix_socket_directories", path(server.sockets()));
+    set("hba_file", path(server.folder().join("pg_hba.conf")));
+    set("ssl_cert_file", path(server.certificate_file()));
+    set("ssl_key_file", path(server.key_file()));
+    if let Some(upstream) = upstream {
+        let password = format!(" password={}", common.passwords.replicator);
+        set("primary_conninfo", quoted(&(conninfo(server, upstream) + &password)));
+    }
+    // Has the password of the replication.
+    write(&server.folder().join("postgresql.conf"), &settings, 0o600, common.account.as_ref())
+}
+
+/// How a replica reaches `upstream`, without the password.
+fn conninfo(server: &Server, upstream: &Server) -> String {
+    let ca_file = server.common().ca_file.display().to_string().replace('\\', r"\\").replace('\'', r"\'");
+    format!(
+        "host={} hostaddr={} port={} user=replicator application_name={} \
+         sslmode=verify-full sslrootcert='{ca_file}' connect_timeout=5",
+        upstream.endpoint(),
+        upstream.connect().ip(),
+        upstream.connect().port(),
+        server.name(),
+    )
+}
+
+pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
+    make_folder(&server.data(), 0o700, server.common().account.as_ref())?;
+    server
+        .launch("initdb")
+        .arg("-D")
+        .arg(server.data())
+        .args(["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+        .run(START)
+        .await?;
+    Ok(())
+}
+
+/// Makes it a copy of a running server, which it will follow when it is started.
+async fn copy_from(server: &Server, upstream: &Server) -> Result<(), process::Error> {
+    let (common, data) = (server.common(), server.data());
+    remove_folder(&data)?;
+    make_folder(&data, 0o700, common.account.as_ref())?;
+    server
+        .launch("pg_basebackup")
+        .arg("-D")
+        .arg(&data)
+        .arg("-d")
+        .arg(conninfo(server, upstream))
+        .env("PGPASSWORD", &common.passwords.replicator)
+        .args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"])
+        .run(START)
+        .await?;
+    configure(server, Some(upstream))?;
+    write(&data.join("standby.signal"), "", 0o600, common.account.as_ref())
+}
+
+// === its process ===
+
+pub(super) fn launch(server: &Server) -> Launch {
+    server
+        .launch("postgres")
+        .arg("-D")
+        .arg(server.data())
+        .arg(format!("--config-file={}", server.folder().join("postgresql.conf").display()))
+        // An immediate shutdown, which leaves no shared memory behind.
+        .dies_by("QUIT")
+}
+
+// === asking it ===
+
+/// A connection as superuser to the database `orders` (or `postgres`, before that is made).
+async fn superuser(server: &Server) -> Result<Client, tokio_postgres::Error> {
+    match superuser_of(server, DATABASE).await {
+        Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => {
+            superuser_of(server, "postgres").await
+        }
+        other => other,
+    }
+}
+
+async fn superuser_of(server: &Server, database: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::Config::new()
+        .host_path(server.sockets())
+        .port(server.connect().port())
+        .user(SUPERUSER)
+        .dbname(database)
+        .application_name("iam-standin")
+        .connect(NoTls)
+        .await?;
+    // Ends when the client is dropped.
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+pub(super) async fn execute(server: &Server, sql: &str) -> Result<Rows, tokio_postgres::Error> {
+    let messages = superuser(server).await?.simple_query(sql).await?;
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
+        }
+        _ => None,
+    });
+    Ok(rows.collect())
+}
+
+/// The operator's own scripts, and who may use their functions: the agent's user that has no
+/// `pg_signal_backend`.
+const RETIRE_FUNCTIONS: [&str; 3] = [
+    include_str!("../../../deploy/postgresql/retire.sql"),
+    include_str!("../../../deploy/postgresql/catch.sql"),
+    "GRANT lb_agent_retire TO lb_agent_plain",
+];
+
+pub(super) async fn set_up(standin: &StandIn, writer: &Server) -> Result<(), Error> {
+    writer.execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+    writer.execute(include_str!("postgresql.sql")).await?;
+    let passwords =
+        [("legacy", standin.legacy_password()), ("replicator", &writer.common().passwords.replicator)];
+    for (role, password) in passwords {
+        writer.execute(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
+    }
+    for script in RETIRE_FUNCTIONS {
+        writer.execute(script).await?;
+    }
+    Ok(())
+}
+
+// === replication ===
+
+pub(super) async fn promote(replica: &Server) -> Result<(), Error> {
+    replica.execute("SELECT pg_promote(wait => false)").await.map(drop)
+}
+
+pub(super) async fn follow(replica: &Server, writer: &Server) -> Result<(), Error> {
+    configure(replica, Some(writer))?;
+    replica.send(Signal::HUP).await?;
+    wait_until_streams(writer, replica).await
+}
+
+pub(super) async fn make_replica(server: &Server, writer: &Server) -> Result<(), Error> {
+    copy_from(server, writer).await?;
+    server.start().await?;
+    wait_until_streams(writer, server).await
+}
+
+async fn wait_until_streams(writer: &Server, replica: &Server) -> Result<(), Error> {
+    let what = format!("server {} to stream from {}", replica.name(), writer.name());
+    let sql = format!(
+        "SELECT state FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming'",
+        replica.name()
+    );
+    let streams = || async {
+        match writer.value(&sql).await {
+            Ok(state) if state == "streaming" => Ok(()),
+            Ok(_) => Err("it does not".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    Ok(wait_for(&what, PATIENCE, streams).await?)
+}
