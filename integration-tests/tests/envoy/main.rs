@@ -1,0 +1,17 @@
+//! The real Envoy, with the configurations of `deploy/envoy` as they are shipped.
+//!
+//! - `lab`: stand-ins and an Envoy in front of them; `client`: one session by hand
+//! - `name_server`: the one name server of a test; `responder`: answers to health checks
+//! - `recipes`: Envoy takes the files
+//! - `fallback`: what clients get while the agent has nothing to say
+//! - `static_checks`: endpoints in the file, checks answered by the agent
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
+
+mod client;
+mod fallback;
+mod lab;
+mod name_server;
+mod recipes;
+mod responder;
+mod static_checks;

@@ -1,0 +1,75 @@
+//! Endpoints in Envoy's file, health checks answered by the agent, DNS when nobody answers.
+
+use std::{net::Ipv4Addr, time::{Duration, Instant}};
+
+use integration_tests::{envoy::EnvoyConfig, process::{free_port, wait_for}};
+
+use crate::{
+    client::{Client, instances_of_new_sessions, new_sessions_reach},
+    lab::{Lab, PATIENCE},
+    responder::Responder,
+};
+
+const WRITER_A: [&str; 3] = ["a.orders_write", "b.orders_read", "c.orders_read"];
+const WRITER_B: [&str; 3] = ["b.orders_write", "a.orders_read", "c.orders_read"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_follow_the_checks_and_then_dns() {
+    let lab = Lab::set_up().await;
+    let responder = Responder::start(&WRITER_A).await;
+    let envoy = lab.envoy(config(&lab, responder.address)).await;
+    let write = envoy.address("write");
+    // An address that no instance has by checks: what goes there went by DNS.
+    lab.names.answer(lab.ip("c"));
+
+    new_sessions_reach(&lab.standin, write, "a", PATIENCE).await;
+    assert_eq!(instances_of_new_sessions(&lab.standin, write, 30).await, ["a"], "one of three is healthy");
+    assert_eq!(instances_of_new_sessions(&lab.standin, envoy.address("read"), 30).await, ["b", "c"]);
+
+    let held = Client::login(&lab.standin, write).await.unwrap();
+    responder.answer(&WRITER_B);
+    let took = new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
+    println!("the first new session on the new writer {took:.2?} after the answer changed");
+    wait_for("the old writer to fail its check", PATIENCE, async || {
+        let hosts = envoy.hosts("orders_write").await.map_err(|error| error.to_string())?;
+        if hosts[0].check_fails && !hosts[1].check_fails { Ok(()) } else { Err(format!("{hosts:?}")) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(instances_of_new_sessions(&lab.standin, write, 30).await, ["b"]);
+    assert!(held.works().await, "a failed check closes nothing");
+
+    // Nobody answers any more.
+    drop(responder);
+    let gone = Instant::now();
+    let took = new_sessions_reach(&lab.standin, write, "c", PATIENCE).await;
+    println!("by DNS {took:.2?} after the end of the answers");
+    assert!(gone.elapsed() < Duration::from_secs(5));
+    assert_eq!(instances_of_new_sessions(&lab.standin, write, 10).await, ["c"]);
+    assert!(held.works().await, "an agent that died closes nothing");
+    drop(envoy);
+    lab.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_whose_checks_nobody_ever_answered_serves_by_dns() {
+    let lab = Lab::set_up().await;
+    let nobody = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
+    let began = Instant::now();
+    let envoy = lab.envoy(config(&lab, nobody)).await;
+    println!("ready {:.1?} after the start", began.elapsed());
+    let took = new_sessions_reach(&lab.standin, envoy.address("write"), "a", PATIENCE).await;
+    println!("by DNS {took:.2?} after that");
+    drop(envoy);
+    lab.tear_down().await;
+}
+
+fn config(lab: &Lab, agent: std::net::SocketAddr) -> EnvoyConfig {
+    let nobody = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
+    EnvoyConfig::static_checks()
+        .unwrap()
+        .agent(nobody)
+        .health_checks_at(agent)
+        .addresses("orders_write", &lab.addresses())
+        .addresses("orders_read", &lab.addresses())
+}
