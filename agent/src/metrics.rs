@@ -38,6 +38,18 @@ pub struct Metrics {
     pub token_failures: Family<Labels, Counter>,
     /// When the server's certificate expires, in seconds since 1970, by `database`, `instance`.
     pub certificate_expires: Family<Labels, Gauge>,
+    /// Failed connections that the server counts against an address of the proxy's, by
+    /// `database`, `instance`, `address`. A full login from there takes them back to 0 (MySQL, MariaDB).
+    pub host_connect_errors: Family<Labels, Gauge>,
+    /// `max_connect_errors`: so many block an address, by `database`, `instance`.
+    pub host_connect_errors_limit: Family<Labels, Gauge>,
+    /// Connections that failed since the server started, whoever's they were, by `database`,
+    /// `instance`. Only where the counts of addresses cannot be seen.
+    pub host_connects_aborted: Family<Labels, Gauge>,
+    /// Logins made to take such a count back, by `database`, `instance`, `result` (`reset`, `unchanged`, `failed`).
+    pub host_resets: Family<Labels, Counter>,
+    /// Whether the server blocks an address of the proxy's or the agent's (1129), by `database`, `instance`.
+    pub host_blocked: Family<Labels, Gauge>,
     /// Sessions in the ledger.
     pub sessions: Gauge,
     /// Sessions that are due.
@@ -94,6 +106,11 @@ impl Default for Metrics {
             token_expires: Family::default(),
             token_failures: Family::default(),
             certificate_expires: Family::default(),
+            host_connect_errors: Family::default(),
+            host_connect_errors_limit: Family::default(),
+            host_connects_aborted: Family::default(),
+            host_resets: Family::default(),
+            host_blocked: Family::default(),
             sessions: Gauge::default(),
             due: Gauge::default(),
             holds: Family::default(),
@@ -135,6 +152,23 @@ impl Metrics {
             "When the server's certificate expires",
             self.certificate_expires.clone(),
         );
+        r.register(
+            "host_connect_errors",
+            "Failed connections counted against an address",
+            self.host_connect_errors.clone(),
+        );
+        r.register(
+            "host_connect_errors_limit",
+            "So many block an address",
+            self.host_connect_errors_limit.clone(),
+        );
+        r.register(
+            "host_connects_aborted",
+            "Failed connections since the server started",
+            self.host_connects_aborted.clone(),
+        );
+        r.register("host_resets", "Logins to take such a count back", self.host_resets.clone());
+        r.register("host_blocked", "Whether an address is blocked", self.host_blocked.clone());
         r.register("sessions", "Sessions known", self.sessions.clone());
         r.register("sessions_due", "Sessions that are due", self.due.clone());
         r.register("holds", "Sessions and servers that are due and left alone", self.holds.clone());

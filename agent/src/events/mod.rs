@@ -7,6 +7,7 @@
 
 mod drain;
 mod health;
+mod host_block;
 mod process;
 mod proxy;
 mod session;
@@ -15,6 +16,10 @@ use std::collections::HashMap;
 
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
+pub use host_block::{
+    ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,
+    HostResetFailed, HostUnblocked,
+};
 pub use process::{AgentBroken, ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
 pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, SessionsNotListed};
 pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -74,6 +75,8 @@ pub struct Watch {
     pub due: bool,
     /// How often each instance is asked whether it lives.
     pub cadence: Arc<BTreeMap<InstanceId, Duration>>,
+    /// Where each instance's joined sessions come from: the proxies' outgoing addresses.
+    pub outgoing: Arc<BTreeMap<InstanceId, BTreeSet<IpAddr>>>,
 }
 
 /// The agent-check answer of one server.

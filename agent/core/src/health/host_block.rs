@@ -35,6 +35,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often while something is.
 const LOOK_NEAR: Duration = Duration::from_millis(250);
 
+/// How often the settings of a server that blocks nobody are looked at.
+const LOOK_NEVER: Duration = Duration::from_secs(60);
+
 /// Trouble of one address that goes on is told this often.
 const TELL: Duration = Duration::from_secs(300);
 
@@ -232,9 +235,17 @@ impl HostBlockGuard {
                 self.watched.clear();
                 self.together(now, seen.limit, *aborted, *why, &mut look);
             }
-            Counted::Never => *self = Self::default(),
+            Counted::Never => {
+                *self = Self::default();
+                look.next = LOOK_NEVER;
+            }
         }
         look
+    }
+
+    /// The addresses that are watched, what is counted against them, and how near they are.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, u64, Nearness)> {
+        self.watched.iter().map(|(address, watched)| (*address, watched.errors, watched.nearness))
     }
 
     fn by_address(

@@ -5,11 +5,13 @@
 //! - `login`: from a target and a token to a session, phase by phase.
 //! - `gate`: the token goes out as a clear password inside TLS, or not at all.
 //! - `session`: the open connection and its time limits.
+//! - `host_block`: what the server counts of failed connections.
 //! - `classify`: error numbers and lost connections to faults.
 //! - `version`: MySQL or MariaDB, which version, Aurora or not.
 
 mod classify;
 mod gate;
+mod host_block;
 mod login;
 mod session;
 mod version;

@@ -16,7 +16,8 @@ mod publish;
 mod telling;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -126,6 +127,8 @@ struct Running {
     /// When the oldest joined session began, as last looked for.
     oldest: Option<Time>,
     oldest_at: Option<Time>,
+    /// Where joined sessions come from, as looked for at the same time.
+    outgoing: Arc<BTreeMap<InstanceId, BTreeSet<IpAddr>>>,
 }
 
 impl Decider {
@@ -150,6 +153,7 @@ impl Decider {
             holds: Vec::new(),
             oldest: None,
             oldest_at: None,
+            outgoing: Arc::default(),
             decider: self,
         };
         for (server, _) in &running.decider.records {

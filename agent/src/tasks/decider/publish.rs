@@ -1,13 +1,14 @@
 //! The snapshot that everybody reads, and the metrics that follow it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use agent_core::{
-    Time,
+    InstanceId, Time,
     plan::{AdminWord, DrainPhase, Plan},
     session::Join,
 };
@@ -75,6 +76,7 @@ impl Running {
                 sweep: plan.sweep.clone(),
                 due: plan.due > 0,
                 cadence: Arc::new(cadence),
+                outgoing: self.outgoing.clone(),
             },
         };
         self.decider.publish.send_replace(Arc::new(snapshot));
@@ -88,7 +90,20 @@ impl Running {
         if self.oldest_at.is_none_or(|at| now.since(at) >= OLDEST) {
             let sessions = self.decider.ledger.sessions();
             let joined = sessions.filter(|session| matches!(session.join, Join::Joined(_)));
-            self.oldest = joined.map(|session| session.begin).min();
+            let mut outgoing: BTreeMap<InstanceId, BTreeSet<IpAddr>> = BTreeMap::new();
+            self.oldest = None;
+            for session in joined {
+                self.oldest = Some(self.oldest.map_or(session.begin, |oldest| oldest.min(session.begin)));
+                let Some(client) = session.row.client else { continue };
+                match outgoing.get_mut(session.instance) {
+                    Some(addresses) => addresses.insert(client.ip().to_canonical()),
+                    None => outgoing
+                        .entry(session.instance.clone())
+                        .or_default()
+                        .insert(client.ip().to_canonical()),
+                };
+            }
+            self.outgoing = Arc::new(outgoing);
             self.oldest_at = Some(now);
         }
         let oldest = self.oldest.map(|begin| now.since(begin));
