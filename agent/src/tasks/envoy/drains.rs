@@ -10,10 +10,7 @@ use agent_core::{
     ServerId,
     plan::{AdminFlags, Outcome, Retired},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{mpsc, watch};
 
 use crate::tasks::{
     Input, Shared,

@@ -1,0 +1,157 @@
+//! From verdicts to the endpoints that Envoys are sent.
+//!
+//! What is not known takes nothing away: of a cluster about which nothing is known
+//! nothing is said, and an Envoy that has endpoints of it keeps them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use agent_core::{
+    InstanceId, ServerId,
+    health::{Fleet, ServerConfig, State, Verdict, WantedRole},
+};
+use envoy::eds::{Cluster, Endpoint, Health, Snapshot};
+
+/// Where each instance is, as far as its name could be resolved.
+pub type Addresses = BTreeMap<InstanceId, Vec<SocketAddr>>;
+
+/// The endpoints of all clusters at this moment.
+pub fn snapshot(
+    servers: &[ServerConfig],
+    fleet: &Fleet,
+    drained: &BTreeSet<ServerId>,
+    addresses: &Addresses,
+) -> Snapshot {
+    let mut clusters: BTreeMap<&str, Vec<&ServerConfig>> = BTreeMap::new();
+    for server in servers {
+        clusters.entry(&server.id.backend).or_default().push(server);
+    }
+    Snapshot::new(clusters.into_iter().map(|(name, members)| Cluster {
+        name: name.to_owned(),
+        endpoints: endpoints(&members, fleet, drained, addresses),
+    }))
+}
+
+/// The endpoints of one cluster, or `None` while there is nothing to go by.
+fn endpoints(
+    members: &[&ServerConfig],
+    fleet: &Fleet,
+    drained: &BTreeSet<ServerId>,
+    addresses: &Addresses,
+) -> Option<Vec<Endpoint>> {
+    let state = |server: &ServerConfig| fleet.servers.get(&server.id).map_or(State::Unknown, |it| it.state);
+    if members.iter().all(|server| state(server) == State::Unknown) {
+        return None;
+    }
+    let proved = members.iter().any(|server| fleet.servers.get(&server.id).is_some_and(Verdict::usable));
+    let endpoint = |server: &&ServerConfig| Endpoint {
+        name: server.id.server.to_string(),
+        addresses: addresses.get(&server.instance).cloned().unwrap_or_default(),
+        health: if drained.contains(&server.id) {
+            Health::Draining
+        } else {
+            health(state(server), server.wanted, proved)
+        },
+    };
+    let endpoints: Vec<Endpoint> = members.iter().map(endpoint).collect();
+    // Better the endpoints of before than a cluster that lacks the one that is usable.
+    let lost = |one: &Endpoint| one.health == Health::Healthy && one.addresses.is_empty();
+    if endpoints.iter().any(lost) { None } else { Some(endpoints) }
+}
+
+/// What a verdict is in Envoy's words. `proved` says whether any server of the cluster is
+/// known to be usable.
+fn health(state: State, wanted: WantedRole, proved: bool) -> Health {
+    match state {
+        State::Up => Health::Healthy,
+        // Not DRAINING: Envoy would keep that when the agent dies, and send nothing there when
+        // all others are gone.
+        State::Drain => Health::Degraded,
+        State::Down => Health::Unhealthy,
+        // There is one writer, and it is another.
+        State::Unknown if wanted == WantedRole::Writer && proved => Health::Unhealthy,
+        State::Unknown => Health::Healthy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::{Time, health::VerdictReason};
+
+    use super::*;
+
+    /// A cluster of three with these verdicts, in order `a`, `b`, `c`.
+    struct Case {
+        servers: Vec<ServerConfig>,
+        fleet: Fleet,
+        addresses: Addresses,
+    }
+
+    fn case(wanted: WantedRole, states: [State; 3]) -> Case {
+        let mut fleet = Fleet {
+            at: Time::AGENT_START,
+            instances: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            by_role: BTreeMap::new(),
+        };
+        let mut servers = Vec::new();
+        let mut addresses = Addresses::new();
+        for (place, state) in states.into_iter().enumerate() {
+            let name = ["a", "b", "c"][place];
+            let id = ServerId::new(0, "w", name);
+            let instance = InstanceId::new("orders", name);
+            let verdict = Verdict { state, reason: VerdictReason::Proved, since: Time::AGENT_START };
+            fleet.servers.insert(id.clone(), verdict);
+            addresses.insert(instance.clone(), vec![SocketAddr::from(([10, 0, 0, 1], 5_432))]);
+            servers.push(ServerConfig { id, instance, wanted, commandable: false });
+        }
+        Case { servers, fleet, addresses }
+    }
+
+    impl Case {
+        fn health(&self, drained: &[&str]) -> Option<Vec<Health>> {
+            let members: Vec<&ServerConfig> = self.servers.iter().collect();
+            let drained = drained.iter().map(|name| ServerId::new(0, "w", name)).collect();
+            let endpoints = endpoints(&members, &self.fleet, &drained, &self.addresses)?;
+            Some(endpoints.into_iter().map(|one| one.health).collect())
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_an_endpoints_health() {
+        use Health as H;
+        use State as S;
+        let reader = case(WantedRole::Reader, [S::Up, S::Drain, S::Down]);
+        assert_eq!(reader.health(&[]), Some(vec![H::Healthy, H::Degraded, H::Unhealthy]));
+        assert_eq!(reader.health(&["a"]), Some(vec![H::Draining, H::Degraded, H::Unhealthy]));
+    }
+
+    #[test]
+    fn not_knowing_takes_nothing_away() {
+        use Health as H;
+        use State as S;
+        let nothing = case(WantedRole::Writer, [S::Unknown; 3]);
+        assert_eq!(nothing.health(&[]), None, "Envoy keeps what it has");
+        let silent = case(WantedRole::Writer, [S::Unknown, S::Down, S::Down]);
+        assert_eq!(silent.health(&[]), Some(vec![H::Healthy, H::Unhealthy, H::Unhealthy]));
+        let reader = case(WantedRole::Reader, [S::Up, S::Unknown, S::Down]);
+        assert_eq!(reader.health(&[]), Some(vec![H::Healthy, H::Healthy, H::Unhealthy]));
+    }
+
+    #[test]
+    fn beside_a_proved_writer_no_other_takes_writes() {
+        let one = case(WantedRole::Writer, [State::Up, State::Unknown, State::Down]);
+        assert_eq!(one.health(&[]), Some(vec![Health::Healthy, Health::Unhealthy, Health::Unhealthy]));
+    }
+
+    #[test]
+    fn without_the_address_of_a_usable_server_nothing_new_is_said() {
+        let mut one = case(WantedRole::Writer, [State::Up, State::Down, State::Down]);
+        one.addresses.remove(&InstanceId::new("orders", "b"));
+        assert!(one.health(&[]).is_some(), "of one that takes nothing it does not matter");
+        one.addresses.remove(&InstanceId::new("orders", "a"));
+        assert_eq!(one.health(&[]), None);
+    }
+}
