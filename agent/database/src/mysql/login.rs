@@ -5,7 +5,8 @@
 //!
 //! A MySQL server counts each connection that ends before its login is done, and
 //! blocks the address when there are too many (1129). So once TLS is up the login is
-//! brought to its end whatever the server asks for, if need be with an empty answer.
+//! brought to its end whatever the server asks for, if need be with an answer without
+//! content.
 //! A certificate that is refused ends the connection before that, as it must:
 //! until the trust is right, each attempt counts, so attempts have to be rare.
 
@@ -195,14 +196,14 @@ fn login_refused(error: &ServerError, gate: &LoginGate) -> Fault {
 }
 
 /// Ends a login that is not one by IAM so that the server does not count it as an
-/// aborted one: with an empty answer, and its own refusal of that.
+/// aborted one: with an answer without content, and its own refusal of that.
 async fn decline<S: AsyncRead + AsyncWrite + Unpin>(
     mut packets: Packets<S>,
     mut gate: LoginGate,
     wanted: &TokenNotAsked,
 ) -> Fault {
     let fault = Fault::new(Phase::Login, FaultKind::LoginRefused, wanted.to_string());
-    if packets.write(&[]).await.is_err() {
+    if packets.write(wanted.answer()).await.is_err() {
         return fault;
     }
     let Ok(answer) = packets.read(LARGEST_ANSWER).await else { return fault };

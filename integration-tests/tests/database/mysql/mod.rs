@@ -1,1 +1,4 @@
 //! MySQL and MariaDB, on a real MariaDB.
+
+mod scripted;
+mod scripted_login;
