@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 SCRIPTS := integration-tests/scripts
-# Passed on to the demo: HOLD=1 leaves everything running for you to try.
+# Passed on to the demo: HOLD=1 leaves everything running for you to try; ENGINE is postgresql or mariadb.
 export HOLD ENGINE
 
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ deps: ## install what is missing (haproxy, postgresql, gcc, ...); start no servi
 build: ## everything, dev profile
 	cargo build --workspace --all-targets
 
-demo: deps ## the main job on real servers, live, in about a minute (HOLD=1 leaves it running)
+demo: deps ## the main job on real servers, live, in about a minute (ENGINE=mariadb; HOLD=1 leaves it running)
 	cargo build --workspace --bins
 	@cargo run --quiet --bin demo
 

@@ -2,20 +2,26 @@
 
 use std::{path::Path, process::ExitCode};
 
-use integration_tests::demo::{Error, run};
+use integration_tests::{
+    demo::{Error, run},
+    standin::Engine,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
-    if let Some(engine) =
-        std::env::var_os("ENGINE").filter(|engine| !engine.is_empty() && engine != "postgresql")
-    {
-        eprintln!("error: ENGINE={}: this version knows postgresql", engine.display());
-        return ExitCode::from(64);
-    }
+    let asked = std::env::var("ENGINE").unwrap_or_default();
+    let engine = match asked.as_str() {
+        "" | "postgresql" => Engine::Postgresql,
+        "mariadb" => Engine::Mariadb,
+        _ => {
+            eprintln!("error: ENGINE={asked}: this version knows postgresql and mariadb");
+            return ExitCode::from(64);
+        }
+    };
     let hold = set("HOLD");
     let ended = tokio::select! {
-        ended = demo(hold) => ended,
+        ended = demo(engine, hold) => ended,
         // Dropping the demo stops and removes all that it has started.
         _ = tokio::signal::ctrl_c(), if !hold => return ExitCode::from(130),
     };
@@ -28,8 +34,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo(hold: bool) -> Result<(), Error> {
-    let summary = run(hold).await?;
+async fn demo(engine: Engine, hold: bool) -> Result<(), Error> {
+    let summary = run(engine, hold).await?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/demo");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("summary.json"), serde_json::to_string_pretty(&summary)?)?;

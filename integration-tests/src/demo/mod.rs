@@ -16,7 +16,7 @@ use crate::{
     load::{Load, Think, Work},
     process::wait_for,
     scene::{Agent, PATIENCE, Scene, Setting},
-    standin::{Options, StandIn},
+    standin::{Engine, Options, StandIn},
 };
 use picture::Picture;
 use screen::Screen;
@@ -41,11 +41,17 @@ const BUDGET: u32 = 5;
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the demo. With `hold`, everything stays up until Ctrl-C after it.
-pub async fn run(hold: bool) -> Result<Summary, Error> {
+pub async fn run(engine: Engine, hold: bool) -> Result<Summary, Error> {
     let mut screen = Screen::new();
-    screen.say("starting a PostgreSQL writer and two replicas that take only genuine IAM tokens, HAProxy, and the agent");
+    let kind = match engine {
+        Engine::Postgresql => "PostgreSQL",
+        Engine::Mariadb => "MariaDB",
+    };
+    screen.say(&format!(
+        "starting a {kind} writer and two replicas that take only genuine IAM tokens, HAProxy, and the agent"
+    ));
     let setting = Setting {
-        standin: Options { replicas: 2, ..Options::default() },
+        standin: Options { engine, replicas: 2, ..Options::default() },
         sessions: format!("{{mode: retire, max_age: {}s, login_budget: {BUDGET}}}", MAX_AGE.as_secs()),
         ..Setting::default()
     };
@@ -93,16 +99,29 @@ async fn clients(scene: &Scene) -> Result<Load, Error> {
         sleep(Duration::from_millis(600)).await;
     }
     load.add(Work::Transactions { think: Think::Busy, retry_begin: false }, 2);
-    load.add(Work::Listen, 1);
+    load.add(locked(scene.standin.engine()), 1);
     load.all_in(PATIENCE).await?;
     Ok(load)
+}
+
+/// A session that is held for what it is: it has something that a new one would not have.
+fn locked(engine: Engine) -> Work {
+    match engine {
+        Engine::Postgresql => Work::Listen,
+        Engine::Mariadb => Work::AdvisoryLock,
+    }
 }
 
 /// Waits until the tables that the load has made have come to the replicas.
 async fn on_replicas(standin: &StandIn) -> Result<(), Error> {
     for server in standin.servers() {
         wait_for("the tables on the replicas", PATIENCE, async || {
-            let made = "SELECT count(to_regclass('load_counters'))";
+            let made = match standin.engine() {
+                Engine::Postgresql => "SELECT count(to_regclass('load_counters'))",
+                Engine::Mariadb => {
+                    "SELECT count(*) FROM information_schema.tables WHERE table_name = 'load_counters'"
+                }
+            };
             match standin.value(server.name(), made).await {
                 Ok(count) if count == "1" => Ok(()),
                 Ok(count) => Err(count),
@@ -127,7 +146,7 @@ async fn hold_on(scene: &Scene, screen: &mut Screen) -> Result<(), Error> {
         known.port,
         known.region
     );
-    let psql = known.psql(endpoint, scene.haproxy.address("write"), "app", &token);
+    let psql = known.command_line(endpoint, scene.haproxy.address("write"), "app", &token);
     screen.say(&format!(
         "everything stays up until Ctrl-C\n\n{}\n\n# a session through HAProxy\n{psql}\n\n# what the agent knows\n\
          {} sessions --control {}\ncurl -s http://{}/state",

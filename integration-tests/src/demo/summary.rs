@@ -30,7 +30,7 @@ impl Oldest {
         for session in &picture.sessions {
             let oldest = match session.hold.as_deref() {
                 // Held for what it is doing, or for what it is: the agent leaves it alone.
-                Some("in_transaction" | "listening") => &mut self.held_s,
+                Some("in_transaction" | "listening" | "advisory_lock") => &mut self.held_s,
                 Some("never_quiet") => &mut self.never_quiet_s,
                 _ if session.activity == "in_transaction" => &mut self.held_s,
                 _ => &mut self.free_s,
@@ -48,9 +48,9 @@ impl Oldest {
 pub struct Summary {
     /// Sessions that the agent closed.
     pub retired: u64,
-    /// The oldest session that was not in a transaction, nor held as listening or never quiet.
+    /// The oldest session that was not in a transaction, nor held for what it is, nor never quiet.
     pub oldest_age_s: f64,
-    /// The oldest session that was held in a transaction, or as listening.
+    /// The oldest session that was held in a transaction, or as listening or with a lock.
     pub oldest_held_s: f64,
     /// The oldest session of a client that never pauses for `quiet_min`.
     pub oldest_never_quiet_s: f64,
@@ -151,7 +151,7 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "  oldest held session                   {:.1} s (in a transaction, or listening)",
+            "  oldest held session                   {:.1} s (in a transaction, listening, or with a lock)",
             self.oldest_held_s
         )?;
         writeln!(f, "  oldest session that is never quiet    {:.1} s", self.oldest_never_quiet_s)?;

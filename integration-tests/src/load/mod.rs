@@ -1,4 +1,4 @@
-//! Real PostgreSQL clients that work through a proxy, and an honest count of what broke.
+//! Real PostgreSQL and MariaDB clients that work through a proxy, and an honest count of what broke.
 //!
 //! Each client logs in with a token over verified TLS, for an endpoint's name, wherever it
 //! dials; works; looks at its socket before it begins, as a pool does; and when its session
@@ -21,6 +21,7 @@
 //! - [`LoadReport`]: what they saw; [`Verified`]: what the tables say of it
 //! - [`Interval`]: 95 % bounds of a rate
 //! - `session`: one login, driven by its client alone
+//! - `statements`: where engines want different words
 //! - `transactions`, `autocommit`, `steady`: the clients
 
 mod autocommit;
@@ -29,6 +30,7 @@ mod interval;
 mod report;
 mod run;
 mod session;
+mod statements;
 mod steady;
 mod tally;
 mod target;

@@ -74,8 +74,8 @@ pub struct SteadySession {
     pub work: &'static str,
     /// The client's number in this load.
     pub client: u32,
-    /// The server's process for it.
-    pub backend: i32,
+    /// The server's process or connection number for it.
+    pub backend: u64,
     /// When it was dialled.
     pub opened_s: f64,
     /// When the COMMIT of a holder was acknowledged.

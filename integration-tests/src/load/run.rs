@@ -16,7 +16,7 @@ use super::{
     Ending, LoadReport, Target, Verified, Work, autocommit,
     client::{Client, Shared},
     session::Session,
-    steady, transactions,
+    statements, steady, transactions,
     transactions::Habits,
     verify,
 };
@@ -24,19 +24,6 @@ use crate::process;
 
 /// How long clients may take to end what they are at.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
-
-/// Two loads on one database at once must not meet in making the tables.
-const TABLES: &str = "
-    BEGIN;
-    SELECT pg_advisory_xact_lock(hashtext('load tables'));
-    CREATE TABLE IF NOT EXISTS load_counters (
-        run bigint, client integer, done bigint NOT NULL, PRIMARY KEY (run, client)
-    ) WITH (fillfactor = 50);
-    CREATE TABLE IF NOT EXISTS load_rows (
-        run bigint, client integer, number bigint, PRIMARY KEY (run, client, number)
-    );
-    GRANT SELECT, INSERT, UPDATE ON load_counters, load_rows TO PUBLIC;
-    COMMIT";
 
 /// Why a load could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +33,7 @@ pub enum LoadError {
     Login {
         /// Where to.
         target: Target,
-        /// An SQLSTATE, or what went wrong before the server had a say.
+        /// An SQLSTATE, or an error number, or what went wrong before the server had a say.
         reason: String,
     },
     /// A statement that makes or reads the tables.
@@ -79,7 +66,8 @@ impl Load {
     /// writer. The same seed makes clients think the same pauses.
     pub async fn new(target: Target, seed: u64) -> Result<Self, LoadError> {
         let mut session = open(&target).await?;
-        session.execute(TABLES).await.map_err(|ending| sql(TABLES, ending))?;
+        let tables = statements::tables(session.engine());
+        session.execute(tables).await.map_err(|ending| sql(tables, ending))?;
         session.close().await;
         let load = Self {
             target: Arc::new(target),

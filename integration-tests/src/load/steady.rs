@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{Ending, SteadySession, Work, client::Client, session::Session, tally::Phase};
+use super::{Ending, SteadySession, Work, client::Client, session::Session, statements, tally::Phase};
 
 pub(super) async fn run(mut client: Client, work: Work) {
     while let Some(mut session) = client.log_in().await {
@@ -54,7 +54,7 @@ async fn live(
         Work::Hold { open_for } => hold(client, session, open_for, entry).await?,
         Work::Listen => session.execute("LISTEN load").await.map_err(steady)?,
         Work::AdvisoryLock => {
-            let lock = format!("SELECT pg_advisory_lock({})", client.id);
+            let lock = statements::user_lock(session.engine(), client.id);
             session.execute(&lock).await.map_err(steady)?;
         }
         _ => session.execute("SELECT 1").await.map_err(steady)?,
@@ -77,7 +77,7 @@ async fn hold(
 ) -> Result<(), (Phase, Ending)> {
     let (run, id) = (client.shared.run, client.id);
     let inside = |ending| (Phase::Inside, ending);
-    let own_row = format!("INSERT INTO load_counters VALUES ({run}, {id}, 0) ON CONFLICT DO NOTHING");
+    let own_row = statements::own_row(session.engine(), run, id);
     session.execute(&own_row).await.map_err(steady)?;
 
     let began = Instant::now();

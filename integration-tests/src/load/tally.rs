@@ -74,8 +74,8 @@ pub(super) struct Tally {
     pub unsure_rows: Vec<(u32, u64)>,
     pub steady_closed: u64,
     pub steady: Vec<SteadySession>,
-    /// Server processes whose client went away without knowing what they did.
-    pub abandoned: Vec<i32>,
+    /// Server processes, or connection numbers, whose client went away without knowing what they did.
+    pub abandoned: Vec<u64>,
 }
 
 impl Tally {
@@ -104,7 +104,7 @@ impl Tally {
     }
 
     /// A session ended, or a statement of it failed, which ends it too.
-    pub(super) fn ended(&mut self, phase: Phase, ending: &Ending, backend: i32) {
+    pub(super) fn ended(&mut self, phase: Phase, ending: &Ending, backend: u64) {
         let count = match phase {
             Phase::Look => &mut self.clean,
             Phase::RetriedBegin => &mut self.retried,

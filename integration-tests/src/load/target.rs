@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    standin::{self, DATABASE, StandIn, token},
+    standin::{self, DATABASE, Engine, StandIn, token},
     tls::VerifiedTls,
 };
 
@@ -36,6 +36,8 @@ where
 /// How to log in to a database through whatever is dialled.
 #[derive(Clone)]
 pub struct Target {
+    /// What kind of database it is.
+    pub engine: Engine,
     /// What is dialled: a port of a proxy, or a server itself.
     pub dial: SocketAddr,
     /// The name that TLS verifies: an RDS endpoint, without a port.
@@ -44,10 +46,12 @@ pub struct Target {
     pub user: String,
     /// The database's name.
     pub database: String,
-    /// Its `application_name`; `None` names each client after its work.
+    /// Its `application_name`; `None` names each client after its work. MariaDB has none.
     pub application: Option<String>,
     /// Whom to trust.
     pub tls: VerifiedTls,
+    /// Whether the user proves itself by a password, and not by a token.
+    pub has_password: bool,
     /// The password of each login.
     pub token: Arc<dyn TokenSource>,
 }
@@ -58,12 +62,14 @@ impl Target {
     pub fn of(standin: &Arc<StandIn>, user: &str) -> Result<Self, standin::Error> {
         let writer = standin.writer()?;
         Ok(Self {
+            engine: standin.engine(),
             dial: writer.connect(),
             endpoint: standin.cluster_endpoint().to_owned(),
             user: user.to_owned(),
             database: DATABASE.to_owned(),
             application: None,
             tls: standin.tls()?,
+            has_password: false,
             token: Arc::new(ClusterTokens {
                 standin: Arc::downgrade(standin),
                 port: writer.connect().port(),
@@ -91,6 +97,7 @@ impl Target {
     pub fn password(mut self, user: &str, password: &str) -> Self {
         let password = password.to_owned();
         user.clone_into(&mut self.user);
+        self.has_password = true;
         self.token = Arc::new(move || {
             let password = password.clone();
             async move { Ok(password) }

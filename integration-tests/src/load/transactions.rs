@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Ending, Think, client::Client, session::Session, tally::Phase};
+use super::{Ending, Think, client::Client, session::Session, statements, tally::Phase};
 
 /// How such a client works.
 #[derive(Clone, Copy)]
@@ -18,7 +18,8 @@ pub(super) async fn run(mut client: Client, habits: Habits) {
         if habits.writes && !begun {
             // Its row has to be there before the first transaction; a session that ends
             // here was not in one.
-            if let Err(ending) = session.execute(&own_row(&client)).await {
+            let own_row = statements::own_row(session.engine(), client.shared.run, client.id);
+            if let Err(ending) = session.execute(&own_row).await {
                 client.ended(Phase::Look, &ending, &session);
                 continue;
             }
@@ -47,13 +48,6 @@ pub(super) async fn run(mut client: Client, habits: Habits) {
     }
 }
 
-fn own_row(client: &Client) -> String {
-    format!(
-        "INSERT INTO load_counters VALUES ({}, {}, 0) ON CONFLICT DO NOTHING",
-        client.shared.run, client.id
-    )
-}
-
 /// One transaction; how long its statements took.
 async fn transaction(
     client: &mut Client,
@@ -78,7 +72,7 @@ async fn transaction(
 }
 
 async fn begin(client: &mut Client, session: &mut Session, habits: Habits) -> Result<(), Ending> {
-    let begin = if habits.writes { "BEGIN" } else { "BEGIN READ ONLY" };
+    let begin = statements::begin(session.engine(), habits.writes);
     let failed = match session.execute(begin).await {
         Err(ending) if habits.retry_begin && ending.is_retirement() => ending,
         done => return done,

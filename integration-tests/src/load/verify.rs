@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::{LoadError, client::Shared, run::sql, session::Session};
+use super::{LoadError, client::Shared, run::sql, session::Session, statements};
 use crate::process;
 
 /// How long statements of clients that went away may take to end.
@@ -52,9 +52,7 @@ pub(super) async fn verify(shared: &Shared, mut session: Session) -> Result<Veri
     nothing_runs(&mut session, &abandoned).await?;
 
     let run = shared.run;
-    let counters = format!(
-        "SELECT string_agg(client || '=' || done, ' ') FROM load_counters WHERE run = {run} AND done > 0"
-    );
+    let counters = statements::counters(session.engine(), run);
     let counters = value(&mut session, &counters).await?.unwrap_or_default();
     let counted: BTreeMap<u32, u64> = counters
         .split(' ')
@@ -89,16 +87,11 @@ pub(super) async fn verify(shared: &Shared, mut session: Session) -> Result<Veri
 
 /// A server finishes what it runs before it notices that its client is gone: a count that
 /// comes too early would miss it.
-async fn nothing_runs(session: &mut Session, backends: &[i32]) -> Result<(), LoadError> {
+async fn nothing_runs(session: &mut Session, backends: &[u64]) -> Result<(), LoadError> {
     if backends.is_empty() {
         return Ok(());
     }
-    let pids: Vec<String> = backends.iter().map(ToString::to_string).collect();
-    // A process id may be another's by now; not one of this user's that began before.
-    let running = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND pid IN ({})",
-        pids.join(", ")
-    );
+    let running = statements::count_sessions(session.engine(), backends);
     let began = Instant::now();
     loop {
         let left = count(session, &running).await?;

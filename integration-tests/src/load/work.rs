@@ -12,10 +12,10 @@ pub enum Work {
     Transactions {
         /// Its pauses.
         think: Think,
-        /// One more try, on a new session, when BEGIN fails with 57P01 or a close.
+        /// One more try, on a new session, when BEGIN fails with 57P01, 1927 or a close.
         retry_begin: bool,
     },
-    /// The same without writing, for replicas: BEGIN READ ONLY, SELECT, a pause, SELECT, COMMIT.
+    /// The same without writing, for replicas: a read-only BEGIN, SELECT, a pause, SELECT, COMMIT.
     Reads {
         /// Its pauses.
         think: Think,
@@ -33,14 +33,14 @@ pub enum Work {
     },
     /// One query, then idle.
     Idle,
-    /// LISTEN, then idle.
+    /// LISTEN, then idle; PostgreSQL only.
     Listen,
-    /// Takes a session advisory lock of its own, then idle.
+    /// Takes a session advisory lock of its own (MariaDB: GET_LOCK), then idle.
     AdvisoryLock,
 }
 
 impl Work {
-    /// A word for it; also its `application_name`, with `load-` before it.
+    /// A word for it; also its `application_name` at PostgreSQL, with `load-` before it.
     pub fn word(&self) -> &'static str {
         match self {
             Work::Transactions { .. } => "transactions",

@@ -115,7 +115,8 @@ impl Login {
         response.extend_from_slice(self.user.as_bytes());
         response.push(0);
         let (proof, plugin) = match &self.secret {
-            Secret::Token(_) => (Vec::new(), CLEAR),
+            // Named after the plugin that asks for tokens, nothing would be taken for the token.
+            Secret::Token(_) => (Vec::new(), NATIVE),
             Secret::Password(password) => (proof_of(password, &greeting.salt), NATIVE),
         };
         // A proof has twenty bytes, or none.

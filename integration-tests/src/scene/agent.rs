@@ -16,7 +16,7 @@ use super::{Error, PATIENCE, Setting};
 use crate::{
     haproxy::Haproxy,
     process::{Account, Launch, Process, Signal, free_port},
-    standin::StandIn,
+    standin::{Engine, StandIn},
 };
 
 /// Where one agent listens and keeps its files. Dropped with its folder.
@@ -121,13 +121,17 @@ impl Agent {
             String::new()
         };
         format!(
-            "databases:\n  - name: orders\n    engine: postgresql\n    user: {user}\n    database_name: orders\n    \
+            "databases:\n  - name: orders\n    engine: {engine}\n    user: {user}\n    database_name: orders\n    \
              ca_file: \"{ca}\"\n{extra}    instances:\n{instances}\n\
              proxies:\n  - haproxy: {{socket: \"{socket}\"{master}}}\n    backends:\n      \
              orders_write: {{database: orders, role: writer, servers: {{{servers}}}}}\n      \
              orders_read: {{database: orders, role: reader, servers: {{{servers}}}}}\n\
              sessions: {sessions}\nlisten: {{agent_check: \"{check}\", http: \"{http}\", control: \"{control}\"}}\n\
              state_dir: \"{state}\"\n",
+            engine = match standin.engine() {
+                Engine::Postgresql => "postgresql",
+                Engine::Mariadb => "mariadb",
+            },
             user = setting.user,
             ca = standin.ca_file().display(),
             extra = setting.database,

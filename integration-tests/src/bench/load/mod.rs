@@ -16,6 +16,7 @@ mod watch;
 pub use summary::Summary;
 
 use super::{Error, Measurement, Report};
+use crate::standin::Engine;
 
 /// What closes sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,9 @@ pub struct Variant {
     pub name: &'static str,
     /// What it is, in a line.
     pub what: &'static str,
+    engine: Engine,
+    /// MariaDB only: whether it tells of open transactions by events, or by `innodb_trx` alone.
+    performance_schema: bool,
     closer: Closer,
     /// Sessions of a password user that do nothing.
     idle: usize,
@@ -44,16 +48,31 @@ pub struct Variant {
     retry: bool,
 }
 
-const PLAIN: Variant =
-    Variant { name: "", what: "", closer: Closer::Agent(""), idle: 0, busy: 5, retry: false };
+const PLAIN: Variant = Variant {
+    name: "",
+    what: "",
+    engine: Engine::Postgresql,
+    performance_schema: true,
+    closer: Closer::Agent(""),
+    idle: 0,
+    busy: 5,
+    retry: false,
+};
+
+const MARIADB: Variant = Variant { engine: Engine::Mariadb, ..PLAIN };
 
 /// What the others are compared with.
-const BASELINE: &str = "load_blind_shutdown";
+const fn baseline(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Postgresql => "load_blind_shutdown",
+        Engine::Mariadb => "mariadb_load_blind_shutdown",
+    }
+}
 
 /// All variants. What people do without an agent comes first.
 pub const VARIANTS: &[Variant] = &[
     Variant {
-        name: BASELINE,
+        name: baseline(Engine::Postgresql),
         what: "`shutdown sessions server` every few seconds, no agent acting",
         closer: Closer::Shutdown,
         ..PLAIN
@@ -97,6 +116,25 @@ pub const VARIANTS: &[Variant] = &[
         retry: true,
         ..PLAIN
     },
+    Variant {
+        name: baseline(Engine::Mariadb),
+        what: "MariaDB: `shutdown sessions server` every few seconds, no agent acting",
+        closer: Closer::Shutdown,
+        ..MARIADB
+    },
+    Variant {
+        name: "mariadb_load_database",
+        what: "MariaDB: the agent retires through the database",
+        closer: Closer::Agent("close_via: database"),
+        ..MARIADB
+    },
+    Variant {
+        name: "mariadb_load_innodb_trx",
+        what: "the same without performance_schema, by innodb_trx",
+        closer: Closer::Agent("close_via: database"),
+        performance_schema: false,
+        ..MARIADB
+    },
 ];
 
 /// Runs one variant until enough sessions were closed.
@@ -105,7 +143,8 @@ pub(super) async fn run(variant: &Variant, quick: bool, report: &mut Report) -> 
     let summary = trial::run(variant, retirements).await?;
     let mut measurement =
         Measurement::new(variant.name, summary.broken.rate * 1_000.0, "per 1,000").details(&summary);
-    if let Some(baseline) = report.told(BASELINE).filter(|_| variant.name != BASELINE) {
+    let baseline = baseline(variant.engine);
+    if let Some(baseline) = report.told(baseline).filter(|_| variant.name != baseline) {
         measurement = measurement.beside("blind shutdown", baseline);
     }
     for line in summary.lines() {

@@ -50,8 +50,8 @@ pub struct Summary {
     /// Oldest session of a client with pauses, as the database showed it.
     pub oldest_s: f64,
     /// How long such a session lived on, past its limit, after it had first paused for
-    /// `quiet_min` and a poll.
-    pub longest_after_pause_s: f64,
+    /// `quiet_min` and a poll; none where the database does not show transactions apart.
+    pub longest_after_pause_s: Option<f64>,
     /// How far past its own limit the agent closed a session of a client with pauses, at most.
     pub most_overdue_s: f64,
     /// Closes that the agent says it made.
@@ -115,8 +115,11 @@ impl Summary {
                 if self.exact { "exact" } else { "NOT exact" },
             ),
             format!(
-                "oldest {:.1} s, limit {:.1} s, closed at most {:.1} s past its limit; past it and after a pause lived {:.1} s",
-                self.oldest_s, self.limit_s, self.most_overdue_s, self.longest_after_pause_s
+                "oldest {:.1} s, limit {:.1} s, closed at most {:.1} s past its limit; past it and after a pause lived {}",
+                self.oldest_s,
+                self.limit_s,
+                self.most_overdue_s,
+                self.longest_after_pause_s.map_or("?".to_owned(), |seconds| format!("{seconds:.1} s")),
             ),
             format!(
                 "closes and own logins at most {} in a second, budget {}; clients' logins at most {}, failed {}",

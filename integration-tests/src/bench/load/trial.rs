@@ -42,8 +42,16 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
         }
         Closer::Shutdown | Closer::Terminate => "{mode: observe}".to_owned(),
     };
-    let standin = Options { replicas: 0, max_connections: 1_300, ..Options::default() };
-    let scene = Scene::set(Setting { standin, sessions, ..Setting::default() }).await?;
+    let standin = Options {
+        engine: variant.engine,
+        replicas: 0,
+        max_connections: 1_300,
+        performance_schema: variant.performance_schema,
+        ..Options::default()
+    };
+    let database = if variant.performance_schema { "" } else { "    open_transactions: innodb_trx\n" };
+    let setting = Setting { standin, sessions, database: database.to_owned(), ..Setting::default() };
+    let scene = Scene::set(setting).await?;
     let app = scene.writer("app")?;
     // Another user: so the agent's log tells who is who.
     let app2 = scene.writer("app2")?;
@@ -79,10 +87,11 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
         stop.cancel();
         reached.map_err(Error::from)
     };
+    let looked_at = watch::sessions(variant.engine, variant.performance_schema, APPLICATION);
     // Where one fails the others are dropped, and so is the scene.
     let ((), oldest, ()) = tokio::try_join!(
         enough,
-        watch::watch(APPLICATION, MAX_AGE_S * (1.0 + JITTER), &scene, &stop),
+        watch::watch(&looked_at, MAX_AGE_S * (1.0 + JITTER), &scene, &stop),
         closers::close(variant.closer, &scene, &stop),
     )?;
 
@@ -119,7 +128,7 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
         tables_busy,
         limit_s: if by_agent { MAX_AGE_S * (1.0 + JITTER) } else { 0.0 },
         oldest_s: oldest.age,
-        longest_after_pause_s: oldest.after_pause,
+        longest_after_pause_s: variant.performance_schema.then_some(oldest.after_pause),
         most_overdue_s: closes.most_overdue_s,
         agent_closes: closes.count,
         budget_per_s: if by_agent { BUDGET } else { 0 },

@@ -1,82 +1,27 @@
-//! The clients that measure: they work, and what is broken on purpose is counted as broken.
+//! PostgreSQL clients, whose sessions nobody or anybody closes.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
-
-use std::{future::Future, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use integration_tests::{
-    haproxy::{Backend, Haproxy, HaproxyBinary, HaproxyConfig, Server},
-    load::{Ending, Load, LoadReport, Target, Think, Work},
+    load::{Ending, Load, LoadReport, Think, Work},
     process::wait_for,
-    standin::{Options, StandIn},
+    standin::Engine,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const BUSY: Work = Work::Transactions { think: Think::Busy, retry_begin: false };
-const MIXED: Work = Work::Transactions { think: Think::Mixed, retry_begin: false };
+use crate::{BUSY, Bench, MIXED, PATIENCE};
 
-/// A writer behind a HAProxy, and a load through it.
-struct Bench {
-    load: Load,
-    app: Target,
-    haproxy: Haproxy,
-    standin: Arc<StandIn>,
-}
-
-impl Bench {
-    async fn set_up() -> Self {
-        let standin = Arc::new(StandIn::start(Options { replicas: 0, ..Options::default() }).await.unwrap());
-        let writer = Server::new("pg", standin.writer().unwrap().connect());
-        let config =
-            HaproxyConfig::new().frontend("in", "orders").backend(Backend::new("orders").server(writer));
-        let haproxy = Haproxy::start(&HaproxyBinary::debian().unwrap(), config).await.unwrap();
-        let app = Target::of(&standin, "app").unwrap().dialling(haproxy.address("in"));
-        let load = Load::new(app.clone(), 42).await.unwrap();
-        Self { load, app, haproxy, standin }
-    }
-
-    async fn sql(&self, sql: &str) -> String {
-        self.standin.value("a", sql).await.unwrap()
-    }
-
-    /// Closes sessions without any guard; how many.
-    async fn terminate(&self, which: &str) -> u32 {
-        let closed = format!(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-             WHERE application_name LIKE 'load-%' AND {which}"
-        );
-        self.sql(&closed).await.parse().unwrap()
-    }
-
-    /// Waits until the counts are as wanted, doing `meanwhile` each time they are not.
-    async fn until<F: Future>(
-        &self,
-        what: &str,
-        reached: impl Fn(&LoadReport) -> bool,
-        meanwhile: impl Fn() -> F,
-    ) {
-        wait_for(what, PATIENCE, async || {
-            let report = self.load.report();
-            if reached(&report) {
-                return Ok(());
-            }
-            meanwhile().await;
-            Err(format!("{report:?}"))
-        })
-        .await
-        .unwrap();
-    }
-
-    async fn tear_down(self) {
-        let Self { load, haproxy, standin, app } = self;
-        drop((load, haproxy, app));
-        Arc::into_inner(standin).unwrap().shutdown().await.unwrap();
-    }
+/// Closes sessions without any guard; how many.
+async fn terminate(bench: &Bench, which: &str) -> u32 {
+    let closed = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE application_name LIKE 'load-%' AND {which}"
+    );
+    bench.sql(&closed).await.parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn undisturbed_clients_of_every_kind_work_and_lose_nothing() {
-    let bench = Bench::set_up().await;
+    let bench = Bench::set_up(Engine::Postgresql).await;
     let legacy = bench.app.clone().password("legacy", bench.standin.legacy_password()).application("reports");
     bench.load.add(BUSY, 3);
     bench.load.add(MIXED, 3);
@@ -131,13 +76,13 @@ async fn undisturbed_clients_of_every_kind_work_and_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_during_a_long_pause_is_a_clean_retirement() {
-    let bench = Bench::set_up().await;
+    let bench = Bench::set_up(Engine::Postgresql).await;
     bench.load.add(MIXED, 12);
     bench.load.all_in(PATIENCE).await.unwrap();
     // Idle for much longer than a short pause: in a long one, most of which is still to come.
     let pausing = "state = 'idle' AND state_change < clock_timestamp() - interval '200 ms'";
     let enough = |report: &LoadReport| report.clean_retirements >= 20;
-    bench.until("clean retirements", enough, || bench.terminate(pausing)).await;
+    bench.until("clean retirements", enough, || terminate(&bench, pausing)).await;
 
     let report = bench.load.stop().await.unwrap();
     assert!(report.causes["clean 57P01"] >= 20, "the look has to read what the server said: {report:?}");
@@ -151,24 +96,24 @@ async fn a_close_during_a_long_pause_is_a_clean_retirement() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blind_closes_are_counted_in_the_phase_they_hit() {
-    let bench = Bench::set_up().await;
+    let bench = Bench::set_up(Engine::Postgresql).await;
     bench.load.add(BUSY, 6);
     bench.load.all_in(PATIENCE).await.unwrap();
 
     let in_transaction = |report: &LoadReport| report.broken_inside >= 10;
-    let close = || bench.terminate("state = 'idle in transaction'");
+    let close = || terminate(&bench, "state = 'idle in transaction'");
     bench.until("closes inside", in_transaction, close).await;
     let report = bench.load.report();
     assert!(report.causes["inside 57P01"] >= 10, "{report:?}");
 
     // Clients that pause so briefly are hit between their look and BEGIN now and then.
     let at_begin = |report: &LoadReport| report.broken_at_begin >= 3;
-    let close = || bench.terminate("state = 'idle'");
+    let close = || terminate(&bench, "state = 'idle'");
     bench.until("closes at BEGIN", at_begin, close).await;
 
     // A proxy says nothing: its close is a bare one.
     let by_proxy = |report: &LoadReport| report.causes.contains_key("inside closed");
-    let close = async || drop(bench.haproxy.cli("shutdown sessions server orders/pg").await.unwrap());
+    let close = async || drop(bench.haproxy.cli("shutdown sessions server orders/a").await.unwrap());
     bench.until("closes by the proxy", by_proxy, close).await;
 
     let report = bench.load.stop().await.unwrap();
@@ -182,7 +127,7 @@ async fn blind_closes_are_counted_in_the_phase_they_hit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_committed_without_a_word_is_found_in_the_tables() {
-    let bench = Bench::set_up().await;
+    let bench = Bench::set_up(Engine::Postgresql).await;
     bench.load.add(BUSY, 3);
     bench.load.add(Work::Autocommit { think: Think::Busy }, 2);
     bench.load.all_in(PATIENCE).await.unwrap();
@@ -198,7 +143,7 @@ async fn what_committed_without_a_word_is_found_in_the_tables() {
     })
     .await
     .unwrap();
-    assert_eq!(bench.terminate("wait_event = 'SyncRep'").await, 5);
+    assert_eq!(terminate(&bench, "wait_event = 'SyncRep'").await, 5);
     let told = |report: &LoadReport| report.broken_at_commit >= 3 && report.rows_failed >= 2;
     bench.until("clients to see it", told, async || ()).await;
     bench.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
@@ -215,13 +160,13 @@ async fn what_committed_without_a_word_is_found_in_the_tables() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_retry_at_begin_cures_what_the_look_misses() {
-    let bench = Bench::set_up().await;
+    let bench = Bench::set_up(Engine::Postgresql).await;
     bench.load.add(Work::Transactions { think: Think::Busy, retry_begin: true }, 6);
     bench.load.all_in(PATIENCE).await.unwrap();
     // A session that is that old is not the one of the retry.
     let old = "state = 'idle' AND backend_start < clock_timestamp() - interval '1 second'";
     let retried = |report: &LoadReport| report.begins_retried >= 2;
-    bench.until("retries", retried, || bench.terminate(old)).await;
+    bench.until("retries", retried, || terminate(&bench, old)).await;
     let report = bench.load.stop().await.unwrap();
     assert_eq!(report.broken_at_begin, 0, "{report:?}");
     assert!(bench.load.verify(&bench.app).await.unwrap().is_exact());
@@ -230,17 +175,17 @@ async fn one_retry_at_begin_cures_what_the_look_misses() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_only_have_to_be_there_are_told_of_one_by_one() {
-    let bench = Bench::set_up().await;
+    let bench = Bench::set_up(Engine::Postgresql).await;
     bench.load.add(Work::Idle, 2);
     bench.load.add(Work::Listen, 1);
     bench.load.add(Work::AdvisoryLock, 1);
     bench.load.add(Work::Hold { open_for: PATIENCE }, 1);
     bench.load.all_in(PATIENCE).await.unwrap();
     let cut = |report: &LoadReport| report.broken_inside >= 1;
-    bench.until("a cut holder", cut, || bench.terminate("state = 'idle in transaction'")).await;
+    bench.until("a cut holder", cut, || terminate(&bench, "state = 'idle in transaction'")).await;
     let closed = |report: &LoadReport| report.steady_closed >= 2;
     let idle = "application_name = 'load-idle' AND backend_start < now() - interval '1 second'";
-    bench.until("closed idle sessions", closed, || bench.terminate(idle)).await;
+    bench.until("closed idle sessions", closed, || terminate(&bench, idle)).await;
 
     bench.until("new logins", |report| report.logins >= 5 + 3, async || ()).await;
     let report = bench.load.stop().await.unwrap();
@@ -261,7 +206,7 @@ async fn sessions_that_only_have_to_be_there_are_told_of_one_by_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_login_is_counted_with_its_reason_and_tried_again() {
-    let bench = Bench::set_up().await;
+    let bench = Bench::set_up(Engine::Postgresql).await;
     bench.standin.refuse_tokens(None, None).unwrap();
     bench.load.add(BUSY, 1);
     bench.until("refusals", |report| report.failed_logins >= 2, async || ()).await;

@@ -1,0 +1,81 @@
+//! The clients that measure, while the agent retires their sessions: a short version of the
+//! benchmark, with its bars.
+
+use integration_tests::{
+    load::{Load, Think, Work},
+    process::wait_for,
+    scene::{PATIENCE, Scene, Setting},
+    standin::{Engine, Options, busiest_second},
+};
+use jiff::Timestamp;
+
+use crate::MIXED;
+
+/// Closes of clients with transactions that have to be seen.
+const ENOUGH: u64 = 150;
+
+/// Closes and own logins of the agent in any second.
+const BUDGET: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_sessions_go_between_two_transactions() {
+    run(Options::default(), "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_sessions_go_between_two_transactions() {
+    run(Options { engine: Engine::Mariadb, ..Options::default() }, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_sessions_go_between_two_transactions_without_performance_schema() {
+    let options = Options { engine: Engine::Mariadb, performance_schema: false, ..Options::default() };
+    run(options, "    open_transactions: innodb_trx\n").await;
+}
+
+async fn run(options: Options, database: &str) {
+    let scene = Scene::set(Setting {
+        standin: Options { replicas: 0, ..options },
+        sessions: format!("{{mode: retire, max_age: 5s, login_budget: {BUDGET}}}"),
+        database: database.to_owned(),
+        ..Setting::default()
+    })
+    .await
+    .unwrap();
+    let load = Load::new(scene.writer("app").unwrap(), 5).await.unwrap();
+    load.add(MIXED, 25);
+    load.add(Work::Autocommit { think: Think::Mixed }, 5);
+    load.all_in(PATIENCE).await.unwrap();
+    wait_for("retirements", PATIENCE * 3, async || match load.report().retirements() {
+        ENOUGH.. => Ok(()),
+        few => Err(format!("{few}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
+    })
+    .await
+    .unwrap();
+    let report = load.stop().await.unwrap();
+    let verified = load.verify(&scene.writer("app").unwrap()).await.unwrap();
+    println!(
+        "{} retirements in {:.0} s: at BEGIN {}, inside {}, at COMMIT {}; {:?}",
+        report.retirements(),
+        report.seconds,
+        report.broken_at_begin,
+        report.broken_inside,
+        report.broken_at_commit,
+        report.causes,
+    );
+    // One in a thousand is the bar of the benchmark; this few cannot tell one from none.
+    assert!(report.broken_inside <= 1, "{report:?}");
+    assert_eq!(report.broken_at_commit, 0, "{report:?}");
+    assert!(verified.is_exact(), "{verified:?}");
+
+    let events = scene.agent.events();
+    let closes = events.iter().filter(|event| event["message"] == "session retired");
+    let closes = closes.map(|event| event["timestamp"].as_str().unwrap().parse::<Timestamp>().unwrap());
+    let logins = scene.standin.journal().attempts();
+    let own = logins.iter().filter(|login| login.user == "lb_agent").map(|login| login.at);
+    let mut both: Vec<Timestamp> = closes.chain(own).collect();
+    both.sort();
+    assert!(both.len() as u64 >= ENOUGH && busiest_second(both) <= BUDGET);
+    drop(load);
+    scene.clear().await.unwrap();
+}
