@@ -42,7 +42,7 @@ pub struct Event {
     pub id: Arc<str>,
     /// When the client was accepted, since 1970 by the clock of Envoy's host.
     pub started: Duration,
-    /// How long before this entry that was.
+    /// How long before this entry that was. Over gRPC only ends have it (measured on 1.40).
     pub lasted: Option<Duration>,
     /// Where the client came from.
     pub source: Option<SocketAddr>,
@@ -50,7 +50,7 @@ pub struct Event {
     pub outgoing: Option<SocketAddr>,
     /// The server's address.
     pub peer: Option<SocketAddr>,
-    /// The cluster.
+    /// The cluster. Over gRPC not where no host of it could be chosen (measured on 1.40).
     pub cluster: Option<Arc<str>>,
     /// Bytes from the client so far.
     pub received: Option<u64>,

@@ -103,6 +103,9 @@ struct Node {
     streams: usize,
     /// From when on nothing was missed, as far as is known.
     unbroken: Instant,
+    /// How many microseconds its clock is behind this host's, as the entry that came the
+    /// soonest shows: of most entries it is not known when they were written.
+    behind: Option<i128>,
     /// When it last said anything.
     heard: Instant,
     sessions: HashMap<Arc<str>, Entry>,
@@ -113,7 +116,7 @@ struct Node {
 #[derive(Debug)]
 struct Entry {
     started: Duration,
-    /// The earliest that any entry lets it have begun: entries come late, never early.
+    /// When the client was accepted.
     begin: Instant,
     seen: Instant,
     source: Option<SocketAddr>,
@@ -146,7 +149,7 @@ impl Sessions {
         // The first stream: what went before it was not heard. Later ones are other
         // workers', which had nothing to say until now, or follow a close.
         if known.streams == 0 {
-            known.unbroken = now;
+            (known.unbroken, known.behind) = (now, None);
         }
         known.streams += 1;
         true
@@ -168,12 +171,16 @@ impl Sessions {
         }
     }
 
-    /// Takes in what an Envoy said. `now` is when it came.
-    pub fn observe(&mut self, node: &Arc<str>, now: Instant, event: &Event) -> Taken {
+    /// Takes in what an Envoy said. `now` is when it came, and `clock` that moment by the
+    /// clock of this host, since 1970.
+    pub fn observe(&mut self, node: &Arc<str>, now: Instant, clock: Duration, event: &Event) -> Taken {
         let patience = self.limits.patience();
         self.ended.forget(now, patience, self.limits.sessions);
         if event.kind == Kind::End {
-            let ended = self.nodes.get_mut(node).is_some_and(|node| node.remove(&event.id));
+            let ended = self.nodes.get_mut(node).is_some_and(|node| {
+                node.compare(clock, event);
+                node.remove(&event.id)
+            });
             self.count -= usize::from(ended);
             self.ended.add(now, &event.id);
             return if ended { Taken::Ended } else { Taken::Ignored };
@@ -193,7 +200,7 @@ impl Sessions {
         }
         let Some(known) = self.nodes.get_mut(node) else { return Taken::Dropped };
         self.count += usize::from(new);
-        self.count -= usize::from(known.take(now, event));
+        self.count -= usize::from(known.take(now, clock, event));
         if new { Taken::New } else { Taken::Known }
     }
 
@@ -274,6 +281,7 @@ impl Sessions {
         Some(self.nodes.entry(node.clone()).or_insert_with(|| Node {
             streams: 0,
             unbroken: now,
+            behind: None,
             heard: now,
             sessions: HashMap::new(),
             ports: HashMap::new(),
@@ -305,9 +313,26 @@ impl Sessions {
 }
 
 impl Node {
+    /// Compares its clock with this host's, where an entry shows when it was written.
+    /// Entries come late, never early.
+    fn compare(&mut self, clock: Duration, event: &Event) {
+        let since = match event.kind {
+            Kind::Start => Some(Duration::ZERO),
+            _ => event.lasted,
+        };
+        if let Some(written) = since.and_then(|since| event.started.checked_add(since)) {
+            let behind = micros(clock) - micros(written);
+            self.behind = Some(self.behind.map_or(behind, |known| known.min(behind)));
+        }
+    }
+
     /// Adds or refreshes a session; whether that showed another one to be over.
-    fn take(&mut self, now: Instant, event: &Event) -> bool {
-        let begin = now.checked_sub(event.lasted.unwrap_or_default()).unwrap_or(now);
+    fn take(&mut self, now: Instant, clock: Duration, event: &Event) -> bool {
+        self.compare(clock, event);
+        // The two run on one host, as a rule, so that there is no difference.
+        let age = micros(clock) - micros(event.started) - self.behind.unwrap_or_default();
+        let age = Duration::from_micros(u64::try_from(age).unwrap_or_default());
+        let begin = now.checked_sub(age).unwrap_or(now);
         let entry = match self.sessions.entry(event.id.clone()) {
             hash_map::Entry::Occupied(entry) => entry.into_mut(),
             hash_map::Entry::Vacant(place) => place.insert(Entry {
@@ -320,7 +345,8 @@ impl Node {
                 cluster: None,
             }),
         };
-        entry.begin = entry.begin.min(begin);
+        // With the next entry more is known of the clocks.
+        entry.begin = begin;
         entry.seen = entry.seen.max(now);
         entry.source = event.source.or(entry.source);
         entry.cluster = event.cluster.clone().or_else(|| entry.cluster.take());
@@ -377,6 +403,10 @@ impl Entry {
             cluster: self.cluster.clone()?,
         })
     }
+}
+
+fn micros(duration: Duration) -> i128 {
+    i128::try_from(duration.as_micros()).unwrap_or(i128::MAX)
 }
 
 impl Ended {

@@ -35,12 +35,13 @@ fn both_logs_tell_the_same_of_each_session() {
         for (grpc, file) in grpc.iter().zip(file) {
             // The file has microseconds, and whole milliseconds since.
             assert!(grpc.started.abs_diff(file.started) < Duration::from_micros(2), "{grpc:?} {file:?}");
-            assert!(
-                grpc.lasted.unwrap_or_default().abs_diff(file.lasted.unwrap()) < Duration::from_millis(2)
-            );
+            // Over gRPC only ends say how long it was, and no cluster where no host was chosen.
+            assert_eq!(grpc.lasted.is_some(), grpc.kind == Kind::End);
+            let lasted = file.lasted.unwrap();
+            assert!(grpc.lasted.unwrap_or(lasted).abs_diff(lasted) < Duration::from_millis(2));
             assert_eq!(grpc.kind, file.kind);
             assert_eq!((grpc.source, grpc.outgoing, grpc.peer), (file.source, file.outgoing, file.peer));
-            assert_eq!(grpc.cluster, file.cluster);
+            assert!(grpc.cluster == file.cluster || grpc.flags.has(Flags::NO_HEALTHY_UPSTREAM));
             assert_eq!((grpc.received, grpc.sent), (file.received, file.sent));
             assert_eq!(grpc.flags, file.flags, "{id}");
         }
@@ -54,7 +55,6 @@ fn a_connected_session_has_all_that_the_join_needs() {
     assert!(periodic.len() >= 4);
     for event in periodic {
         assert!(event.source.is_some() && event.outgoing.is_some() && event.peer.is_some(), "{event:?}");
-        assert!(event.lasted.unwrap() >= Duration::from_millis(2_900), "{event:?}");
     }
 }
 
@@ -66,9 +66,8 @@ fn failures_are_told_from_sessions_that_worked() {
         seen.iter().filter(|(name, _)| &**name == cluster).map(|(_, hand_off)| *hand_off).collect()
     };
     assert_eq!(of("dead"), [Some(HandOff::Refused)]);
-    assert_eq!(of("none"), [Some(HandOff::NoHealthyHost)]);
     assert_eq!(of("slow"), [Some(HandOff::TimedOut); 2]);
-    assert_eq!(of(""), [Some(HandOff::NoCluster)]);
+    assert_eq!(of(""), [Some(HandOff::NoHealthyHost), Some(HandOff::NoCluster)]);
     assert_eq!(of("refuse"), [Some(HandOff::ShortSession)], "a server that says no and hangs up");
     assert_eq!(of("silent"), [None], "UR alone is not a failure");
     // Of the writer's five, one lasted; one kept the flag of a first try that failed.
@@ -91,8 +90,6 @@ fn what_is_missing_skips_the_entry_and_says_why() {
         change(&mut entry);
         from_grpc(&entry)
     };
-    let common = |entry: &mut TcpAccessLogEntry| entry.common_properties.clone().unwrap();
-    assert!(common(&mut real.clone()).duration.is_some());
     assert_eq!(
         without(|entry| entry.common_properties.as_mut().unwrap().stream_id.clear()),
         Err(Skipped::NoIdentity)

@@ -24,13 +24,51 @@ fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// The hosts' clock at the beginning of a test.
+const EPOCH: Duration = Duration::from_secs(1_795_383_674);
+
+/// A table, the time, and a clock that is right.
+struct Scene {
+    table: Sessions,
+    start: Instant,
+}
+
+impl Scene {
+    fn new(limits: Limits) -> (Self, Instant) {
+        let start = Instant::now();
+        (Self { table: Sessions::new(limits), start }, start)
+    }
+
+    /// Tells the table of an event whose session began as long ago as it has lasted.
+    fn observe(&mut self, node: &Arc<str>, now: Instant, event: &Event) -> Taken {
+        let clock = EPOCH + now.duration_since(self.start);
+        let started = clock - event.lasted.unwrap_or_default();
+        // Over gRPC, only ends tell how long it was.
+        let event = Event { started, lasted: None, ..event.clone() };
+        self.table.observe(node, now, clock, &event)
+    }
+}
+
+impl std::ops::Deref for Scene {
+    type Target = Sessions;
+    fn deref(&self) -> &Sessions {
+        &self.table
+    }
+}
+
+impl std::ops::DerefMut for Scene {
+    fn deref_mut(&mut self) -> &mut Sessions {
+        &mut self.table
+    }
+}
+
 fn ids(sessions: &[envoy::access_log::Session]) -> BTreeSet<String> {
     sessions.iter().map(|session| session.id.to_string()).collect()
 }
 
 #[test]
 fn it_is_complete_after_one_whole_interval_of_unbroken_streams() {
-    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    let ((mut table, now), one) = (Scene::new(Limits::default()), node("one"));
     assert!(table.sweep("one", now).is_none(), "nothing is known of it");
     assert!(table.opened(&one, now));
     table.observe(&one, now + secs(8), &event(Kind::Periodic, "a", 1, secs(3_600)));
@@ -53,7 +91,7 @@ fn it_is_complete_after_one_whole_interval_of_unbroken_streams() {
 
 #[test]
 fn an_envoy_that_goes_away_leaves_its_sessions_for_a_while() {
-    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    let ((mut table, now), one) = (Scene::new(Limits::default()), node("one"));
     table.opened(&one, now);
     table.observe(&one, now, &event(Kind::Connected, "a", 1, secs(0)));
     let gone = now + secs(20);
@@ -72,7 +110,7 @@ fn an_envoy_that_goes_away_leaves_its_sessions_for_a_while() {
 
 #[test]
 fn a_session_that_is_told_of_no_more_is_lost() {
-    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    let ((mut table, now), one) = (Scene::new(Limits::default()), node("one"));
     table.opened(&one, now);
     table.observe(&one, now, &event(Kind::Connected, "quiet", 1, secs(0)));
     for round in 1..=5 {
@@ -84,12 +122,9 @@ fn a_session_that_is_told_of_no_more_is_lost() {
 
 #[test]
 fn a_new_session_on_the_same_port_ends_the_old_one() {
-    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
-    table.opened(&one, now);
-    let old = event(Kind::Connected, "old", 1, secs(0));
-    let new = Event { started: old.started + secs(5), ..event(Kind::Connected, "new", 1, secs(0)) };
+    let (old, new) = (event(Kind::Periodic, "old", 1, secs(5)), event(Kind::Periodic, "new", 1, secs(0)));
     for (first, second) in [(&old, &new), (&new, &old)] {
-        let mut table = Sessions::new(Limits::default());
+        let ((mut table, now), one) = (Scene::new(Limits::default()), node("one"));
         table.observe(&one, now, first);
         table.observe(&one, now, second);
         assert_eq!(ids(&table.sessions("one", now)), ["new".to_owned()].into());
@@ -99,7 +134,7 @@ fn a_new_session_on_the_same_port_ends_the_old_one() {
 
 #[test]
 fn an_entry_that_comes_after_the_end_brings_nothing_back() {
-    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    let ((mut table, now), one) = (Scene::new(Limits::default()), node("one"));
     table.opened(&one, now);
     assert_eq!(table.observe(&one, now, &event(Kind::End, "a", 1, secs(1))), Taken::Ignored);
     assert_eq!(table.observe(&one, now, &event(Kind::Connected, "a", 1, secs(0))), Taken::Ignored);
@@ -107,20 +142,39 @@ fn an_entry_that_comes_after_the_end_brings_nothing_back() {
 }
 
 #[test]
-fn the_age_is_the_oldest_that_any_entry_tells() {
-    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
-    // Told of two seconds late, then in time.
-    table.observe(&one, now, &event(Kind::Connected, "a", 1, secs(0)));
-    table.observe(&one, now + secs(8), &event(Kind::Periodic, "a", 1, secs(10)));
-    assert_eq!(table.sessions("one", now + secs(8))[0].age, secs(10));
-    table.observe(&one, now + secs(20), &event(Kind::Periodic, "a", 1, secs(20)));
-    assert_eq!(table.sessions("one", now + secs(20))[0].age, secs(22));
+fn clocks_that_differ_are_compared_where_an_entry_shows_how() {
+    let (one, now) = (node("one"), Instant::now());
+    for skew in [0_i64, 3_600, -3_600] {
+        let mut table = Sessions::new(Limits::default());
+        table.opened(&one, now);
+        let envoys = secs(EPOCH.as_secs().checked_add_signed(skew).unwrap());
+        let at = |since: u64, event: Event| (now + secs(since), EPOCH + secs(since), event);
+        let of = |id: &str, kind, port, started: u64, lasted| Event {
+            started: envoys + secs(started),
+            lasted,
+            ..event(kind, id, port, secs(0))
+        };
+        let told = [
+            // A start that comes two seconds late, then one that comes at once.
+            at(102, of("late", Kind::Start, 1, 100, None)),
+            at(103, of("soon", Kind::Start, 2, 103, None)),
+            at(110, of("late", Kind::Periodic, 1, 100, None)),
+            // One from before the agent was there.
+            at(111, of("old", Kind::Periodic, 3, 1, None)),
+        ];
+        for (now, clock, event) in &told {
+            table.observe(&one, *now, *clock, event);
+        }
+        let ages: BTreeMap<_, _> =
+            table.sessions("one", now + secs(120)).into_iter().map(|s| (s.id.to_string(), s.age)).collect();
+        assert_eq!((ages["late"], ages["soon"], ages["old"]), (secs(20), secs(17), secs(119)), "{skew}");
+    }
 }
 
 #[test]
 fn a_flood_from_one_envoy_leaves_the_others_their_places() {
     let limits = Limits { sessions: 100, nodes: 2, ..Limits::default() };
-    let (mut table, now) = (Sessions::new(limits), Instant::now());
+    let (mut table, now) = Scene::new(limits);
     let (good, bad) = (node("good"), node("bad"));
     assert!(table.opened(&good, now) && table.opened(&bad, now));
     assert!(!table.opened(&node("third"), now), "no room for another");
@@ -144,7 +198,7 @@ fn a_flood_from_one_envoy_leaves_the_others_their_places() {
 
 #[test]
 fn a_hundred_thousand_sessions_are_kept() {
-    let (mut table, now, one) = (Sessions::new(Limits::default()), Instant::now(), node("one"));
+    let ((mut table, now), one) = (Scene::new(Limits::default()), node("one"));
     table.opened(&one, now);
     for number in 0..100_000_u32 {
         let mut event =
@@ -165,8 +219,11 @@ fn told(lives: &[Life]) -> Vec<(u64, Event)> {
     for (number, (begin, length)) in lives.iter().enumerate() {
         let port = 1_000 + u16::try_from(number).unwrap();
         let id = format!("s{number}");
-        let at =
-            |kind, since: u64| (begin + since, event(kind, &id, port, Duration::from_millis(since * 100)));
+        let at = |kind, since: u64| {
+            let lasted = (kind == Kind::End).then(|| Duration::from_millis(since * 100));
+            let started = EPOCH + Duration::from_millis(begin * 100);
+            (begin + since, Event { started, lasted, ..event(kind, &id, port, Duration::ZERO) })
+        };
         all.push(at(Kind::Start, 0));
         all.push(at(Kind::Connected, 0));
         all.extend(
@@ -205,10 +262,11 @@ proptest! {
         }
         arrivals.sort_by_key(|(at, _)| *at);
         let mut table = Sessions::new(Limits::default());
+        let clock = |tenths: u64| EPOCH + Duration::from_millis(tenths * 100);
         // The agent was not there before `began`.
         table.opened(&one, tenths(began));
         for (at, event) in arrivals.iter().filter(|(at, _)| (began..=asked).contains(at)) {
-            table.observe(&one, tenths(*at), event);
+            table.observe(&one, tenths(*at), clock(*at), event);
         }
         let swept = table.sweep("one", tenths(asked));
         prop_assert_eq!(swept.is_some(), asked * 100 >= began * 100 + 12_500);
@@ -233,7 +291,7 @@ proptest! {
     #[test]
     fn it_never_miscounts(steps in proptest::collection::vec((0..3_u8, 0..4_u8, 0..30_u16, 0..12_u16, 0..40_u64), 0..300)) {
         let limits = Limits { sessions: 10, nodes: 2, ..Limits::default() };
-        let (mut table, mut now) = (Sessions::new(limits), Instant::now());
+        let (mut table, mut now) = Scene::new(limits);
         for (who, what, id, port, wait) in steps {
             now += Duration::from_millis(wait * 250);
             let one = node(["one", "two", "three"][usize::from(who)]);
@@ -242,8 +300,7 @@ proptest! {
                 1 => table.closed(&one, now),
                 _ => {
                     let kind = if id % 5 == 0 { Kind::End } else { Kind::Periodic };
-                    let mut event = event(kind, &format!("{one}{id}"), port, Duration::ZERO);
-                    event.started += Duration::from_secs(u64::from(id));
+                    let event = event(kind, &format!("{one}{id}"), port, Duration::from_secs(u64::from(id)));
                     table.observe(&one, now, &event);
                 }
             }
