@@ -16,5 +16,5 @@ mod subscription;
 
 pub use peers::{Peer, Peers, Protocol, Rejected};
 pub use resources::{Cluster, Endpoint, Health, METADATA_KEY, METADATA_NAMESPACE, Snapshot};
-pub use server::{Bounds, Event, Report, Server, serve};
+pub use server::{Bounds, Event, Report, Server, Source, serve};
 pub use subscription::{Heard, Incremental, Known, Push, Refused, StateOfTheWorld, Subscription};

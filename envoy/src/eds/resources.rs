@@ -28,6 +28,11 @@ pub const METADATA_KEY: &str = "endpoint";
 /// How many addresses of one endpoint Envoy is told; more than a name ever has.
 const MOST_ADDRESSES: usize = 8;
 
+/// How many hundredths of all sessions one healthy endpoint may take, times the number of
+/// endpoints. With Envoy's default, 140, a writer that is one of three takes 47 % of the
+/// sessions, and an aggregate cluster sends the others to what it falls back to.
+const OVERPROVISIONING: u32 = 100_000;
+
 /// Whether an endpoint takes new sessions. Existing ones stay, whatever it is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
@@ -157,6 +162,10 @@ fn message(name: &str, mut endpoints: Vec<Endpoint>) -> ClusterLoadAssignment {
     ClusterLoadAssignment {
         cluster_name: name.to_owned(),
         endpoints: vec![LocalityLbEndpoints { lb_endpoints, ..LocalityLbEndpoints::default() }],
+        policy: Some(cluster_load_assignment::Policy {
+            overprovisioning_factor: Some(UInt32Value { value: OVERPROVISIONING }),
+            ..cluster_load_assignment::Policy::default()
+        }),
         ..ClusterLoadAssignment::default()
     }
 }

@@ -99,10 +99,22 @@ pub enum Event {
 /// Where events go. Called from within a stream, so it must not block.
 pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
 
+/// What there is to say, to each Envoy.
+pub trait Source: Clone + Send + Sync + 'static {
+    /// What to say to the Envoy with this `node.id`; `None` for one that is nobody's.
+    fn for_node(&self, node: &str) -> Option<Snapshot>;
+}
+
+/// The same to all.
+impl Source for Snapshot {
+    fn for_node(&self, _: &str) -> Option<Snapshot> {
+        Some(self.clone())
+    }
+}
+
 /// The services. Cheap to clone; all clones are one.
-#[derive(Clone)]
-pub struct Server {
-    snapshots: watch::Receiver<Snapshot>,
+pub struct Server<T = Snapshot> {
+    source: watch::Receiver<T>,
     peers: Peers,
     report: Report,
     bounds: Bounds,
@@ -122,11 +134,11 @@ pub async fn serve(
 
 // === impl Server ===
 
-impl Server {
+impl<T: Source> Server<T> {
     /// Serves what the watch has. When its sender is gone, all streams end.
-    pub fn new(snapshots: watch::Receiver<Snapshot>, report: Report, bounds: Bounds) -> Self {
+    pub fn new(source: watch::Receiver<T>, report: Report, bounds: Bounds) -> Self {
         let places = Arc::new(Semaphore::new(bounds.streams));
-        Self { snapshots, peers: Peers::default(), report, bounds, places }
+        Self { source, peers: Peers::default(), report, bounds, places }
     }
 
     /// Who is connected.
@@ -155,7 +167,7 @@ impl Server {
         };
         let stream = Stream {
             inbound: request.into_inner(),
-            snapshots: self.snapshots.clone(),
+            source: self.source.clone(),
             subscription: S::default(),
             protocol,
             seat: self.peers.sit(address.clone(), protocol),
@@ -183,7 +195,19 @@ impl Server {
     }
 }
 
-impl fmt::Debug for Server {
+impl<T> Clone for Server<T> {
+    fn clone(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            peers: self.peers.clone(),
+            report: self.report.clone(),
+            bounds: self.bounds,
+            places: self.places.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Server<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("bounds", &self.bounds).finish_non_exhaustive()
     }
@@ -196,7 +220,7 @@ type Sent<R> = BoxStream<'static, Result<R, Status>>;
 type Opened<R> = Result<Response<Sent<R>>, Status>;
 
 #[tonic::async_trait]
-impl EndpointDiscoveryService for Server {
+impl<T: Source> EndpointDiscoveryService for Server<T> {
     type StreamEndpointsStream = Sent<DiscoveryResponse>;
     type DeltaEndpointsStream = Sent<DeltaDiscoveryResponse>;
 
@@ -224,7 +248,7 @@ impl EndpointDiscoveryService for Server {
 }
 
 #[tonic::async_trait]
-impl AggregatedDiscoveryService for Server {
+impl<T: Source> AggregatedDiscoveryService for Server<T> {
     type StreamAggregatedResourcesStream = Sent<DiscoveryResponse>;
     type DeltaAggregatedResourcesStream = Sent<DeltaDiscoveryResponse>;
 
@@ -246,9 +270,9 @@ impl AggregatedDiscoveryService for Server {
 // === impl Stream ===
 
 /// One stream: what the peer says, what there is to say, and what is between them.
-struct Stream<S: Subscription> {
+struct Stream<S: Subscription, T> {
     inbound: Streaming<S::Request>,
-    snapshots: watch::Receiver<Snapshot>,
+    source: watch::Receiver<T>,
     subscription: S,
     protocol: Protocol,
     seat: Seat,
@@ -266,15 +290,12 @@ struct Stream<S: Subscription> {
     _place: OwnedSemaphorePermit,
 }
 
-impl<S: Subscription<Request: Ask>> Stream<S> {
+impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
     /// The next response; none when the peer or the agent has nothing more to say.
     async fn next(&mut self) -> Result<Option<S::Response>, Status> {
         loop {
-            let snapshot = self.snapshots.borrow_and_update().clone();
-            if let Some(push) = self.subscription.push(&snapshot) {
-                self.sent = Some(Instant::now());
-                self.seat.sent();
-                return Ok(Some(push.response));
+            if let Some(response) = self.push()? {
+                return Ok(Some(response));
             }
             let deadline = match (&self.node, self.sent) {
                 (None, _) => Some((self.introduction, "no request within the time for the first one")),
@@ -284,11 +305,11 @@ impl<S: Subscription<Request: Ask>> Stream<S> {
                 _ => None,
             };
             let inbound = &mut self.inbound;
-            let snapshots = &mut self.snapshots;
+            let source = &mut self.source;
             let next = async {
                 tokio::select! {
                     request = inbound.message() => Some(request),
-                    changed = snapshots.changed() => match changed {
+                    changed = source.changed() => match changed {
                         Ok(()) => None,
                         Err(_) => Some(Ok(None)),
                     },
@@ -313,6 +334,22 @@ impl<S: Subscription<Request: Ask>> Stream<S> {
                 Some(Err(status)) => return Err(status),
             }
         }
+    }
+
+    /// What there is to say now to the one who has introduced itself.
+    fn push(&mut self) -> Result<Option<S::Response>, Status> {
+        let Some(node) = &self.node else { return Ok(None) };
+        let source = self.source.borrow_and_update().clone();
+        let Some(snapshot) = source.for_node(node) else {
+            return Err(Status::permission_denied(format!(
+                "no Envoy with the node id {node:?} is configured"
+            )));
+        };
+        Ok(self.subscription.push(&snapshot).map(|push| {
+            self.sent = Some(Instant::now());
+            self.seat.sent();
+            push.response
+        }))
     }
 
     fn hear(&mut self, request: &S::Request) -> Result<(), Status> {
@@ -364,7 +401,7 @@ impl<S: Subscription<Request: Ask>> Stream<S> {
     }
 }
 
-impl<S: Subscription> Drop for Stream<S> {
+impl<S: Subscription, T> Drop for Stream<S, T> {
     fn drop(&mut self) {
         let node = self.node.take().unwrap_or_default();
         (self.report)(Event::Left { node, address: self.address.clone() });
