@@ -276,6 +276,39 @@ fn refused_logins_drain_a_server_once_a_sibling_has_accepted_one_since() {
 }
 
 #[test]
+fn a_blocked_address_drains_a_server_only_while_a_sibling_takes_logins_from_it() {
+    for on_auth_failure in [OnAuthFailure::Auto, OnAuthFailure::Down] {
+        let rules = HealthRules { on_auth_failure, ..HealthRules::default() };
+        let mut setup = setup_with(&["a", "b", "c"], &rules, &[]);
+        setup.writer("a").reader("b").reader("c").login_fails("b", Phase::Login, FaultKind::HostBlocked);
+        setup.expect("read", "b", State::Up, Reason::HostBlockedKept);
+        setup.reader("c").expect("read", "b", State::Drain, Reason::HostBlocked);
+        // A kept connection outlives the block, and says nothing of new ones.
+        setup.alive("b", true).expect("read", "b", State::Drain, Reason::HostBlocked);
+        setup.reader("b").expect("read", "b", State::Up, Reason::Proved);
+    }
+}
+
+#[test]
+fn an_address_that_is_blocked_everywhere_takes_no_server_away() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b");
+    for name in ["a", "b"] {
+        setup.login_fails(name, Phase::Login, FaultKind::HostBlocked);
+    }
+    setup.expect("write", "a", State::Up, Reason::HostBlockedKept);
+    setup.expect("read", "b", State::Up, Reason::HostBlockedKept);
+}
+
+#[test]
+fn a_login_that_is_refused_came_past_the_block() {
+    let mut setup = setup(&["a", "b"]);
+    setup.reader("a").reader("b").login_fails("b", Phase::Login, FaultKind::HostBlocked).refuses_login("b");
+    setup.expect("read", "b", State::Up, Reason::AuthIllKept);
+    assert_eq!(setup.fleet().instances[&instance("b")].host_blocked_since, None);
+}
+
+#[test]
 fn a_token_the_agent_cannot_make_says_nothing_of_the_database() {
     for on_auth_failure in [OnAuthFailure::Auto, OnAuthFailure::Down] {
         let rules = HealthRules { on_auth_failure, ..HealthRules::default() };

@@ -138,6 +138,7 @@ fn around() -> impl Strategy<Value = Around> {
             1 => prop::sample::select(vec![
                 FaultKind::LoginRefused, FaultKind::NoToken, FaultKind::TimedOut, FaultKind::CertificateInvalid,
                 FaultKind::TooManyConnections, FaultKind::NameNotResolved, FaultKind::ConnectionRefused,
+                FaultKind::HostBlocked,
             ]).prop_map(Some),
         ]
     };
@@ -275,7 +276,10 @@ fn forbidden(rig: &Rig, around: &Around, session: &Some1, client: &Client, how: 
         (takers.iter().all(|taker| around.logins[*taker].is_some()), "no login works there"),
         (
             members.iter().any(|member| {
-                matches!(around.logins[*member], Some(FaultKind::LoginRefused | FaultKind::NoToken))
+                matches!(
+                    around.logins[*member],
+                    Some(FaultKind::LoginRefused | FaultKind::NoToken | FaultKind::HostBlocked)
+                )
             }),
             "logins are refused there",
         ),

@@ -151,6 +151,7 @@ impl Event for InstanceChanged<'_> {
             status_before = ?self.before.map(|view| view.status),
             status = ?self.now.status,
             auth_refused = self.now.auth_refused_since.is_some(),
+            host_blocked = self.now.host_blocked_since.is_some(),
             error = self.now.last_fault.as_ref().map(ToString::to_string),
             "instance changed"
         );

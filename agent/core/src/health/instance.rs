@@ -79,6 +79,9 @@ pub struct InstanceView {
     /// Whether the database itself said so; a token the agent could not make
     /// proves nothing about it.
     pub auth_refused_by_database: bool,
+    /// Since when the server blocks the address that the agent's logins come from (1129):
+    /// most likely the proxy's, and then its clients fare alike.
+    pub host_blocked_since: Option<Time>,
     /// Since when the agent's logins fail, whatever the reason.
     pub login_failed_since: Option<Time>,
     /// Until when the last login counts as proof that clients can log in.
@@ -99,6 +102,7 @@ impl InstanceView {
     pub fn accepts_logins(&self, now: Time) -> bool {
         self.status == Status::Usable
             && self.auth_refused_since.is_none()
+            && self.host_blocked_since.is_none()
             && self.login_failed_since.is_none()
             && self.login_proved_until.is_some_and(|until| now <= until)
     }
@@ -132,6 +136,7 @@ impl Instance {
                 last_login: None,
                 auth_refused_since: None,
                 auth_refused_by_database: false,
+                host_blocked_since: None,
                 login_failed_since: None,
                 login_proved_until: None,
                 last_fault: None,
@@ -180,6 +185,7 @@ impl Instance {
             view.last_login = Some(observation.at);
             view.auth_refused_since = None;
             view.auth_refused_by_database = false;
+            view.host_blocked_since = None;
             view.login_failed_since = None;
             view.login_proved_until = Some(observation.at + rules.probe_interval * LOGIN_PROVES);
         }
@@ -197,6 +203,9 @@ impl Instance {
         if observation.login && fault.kind != FaultKind::OverBudget {
             self.view.login_failed_since.get_or_insert(at);
         }
+        if observation.login && fault.kind == FaultKind::HostBlocked {
+            self.view.host_blocked_since.get_or_insert(at);
+        }
         match fault.evidence() {
             Evidence::Down => self.refused(at),
             Evidence::Silent => self.silent(at),
@@ -208,6 +217,10 @@ impl Instance {
                 }
                 // A refusal in the database's own words comes from a living server.
                 if by_database {
+                    // It came past the block to be refused.
+                    if observation.login {
+                        self.view.host_blocked_since = None;
+                    }
                     self.alive();
                 }
             }

@@ -48,10 +48,16 @@ pub enum VerdictReason {
     SilentKept,
     /// The agent's logins are refused everywhere: the agent, its token or IAM is ill, not the database.
     AuthIllKept,
+    /// The server blocks the agent's address, and no sibling is known to be better: the
+    /// address is blocked, the database is not down.
+    HostBlockedKept,
     /// Nothing with the wanted role is left: better this one than none.
     LastResort,
     /// Logins are refused here while a sibling accepts them.
     AuthRefused,
+    /// The server blocks the agent's address, most likely the proxy's too, while a sibling
+    /// accepts logins from there.
+    HostBlocked,
     /// It refuses connections.
     Refusing,
     /// Silent while a sibling is usable.
@@ -81,8 +87,10 @@ impl fmt::Display for VerdictReason {
             Self::LastKnown => "wanted role when last heard of",
             Self::SilentKept => "silent, which alone takes nothing away",
             Self::AuthIllKept => "the agent's logins are refused, the database is not to blame",
+            Self::HostBlockedKept => "the agent's address is blocked (1129), the database is not to blame",
             Self::LastResort => "no server in the wanted role is left",
             Self::AuthRefused => "logins refused here and accepted by a sibling",
+            Self::HostBlocked => "the agent's address is blocked (1129) here and not at a sibling",
             Self::Refusing => "refuses connections",
             Self::Silent => "silent while a sibling is usable",
             Self::Superseded => "silent and superseded by another writer",
@@ -247,22 +255,39 @@ impl Siblings<'_> {
 
     fn by_logins(&self, name: &InstanceName, view: &InstanceView, otherwise: Verdict) -> Verdict {
         use VerdictReason as R;
-        let Some(since) = view.auth_refused_since else { return otherwise };
+        let Some(since) = view.auth_refused_since else { return self.by_block(name, view, otherwise) };
         if !view.auth_refused_by_database {
             // The agent has no token: its own trouble, or that of AWS.
             return self.say(State::Up, R::AuthIllKept);
         }
-        let sibling_accepts = self.instances.iter().any(|(other, sibling)| {
-            other != name
-                && sibling.view().accepts_logins(self.now)
-                && sibling.view().last_login > Some(since)
-        });
         match self.rules.on_auth_failure {
             OnAuthFailure::Keep => self.say(State::Up, R::AuthIllKept),
             OnAuthFailure::Down => self.say(State::Down, R::AuthRefused),
-            OnAuthFailure::Auto if sibling_accepts => self.say(State::Drain, R::AuthRefused),
+            OnAuthFailure::Auto if self.sibling_accepts(name, since) => self.say(State::Drain, R::AuthRefused),
             OnAuthFailure::Auto => self.say(State::Up, R::AuthIllKept),
         }
+    }
+
+    /// A blocked address is drained at most, while a sibling takes logins from there, and
+    /// never answered down: the proxy's clients may come from another address, and the
+    /// server is well.
+    fn by_block(&self, name: &InstanceName, view: &InstanceView, otherwise: Verdict) -> Verdict {
+        use VerdictReason as R;
+        let Some(since) = view.host_blocked_since else { return otherwise };
+        if self.rules.on_auth_failure != OnAuthFailure::Keep && self.sibling_accepts(name, since) {
+            self.say(State::Drain, R::HostBlocked)
+        } else {
+            self.say(State::Up, R::HostBlockedKept)
+        }
+    }
+
+    /// Whether a sibling has let the agent in since then.
+    fn sibling_accepts(&self, name: &InstanceName, since: Time) -> bool {
+        self.instances.iter().any(|(other, sibling)| {
+            other != name
+                && sibling.view().accepts_logins(self.now)
+                && sibling.view().last_login > Some(since)
+        })
     }
 
     /// A backend is never emptied by what the agent merely remembers: when no

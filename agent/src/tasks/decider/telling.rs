@@ -62,6 +62,7 @@ fn differs(before: &InstanceView, now: &InstanceView) -> bool {
     before.role != now.role
         || std::mem::discriminant(&before.status) != std::mem::discriminant(&now.status)
         || before.auth_refused_since.is_some() != now.auth_refused_since.is_some()
+        || before.host_blocked_since.is_some() != now.host_blocked_since.is_some()
 }
 
 /// Whether a verdict lets sessions in; `None` changes nothing.

@@ -260,7 +260,8 @@ fn open_backends<'a>(
         let verdict = fleet.servers.get(&server.id);
         let Some((verdict, view)) = verdict.zip(fleet.instances.get(&server.instance)) else { continue };
         let backend = (server.id.proxy, &*server.id.backend);
-        if verdict.state != State::Down && view.auth_refused_since.is_some() {
+        let refuses = view.auth_refused_since.is_some() || view.host_blocked_since.is_some();
+        if verdict.state != State::Down && refuses {
             refusing.insert(backend);
         }
         let proved = view.last_proof.is_some_and(|proof| proof >= trusted_since);
