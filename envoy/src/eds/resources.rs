@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::proto::{
     Address, Any, ClusterLoadAssignment, Endpoint as EndpointMessage, HealthStatus, LbEndpoint,
-    LocalityLbEndpoints, Message, Metadata, Name, SocketAddress, Struct, Value, address, endpoint,
-    lb_endpoint, socket_address, value,
+    LocalityLbEndpoints, Message, Metadata, Name, SocketAddress, Struct, UInt32Value, Value, address,
+    cluster_load_assignment, endpoint, lb_endpoint, socket_address, value,
 };
 
 /// The namespace of the metadata that each endpoint carries, for
@@ -28,9 +28,9 @@ pub const METADATA_KEY: &str = "endpoint";
 /// How many addresses of one endpoint Envoy is told; more than a name ever has.
 const MOST_ADDRESSES: usize = 8;
 
-/// How many hundredths of all sessions one healthy endpoint may take, times the number of
-/// endpoints. With Envoy's default, 140, a writer that is one of three takes 47 % of the
-/// sessions, and an aggregate cluster sends the others to what it falls back to.
+/// In percent: an aggregate cluster gives a cluster so much of the sessions, times the share of its
+/// endpoints that are healthy, up to 100, and the rest to what it falls back to. With Envoy's
+/// default of 140 that is 47 % where one of three is healthy, as in every writer's cluster.
 const OVERPROVISIONING: u32 = 100_000;
 
 /// Whether an endpoint takes new sessions. Existing ones stay, whatever it is.

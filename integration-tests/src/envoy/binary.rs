@@ -51,9 +51,8 @@ impl EnvoyBinary {
     pub(super) fn runnable_in(&self, folder: &Path) -> Result<PathBuf, Error> {
         let what = || format!("copy {} into {}", self.program.display(), folder.display());
         let program = self.program.canonicalize().map_err(Error::io(what()))?;
-        let open_to_all = |path: &Path| {
-            fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
-        };
+        let open_to_all =
+            |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
         if program.ancestors().all(open_to_all) {
             return Ok(program);
         }

@@ -28,7 +28,8 @@ impl EnvoyConfig {
 
     fn of(text: &str) -> Result<Self, Error> {
         let read = serde_saphyr::from_str(text);
-        let unread = |error: serde_saphyr::Error| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        let unread =
+            |error: serde_saphyr::Error| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
         let bootstrap = read.map_err(unread).map_err(Error::io("read a file of deploy/envoy"))?;
         Ok(Self { bootstrap })
     }
@@ -102,6 +103,27 @@ impl EnvoyConfig {
         self
     }
 
+    /// Endpoints come by this API and protocol instead: `GRPC` or `DELTA_GRPC`, aggregated (ADS)
+    /// or a stream for each cluster.
+    #[must_use]
+    pub fn discovery(mut self, api_type: &str, aggregated: bool) -> Self {
+        let mut source = Value::Null;
+        for cluster in clusters(&mut self.bootstrap) {
+            if let Some(config) = cluster.pointer_mut("/eds_cluster_config/eds_config") {
+                config["api_config_source"]["api_type"] = json!(api_type);
+                source = config["api_config_source"].clone();
+                if let (true, Value::Object(config)) = (aggregated, config) {
+                    config.remove("api_config_source");
+                    config.insert("ads".to_owned(), json!({}));
+                }
+            }
+        }
+        if aggregated {
+            self.bootstrap["dynamic_resources"] = json!({"ads_config": source});
+        }
+        self
+    }
+
     /// Every health check of every cluster asks the agent at this address.
     #[must_use]
     pub fn health_checks_at(mut self, agent: SocketAddr) -> Self {
@@ -150,7 +172,10 @@ impl EnvoyConfig {
             listener["address"] = socket_address("127.0.0.1", port);
         }
         let folder = folder.display().to_string();
-        bootstrap.to_string().replace("/run/envoy/", &format!("{folder}/")).replace("/var/log/envoy/", &format!("{folder}/"))
+        bootstrap
+            .to_string()
+            .replace("/run/envoy/", &format!("{folder}/"))
+            .replace("/var/log/envoy/", &format!("{folder}/"))
     }
 
     /// Writes it for [`EnvoyBinary::validate`](super::EnvoyBinary::validate), with the paths
@@ -158,7 +183,8 @@ impl EnvoyConfig {
     pub fn write(&self, folder: &Path) -> Result<std::path::PathBuf, Error> {
         let file = folder.join("envoy.json");
         let ports = self.listeners().into_iter().map(|name| (name, 0)).collect();
-        fs::write(&file, self.text(folder, &ports)).map_err(Error::io(format!("write {}", file.display())))?;
+        fs::write(&file, self.text(folder, &ports))
+            .map_err(Error::io(format!("write {}", file.display())))?;
         Ok(file)
     }
 }

@@ -130,7 +130,9 @@ impl Envoy {
         let what = format!("ask Envoy for {path}");
         match ask(&self.admin_socket(), path).await {
             Ok((200, said)) => Ok(said),
-            Ok((status, said)) => Err(Error::Io { what, source: io::Error::other(format!("{status} {said}")) }),
+            Ok((status, said)) => {
+                Err(Error::Io { what, source: io::Error::other(format!("{status} {said}")) })
+            }
             Err(error) => Err(Error::Io { what, source: io::Error::other(error) }),
         }
     }

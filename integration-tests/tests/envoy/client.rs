@@ -55,7 +55,12 @@ impl Client {
 
 /// Waits until `times` new sessions in a row go to this instance, and says how long the first
 /// of them took to come. No login may fail meanwhile.
-pub async fn new_sessions_reach(standin: &StandIn, dial: SocketAddr, instance: &str, patience: Duration) -> Duration {
+pub async fn new_sessions_reach(
+    standin: &StandIn,
+    dial: SocketAddr,
+    instance: &str,
+    patience: Duration,
+) -> Duration {
     let began = std::time::Instant::now();
     wait_for(&format!("new sessions on {instance}"), patience, async || {
         let client = Client::login(standin, dial).await.unwrap();

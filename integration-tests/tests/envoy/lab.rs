@@ -40,9 +40,12 @@ impl Lab {
     /// With the cluster endpoints' names, as they stand in the file.
     pub fn named(&self, config: EnvoyConfig) -> EnvoyConfig {
         let port = self.addresses()[0].port();
-        config
-            .name("orders_write_dns", self.standin.cluster_endpoint(), port, self.names.address)
-            .name("orders_read_dns", self.standin.reader_endpoint(), port, self.names.address)
+        config.name("orders_write_dns", self.standin.cluster_endpoint(), port, self.names.address).name(
+            "orders_read_dns",
+            self.standin.reader_endpoint(),
+            port,
+            self.names.address,
+        )
     }
 
     pub async fn envoy(&self, config: EnvoyConfig) -> Envoy {

@@ -3,12 +3,18 @@
 //! - `lab`: stand-ins and an Envoy in front of them; `client`: one session by hand
 //! - `name_server`: the one name server of a test; `responder`: answers to health checks
 //! - `recipes`: Envoy takes the files
+//! - `agent`: endpoint discovery out of the test itself
+//! - `endpoints`: which instance new sessions reach, as endpoint discovery says it
+//! - `agent_gone`: what becomes of sessions when endpoint discovery ends, and comes back
 //! - `fallback`: what clients get while the agent has nothing to say
 //! - `static_checks`: endpoints in the file, checks answered by the agent
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
 
+mod agent;
+mod agent_gone;
 mod client;
+mod endpoints;
 mod fallback;
 mod lab;
 mod name_server;

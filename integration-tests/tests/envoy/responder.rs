@@ -6,7 +6,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use axum::{Router, http::{HeaderMap, StatusCode}, routing::get};
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    routing::get,
+};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 

@@ -1,8 +1,14 @@
 //! Endpoints in Envoy's file, health checks answered by the agent, DNS when nobody answers.
 
-use std::{net::Ipv4Addr, time::{Duration, Instant}};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
-use integration_tests::{envoy::EnvoyConfig, process::{free_port, wait_for}};
+use integration_tests::{
+    envoy::EnvoyConfig,
+    process::{free_port, wait_for},
+};
 
 use crate::{
     client::{Client, instances_of_new_sessions, new_sessions_reach},
