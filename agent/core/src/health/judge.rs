@@ -263,7 +263,9 @@ impl Siblings<'_> {
         match self.rules.on_auth_failure {
             OnAuthFailure::Keep => self.say(State::Up, R::AuthIllKept),
             OnAuthFailure::Down => self.say(State::Down, R::AuthRefused),
-            OnAuthFailure::Auto if self.sibling_accepts(name, since) => self.say(State::Drain, R::AuthRefused),
+            OnAuthFailure::Auto if self.sibling_accepts(name, since) => {
+                self.say(State::Drain, R::AuthRefused)
+            }
             OnAuthFailure::Auto => self.say(State::Up, R::AuthIllKept),
         }
     }
