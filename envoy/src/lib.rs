@@ -7,10 +7,12 @@
 //! # Layout
 //! - [`access_log`]: the sessions, as the access log tells of them.
 //! - [`eds`]: endpoint discovery.
+//! - [`health`]: active health checks, answered by the agent.
 //! - [`serve`]: the gRPC listener that Envoys call.
 //! - [`proto`]: Envoy's messages and services, the one file that imports generated code.
 
 pub mod access_log;
 pub mod eds;
+pub mod health;
 pub mod proto;
 pub mod serve;

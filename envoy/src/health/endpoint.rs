@@ -1,0 +1,71 @@
+//! Which endpoint a check is about. The cluster is in the path, or in the service name;
+//! the endpoint is in what Envoy lets each endpoint say for itself.
+//!
+//! - The Host header (`:authority` in gRPC) is `health_check_config.hostname` of the
+//!   endpoint, else `endpoint.hostname`; without either, the cluster's `host` or the
+//!   cluster's name.
+//! - A header of the cluster's `request_headers_to_add` can carry metadata of the endpoint,
+//!   `%UPSTREAM_METADATA(rdslb:endpoint)%`, or its address, `%UPSTREAM_HOST%`.
+
+/// The header that names the endpoint. It goes before the Host header.
+pub const HEADER: &str = "x-rdslb-endpoint";
+
+/// The endpoint that a check names, out of the cluster's, if it does.
+///
+/// `header` and `host` are those of the request. An endpoint is known by its name or by its
+/// address (`IP:PORT`), so `endpoints` gives both. The port of a Host header is cut off when
+/// only what is before it is a name, for some versions of Envoy add it.
+pub fn named<'a>(
+    header: Option<&str>,
+    host: Option<&str>,
+    endpoints: impl IntoIterator<Item = (&'a str, &'a [String])> + Clone,
+) -> Option<&'a str> {
+    let find = |text: &str| {
+        let is = |(name, addresses): &(&str, &[String])| {
+            name.eq_ignore_ascii_case(text) || addresses.iter().any(|address| address == text)
+        };
+        endpoints.clone().into_iter().find(is).map(|(name, _)| name)
+    };
+    // What Envoy could not fill in is `-` or nothing.
+    let header = header.map(str::trim).filter(|header| !header.is_empty() && *header != "-");
+    if let Some(header) = header {
+        return find(header);
+    }
+    let host = host?.trim();
+    find(host).or_else(|| find(host.rsplit_once(':')?.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(header: Option<&str>, host: Option<&str>) -> Option<&'static str> {
+        static ADDRESSES: std::sync::OnceLock<[Vec<String>; 2]> = std::sync::OnceLock::new();
+        let [a, b] =
+            ADDRESSES.get_or_init(|| [vec!["10.0.0.1:5432".into()], vec!["[2001:db8::2]:5432".into()]]);
+        named(header, host, [("a", a.as_slice()), ("b", b.as_slice())])
+    }
+
+    #[test]
+    fn by_the_host_header() {
+        assert_eq!(find(None, Some("a")), Some("a"));
+        assert_eq!(find(None, Some("B")), Some("b"), "host names have no case");
+        assert_eq!(find(None, Some("a:7879")), Some("a"));
+        assert_eq!(find(None, Some("10.0.0.1:5432")), Some("a"));
+        assert_eq!(find(None, Some("the_cluster")), None);
+        assert_eq!(find(None, None), None);
+    }
+
+    #[test]
+    fn by_the_header_first() {
+        assert_eq!(find(Some("b"), Some("a")), Some("b"));
+        assert_eq!(find(Some("[2001:db8::2]:5432"), Some("a")), Some("b"));
+        assert_eq!(find(Some("nobody"), Some("a")), None, "it says who is meant, and nobody is");
+    }
+
+    #[test]
+    fn a_header_that_envoy_could_not_fill_in_says_nothing() {
+        assert_eq!(find(Some("-"), Some("a")), Some("a"));
+        assert_eq!(find(Some(" "), Some("a")), Some("a"));
+    }
+}

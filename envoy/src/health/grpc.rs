@@ -1,0 +1,161 @@
+//! `grpc.health.v1`: the service name is the cluster, `:authority` is the endpoint.
+//!
+//! Envoy has one service name per cluster and asks with `Check`. `Watch` is there for
+//! others; it says the same, and again when it changes.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{StreamExt, stream::BoxStream};
+use tokio::sync::{Semaphore, watch};
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    codegen::{Service, http},
+    server::NamedService,
+    service::RoutesBuilder,
+};
+
+use super::Answer;
+use crate::proto::{Health, HealthCheckRequest, HealthCheckResponse, HealthServer, ServingStatus};
+
+/// The length of a request, in bytes: one name.
+const LONGEST: usize = 4 << 10;
+
+/// Watches at once. Envoy has none.
+const MOST_WATCHES: usize = 64;
+
+/// What checks are answered from.
+pub trait Source: Send + Sync + 'static {
+    /// The answer for what is asked about, from memory: `cluster` as the service name, which
+    /// is empty for the agent itself, and the endpoint as `:authority` or as the header
+    /// [`HEADER`](super::HEADER).
+    fn answer(&self, cluster: &str, header: Option<&str>, authority: Option<&str>) -> Answer;
+
+    /// Changes whenever an answer may have changed.
+    fn changes(&self) -> watch::Receiver<()>;
+}
+
+/// The service.
+#[derive(Clone)]
+pub struct Checks {
+    source: Arc<dyn Source>,
+    watches: Arc<Semaphore>,
+}
+
+// === impl Checks ===
+
+impl Checks {
+    /// Answers from this source.
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { source, watches: Arc::new(Semaphore::new(MOST_WATCHES)) }
+    }
+
+    /// Adds it to the services of a listener.
+    pub fn add_to(self, routes: &mut RoutesBuilder) {
+        let service = HealthServer::new(self).max_decoding_message_size(LONGEST);
+        routes.add_service(WithAuthority(service));
+    }
+}
+
+impl fmt::Debug for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checks").finish_non_exhaustive()
+    }
+}
+
+/// What a request asks about.
+struct Question {
+    cluster: String,
+    header: Option<String>,
+    authority: Option<String>,
+}
+
+impl Question {
+    fn of(request: &Request<HealthCheckRequest>) -> Self {
+        let header = request.metadata().get(super::HEADER);
+        Self {
+            cluster: request.get_ref().service.clone(),
+            header: header.and_then(|header| Some(header.to_str().ok()?.to_owned())),
+            authority: request.extensions().get::<Authority>().map(|it| it.0.as_str().to_owned()),
+        }
+    }
+
+    fn ask(&self, source: &dyn Source) -> HealthCheckResponse {
+        let answer = source.answer(&self.cluster, self.header.as_deref(), self.authority.as_deref());
+        let status = if answer.serves() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        HealthCheckResponse { status: status.into() }
+    }
+}
+
+#[tonic::async_trait]
+impl Health for Checks {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        Ok(Response::new(Question::of(&request).ask(&*self.source)))
+    }
+
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let place = self.watches.clone().try_acquire_owned();
+        let place = place.map_err(|_| Status::resource_exhausted("too many watches: use Check"))?;
+        let source = self.source.clone();
+        let question = Arc::new(Question::of(&request));
+        let state = (source.changes(), None, place);
+        let said = futures_util::stream::unfold(state, move |(mut changes, said, place)| {
+            let (source, question) = (source.clone(), question.clone());
+            async move {
+                loop {
+                    changes.mark_unchanged();
+                    let now = question.ask(&*source);
+                    if said != Some(now) {
+                        return Some((Ok(now), (changes, Some(now), place)));
+                    }
+                    changes.changed().await.ok()?;
+                }
+            }
+        });
+        Ok(Response::new(said.boxed()))
+    }
+}
+
+// === impl WithAuthority ===
+
+/// Passes `:authority` on, which the services do not see otherwise.
+#[derive(Clone, Debug)]
+struct WithAuthority<S>(S);
+
+/// The `:authority` of a request, in its extensions.
+#[derive(Clone, Debug)]
+struct Authority(http::uri::Authority);
+
+impl<S: Service<http::Request<Body>, Error = Infallible>> Service<http::Request<Body>> for WithAuthority<S> {
+    type Response = S::Response;
+    type Error = Infallible;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
+        if let Some(authority) = request.uri().authority().cloned() {
+            request.extensions_mut().insert(Authority(authority));
+        }
+        self.0.call(request)
+    }
+}
+
+impl<S: NamedService> NamedService for WithAuthority<S> {
+    const NAME: &'static str = S::NAME;
+}
