@@ -482,6 +482,21 @@ fn a_client_that_is_back_before_the_close_is_reported_has_come_back() {
 }
 
 #[test]
+fn a_paused_group_stays_paused_under_the_next_planner() {
+    let mut rig = ten();
+    assert_eq!(close_all(&mut rig), 3);
+    rig.pass(secs(11));
+    assert_eq!(rig.planner.take_paused_groups().len(), 1);
+    let earlier = std::mem::replace(&mut rig.planner, Planner::new(policy(), &support::servers()));
+    rig.planner.inherit(earlier);
+    let plan = rig.pass(secs(1));
+    assert_eq!(retires(&plan).len(), 0);
+    assert_eq!(rig.planner.breaker().open().count(), 1);
+    rig.planner.resume();
+    assert!(!retires(&rig.pass(secs(1))).is_empty());
+}
+
+#[test]
 fn a_group_that_does_not_come_back_is_paused_loudly_and_gets_a_trial_later() {
     let mut rig = ten();
     assert_eq!(close_all(&mut rig), 3);

@@ -233,7 +233,9 @@ impl Stopped {
             remembered: decider.health.remember(),
             wanted,
         };
-        Generation::from_parts(config, shared, prepared, parts)
+        let mut generation = Generation::from_parts(config, shared, prepared, parts);
+        generation.decider.planner.inherit(decider.planner);
+        generation
     }
 }
 

@@ -116,6 +116,16 @@ impl Breaker {
         self.counted.clear();
     }
 
+    /// What is known of groups, for a planner that has not seen their sessions: returns
+    /// that are still awaited could not be told from logins of long ago.
+    pub(super) fn inherited(mut self) -> Self {
+        self.counted.clear();
+        for state in self.groups.values_mut() {
+            state.outstanding.clear();
+        }
+        self
+    }
+
     /// A session of a group was closed by a command given at `at`. A return is
     /// expected if the group had others, or has been seen to come back.
     pub(super) fn closed(&mut self, group: Group, instance: InstanceId, had_others: bool, at: Time) {

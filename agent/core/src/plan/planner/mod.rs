@@ -111,6 +111,12 @@ impl Planner {
         }
     }
 
+    /// Takes over what an earlier planner has learned of clients that do and do not come
+    /// back: a pause of theirs lasts until it is resolved, whatever else changes.
+    pub fn inherit(&mut self, earlier: Self) {
+        self.breaker = earlier.breaker.inherited();
+    }
+
     /// The policy in force.
     pub fn policy(&self) -> &Policy {
         &self.policy
