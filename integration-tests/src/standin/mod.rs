@@ -405,7 +405,8 @@ impl StandIn {
         Ok(login)
     }
 
-    /// [`StandIn::login`] to a MariaDB server.
+    /// [`StandIn::login`] to a MariaDB server; the agent's users, who have no rights in the
+    /// database `orders`, log in without one.
     pub fn mysql_login(&self, server: &str, user: &str) -> Result<Login, Error> {
         let token = self.token(server, user)?;
         let server = self.server(server)?;
@@ -415,7 +416,7 @@ impl StandIn {
             tls: Some(Tls { config: self.tls()?.config(), name: server.endpoint().to_owned() }),
             user: user.to_owned(),
             secret: Secret::Token(token),
-            database: Some(DATABASE.to_owned()),
+            database: (!user.starts_with("lb_agent")).then(|| DATABASE.to_owned()),
         })
     }
 }

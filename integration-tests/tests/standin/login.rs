@@ -3,46 +3,69 @@
 use std::{path::Path, time::Duration};
 
 use integration_tests::{
+    mysql::{Secret, Tls},
     standin::{
-        StandIn,
+        Engine, StandIn,
         credential::Credential,
         token::{Purpose, Refusal, sign},
     },
     tls::VerifiedTls,
 };
 use jiff::Timestamp;
-use tokio_postgres::{NoTls, config::SslMode, error::SqlState};
+use tokio_postgres::{NoTls, config::SslMode};
 
-use super::{connect, single_server};
+use super::{Refused, client::log_in_with, log_in, on_each_engine, started};
+
+on_each_engine!(
+    a_genuine_token_logs_in_and_each_wrong_one_is_refused_for_its_reason,
+    a_token_that_is_far_too_long_is_refused_by_the_server_itself,
+    genuine_tokens_are_refused_for_a_while,
+    a_password_works_for_who_has_one_and_for_nobody_else,
+    nobody_gets_in_without_tls_or_to_a_server_of_another_name,
+    the_agents_users_can_what_they_should,
+);
+
+/// Whatever is wrong with a token, the client reads this.
+fn is_refusal_of_a_token(engine: Engine, refused: &Refused) -> bool {
+    let Refused { code, message } = refused;
+    match engine {
+        Engine::Postgresql => {
+            code.as_deref() == Some("28000") && message == "PAM authentication failed for user \"app\""
+        }
+        // Though a token was sent.
+        Engine::Mariadb => {
+            code.as_deref() == Some("1045")
+                && message == "Access denied for user 'app'@'localhost' (using password: NO)"
+        }
+    }
+}
 
 /// Logs in as `app` with this password; gives what the stand-in made of it.
 async fn verdict(standin: &StandIn, token: &str) -> Result<(), Refusal> {
-    let mut login = standin.login("a", "app").unwrap();
-    login.password(token);
-    let outcome = connect(standin, &login).await;
+    let engine = standin.engine();
+    let outcome = log_in_with(standin, "a", "app", Secret::Token(token.to_owned())).await;
     let attempt = standin.journal().attempts().pop().unwrap();
     assert_eq!((attempt.server.as_str(), attempt.user.as_str()), ("a", "app"));
-    assert_eq!(attempt.from, "127.0.0.1");
+    assert_eq!(attempt.from, if engine == Engine::Postgresql { "127.0.0.1" } else { "" });
     match outcome {
-        Ok(client) => {
-            let row = client.query_one("SELECT session_user::text", &[]).await.unwrap();
-            assert_eq!(row.get::<_, &str>(0), "app");
+        Ok(mut client) => {
+            let who = match engine {
+                Engine::Postgresql => ("SELECT session_user", "app"),
+                Engine::Mariadb => ("SELECT current_user()", "app@%"),
+            };
+            assert_eq!(client.value(who.0).await.unwrap(), who.1);
             assert_eq!(attempt.verdict, Ok(()));
         }
-        // Whatever is wrong, the client reads the same.
-        Err(error) => {
-            let said = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
-            assert_eq!(said.code(), &SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
-            assert_eq!(said.message(), "PAM authentication failed for user \"app\"");
+        Err(refused) => {
+            assert!(is_refusal_of_a_token(engine, &refused), "{refused:?}");
             assert!(attempt.verdict.is_err(), "the server refused what the stand-in accepted");
         }
     }
     attempt.verdict
 }
 
-#[tokio::test]
-async fn a_genuine_token_logs_in_and_each_wrong_one_is_refused_for_its_reason() {
-    let standin = single_server().await;
+async fn a_genuine_token_logs_in_and_each_wrong_one_is_refused_for_its_reason(engine: Engine) {
+    let standin = started(engine, 0).await;
     let server = standin.server("a").unwrap();
     let now = Timestamp::now();
     let issuer = standin.credentials().issuer();
@@ -92,20 +115,17 @@ async fn a_genuine_token_logs_in_and_each_wrong_one_is_refused_for_its_reason() 
     standin.shutdown().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_token_that_is_far_too_long_is_refused_by_the_server_itself() {
-    let standin = single_server().await;
-    let mut login = standin.login("a", "app").unwrap();
-    login.password("x".repeat(8193));
-    let error = connect(&standin, &login).await.unwrap_err();
-    assert_eq!(error.code(), Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
+async fn a_token_that_is_far_too_long_is_refused_by_the_server_itself(engine: Engine) {
+    let standin = started(engine, 0).await;
+    let far_too_long = Secret::Token("x".repeat(8193));
+    let refused = log_in_with(&standin, "a", "app", far_too_long).await.map(drop).unwrap_err();
+    assert!(is_refusal_of_a_token(engine, &refused), "{refused:?}");
     assert_eq!(standin.journal().attempts(), [], "nobody was asked");
 }
 
-#[tokio::test]
-async fn genuine_tokens_are_refused_for_a_while() {
-    let standin = single_server().await;
-    let logs_in = async |user: &str| connect(&standin, &standin.login("a", user).unwrap()).await.is_ok();
+async fn genuine_tokens_are_refused_for_a_while(engine: Engine) {
+    let standin = started(engine, 0).await;
+    let logs_in = async |user: &str| log_in(&standin, "a", user).await.is_ok();
     assert!(logs_in("app").await && logs_in("lb_agent").await);
 
     standin.refuse_tokens(None, Some("lb_agent")).unwrap();
@@ -120,52 +140,88 @@ async fn genuine_tokens_are_refused_for_a_while() {
     assert!(standin.refuse_tokens(Some("z"), None).is_err(), "there is no such server");
 }
 
-#[tokio::test]
-async fn a_password_works_for_who_has_one_and_for_nobody_else() {
-    let standin = single_server().await;
-    let mut login = standin.login("a", "legacy").unwrap();
-    let token = connect(&standin, &login).await.unwrap_err();
-    assert_eq!(token.code(), Some(&SqlState::INVALID_PASSWORD), "a token is no password");
-    login.password(standin.legacy_password());
-    connect(&standin, &login).await.unwrap().batch_execute("SELECT count(*) FROM stock").await.unwrap();
+async fn a_password_works_for_who_has_one_and_for_nobody_else(engine: Engine) {
+    let standin = started(engine, 0).await;
+    let (not_the_password, closed) = match engine {
+        Engine::Postgresql => ("28P01", "28000"),
+        Engine::Mariadb => ("1045", "1045"),
+    };
+    let refused = log_in(&standin, "a", "legacy").await.map(drop).unwrap_err();
+    assert_eq!(refused.code.as_deref(), Some(not_the_password), "a token is no password");
+    let password = || Secret::Password(standin.legacy_password().to_owned());
+    let mut legacy = log_in_with(&standin, "a", "legacy", password()).await.unwrap();
+    assert_eq!(legacy.value("SELECT count(*) FROM stock").await.unwrap(), "1000");
 
-    for closed in ["rdsadmin", "replicator", "rds_iam"] {
-        login.user(closed);
-        let error = connect(&standin, &login).await.unwrap_err();
-        assert_eq!(error.code(), Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION), "{closed}");
+    for user in ["rdsadmin", "replicator"] {
+        let refused = log_in_with(&standin, "a", user, password()).await.map(drop).unwrap_err();
+        assert_eq!(refused.code.as_deref(), Some(closed), "{user}: {refused:?}");
+    }
+    // Who does not exist, or may not log in, gets nothing for a token that is genuine.
+    for user in ["root", "rds_iam"] {
+        let refused = log_in(&standin, "a", user).await.map(drop).unwrap_err();
+        assert_eq!(refused.code.as_deref(), Some(closed), "{user}: {refused:?}");
     }
 }
 
-#[tokio::test]
-async fn nobody_gets_in_without_tls_or_to_a_server_of_another_name() {
-    let standin = single_server().await;
-    let mut login = standin.login("a", "app").unwrap();
-    login.ssl_mode(SslMode::Disable);
-    let error = login.connect(NoTls).await.map(drop).unwrap_err();
-    assert!(error.as_db_error().unwrap().message().ends_with("no encryption"), "{error:?}");
-
-    let other = single_server().await;
-    let login = standin.login("a", "app").unwrap();
-    let error = login.connect(other.tls().unwrap()).await.map(drop).unwrap_err();
-    assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
-
-    // The same address under another name, as behind a proxy with a name of its own.
+async fn nobody_gets_in_without_tls_or_to_a_server_of_another_name(engine: Engine) {
+    let (standin, other) = (started(engine, 0).await, started(engine, 0).await);
     let connect = standin.server("a").unwrap().connect();
-    let mut misnamed = tokio_postgres::Config::new();
-    misnamed.host("proxy.example.com").hostaddr(connect.ip()).port(connect.port()).user("app");
-    misnamed.ssl_mode(SslMode::Require);
-    let error = misnamed.connect(standin.tls().unwrap()).await.map(drop).unwrap_err();
-    assert!(format!("{error:?}").contains("NotValidForName"), "{error:?}");
+    match engine {
+        Engine::Postgresql => {
+            let mut login = standin.login("a", "app").unwrap();
+            login.ssl_mode(SslMode::Disable);
+            let error = login.connect(NoTls).await.map(drop).unwrap_err();
+            assert!(error.as_db_error().unwrap().message().ends_with("no encryption"), "{error:?}");
 
+            let login = standin.login("a", "app").unwrap();
+            let error = login.connect(other.tls().unwrap()).await.map(drop).unwrap_err();
+            assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
+
+            // The same address under another name, as behind a proxy with a name of its own.
+            let mut misnamed = tokio_postgres::Config::new();
+            misnamed.host("proxy.example.com").hostaddr(connect.ip()).port(connect.port()).user("app");
+            misnamed.ssl_mode(SslMode::Require);
+            let error = misnamed.connect(standin.tls().unwrap()).await.map(drop).unwrap_err();
+            assert!(format!("{error:?}").contains("NotValidForName"), "{error:?}");
+        }
+        Engine::Mariadb => {
+            // It asks for the token all the same; who answers has leaked it.
+            let mut plain = standin.mysql_login("a", "app").unwrap();
+            plain.tls = None;
+            let error = plain.connect().await.unwrap_err();
+            assert!(error.to_string().contains("asks for the secret itself"), "{error}");
+            // A password proves nothing without TLS either.
+            plain.user = "legacy".to_owned();
+            plain.secret = Secret::Password(standin.legacy_password().to_owned());
+            assert_eq!(plain.connect().await.unwrap_err().code(), Some(1045));
+
+            let mut login = standin.mysql_login("a", "app").unwrap();
+            let name = login.tls.as_ref().unwrap().name.clone();
+            login.tls = Some(Tls { config: other.tls().unwrap().config(), name });
+            let error = login.connect().await.unwrap_err();
+            assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
+
+            let mut misnamed = standin.mysql_login("a", "app").unwrap();
+            misnamed.tls.as_mut().unwrap().name = "proxy.example.com".to_owned();
+            let error = misnamed.connect().await.unwrap_err();
+            assert!(format!("{error:?}").contains("NotValidForName"), "{error:?}");
+        }
+    }
+    assert_eq!(standin.journal().attempts(), [], "nobody was asked");
     assert!(VerifiedTls::from_ca_file(Path::new("/nonexistent")).is_err());
 }
 
-#[tokio::test]
-async fn the_agents_roles_can_what_they_should() {
-    let standin = single_server().await;
+async fn the_agents_users_can_what_they_should(engine: Engine) {
+    let standin = started(engine, 0).await;
+    match engine {
+        Engine::Postgresql => agents_of_postgresql(&standin).await,
+        Engine::Mariadb => agents_of_mariadb(&standin).await,
+    }
+}
+
+async fn agents_of_postgresql(standin: &StandIn) {
     let may = async |user: &str, sql: &str| {
-        let client = connect(&standin, &standin.login("a", user).unwrap()).await.unwrap();
-        client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0)
+        log_in(standin, "a", user).await.unwrap().value(sql).await.unwrap() == "t"
     };
     for user in ["lb_agent", "lb_agent_plain"] {
         assert!(may(user, "SELECT pg_has_role('pg_monitor', 'MEMBER')").await, "{user}");
@@ -175,7 +231,37 @@ async fn the_agents_roles_can_what_they_should() {
     // Session 0 is nobody's, so nothing is closed.
     let retire = "SELECT outcome = 'gone' FROM rds_lb_agent.retire(0, now(), '127.0.0.1', 1, 'app', 0)";
     assert!(may("lb_agent_plain", retire).await);
-    let app = connect(&standin, &standin.login("a", "app").unwrap()).await.unwrap();
-    let error = app.query_one(retire, &[]).await.unwrap_err();
-    assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    let refused = log_in(standin, "a", "app").await.unwrap().value(retire).await.unwrap_err();
+    assert_eq!(refused.code.as_deref(), Some("42501"), "{refused:?}");
+}
+
+async fn agents_of_mariadb(standin: &StandIn) {
+    const ACCESS_DENIED: &str = "1227";
+    const READ_ONLY: &str = "1290";
+    let mut app = log_in(standin, "a", "app").await.unwrap();
+    let number = app.value("SELECT connection_id()").await.unwrap();
+    let sees = "SELECT count(*) FROM information_schema.processlist WHERE user = 'app'";
+    let knows = "SELECT count(*) FROM mysql.global_priv WHERE user = 'app'";
+    for user in ["lb_agent", "lb_agent_plain"] {
+        let mut agent = log_in(standin, "a", user).await.unwrap();
+        assert_eq!(agent.value(sees).await.unwrap(), "1", "{user}");
+        assert_eq!(agent.value(knows).await.unwrap(), "1", "{user}");
+        agent.value("SELECT count(*) FROM performance_schema.events_transactions_current").await.unwrap();
+        agent.value("SHOW ALL SLAVES STATUS").await.unwrap();
+        let refused = agent.value("INSERT INTO orders.stock VALUES (0, 0)").await.unwrap_err();
+        assert_eq!(refused.code.as_deref(), Some("1142"), "{refused:?}");
+        let refused = agent.value("SET GLOBAL read_only = ON").await.unwrap_err();
+        assert_eq!(refused.code.as_deref(), Some(ACCESS_DENIED), "{refused:?}");
+    }
+    let kill = format!("KILL CONNECTION {number}");
+    let refused = log_in(standin, "a", "lb_agent_plain").await.unwrap().value(&kill).await.unwrap_err();
+    assert_eq!(refused.code.as_deref(), Some("1095"), "{refused:?}");
+    log_in(standin, "a", "lb_agent").await.unwrap().value(&kill).await.unwrap();
+    app.value("SELECT 1").await.unwrap_err();
+
+    // Nobody but the superuser writes where others may not.
+    standin.execute_sql("a", "SET GLOBAL read_only = ON").await.unwrap();
+    let mut app = log_in(standin, "a", "app").await.unwrap();
+    let refused = app.value("UPDATE stock SET amount = 0").await.unwrap_err();
+    assert_eq!(refused.code.as_deref(), Some(READ_ONLY), "{refused:?}");
 }

@@ -1,32 +1,49 @@
-//! The stand-in itself: it takes genuine tokens and nothing else, does to its servers what it
-//! is told, and leaves nothing behind.
+//! The stand-in itself, on each engine: it takes genuine tokens and nothing else, does to its
+//! servers what it is told, and leaves nothing behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+mod client;
 mod cluster;
 mod endpoint;
+mod host_block;
 mod leftovers;
 mod login;
+mod sight;
 
 use std::time::Duration;
 
-use integration_tests::standin::{Options, StandIn};
-use tokio_postgres::{Client, Config, Error};
+use integration_tests::standin::{Engine, Options, StandIn};
+
+use self::client::{Client, Refused, log_in};
 
 /// Generous: a machine that runs all tests at once is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn single_server() -> StandIn {
-    StandIn::start(Options { replicas: 0, ..Options::default() }).await.unwrap()
+/// Makes a test of each function for each engine, which it is given.
+macro_rules! on_each_engine {
+    ($($test:ident),+ $(,)?) => {
+        mod postgresql {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(integration_tests::standin::Engine::Postgresql).await;
+            })+
+        }
+        mod mariadb {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(integration_tests::standin::Engine::Mariadb).await;
+            })+
+        }
+    };
 }
+use on_each_engine;
 
-async fn connect(standin: &StandIn, login: &Config) -> Result<Client, Error> {
-    let (client, connection) = login.connect(standin.tls().unwrap()).await?;
-    tokio::spawn(connection);
-    Ok(client)
+async fn started(engine: Engine, replicas: usize) -> StandIn {
+    StandIn::start(Options { engine, replicas, ..Options::default() }).await.unwrap()
 }
 
 /// A session of the user `app`.
 async fn session(standin: &StandIn, server: &str) -> Client {
-    connect(standin, &standin.login(server, "app").unwrap()).await.unwrap()
+    log_in(standin, server, "app").await.unwrap()
 }
