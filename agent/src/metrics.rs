@@ -68,6 +68,11 @@ pub struct Metrics {
     pub drains_begun: Family<Labels, Counter>,
     /// Whether each proxy's runtime socket answers, by `proxy`.
     pub proxy_up: Family<Labels, Gauge>,
+    /// Clients that an Envoy did not hand to a server, and very short sessions, by `proxy`,
+    /// `cluster`, `reason`.
+    pub hand_offs: Family<Labels, Counter>,
+    /// Access log entries that told of no session, by `node`.
+    pub access_log_skipped: Family<Labels, Counter>,
     /// How long listing a proxy's sessions took, by `proxy`.
     pub sweep_seconds: Histograms,
     /// Agent-check answers, by `answer`.
@@ -120,6 +125,8 @@ impl Default for Metrics {
             drains: Gauge::default(),
             drains_begun: Family::default(),
             proxy_up: Family::default(),
+            hand_offs: Family::default(),
+            access_log_skipped: Family::default(),
             sweep_seconds: Family::new_with_constructor(latency),
             agent_checks: Family::default(),
             paused_groups: Gauge::default(),
@@ -182,6 +189,8 @@ impl Metrics {
         r.register("drains", "Drains of the agent's own under way", self.drains.clone());
         r.register("drains_begun", "Drains begun", self.drains_begun.clone());
         r.register("proxy_up", "Whether a proxy's runtime socket answers", self.proxy_up.clone());
+        r.register("hand_offs", "Clients not handed to a server by Envoy", self.hand_offs.clone());
+        r.register("access_log_skipped", "Access log entries of no session", self.access_log_skipped.clone());
         r.register("sweep_seconds", "Time of listing a proxy's sessions", self.sweep_seconds.clone());
         r.register("agent_checks", "Agent-check answers", self.agent_checks.clone());
         r.register("paused_groups", "Groups of clients paused by the breaker", self.paused_groups.clone());

@@ -6,6 +6,7 @@
 //! No event has a field that could hold a secret.
 
 mod drain;
+mod envoy;
 mod health;
 mod host_block;
 mod process;
@@ -15,6 +16,7 @@ mod session;
 use std::collections::HashMap;
 
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
+pub use envoy::{AccessLogHeard, AccessLogLost, EntriesSkipped, HandOffFailed};
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
 pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,

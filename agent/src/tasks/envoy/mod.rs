@@ -2,6 +2,12 @@
 //!
 //! - [`eds`]: from verdicts to endpoints.
 //! - [`drains`]: the agent's own drains, which are words in the endpoints that Envoy is sent.
+//! - [`sessions`]: the sessions that their access logs tell of.
+//! - [`places`]: which server a session goes to.
+//! - [`hand_offs`]: clients that were not handed to a server.
 
 pub mod drains;
 pub mod eds;
+pub mod hand_offs;
+pub mod places;
+pub mod sessions;

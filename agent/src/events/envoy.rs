@@ -1,0 +1,123 @@
+//! Envoys: whether their access log comes, and what went wrong with a hand-off.
+
+use std::net::SocketAddr;
+
+use envoy::access_log::{Event as Entry, HandOff};
+use tracing::{debug, info, warn};
+
+use super::Event;
+use crate::metrics::Metrics;
+
+/// An Envoy streams its access log: its sessions are known within one interval.
+#[derive(Debug)]
+pub struct AccessLogHeard<'a> {
+    /// The proxy.
+    pub proxy: &'a str,
+    /// The Envoy's `node.id`.
+    pub node: &'a str,
+}
+
+impl Event for AccessLogHeard<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(1);
+        info!(proxy = self.proxy, node = self.node, "access log comes");
+    }
+}
+
+/// An Envoy's access log comes no more: its sessions are held until it does.
+#[derive(Debug)]
+pub struct AccessLogLost<'a> {
+    /// The proxy.
+    pub proxy: &'a str,
+    /// The Envoy's `node.id`.
+    pub node: &'a str,
+}
+
+impl Event for AccessLogLost<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(0);
+        warn!(proxy = self.proxy, node = self.node, "access log lost: sessions are held, health goes on");
+    }
+}
+
+/// Entries that tell of no session: the format of another configuration.
+#[derive(Debug)]
+pub struct EntriesSkipped<'a> {
+    /// The Envoy's `node.id`.
+    pub node: &'a str,
+    /// How many at once.
+    pub count: usize,
+    /// Whether this is news.
+    pub news: bool,
+}
+
+impl Event for EntriesSkipped<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let labels = vec![("node", self.node.into())];
+        metrics.access_log_skipped.get_or_create(&labels).inc_by(self.count as u64);
+        if self.news {
+            warn!(
+                node = self.node,
+                count = self.count,
+                "access log entries without session, kind or start: not of the shipped configuration"
+            );
+        }
+    }
+}
+
+/// A client that was not handed to a database server, or one that may have been refused there.
+#[derive(Debug)]
+pub struct HandOffFailed<'a> {
+    /// The proxy.
+    pub proxy: &'a str,
+    /// What became of it.
+    pub hand_off: HandOff,
+    /// The end of the session.
+    pub entry: &'a Entry,
+    /// When that was, in seconds since 1970 by Envoy's clock.
+    pub ended: f64,
+}
+
+impl Event for HandOffFailed<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let entry = self.entry;
+        let cluster = entry.cluster.as_deref().unwrap_or("-");
+        let labels = vec![
+            ("proxy", self.proxy.into()),
+            ("cluster", cluster.into()),
+            ("reason", self.hand_off.to_string()),
+        ];
+        metrics.hand_offs.get_or_create(&labels).inc();
+        let address = |address: Option<SocketAddr>| address.map_or("-".into(), |it| it.to_string());
+        let (source, peer) = (address(entry.source), address(entry.peer));
+        let lasted = entry.lasted.unwrap_or_default().as_secs_f64();
+        let error = entry.transport_failure.as_deref().unwrap_or("-");
+        if self.hand_off.failed() {
+            warn!(
+                proxy = self.proxy,
+                cluster,
+                source,
+                peer,
+                reason = %self.hand_off,
+                flags = %entry.flags,
+                error,
+                took_s = lasted,
+                ended = self.ended,
+                advice = self.hand_off.advice(),
+                "client not handed to a server"
+            );
+        } else {
+            debug!(
+                proxy = self.proxy,
+                cluster,
+                source,
+                peer,
+                reason = %self.hand_off,
+                took_s = lasted,
+                ended = self.ended,
+                advice = self.hand_off.advice(),
+                "very short session"
+            );
+        }
+    }
+}

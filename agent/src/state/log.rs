@@ -1,0 +1,39 @@
+//! How far the access log of an Envoy has been read.
+
+use std::path::{Path, PathBuf};
+
+use envoy::access_log::Position;
+use serde::{Deserialize, Serialize};
+
+use super::{StateError, file};
+
+/// The file of it.
+#[derive(Clone, Debug)]
+pub struct PositionFile {
+    path: PathBuf,
+    log: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Read {
+    log: PathBuf,
+    position: Position,
+}
+
+impl PositionFile {
+    /// The position in `log`, the access log of the proxy with this index.
+    pub fn in_directory(directory: &Path, proxy: usize, log: &Path) -> Self {
+        Self { path: directory.join(format!("access_log.{proxy}.json")), log: log.to_owned() }
+    }
+
+    /// Where reading has come to; `None` if that is not known of this log.
+    pub fn load(&self) -> Result<Option<Position>, StateError> {
+        let read: Option<Read> = file::read(&self.path)?;
+        Ok(read.filter(|read| read.log == self.log).map(|read| read.position))
+    }
+
+    /// Replaces it.
+    pub fn store(&self, position: Position) -> Result<(), StateError> {
+        file::write(&self.path, &Read { log: self.log.clone(), position })
+    }
+}
