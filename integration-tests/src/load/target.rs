@@ -46,7 +46,7 @@ pub struct Target {
     pub user: String,
     /// The database's name.
     pub database: String,
-    /// Its `application_name`; `None` names each client after its work. MariaDB has none.
+    /// Its `application_name`, or `program_name`; `None` names each client after its work.
     pub application: Option<String>,
     /// Whom to trust.
     pub tls: VerifiedTls,

@@ -40,7 +40,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// A word for it; also its `application_name` at PostgreSQL, with `load-` before it.
+    /// A word for it; also its `application_name` or `program_name`, with `load-` before it.
     pub fn word(&self) -> &'static str {
         match self {
             Work::Transactions { .. } => "transactions",

@@ -76,6 +76,7 @@ pub struct Login {
 const SPOKEN: u32 = 1 | 0x200 | 0x2000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x8_0000;
 const CONNECT_WITH_DB: u32 = 8;
 const SSL: u32 = 0x800;
+const CONNECT_ATTRS: u32 = 0x10_0000;
 /// utf8mb4_general_ci
 const COLLATION: u8 = 45;
 const LARGEST_PACKET: u32 = 1 << 24;
@@ -86,21 +87,25 @@ const CLEAR: &[u8] = b"mysql_clear_password";
 impl Login {
     /// Logs in.
     pub async fn connect(&self) -> Result<Session, Error> {
-        self.log_in(self.dialled().await?).await
+        self.log_in(self.dialled().await?, None).await
     }
 
-    /// The same on what was dialled already, so that the caller can look at the socket.
-    pub async fn connect_on(&self, stream: TcpStream) -> Result<Session, Error> {
-        self.log_in(Box::new(stream)).await
+    /// The same on what was dialled already, so that the caller can look at the socket, and
+    /// with a name of the client's program: the connection attribute `program_name`.
+    pub async fn connect_on(&self, stream: TcpStream, program: &str) -> Result<Session, Error> {
+        self.log_in(Box::new(stream), Some(program)).await
     }
 
-    async fn log_in(&self, dialled: Box<dyn Wire>) -> Result<Session, Error> {
+    async fn log_in(&self, dialled: Box<dyn Wire>, program: Option<&str>) -> Result<Session, Error> {
         let mut packets = Packets::new(dialled);
         let greeting = Greeting::parse(&packets.receive().await?)?;
 
         let mut capabilities = SPOKEN;
         if self.database.is_some() {
             capabilities |= CONNECT_WITH_DB;
+        }
+        if program.is_some() {
+            capabilities |= CONNECT_ATTRS;
         }
         if let Some(tls) = &self.tls {
             if greeting.capabilities & SSL == 0 {
@@ -128,6 +133,11 @@ impl Login {
         }
         response.extend_from_slice(plugin);
         response.push(0);
+        if let Some(program) = program {
+            let attribute = [counted("program_name")?, counted(program)?].concat();
+            response.push(u8::try_from(attribute.len()).map_err(|_| TOO_LONG)?);
+            response.extend_from_slice(&attribute);
+        }
         packets.send(&response).await?;
 
         loop {
@@ -195,6 +205,15 @@ fn start_of_response(capabilities: u32) -> Vec<u8> {
     start.push(COLLATION);
     start.extend_from_slice(&[0; 23]);
     start
+}
+
+const TOO_LONG: Error = Error::Protocol("a name of a program that is too long");
+
+/// A short text with its length before it.
+fn counted(text: &str) -> Result<Vec<u8>, Error> {
+    // A length beyond 250 is written in another way, which no name of a program needs.
+    let length = u8::try_from(text.len()).ok().filter(|length| *length <= 200).ok_or(TOO_LONG)?;
+    Ok([&[length], text.as_bytes()].concat())
 }
 
 /// `SHA1(password) XOR SHA1(salt + SHA1(SHA1(password)))`

@@ -4,18 +4,27 @@ use integration_tests::{
     load::{Load, Work},
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
-    standin::Options,
+    standin::{Engine, Options},
 };
 
 use crate::{
-    client::{Client, Login},
+    client::{Client, Login, retired},
     view::{held, said},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise() {
+    run(Engine::Postgresql).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise() {
+    run(Engine::Mariadb).await;
+}
+
+async fn run(engine: Engine) {
     let scene = Scene::set(Setting {
-        standin: Options { replicas: 0, ..Options::default() },
+        standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: "{mode: retire, max_age: 5s, login_budget: 20}".into(),
         ..Setting::default()
     })
@@ -57,7 +66,7 @@ async fn clients_that_do_not_come_back_are_left_alone_until_an_operator_says_oth
     let resumed = scene.agent.command(&["resume", "--control", control.to_str().unwrap()]).await.unwrap();
     assert_eq!(resumed.0, 0, "{resumed:?}");
     for client in left {
-        assert_eq!(client.closed().await.as_deref(), Some("57P01"));
+        assert_eq!(client.closed().await.as_deref(), retired(engine));
     }
     load.stop().await.unwrap();
     drop(load);

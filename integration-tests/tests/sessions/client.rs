@@ -1,14 +1,30 @@
 //! One session by hand: it does what it is told, and never logs in again by itself.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    io::ErrorKind,
+    net::{self, Ipv4Addr, SocketAddr},
+};
 
 use integration_tests::{
+    mysql::{self, Dial, Secret, Tls},
     process::wait_for,
     scene::{PATIENCE, Scene},
-    standin::DATABASE,
+    standin::{DATABASE, Engine},
 };
-use tokio::{net::TcpSocket, task::JoinHandle};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::Mutex,
+    task::JoinHandle,
+};
 use tokio_postgres::{Config, Error, config::SslMode, tls::MakeTlsConnect};
+
+/// What a retired client reads: an SQLSTATE, or from MariaDB just the end.
+pub fn retired(engine: Engine) -> Option<&'static str> {
+    match engine {
+        Engine::Postgresql => Some("57P01"),
+        Engine::Mariadb => None,
+    }
+}
 
 /// Who logs in, from where to where.
 #[derive(Clone)]
@@ -48,13 +64,18 @@ impl Login {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((self.from, 0))).unwrap();
         let stream = socket.connect(self.to).await.unwrap();
+        match scene.standin.engine() {
+            Engine::Postgresql => self.postgresql(scene, stream).await,
+            Engine::Mariadb => self.mariadb(scene, stream).await,
+        }
+    }
+
+    async fn postgresql(self, scene: &Scene, stream: TcpStream) -> Client {
         let mut tls = scene.standin.tls().unwrap();
-        let handshake = MakeTlsConnect::<tokio::net::TcpStream>::make_tls_connect(
-            &mut tls,
-            scene.standin.cluster_endpoint(),
-        );
+        let handshake =
+            MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, scene.standin.cluster_endpoint());
         let password = self.password.unwrap_or_else(|| scene.standin.cluster_token(self.user));
-        let (postgres, connection) = Config::new()
+        let (client, connection) = Config::new()
             .user(self.user)
             .password(password)
             .dbname(self.database)
@@ -64,37 +85,85 @@ impl Login {
             .await
             .unwrap();
         let wire = tokio::spawn(connection);
-        let pid: i32 = postgres.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-        Client { postgres, wire, pid: pid.try_into().unwrap() }
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        Client { session: Session::Postgresql { client, wire }, pid: pid.try_into().unwrap() }
+    }
+
+    async fn mariadb(self, scene: &Scene, stream: TcpStream) -> Client {
+        let login = mysql::Login {
+            dial: Dial::Tcp(self.to),
+            from: None,
+            tls: Some(Tls {
+                config: scene.standin.tls().unwrap().config(),
+                name: scene.standin.cluster_endpoint().to_owned(),
+            }),
+            user: self.user.to_owned(),
+            secret: match self.password {
+                Some(password) => Secret::Password(password),
+                None => Secret::Token(scene.standin.cluster_token(self.user)),
+            },
+            database: Some(self.database.to_owned()),
+        };
+        let stream = stream.into_std().unwrap();
+        let socket = stream.try_clone().unwrap();
+        let session = login.connect_on(TcpStream::from_std(stream).unwrap(), self.application).await.unwrap();
+        let pid = u64::from(session.id());
+        Client { session: Session::Mariadb { session: Mutex::new(session), socket }, pid }
     }
 }
 
 /// A session that is logged in.
 pub struct Client {
-    postgres: tokio_postgres::Client,
-    wire: JoinHandle<Result<(), Error>>,
-    /// The server's process for it.
+    session: Session,
+    /// The server's process or connection number for it.
     pub pid: u64,
+}
+
+enum Session {
+    Postgresql {
+        client: tokio_postgres::Client,
+        wire: JoinHandle<Result<(), Error>>,
+    },
+    Mariadb {
+        session: Mutex<mysql::Session>,
+        /// The same socket, to look at it.
+        socket: net::TcpStream,
+    },
 }
 
 impl Client {
     /// Sends statements; they have to succeed.
     pub async fn execute(&self, sql: &str) {
-        self.postgres.batch_execute(sql).await.unwrap();
+        match &self.session {
+            Session::Postgresql { client, .. } => client.batch_execute(sql).await.unwrap(),
+            Session::Mariadb { session, .. } => drop(session.lock().await.query(sql).await.unwrap()),
+        }
     }
 
     /// Whether nobody has closed it.
     pub fn is_open(&self) -> bool {
-        !self.wire.is_finished()
+        match &self.session {
+            Session::Postgresql { wire, .. } => !wire.is_finished(),
+            // Between two statements a server has nothing to say but the end.
+            Session::Mariadb { socket, .. } => {
+                socket.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            }
+        }
     }
 
-    /// Waits until somebody closes it: the SQLSTATE that came with it, if one came.
+    /// Waits until somebody closes it: what the server said then, if it said anything.
     pub async fn closed(self) -> Option<String> {
         let what = format!("the end of the session {}", self.pid);
         wait_for(&what, PATIENCE, async || if self.is_open() { Err("it is open") } else { Ok(()) })
             .await
             .unwrap();
-        let ending = self.wire.await.unwrap().err()?;
-        ending.code().map(|code| code.code().to_owned())
+        match self.session {
+            Session::Postgresql { wire, .. } => {
+                wire.await.unwrap().err()?.code().map(|code| code.code().to_owned())
+            }
+            Session::Mariadb { session, .. } => {
+                session.into_inner().unasked().await.code().map(|code| code.to_string())
+            }
+        }
     }
 }

@@ -4,18 +4,27 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use integration_tests::{
     scene::{Scene, Setting},
-    standin::Options,
+    standin::{Engine, Options},
 };
 
 use crate::{
-    client::Login,
+    client::{Login, retired},
     view::{held, holds},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit() {
+    goes_after_its_commit(Engine::Postgresql).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mariadb_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit() {
+    goes_after_its_commit(Engine::Mariadb).await;
+}
+
+async fn goes_after_its_commit(engine: Engine) {
     let scene = Scene::set(Setting {
-        standin: Options { replicas: 0, ..Options::default() },
+        standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: "{mode: retire, max_age: 5s}".into(),
         ..Setting::default()
     })
@@ -30,15 +39,24 @@ async fn a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_aft
 
     client.execute("COMMIT").await;
     let committed = Instant::now();
-    assert_eq!(client.closed().await.as_deref(), Some("57P01"));
-    println!("{:.2} s after its COMMIT", committed.elapsed().as_secs_f64());
+    assert_eq!(client.closed().await.as_deref(), retired(engine));
+    println!("{engine:?}: {:.2} s after its COMMIT", committed.elapsed().as_secs_f64());
     scene.clear().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_force_after_a_transaction_goes_too_because_the_operator_said_so() {
+    goes_by_force(Engine::Postgresql).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_force_after_a_mariadb_transaction_goes_too_because_the_operator_said_so() {
+    goes_by_force(Engine::Mariadb).await;
+}
+
+async fn goes_by_force(engine: Engine) {
     let scene = Scene::set(Setting {
-        standin: Options { replicas: 0, ..Options::default() },
+        standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: "{mode: retire, max_age: 5s, force_after: 3s}".into(),
         ..Setting::default()
     })
@@ -101,5 +119,67 @@ async fn those_to_be_left_alone_are_held_past_their_limit_each_with_its_reason()
     }
     scene.agent.write_config(&scene.agent.config_for(&scene.standin, &scene.haproxy, &named)).unwrap();
     assert_eq!(legacy.closed().await.as_deref(), Some("57P01"), "named by the operator");
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_mariadb_shows_of_its_sessions_is_held_past_their_limit_each_with_its_reason() {
+    let setting = |sessions: &str| Setting {
+        standin: Options { engine: Engine::Mariadb, replicas: 0, ..Options::default() },
+        sessions: sessions.into(),
+        ..Setting::default()
+    };
+    let exempt = "{mode: retire, max_age: 5s, \
+                  exempt: {users: [app2], databases: [reports], \
+                  applications: [\"load-*\", exactly], networks: [127.0.0.9/32]}}";
+    let scene = Scene::set(setting(exempt)).await.unwrap();
+    let reports = "CREATE DATABASE reports; GRANT SELECT ON reports.* TO app";
+    scene.standin.execute_sql("a", reports).await.unwrap();
+    let app = || Login::through(&scene);
+    let password = Some(scene.standin.legacy_password().to_owned());
+    let direct = scene.standin.server("a").unwrap().connect();
+    let ordinary = app().application("exactly-not").open(&scene).await;
+    let with = async |statement: &str| {
+        let client = app().open(&scene).await;
+        client.execute(statement).await;
+        client
+    };
+    let held_as = [
+        ("not_iam_user", Login { password, ..app().user("legacy") }.open(&scene).await),
+        ("exempt", app().user("app2").open(&scene).await),
+        ("exempt", app().application("load-of-the-night").open(&scene).await),
+        ("exempt", app().application("exactly").open(&scene).await),
+        ("exempt", Login { from: Ipv4Addr::new(127, 0, 0, 9), ..app() }.open(&scene).await),
+        ("exempt", Login { database: "reports", ..app() }.open(&scene).await),
+        ("not_joined", Login { to: direct, ..app() }.open(&scene).await),
+        ("in_transaction", with("START TRANSACTION").await),
+        ("in_transaction", with("START TRANSACTION WITH CONSISTENT SNAPSHOT").await),
+        ("in_transaction", with("SET autocommit = 0; SELECT amount FROM stock WHERE item = 1").await),
+        ("in_transaction", with("XA START 'branch'; UPDATE stock SET amount = 0 WHERE item = 2").await),
+        ("advisory_lock", with("LOCK TABLES orders READ").await),
+        ("advisory_lock", with("SELECT GET_LOCK('nightly', 0)").await),
+    ];
+
+    assert_eq!(ordinary.closed().await, None, "the one without a reason goes");
+    for (reason, client) in &held_as {
+        held(&scene, client, reason, 2.0).await;
+    }
+    assert!(held_as.iter().all(|(_, client)| client.is_open()));
+
+    let over = [
+        (7, "COMMIT"),
+        (8, "COMMIT"),
+        (9, "COMMIT; SET autocommit = 1"),
+        (10, "XA END 'branch'; XA ROLLBACK 'branch'"),
+        (11, "UNLOCK TABLES"),
+        (12, "SELECT RELEASE_LOCK('nightly')"),
+    ];
+    for (which, statement) in over {
+        held_as[which].1.execute(statement).await;
+    }
+    for (reason, client) in held_as.into_iter().skip(7) {
+        println!("no longer {reason}");
+        assert_eq!(client.closed().await, None, "{reason} no more");
+    }
     scene.clear().await.unwrap();
 }

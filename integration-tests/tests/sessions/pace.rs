@@ -10,7 +10,7 @@ use integration_tests::{
     load::{Load, Think, Work},
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
-    standin::{Options, busiest_second},
+    standin::{Engine, Options, busiest_second},
 };
 use jiff::Timestamp;
 
@@ -18,13 +18,19 @@ use crate::view::{Row, sessions};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_budget_is_kept_and_those_that_wait_for_it_are_held() {
-    let pace = run(5, 16, 8, 80).await;
+    let pace = run(Engine::Postgresql, 5, 16, 8, 80).await;
     assert!(pace.seen_over_budget > 0, "{pace:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_larger_budget_is_kept_too() {
-    run(20, 40, 20, 200).await;
+    run(Engine::Postgresql, 20, 40, 20, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_budget_is_kept_on_mariadb_too() {
+    let pace = run(Engine::Mariadb, 5, 16, 8, 80).await;
+    assert!(pace.seen_over_budget > 0, "{pace:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,10 +94,10 @@ struct Pace {
 
 /// Clients that are idle and clients that work, until so many closes were made; then what the
 /// database itself says of the pace.
-async fn run(budget: usize, idle: usize, working: usize, enough: usize) -> Pace {
+async fn run(engine: Engine, budget: usize, idle: usize, working: usize, enough: usize) -> Pace {
     let sessions_section = format!("{{mode: retire, max_age: 8s, login_budget: {budget}}}");
     let scene = Scene::set(Setting {
-        standin: Options { replicas: 0, ..Options::default() },
+        standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: sessions_section,
         ..Setting::default()
     })
@@ -132,7 +138,7 @@ async fn run(budget: usize, idle: usize, working: usize, enough: usize) -> Pace 
     both.sort();
     let busiest = busiest_second(both);
     println!(
-        "budget {budget}: {} closes in {seconds:.1} s, busiest second {busiest} with own logins, furthest past \
+        "{engine:?}, budget {budget}: {} closes in {seconds:.1} s, busiest second {busiest} with own logins, furthest past \
          the limit {:.2} s while quiet, {:.2} s in any state ({})",
         closed.len(),
         pace.overdue_s,
@@ -147,8 +153,20 @@ async fn run(budget: usize, idle: usize, working: usize, enough: usize) -> Pace 
     pace
 }
 
-/// When the database closed sessions at the agent's word, by its own log.
+/// When sessions were closed: by the database's own log, or by the agent's where the database
+/// writes none of it.
 fn closed(scene: &Scene) -> Vec<Timestamp> {
+    match scene.standin.engine() {
+        Engine::Postgresql => closed_by_its_log(scene),
+        Engine::Mariadb => {
+            let events = scene.agent.events();
+            let closed = events.iter().filter(|event| event["message"] == "session retired");
+            closed.map(|event| event["timestamp"].as_str().unwrap().parse().unwrap()).collect()
+        }
+    }
+}
+
+fn closed_by_its_log(scene: &Scene) -> Vec<Timestamp> {
     let log = fs::read_to_string(scene.standin.folder().join("log/a-postgres.log")).unwrap();
     let lines =
         log.lines().filter(|line| line.contains("terminating connection due to administrator command"));

@@ -102,7 +102,8 @@ impl Session {
                 (Connection::Postgresql(connection), backend)
             }
             Engine::Mariadb => {
-                let (connection, backend) = mysql::Connection::log_in(target, token, stream).await?;
+                let (connection, backend) =
+                    mysql::Connection::log_in(target, application, token, stream).await?;
                 (Connection::Mysql(connection), backend)
             }
         };

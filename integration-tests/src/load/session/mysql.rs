@@ -36,6 +36,7 @@ impl Connection {
     /// Verifies and logs in on what was dialled: the connection, and the server's number for it.
     pub(super) async fn log_in(
         target: &Target,
+        application: &str,
         token: String,
         stream: TcpStream,
     ) -> Result<(Self, u64), String> {
@@ -47,7 +48,7 @@ impl Connection {
             secret: if target.has_password { Secret::Password(token) } else { Secret::Token(token) },
             database: Some(target.database.clone()),
         };
-        let session = login.connect_on(stream).await.map_err(|error| match error {
+        let session = login.connect_on(stream, application).await.map_err(|error| match error {
             Error::Server { code, .. } => code.to_string(),
             other => other.to_string(),
         })?;
