@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     classify,
+    memory::Memory,
     version::ServerVersion,
     wire::{Answered, ResultSet, Wire},
 };
@@ -21,6 +22,8 @@ pub struct MySqlSession {
     /// How long one round trip may take.
     limit: Duration,
     server: ServerVersion,
+    /// What the questions have learned about it.
+    pub(super) memory: Memory,
 }
 
 /// The connection, or why there is none.
@@ -35,7 +38,7 @@ enum Link {
 
 impl MySqlSession {
     pub(super) fn new(wire: Wire<VerifiedStream>, server: ServerVersion, limit: Duration) -> Self {
-        Self { link: Link::Open(wire), limit, server }
+        Self { link: Link::Open(wire), limit, server, memory: Memory::default() }
     }
 
     /// Why the session is of no use any more, if it is not.

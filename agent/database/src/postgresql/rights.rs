@@ -3,7 +3,7 @@
 use agent_core::Fault;
 
 use super::session::{PostgresqlSession, column, only_row};
-use crate::engine::{FunctionState, Rights};
+use crate::engine::{FunctionState, Lacks, Missing, Rights, Sight, TransactionSight};
 
 /// What the comment on a function of `deploy/postgresql` begins with.
 pub(super) const FUNCTION_VERSION: &str = "rds-lb-agent function, version 1.";
@@ -41,17 +41,36 @@ const RIGHTS: &str = "\
 pub(super) async fn rights(session: &mut PostgresqlSession) -> Result<Rights, Fault> {
     let rows = session.rows(RIGHTS, &[]).await?;
     let row = only_row(&rows)?;
-    Ok(Rights {
+    let mut rights = Rights {
         version: column(row, 0)?,
         version_number: u32::try_from(column::<i32>(row, 1)?).unwrap_or(0),
         sees_all_activity: column(row, 2)?,
+        // In PostgreSQL a table is locked inside a transaction only.
+        sight: Sight { open_transactions: TransactionSight::All, table_locks: true, user_locks: true },
         may_signal: column(row, 3)?,
         superuser: column(row, 4)?,
         iam_known: column(row, 5)?,
         iam_user: column(row, 6)?,
         function: function_state(column(row, 7)?, column(row, 8)?),
         catch_function: function_state(column(row, 9)?, column(row, 10)?),
-    })
+        platform: false,
+        missing: Vec::new(),
+    };
+    rights.missing = missing(&rights);
+    Ok(rights)
+}
+
+fn missing(rights: &Rights) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    if !rights.sees_all_activity {
+        let advice = "GRANT pg_monitor TO the agent's user; without it nothing can be seen to be idle";
+        missing.push(Missing { lacks: Lacks::Activity, advice });
+    }
+    if rights.method().is_none() {
+        let advice = "install deploy/postgresql/retire.sql, or GRANT pg_signal_backend TO the agent's user";
+        missing.push(Missing { lacks: Lacks::Closing, advice });
+    }
+    missing
 }
 
 fn function_state(may: Option<bool>, version: Option<&str>) -> FunctionState {

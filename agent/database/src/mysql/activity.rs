@@ -1,0 +1,448 @@
+//! The process list: who is connected, from where, doing what, for how long.
+//!
+//! `Sleep` alone is not idle: a transaction may be open. The events of
+//! `performance_schema` tell of every one; `innodb_trx`, the second witness, only of
+//! those that have touched a table. It is a cache that the server fills anew only after
+//! 100 ms without a reader, so it is read at most every 250 ms, and what it said before
+//! a session's pause began is not held against that session. If either says open, the
+//! session is in a transaction; if the one the operator relies on cannot be seen, it may
+//! be anything.
+//!
+//! One round trip, a second one for connections whose `HOST` is a resolved name: the
+//! sockets of `performance_schema` have their addresses. Without those, nobody knows
+//! whose they are.
+//!
+//! The server does not say when a session began, only for how long it has been in its
+//! present state: to the microsecond in MariaDB (`TIME_MS`), by the timer of its last
+//! statement in MySQL, else in whole seconds, of which one is not counted.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agent_core::{
+    Fault, FaultKind, Phase,
+    session::{Activity, ActivityRow, Age, BackendKey, LastStatement},
+};
+
+use super::{
+    memory::{Facts, OpenTransactions},
+    session::MySqlSession,
+    types::{Origin, address, id_list, microseconds, port_of, proved_by_seconds},
+    wire::ResultSet,
+};
+use crate::engine::Scope;
+
+/// The least time between two looks at `innodb_trx`.
+const TRX_EVERY: Duration = Duration::from_millis(250);
+
+/// The server's own threads, which are nobody's sessions.
+const OWN_THREADS: [&str; 2] = ["system user", "event_scheduler"];
+
+/// What sessions do that are no clients' work: replication, and what is done for it.
+const NOT_CLIENTS: [&str; 6] =
+    ["Binlog Dump", "Table Dump", "Register Slave", "Slave_", "Group Replication", "Delayed"];
+
+/// The administrator's own account on RDS.
+const PLATFORM_USER: &str = "rdsadmin";
+
+/// From the thread to its transaction and to whether it holds a lock.
+const EVENTS: &str = "\
+    SELECT t.PROCESSLIST_ID, t.INSTRUMENTED = 'YES', COALESCE(e.STATE = 'ACTIVE', 0), l.OWNER_THREAD_ID IS NOT NULL \
+      FROM performance_schema.threads AS t \
+      LEFT JOIN performance_schema.events_transactions_current AS e ON e.THREAD_ID = t.THREAD_ID \
+      LEFT JOIN (SELECT DISTINCT OWNER_THREAD_ID FROM performance_schema.metadata_locks) AS l \
+        ON l.OWNER_THREAD_ID = t.THREAD_ID \
+     WHERE ";
+
+/// How long ago the last statement of a thread ended; no row while one runs.
+const PAUSES: &str = "\
+    SELECT t.PROCESSLIST_ID, FLOOR((MAX(me.now) - MAX(s.TIMER_END)) / 1000000) \
+      FROM performance_schema.threads AS t \
+      JOIN performance_schema.events_statements_current AS s ON s.THREAD_ID = t.THREAD_ID \
+     CROSS JOIN (SELECT MAX(own.TIMER_END) AS now \
+                   FROM performance_schema.threads AS here \
+                   JOIN performance_schema.events_statements_current AS own ON own.THREAD_ID = here.THREAD_ID \
+                  WHERE here.PROCESSLIST_ID = CONNECTION_ID()) AS me \
+     WHERE ";
+const PAUSES_END: &str = " GROUP BY t.PROCESSLIST_ID HAVING SUM(s.END_EVENT_ID IS NULL) = 0";
+
+const APPLICATIONS: &str = "\
+    SELECT t.PROCESSLIST_ID, t.ATTR_VALUE FROM performance_schema.session_connect_attrs AS t \
+     WHERE t.ATTR_NAME = 'program_name' AND ";
+
+const TOUCHING: &str = "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX";
+
+const SOCKETS: &str = "\
+    SELECT t.PROCESSLIST_ID, s.IP, s.PORT \
+      FROM performance_schema.threads AS t \
+      JOIN performance_schema.socket_instances AS s ON s.THREAD_ID = t.THREAD_ID \
+     WHERE s.PORT > 0 AND t.PROCESSLIST_ID IN ";
+
+pub(super) async fn activity(
+    session: &mut MySqlSession,
+    scope: Scope<'_>,
+) -> Result<Vec<ActivityRow>, Fault> {
+    if matches!(scope, Scope::Only([])) {
+        return Ok(Vec::new());
+    }
+    let facts = session.facts().await?;
+    let look = look(session, &facts, scope).await?;
+    let rows: Vec<Process> = look.processes.iter().filter_map(Process::read).collect();
+    place(session, &facts, &rows).await?;
+    let memory = &mut session.memory;
+    if matches!(scope, Scope::All) {
+        let here: HashSet<u64> = rows.iter().map(|row| row.id).collect();
+        memory.addresses.retain(|id, _| here.contains(id));
+        memory.applications.retain(|id, _| here.contains(id));
+    }
+    let seen = Seen { facts: &facts, look: &look, mode: memory.open_transactions };
+    let touching = memory.touching.as_ref();
+    Ok(rows
+        .into_iter()
+        .map(|process| {
+            let client = match &process.origin {
+                Origin::Address(client) => Some(*client),
+                Origin::Name(name, port) if name == "localhost" && facts.ipv4_only => {
+                    Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), *port))
+                }
+                Origin::Name(..) => memory.addresses.get(&process.id).copied(),
+                Origin::Local => None,
+            };
+            let application = memory.applications.get(&process.id).cloned().unwrap_or_default();
+            seen.row(process, client, application, touching)
+        })
+        .collect())
+}
+
+/// The answers to one look.
+#[derive(Default)]
+struct Look {
+    processes: Vec<Vec<Option<String>>>,
+    /// Watched, in a transaction, with a lock: by connection.
+    events: HashMap<u64, Event>,
+    pauses: HashMap<u64, Duration>,
+}
+
+#[derive(Copy, Clone)]
+struct Event {
+    watched: bool,
+    active: bool,
+    lock: bool,
+}
+
+async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Result<Look, Fault> {
+    let mariadb = session.server().mariadb;
+    let ids = match scope {
+        Scope::All => None,
+        Scope::Only(keys) => Some(id_list(keys.iter().map(|key| key.pid))),
+    };
+    let those = |column: &str| match &ids {
+        None => format!("{column} <> CONNECTION_ID()"),
+        Some(ids) => format!("{column} IN ({ids}) AND {column} <> CONNECTION_ID()"),
+    };
+    let pause = if mariadb { "FLOOR(p.TIME_MS * 1000)" } else { "NULL" };
+    let mut sql = format!(
+        "SELECT p.ID, p.USER, p.HOST, p.DB, p.COMMAND, p.TIME, {pause} \
+           FROM information_schema.PROCESSLIST AS p WHERE {}",
+        those("p.ID")
+    );
+    let pauses = facts.statements && !mariadb;
+    // A look at a few sessions asks only for names it does not know.
+    let applications = facts.performance_schema
+        && match scope {
+            Scope::All => true,
+            Scope::Only(keys) => keys.iter().any(|key| !session.memory.applications.contains_key(&key.pid)),
+        };
+    let touching = facts.process && session.memory.trx_read.is_none_or(|at| at.elapsed() >= TRX_EVERY);
+    let also = |wanted: bool, sql: &mut String, statement: &str| {
+        if wanted {
+            sql.push(';');
+            sql.push_str(statement);
+        }
+    };
+    let threads = those("t.PROCESSLIST_ID");
+    also(facts.performance_schema, &mut sql, &format!("{EVENTS}{threads}"));
+    also(pauses, &mut sql, &format!("{PAUSES}{threads}{PAUSES_END}"));
+    also(applications, &mut sql, &format!("{APPLICATIONS}{threads}"));
+    also(touching, &mut sql, TOUCHING);
+
+    let asked_at = Instant::now();
+    let results = session.query(&sql).await.inspect_err(|_| session.forget_facts())?;
+    let mut results = results.into_iter();
+    let mut next =
+        |wanted: bool| if wanted { results.next().ok_or_else(too_few) } else { Ok(ResultSet::default()) };
+    let mut look = Look { processes: next(true)?.rows, ..Look::default() };
+    look.events = next(facts.performance_schema)?
+        .rows
+        .iter()
+        .filter_map(|row| match row.as_slice() {
+            [id, watched, active, locks] => Some((
+                number(id.as_deref())?,
+                Event {
+                    watched: flag(watched.as_deref()),
+                    active: flag(active.as_deref()),
+                    lock: flag(locks.as_deref()),
+                },
+            )),
+            _ => None,
+        })
+        .collect();
+    look.pauses = next(pauses)?
+        .rows
+        .iter()
+        .filter_map(|row| match row.as_slice() {
+            [id, pause] => Some((number(id.as_deref())?, microseconds(pause.as_deref())?)),
+            _ => None,
+        })
+        .collect();
+    let memory = &mut session.memory;
+    if applications {
+        let answer = next(true)?;
+        let by_id: HashMap<u64, Arc<str>> = answer
+            .rows
+            .iter()
+            .filter_map(|row| match row.as_slice() {
+                [id, name] => Some((number(id.as_deref())?, Arc::from(name.as_deref().unwrap_or_default()))),
+                _ => None,
+            })
+            .collect();
+        // Those without a name are known to have none, once they are logged in.
+        for process in look.processes.iter().filter_map(Process::read).filter(Process::logged_in) {
+            let name = by_id.get(&process.id).cloned().unwrap_or_default();
+            memory.applications.insert(process.id, name);
+        }
+    }
+    if touching {
+        let ids = next(true)?.rows.iter().filter_map(|row| number(row.first()?.as_deref())).collect();
+        memory.touching = Some((ids, asked_at));
+        memory.trx_read = Some(Instant::now());
+    }
+    Ok(look)
+}
+
+/// Finds the addresses of connections whose `HOST` is a name.
+async fn place(session: &mut MySqlSession, facts: &Facts, rows: &[Process]) -> Result<(), Fault> {
+    if !facts.performance_schema {
+        return Ok(());
+    }
+    let unknown: Vec<(u64, u16)> = rows
+        .iter()
+        .filter_map(|row| match &row.origin {
+            Origin::Name(_, port) => Some((row.id, *port)),
+            _ => None,
+        })
+        .filter(|(id, _)| !session.memory.addresses.contains_key(id))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("{SOCKETS}({})", id_list(unknown.iter().map(|(id, _)| *id)));
+    let sockets = session.query(&sql).await.inspect_err(|_| session.forget_facts())?;
+    let ports: HashMap<u64, u16> = unknown.into_iter().collect();
+    for row in sockets.first().map(|result| result.rows.as_slice()).unwrap_or_default() {
+        let [id, ip, port] = row.as_slice() else { continue };
+        let (Some(id), Some(ip)) = (number(id.as_deref()), ip.as_deref().and_then(address)) else { continue };
+        let port = port.as_deref().and_then(port_of);
+        // Two accounts of the same connection: they have to agree.
+        if let Some(port) = port.filter(|port| ports.get(&id) == Some(port)) {
+            session.memory.addresses.insert(id, SocketAddr::new(ip, port));
+        }
+    }
+    Ok(())
+}
+
+/// A row of the process list.
+struct Process {
+    id: u64,
+    user: Arc<str>,
+    origin: Origin,
+    database: Arc<str>,
+    command: String,
+    /// In the present state, as far as this row proves it.
+    lasting: Duration,
+}
+
+impl Process {
+    /// `None` for the server's own threads.
+    fn read(row: &Vec<Option<String>>) -> Option<Self> {
+        let [id, user, host, database, command, seconds, microsecond] = row.as_slice() else { return None };
+        let user = user.as_deref().unwrap_or_default();
+        let command = command.as_deref().unwrap_or_default();
+        if OWN_THREADS.contains(&user) || command == "Daemon" {
+            return None;
+        }
+        Some(Self {
+            id: number(id.as_deref())?,
+            user: user.into(),
+            origin: Origin::parse(host.as_deref().unwrap_or_default()),
+            database: database.as_deref().unwrap_or_default().into(),
+            command: command.to_owned(),
+            lasting: microseconds(microsecond.as_deref())
+                .unwrap_or_else(|| proved_by_seconds(seconds.as_deref())),
+        })
+    }
+
+    fn logged_in(&self) -> bool {
+        &*self.user != "unauthenticated user" && self.command != "Connect"
+    }
+}
+
+/// What a look has shown, and how it is to be read.
+struct Seen<'a> {
+    facts: &'a Facts,
+    look: &'a Look,
+    mode: OpenTransactions,
+}
+
+impl Seen<'_> {
+    fn row(
+        &self,
+        process: Process,
+        client: Option<SocketAddr>,
+        application: Arc<str>,
+        touching: Option<&(HashSet<u64>, Instant)>,
+    ) -> ActivityRow {
+        let account = self.facts.account(&process.user);
+        let event = self.look.events.get(&process.id).copied();
+        let lasting = self.look.pauses.get(&process.id).copied().unwrap_or(process.lasting);
+        let touching = touching.is_some_and(|(ids, at)| ids.contains(&process.id) && lasting >= at.elapsed());
+        let activity = self.doing(&process.command, event, touching, lasting);
+        // A transaction's own locks are no reason of their own.
+        let lock = matches!(activity, Activity::Idle(_)) && event.is_some_and(|event| event.lock);
+        ActivityRow {
+            key: BackendKey { pid: process.id, started_us: 0 },
+            client,
+            iam_user: account.iam && !account.superuser,
+            superuser: account.superuser || &*process.user == PLATFORM_USER,
+            user: process.user,
+            database_name: process.database,
+            application,
+            client_backend: !NOT_CLIENTS.iter().any(|other| process.command.starts_with(other)),
+            age: Age::AtLeast(lasting),
+            activity,
+            last_statement: LastStatement::Other,
+            advisory_lock: self.facts.locks.then_some(lock),
+        }
+    }
+
+    fn doing(&self, command: &str, event: Option<Event>, touching: bool, lasting: Duration) -> Activity {
+        if command != "Sleep" {
+            return Activity::Running;
+        }
+        if touching || event.is_some_and(|event| event.active) {
+            return Activity::InTransaction;
+        }
+        let events = self.facts.events && event.is_some_and(|event| event.watched);
+        let hidden = (self.mode.by_events() && !events) || (self.mode.by_trx() && !self.facts.process);
+        if hidden { Activity::Unknown } else { Activity::Idle(lasting) }
+    }
+}
+
+fn number(cell: Option<&str>) -> Option<u64> {
+    cell?.parse().ok()
+}
+
+fn flag(cell: Option<&str>) -> bool {
+    cell == Some("1")
+}
+
+fn too_few() -> Fault {
+    Fault::new(Phase::Query, FaultKind::Protocol, "fewer results than statements")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(row: [Option<&str>; 7]) -> Option<Process> {
+        Process::read(&row.into_iter().map(|cell| cell.map(str::to_owned)).collect())
+    }
+
+    fn seen(facts: &Facts, mode: OpenTransactions, event: Option<Event>, touching: bool) -> Activity {
+        let seen = Seen { facts, look: &Look::default(), mode };
+        seen.doing("Sleep", event, touching, Duration::from_secs(1))
+    }
+
+    const QUIET: Event = Event { watched: true, active: false, lock: false };
+
+    #[test]
+    fn a_process_is_read_as_servers_print_it() {
+        let row =
+            [Some("7"), Some("app"), Some("10.0.0.7:81"), None, Some("Sleep"), Some("2"), Some("1999876")];
+        let session = process(row).unwrap();
+        assert_eq!((session.id, &*session.user, &*session.database), (7, "app", ""));
+        assert_eq!(session.origin, Origin::Address("10.0.0.7:81".parse().unwrap()));
+        assert_eq!(session.lasting, Duration::from_micros(1_999_876));
+        let row = [Some("7"), Some("app"), Some("10.0.0.7:81"), Some("d"), Some("Sleep"), Some("2"), None];
+        assert_eq!(process(row).unwrap().lasting, Duration::from_secs(1));
+        for (user, command) in [("system user", "Connect"), ("event_scheduler", "Daemon"), ("", "Daemon")] {
+            let row = [Some("3"), Some(user), Some(""), None, Some(command), Some("9"), None];
+            assert!(process(row).is_none(), "{user}");
+        }
+    }
+
+    #[test]
+    fn replication_is_no_client() {
+        for (command, client) in
+            [("Sleep", true), ("Query", true), ("Binlog Dump", false), ("Binlog Dump GTID", false)]
+        {
+            let row = [Some("3"), Some("app"), Some("10.0.0.7:81"), None, Some(command), Some("9"), None];
+            let facts = Facts::default();
+            let seen = Seen { facts: &facts, look: &Look::default(), mode: OpenTransactions::Strict };
+            let row = seen.row(process(row).unwrap(), None, "".into(), None);
+            assert_eq!(row.client_backend, client, "{command}");
+        }
+    }
+
+    #[test]
+    fn only_a_sleeping_session_without_a_transaction_is_idle() {
+        let all = Facts { process: true, events: true, ..Facts::default() };
+        let blind = Facts { process: true, ..Facts::default() };
+        let idle = Activity::Idle(Duration::from_secs(1));
+        for mode in
+            [OpenTransactions::PerformanceSchema, OpenTransactions::InnodbTrx, OpenTransactions::Strict]
+        {
+            assert_eq!(seen(&all, mode, Some(QUIET), false), idle);
+            // If either says open, it is.
+            assert_eq!(seen(&all, mode, Some(QUIET), true), Activity::InTransaction);
+            assert_eq!(
+                seen(&all, mode, Some(Event { active: true, ..QUIET }), false),
+                Activity::InTransaction
+            );
+            // What the operator does not rely on need not be visible.
+            let expected = if mode == OpenTransactions::InnodbTrx { idle } else { Activity::Unknown };
+            assert_eq!(seen(&blind, mode, None, false), expected);
+            assert_eq!(seen(&all, mode, Some(Event { watched: false, ..QUIET }), false), expected);
+            let expected = if mode == OpenTransactions::PerformanceSchema { idle } else { Activity::Unknown };
+            assert_eq!(seen(&Facts { process: false, ..all.clone() }, mode, Some(QUIET), false), expected);
+        }
+        let seen = Seen { facts: &all, look: &Look::default(), mode: OpenTransactions::PerformanceSchema };
+        for command in ["Query", "Execute", "Connect", "Killed", "Statistics", "a word of MySQL 12"] {
+            assert_eq!(
+                seen.doing(command, Some(QUIET), false, Duration::MAX),
+                Activity::Running,
+                "{command}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_innodb_trx_said_before_a_pause_is_not_held_against_it() {
+        let facts = Facts { process: true, events: true, performance_schema: true, ..Facts::default() };
+        let look = Look { events: HashMap::from([(7, QUIET)]), ..Look::default() };
+        let seen = Seen { facts: &facts, look: &look, mode: OpenTransactions::PerformanceSchema };
+        let row = |lasting: Duration, read_ago: Duration| {
+            let row = [Some("7"), Some("app"), Some("10.0.0.7:81"), None, Some("Sleep"), Some("0"), None];
+            let process = Process { lasting, ..process(row).unwrap() };
+            let read = Instant::now().checked_sub(read_ago).unwrap();
+            seen.row(process, None, "".into(), Some(&(HashSet::from([7]), read))).activity
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(row(ms(900), ms(100)), Activity::InTransaction);
+        assert_eq!(row(ms(100), ms(200)), Activity::Idle(ms(100)));
+    }
+}

@@ -1,0 +1,340 @@
+//! Closing one session between two transactions.
+//!
+//! One round trip: the statements of `guard.sql`, then `KILL`. The server has no single
+//! statement for both, so the order makes up for it. First what changes only when the
+//! session does something is read: its transaction, its locks, how its user logs in.
+//! Then the process list: identity, `Sleep`, and for how long. A pause that began before
+//! the first look proves that everything read since still holds; one that is younger is
+//! left alone. Last, where `performance_schema` runs, its row alone is read once more
+//! (`Sleep`, no transaction; the look ends with that row), and `KILL` follows at once:
+//! some 100 µs are open to a race. Without `performance_schema` the process list is the
+//! last look, which copies the rows of all sessions: 1 to 2 ms with 1,000 of them.
+//!
+//! `KILL` takes a number that the guard has put into a variable, or NULL, which the
+//! server refuses with 1094. Variables and not one statement with a condition, because
+//! MySQL has no such thing outside procedures.
+//!
+//! `innodb_trx` (`witness.sql`) is a cache of the server's. Whether it was filled anew is
+//! known by a transaction of the agent's own, which must be in it; the pause must be
+//! older than the second in which that began. A server whose cache is read by others more
+//! often than every 100 ms never fills it, and nothing is closed there by this witness.
+//!
+//! Written for MariaDB 10.5 to 11 and MySQL 8.0 to 8.4, and tested on MariaDB 10.11.
+//! `TIME_MS` exists in MariaDB only: where the process list has no such column, the name
+//! means that of the query around it, which is NULL.
+//!
+//! The procedures of `deploy/mysql` contain the same text.
+
+use std::time::{Duration, Instant};
+
+use agent_core::{Fault, FaultKind, Phase};
+
+use super::{
+    classify,
+    memory::OpenTransactions,
+    session::MySqlSession,
+    types::literal,
+    wire::{Answered, ServerError},
+};
+use crate::engine::{Method, RetireOutcome, RetireTarget};
+
+/// The guard. It takes its parameters from variables ([`parameters`]), answers with a
+/// verdict and the pause in microseconds, and leaves in `@lb_kill` what to kill.
+pub(super) const GUARD: &str = include_str!("guard.sql");
+
+/// Before the guard, where `innodb_trx` has to say that there is no transaction.
+const WITNESS: &str = include_str!("witness.sql");
+
+/// The script that installs the closing procedure.
+pub const RETIRE_SQL: &str = include_str!("../../../../deploy/mysql/retire.sql");
+
+/// The script that installs the procedure for the fresh catch, after [`RETIRE_SQL`].
+pub const CATCH_SQL: &str = include_str!("../../../../deploy/mysql/catch.sql");
+
+/// The script that removes what both have installed.
+pub const UNINSTALL_SQL: &str = include_str!("../../../../deploy/mysql/uninstall.sql");
+
+/// The least pause where only `innodb_trx` tells of transactions.
+const UNHURRIED: Duration = Duration::from_secs(1);
+
+/// How fresh an idle session must be to be caught.
+const FRESH: Duration = Duration::from_millis(5);
+
+/// How long to wait for such a moment.
+const PATIENCE: Duration = Duration::from_millis(150);
+
+/// How long `innodb_trx` must not be read before the server fills it anew, and a little.
+const REFILL: Duration = Duration::from_millis(110);
+
+/// "Unknown thread id": there was nothing to kill.
+const NO_SUCH_THREAD: u16 = 1094;
+
+/// No such procedure, no such database.
+const NO_PROCEDURE: [u16; 2] = [1305, 1049];
+
+pub(super) async fn retire(
+    session: &mut MySqlSession,
+    target: &RetireTarget,
+    method: Method,
+    quiet: Duration,
+) -> RetireOutcome {
+    let by_trx = session.memory.open_transactions.by_trx();
+    let idle = Idle::AtLeast(if by_trx { quiet.max(UNHURRIED) } else { quiet });
+    let mut attempts = 0;
+    loop {
+        if by_trx && let Some(read) = session.memory.trx_read {
+            tokio::time::sleep(REFILL.saturating_sub(read.elapsed())).await;
+        }
+        attempts += 1;
+        match attempt(session, target, method, idle).await {
+            // Somebody else has read it in between. Once more, and not for ever.
+            Verdict::Stale if attempts < 2 => {}
+            Verdict::Stale => return RetireOutcome::NotIdle,
+            Verdict::Outcome(outcome) => return outcome,
+        }
+    }
+}
+
+pub(super) async fn catch(
+    session: &mut MySqlSession,
+    target: &RetireTarget,
+    method: Method,
+) -> RetireOutcome {
+    if session.memory.open_transactions.by_trx() {
+        // That witness needs a second of quiet: the contrary of a fresh catch.
+        return RetireOutcome::NeverIdle;
+    }
+    let started = Instant::now();
+    loop {
+        match attempt(session, target, method, Idle::Fresh).await {
+            // Try again at once: each attempt takes a round trip, which is the pace.
+            Verdict::Outcome(RetireOutcome::NotIdle) | Verdict::Stale if started.elapsed() < PATIENCE => {}
+            Verdict::Outcome(RetireOutcome::NotIdle) | Verdict::Stale => return RetireOutcome::NeverIdle,
+            Verdict::Outcome(outcome) => return outcome,
+        }
+    }
+}
+
+/// How long the session must have been idle.
+#[derive(Copy, Clone)]
+enum Idle {
+    AtLeast(Duration),
+    Fresh,
+}
+
+/// What one try has shown.
+enum Verdict {
+    Outcome(RetireOutcome),
+    /// `innodb_trx` was not filled anew.
+    Stale,
+}
+
+async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Method, idle: Idle) -> Verdict {
+    let mode = session.memory.open_transactions;
+    let sql = statements(target, method, idle, mode);
+    let answered = session.ask(&sql).await;
+    if mode.by_trx() {
+        session.memory.trx_read = Some(Instant::now());
+    }
+    let verdict = match answered {
+        Ok(answered) => judge(&answered, method),
+        Err(fault) => Verdict::Outcome(RetireOutcome::Failed(fault)),
+    };
+    if !matches!(verdict, Verdict::Outcome(RetireOutcome::Gone)) {
+        return verdict;
+    }
+    // Without the right to see it, it looks as if it were gone.
+    match session.facts().await {
+        Ok(facts) if !facts.process => Verdict::Outcome(RetireOutcome::Failed(Fault::new(
+            Phase::Query,
+            FaultKind::PermissionDenied,
+            "the agent's user does not see the sessions of others: GRANT PROCESS ON *.* to it",
+        ))),
+        Ok(_) => verdict,
+        Err(fault) => Verdict::Outcome(RetireOutcome::Failed(fault)),
+    }
+}
+
+fn statements(target: &RetireTarget, method: Method, idle: Idle, mode: OpenTransactions) -> String {
+    let id = target.key.pid;
+    let user = literal(&target.user);
+    let ip = literal(&target.client.ip().to_canonical().to_string());
+    let port = target.client.port();
+    let (by_events, by_trx) = (mode.by_events(), mode.by_trx());
+    let (least, most) = match idle {
+        Idle::AtLeast(quiet) => (quiet.as_micros().min(u128::from(u64::MAX >> 1)), "NULL".to_owned()),
+        Idle::Fresh => (0, FRESH.as_micros().to_string()),
+    };
+    let kill = match method {
+        Method::Function => {
+            return match idle {
+                Idle::AtLeast(_) => format!(
+                    "CALL rds_lb_agent.retire({id}, {ip}, {port}, {user}, {least}, {by_events}, {by_trx})"
+                ),
+                Idle::Fresh => format!("CALL rds_lb_agent.catch({id}, {ip}, {port}, {user})"),
+            };
+        }
+        Method::Signal => "KILL CONNECTION @lb_kill",
+        Method::Platform => "CALL mysql.rds_kill(COALESCE(@lb_kill, 0))",
+    };
+    let witness = if by_trx { WITNESS } else { "" };
+    let any_user = target.any_user;
+    format!(
+        "SET @lb_id = {id}, @lb_ip = {ip}, @lb_port = {port}, @lb_user = {user}, @lb_any_user = {any_user}, \
+             @lb_least = {least}, @lb_most = {most}, @lb_by_events = {by_events}, @lb_by_trx = {by_trx}, \
+             @lb_second = NULL, @lb_touching = 0, @lb_fresh = 0;\n{witness}{GUARD}{kill}"
+    )
+}
+
+fn judge(answered: &Answered, method: Method) -> Verdict {
+    // A procedure says last what became of it.
+    let said = answered.results.iter().rev().find_map(|result| Some((result.cell(0, 0)?, result.cell(0, 1))));
+    let Some((verdict, pause)) = said else {
+        let fault = match &answered.refused {
+            Some(error) => refused(error, method),
+            None => Fault::new(Phase::Query, FaultKind::Protocol, "the guard gave no verdict"),
+        };
+        return Verdict::Outcome(RetireOutcome::Failed(fault));
+    };
+    match (verdict, &answered.refused) {
+        ("stale", _) => Verdict::Stale,
+        ("close", None) => Verdict::Outcome(RetireOutcome::Closed),
+        // The last look has found it at work.
+        ("close", Some(error)) if error.number == NO_SUCH_THREAD => Verdict::Outcome(RetireOutcome::NotIdle),
+        ("close", Some(error)) => Verdict::Outcome(RetireOutcome::Failed(refused(error, method))),
+        // Nothing was to be killed, which is refused too.
+        (verdict, _) => Verdict::Outcome(outcome(verdict, pause)),
+    }
+}
+
+fn refused(error: &ServerError, method: Method) -> Fault {
+    let fault = classify::refused(Phase::Query, error);
+    match method {
+        Method::Function if NO_PROCEDURE.contains(&error.number) => Fault::new(
+            Phase::Query,
+            FaultKind::PermissionDenied,
+            format!("{}: install deploy/mysql/retire.sql of this agent's version", error.message),
+        )
+        .with_code(error.number.to_string()),
+        _ => fault,
+    }
+}
+
+fn outcome(verdict: &str, pause: Option<&str>) -> RetireOutcome {
+    match verdict {
+        "closed" => RetireOutcome::Closed,
+        "gone" => RetireOutcome::Gone,
+        // Idle for longer than is fresh: as good as busy to a catch.
+        "not_idle" | "not_shown" | "not_fresh" => RetireOutcome::NotIdle,
+        "not_quiet" => RetireOutcome::NotQuiet(super::types::microseconds(pause).unwrap_or_default()),
+        "changed" => RetireOutcome::Changed,
+        "advisory_lock" => RetireOutcome::AdvisoryLock,
+        "not_allowed" => RetireOutcome::NotAllowed,
+        other => RetireOutcome::Failed(Fault::new(
+            Phase::Query,
+            FaultKind::Protocol,
+            format!("unknown outcome {other:?}: is the procedure of this agent's version installed?"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::session::BackendKey;
+
+    use super::{super::rights::PROCEDURE_VERSION, *};
+    use crate::mysql::wire::ResultSet;
+
+    fn target() -> RetireTarget {
+        RetireTarget {
+            key: BackendKey { pid: 7, started_us: 0 },
+            client: "10.0.0.7:81".parse().unwrap(),
+            user: "o'app\\".into(),
+            any_user: false,
+        }
+    }
+
+    fn answered(verdict: &str, refused: Option<u16>) -> Answered {
+        let row = vec![Some(verdict.to_owned()), Some("150000".to_owned())];
+        let result = ResultSet { columns: vec!["v".into(), "p".into()], rows: vec![row], affected: 0 };
+        let error = |number| ServerError { number, sqlstate: None, message: "in its words".to_owned() };
+        Answered { results: vec![ResultSet::default(), result], refused: refused.map(error) }
+    }
+
+    fn judged(verdict: &str, refused: Option<u16>) -> RetireOutcome {
+        match judge(&answered(verdict, refused), Method::Signal) {
+            Verdict::Outcome(outcome) => outcome,
+            Verdict::Stale => panic!("stale"),
+        }
+    }
+
+    /// As in the procedure's body, where it is indented.
+    fn lines(text: &str) -> String {
+        text.lines().map(str::trim).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_procedure_repeats_the_guard_word_for_word() {
+        for part in [GUARD, WITNESS] {
+            assert!(lines(RETIRE_SQL).contains(&lines(part)), "deploy/mysql/retire.sql differs from {part}");
+        }
+    }
+
+    #[test]
+    fn the_procedures_carry_the_version_this_agent_looks_for() {
+        for script in [RETIRE_SQL, CATCH_SQL] {
+            assert!(script.contains(&format!("COMMENT '{PROCEDURE_VERSION}")), "no version in a comment");
+        }
+    }
+
+    #[test]
+    fn the_procedures_and_the_agent_agree_on_what_is_fresh() {
+        assert!(CATCH_SQL.contains(&format!("@lb_most = {}", FRESH.as_micros())), "{CATCH_SQL}");
+    }
+
+    #[test]
+    fn every_verdict_of_the_guard_has_its_outcome() {
+        let words = GUARD.split("THEN '").skip(1).filter_map(|rest| rest.split('\'').next());
+        let mut seen = 0;
+        for verdict in words.filter(|verdict| *verdict != "stale") {
+            seen += 1;
+            let outcome = outcome(verdict, Some("150000"));
+            assert!(!matches!(outcome, RetireOutcome::Failed(_)), "{verdict}: {outcome:?}");
+        }
+        assert!(seen >= 10, "{seen}");
+    }
+
+    #[test]
+    fn a_kill_that_found_nothing_closed_nothing() {
+        assert_eq!(judged("close", None), RetireOutcome::Closed);
+        assert_eq!(judged("close", Some(1094)), RetireOutcome::NotIdle);
+        assert_eq!(judged("gone", Some(1094)), RetireOutcome::Gone);
+        assert_eq!(judged("not_quiet", Some(1094)), RetireOutcome::NotQuiet(Duration::from_millis(150)));
+        assert_eq!(judged("not_idle", Some(1644)), RetireOutcome::NotIdle);
+        let RetireOutcome::Failed(fault) = judged("close", Some(1095)) else { panic!("not owner") };
+        assert_eq!(fault.kind, FaultKind::PermissionDenied);
+        assert!(matches!(judge(&answered("stale", Some(1094)), Method::Signal), Verdict::Stale));
+    }
+
+    #[test]
+    fn a_procedure_that_is_not_there_is_a_right_that_is_missing() {
+        let error = |number| ServerError { number, sqlstate: None, message: "in its words".to_owned() };
+        let nothing = |number| Answered { results: Vec::new(), refused: Some(error(number)) };
+        for number in [1305, 1049, 1370] {
+            let Verdict::Outcome(RetireOutcome::Failed(fault)) = judge(&nothing(number), Method::Function)
+            else {
+                panic!("{number}");
+            };
+            assert_eq!(fault.kind, FaultKind::PermissionDenied, "{number}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_name_is_read_as_sql() {
+        for method in [Method::Signal, Method::Platform, Method::Function] {
+            let sql = statements(&target(), method, Idle::AtLeast(Duration::MAX), OpenTransactions::Strict);
+            assert!(!sql.contains("o'app"), "{sql}");
+            assert!(sql.contains("X'6f276170705c'"), "{sql}");
+        }
+    }
+}
