@@ -8,6 +8,7 @@
 //! - [`access_log`]: the sessions, as the access log tells of them.
 //! - [`eds`]: endpoint discovery.
 //! - [`health`]: active health checks, answered by the agent.
+//! - [`resolve`]: names of endpoints to addresses.
 //! - [`serve`]: the gRPC listener that Envoys call.
 //! - [`proto`]: Envoy's messages and services, the one file that imports generated code.
 
@@ -15,4 +16,5 @@ pub mod access_log;
 pub mod eds;
 pub mod health;
 pub mod proto;
+pub mod resolve;
 pub mod serve;

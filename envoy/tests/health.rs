@@ -26,7 +26,7 @@ struct Known {
 impl Source for Known {
     fn answer(&self, cluster: &str, header: Option<&str>, authority: Option<&str>) -> Answer {
         let endpoints = [("a", &[][..]), ("b", &[][..])];
-        let name = if cluster == "writer" { named(header, authority, endpoints) } else { None };
+        let name = if cluster == "writer" { named(header, authority, &endpoints) } else { None };
         Answer::of(name.and_then(|name| self.health.lock().unwrap().get(name).copied()))
     }
 

@@ -18,13 +18,13 @@ pub const HEADER: &str = "x-rdslb-endpoint";
 pub fn named<'a>(
     header: Option<&str>,
     host: Option<&str>,
-    endpoints: impl IntoIterator<Item = (&'a str, &'a [String])> + Clone,
+    endpoints: &[(&'a str, &'a [String])],
 ) -> Option<&'a str> {
     let find = |text: &str| {
-        let is = |(name, addresses): &(&str, &[String])| {
+        let is = |(name, addresses): &&(&str, &[String])| {
             name.eq_ignore_ascii_case(text) || addresses.iter().any(|address| address == text)
         };
-        endpoints.clone().into_iter().find(is).map(|(name, _)| name)
+        endpoints.iter().find(is).map(|(name, _)| *name)
     };
     // What Envoy could not fill in is `-` or nothing.
     let header = header.map(str::trim).filter(|header| !header.is_empty() && *header != "-");
@@ -43,7 +43,7 @@ mod tests {
         static ADDRESSES: std::sync::OnceLock<[Vec<String>; 2]> = std::sync::OnceLock::new();
         let [a, b] =
             ADDRESSES.get_or_init(|| [vec!["10.0.0.1:5432".into()], vec!["[2001:db8::2]:5432".into()]]);
-        named(header, host, [("a", a.as_slice()), ("b", b.as_slice())])
+        named(header, host, &[("a", a.as_slice()), ("b", b.as_slice())])
     }
 
     #[test]
