@@ -1,4 +1,6 @@
 //! MySQL and MariaDB, on a real MariaDB.
 
+mod lab;
+mod login;
 mod scripted;
 mod scripted_login;

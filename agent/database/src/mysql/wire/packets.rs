@@ -5,7 +5,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Malformed, WireError};
+use super::{Malformed, WireError, answer::ERROR};
 
 /// A piece of this size is followed by another one of the same payload.
 const FULL_PIECE: usize = 0xff_ffff;
@@ -41,16 +41,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
     /// The payload of the next packet, of at most `most` bytes.
     ///
     /// Reads no byte beyond it, and takes no memory for bytes that have not come.
+    ///
+    /// A server that ends a connection may say why before it hears the next command:
+    /// that error has the number 0, where the answer to a command has 1.
     pub(in crate::mysql) async fn read(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
+        const OUT_OF_ORDER: WireError = WireError::Malformed(Malformed("a packet out of its order"));
         let mut payload = Vec::new();
+        let mut last_word = false;
         loop {
             let mut header = [0; 4];
             self.stream.read_exact(&mut header).await.map_err(WireError::Lost)?;
             let [low, middle, high, number] = header;
-            if number != self.number {
-                return Err(Malformed("a packet out of its order").into());
+            if number == self.number {
+                self.number = self.number.wrapping_add(1);
+            } else if (number, self.number) == (0, 1) {
+                last_word = true;
+            } else {
+                return Err(OUT_OF_ORDER);
             }
-            self.number = self.number.wrapping_add(1);
             let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
             if payload.len() + length > most {
                 return Err(Malformed("a packet larger than any expected here").into());
@@ -60,7 +68,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
                 return Err(WireError::Lost(io::ErrorKind::UnexpectedEof.into()));
             }
             if length < FULL_PIECE {
-                return Ok(payload);
+                return if last_word && payload.first() != Some(&ERROR) {
+                    Err(OUT_OF_ORDER)
+                } else {
+                    Ok(payload)
+                };
             }
         }
     }
@@ -150,6 +162,19 @@ mod tests {
             let error = packets.read(MOST).await.unwrap_err();
             assert!(error.to_string().contains("out of its order"), "{error}");
         });
+    }
+
+    #[test]
+    fn a_last_word_may_come_before_the_question() {
+        let error = b"\x03\0\0\0\xff\x87\x07";
+        let read = |bytes: &'static [u8], number| {
+            run(async { Packets::counting_from(feed(bytes), number).read(MOST).await.ok() })
+        };
+        assert_eq!(read(error, 1), Some(vec![0xff, 0x87, 0x07]));
+        // Only as an error, and only in the place of an answer.
+        assert_eq!(read(b"\x03\0\0\0\x00\x00\x00", 1), None);
+        assert_eq!(read(error, 2), None);
+        assert_eq!(read(b"\x03\0\0\x02\xff\x87\x07", 1), None);
     }
 
     proptest! {
