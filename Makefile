@@ -5,8 +5,9 @@
 
 SHELL := /bin/bash
 SCRIPTS := integration-tests/scripts
-# Passed on to the demo: HOLD=1 leaves everything running for you to try; ENGINE is postgresql or mariadb.
-export HOLD ENGINE
+# Passed on to the demo: HOLD=1 leaves everything running for you to try; ENGINE is postgresql or mariadb;
+# PROXY is haproxy or envoy.
+export HOLD ENGINE PROXY
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build demo test lint bench clean
@@ -20,7 +21,7 @@ deps: ## install what is missing (haproxy, postgresql, gcc, ...); start no servi
 build: ## everything, dev profile
 	cargo build --workspace --all-targets
 
-demo: deps ## the main job on real servers, live, in about a minute (ENGINE=mariadb; HOLD=1 leaves it running)
+demo: deps ## the main job on real servers, live, in about a minute (ENGINE=mariadb, PROXY=envoy; HOLD=1 leaves it running)
 	cargo build --workspace --bins
 	@cargo run --quiet --bin demo
 

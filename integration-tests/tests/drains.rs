@@ -27,7 +27,7 @@ async fn set(sessions: &str, agent_inter: Duration) -> Scene {
 async fn drained(scene: &Scene) -> &'static str {
     wait_for("a drain of a replica", PATIENCE, async || {
         for server in ["b", "c"] {
-            if scene.haproxy.admin_bits("orders_read", server).await.unwrap() == FDRAIN {
+            if scene.proxy.admin_bits("orders_read", server).await.unwrap() == FDRAIN {
                 return Ok(server);
             }
         }
@@ -40,7 +40,7 @@ async fn drained(scene: &Scene) -> &'static str {
 /// Waits until no server has any administrative bit.
 async fn no_drain_left(scene: &Scene) {
     wait_for("no drain left", PATIENCE, async || {
-        let bits = watch::bits(&scene.haproxy.cli("show servers state").await.unwrap());
+        let bits = watch::bits(&scene.proxy.cli("show servers state").await.unwrap());
         if bits.values().all(|bits| *bits == 0) { Ok(()) } else { Err(format!("{bits:?}")) }
     })
     .await
@@ -70,7 +70,7 @@ async fn replicas_are_drained_one_at_a_time_and_a_single_writer_never() {
         let mode = format!("{{mode: {mode}, max_age: 6s, drain_deadline: 2s}}");
         let scene = set(&mode, Duration::from_millis(500)).await;
         scene.up("orders_read", &["b", "c"]).await.unwrap();
-        let watch = Watch::begin(scene.haproxy.admin_socket());
+        let watch = Watch::begin(scene.proxy.admin_socket());
         let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
         load.add(Work::Idle, 4);
         let readers = scene.readers("app").unwrap();
@@ -106,11 +106,11 @@ async fn replicas_are_drained_one_at_a_time_and_a_single_writer_never() {
 async fn a_drain_left_by_kill_9_is_taken_back_by_the_next_start() {
     let (mut scene, load, server) = in_a_drain(Duration::from_secs(2)).await;
     scene.agent.kill();
-    assert_eq!(scene.haproxy.admin_bits("orders_read", server).await.unwrap(), FDRAIN);
+    assert_eq!(scene.proxy.admin_bits("orders_read", server).await.unwrap(), FDRAIN);
     let began = Instant::now();
     scene.agent.start().await.unwrap();
     wait_for("the drain gone", PATIENCE, async || {
-        match scene.haproxy.admin_bits("orders_read", server).await {
+        match scene.proxy.admin_bits("orders_read", server).await {
             Ok(0) => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -181,7 +181,7 @@ async fn undrain_own_needs_no_agent_and_no_configuration() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_of_haproxy_in_the_middle_of_a_drain_leaves_neither_drain_nor_record() {
     let (mut scene, load, _) = in_a_drain(Duration::from_millis(500)).await;
-    scene.haproxy.reload().await.unwrap();
+    scene.proxy.reload().await.unwrap();
     load.stop().await.unwrap();
     no_drain_left(&scene).await;
     let records = scene.agent.state_dir().join("drains.json");
@@ -210,13 +210,13 @@ async fn sessions_left_in_an_old_worker_are_retired_through_the_master_socket() 
     load.add(Work::Idle, 5);
     load.add_to(&scene.readers("app").unwrap(), Work::Idle, 5);
     load.all_in(PATIENCE).await.unwrap();
-    scene.haproxy.reload().await.unwrap();
-    let (_, old) = scene.haproxy.workers().await.unwrap();
+    scene.proxy.reload().await.unwrap();
+    let (_, old) = scene.proxy.workers().await.unwrap();
     assert_eq!(old.len(), 1, "the old worker has the sessions");
     wait_for("the first session of each client to be retired", PATIENCE, async || {
         let report = load.report();
         let told = report.causes.get("steady 57P01").copied().unwrap_or(0);
-        let (_, old) = scene.haproxy.workers().await.map_err(|error| error.to_string())?;
+        let (_, old) = scene.proxy.workers().await.map_err(|error| error.to_string())?;
         match (told, old.is_empty()) {
             (10.., true) => Ok(()),
             _ => Err(format!("{old:?} {:?} {}", report.causes, scene.agent.state().await.unwrap()["state"])),

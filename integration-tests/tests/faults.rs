@@ -115,7 +115,7 @@ async fn a_frozen_agent_closes_nothing_and_takes_nothing_away() {
     let mut scene = set(RETIRE, "").await;
     let load = clients(&scene).await;
     retiring(&scene, &load, 5).await;
-    let watch = Watch::begin(scene.haproxy.admin_socket());
+    let watch = Watch::begin(scene.proxy.admin_socket());
     scene.agent.signal(Signal::STOP).unwrap();
     nothing_closed_nothing_refused(&scene, &load, seconds("RDS_LB_FREEZE_S", 15)).await;
     scene.agent.signal(Signal::CONT).unwrap();
@@ -147,7 +147,7 @@ async fn while_iam_refuses_only_the_agent_nothing_is_closed_or_refused() {
     let scene = set(RETIRE, "    probe_interval: 2s\n").await;
     let load = clients(&scene).await;
     retiring(&scene, &load, 5).await;
-    let watch = Watch::begin(scene.haproxy.admin_socket());
+    let watch = Watch::begin(scene.proxy.admin_socket());
     let refused = Instant::now();
     scene.standin.refuse_tokens(None, Some("lb_agent")).unwrap();
     refused_everywhere(&scene).await;
@@ -165,7 +165,7 @@ async fn while_aws_is_away_nothing_is_closed_or_refused() {
     let load = clients(&scene).await;
     for (behaviour, restarts) in [(Behaviour::Silent, false), (Behaviour::Refusing, true)] {
         retiring(&scene, &load, 5).await;
-        let watch = Watch::begin(scene.haproxy.admin_socket());
+        let watch = Watch::begin(scene.proxy.admin_socket());
         let before = closed(&load.report());
         let away = Instant::now();
         scene.standin.credentials().behave(behaviour);
@@ -284,7 +284,7 @@ async fn an_old_writer_that_goes_on_is_left_for_the_promoted_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_writer_stays_and_a_stopped_one_goes() {
     let scene = set("{mode: observe}", "").await;
-    let watch = Watch::begin(scene.haproxy.admin_socket());
+    let watch = Watch::begin(scene.proxy.admin_socket());
     scene.standin.freeze("a").await.unwrap();
     reason(&scene, "orders_write/a", "silent_kept").await;
     // Long after the misses that would count against a reader.
@@ -339,7 +339,7 @@ const BACK: &str = "runtime socket answers";
 /// The agent's configuration with another runtime socket.
 fn with_socket(scene: &Scene, socket: &Path) -> String {
     let config = std::fs::read_to_string(scene.agent.config_file()).unwrap();
-    let own = scene.haproxy.admin_socket();
+    let own = scene.proxy.admin_socket();
     config.replace(own.to_str().unwrap(), socket.to_str().unwrap())
 }
 
@@ -373,13 +373,13 @@ async fn a_missing_and_a_denied_socket_are_told_once_and_tried_again() {
     told(&scene, before.0 + 1, before.1).await;
     health_goes_on(&scene).await;
     told(&scene, before.0 + 1, before.1).await;
-    std::os::unix::fs::symlink(scene.haproxy.admin_socket(), &socket).unwrap();
+    std::os::unix::fs::symlink(scene.proxy.admin_socket(), &socket).unwrap();
     told(&scene, before.0 + 1, before.1 + 1).await;
     retiring(&scene, &load, 3).await;
 
     let allow = |mode| {
         let mode = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(scene.haproxy.admin_socket(), mode).unwrap();
+        std::fs::set_permissions(scene.proxy.admin_socket(), mode).unwrap();
     };
     allow(0o000);
     told(&scene, before.0 + 2, before.1 + 1).await;
@@ -428,7 +428,7 @@ async fn a_proxy_that_answers_rubbish_is_told_once_and_tried_again() {
     assert_eq!(lost.len(), before + 1, "{lost:?}");
     rubbish.abort();
     std::fs::remove_file(&socket).unwrap();
-    std::os::unix::fs::symlink(scene.haproxy.admin_socket(), &socket).unwrap();
+    std::os::unix::fs::symlink(scene.proxy.admin_socket(), &socket).unwrap();
     retiring(&scene, &load, 3).await;
     end(scene, load).await;
 }
@@ -436,12 +436,12 @@ async fn a_proxy_that_answers_rubbish_is_told_once_and_tried_again() {
 /// Starts the agent anew with a runtime socket of this level.
 async fn at_level(scene: &mut Scene, level: &str) {
     scene.agent.stop().await.unwrap();
-    let file = scene.haproxy.config_file();
-    let socket = scene.haproxy.socket("lower");
+    let file = scene.proxy.config_file();
+    let socket = scene.proxy.socket("lower");
     let text = std::fs::read_to_string(&file).unwrap();
     let line = format!("global\n    stats socket {} mode 600 level {level}", socket.display());
     std::fs::write(&file, text.replacen("global", &line, 1)).unwrap();
-    scene.haproxy.reload().await.unwrap();
+    scene.proxy.reload().await.unwrap();
     scene.agent.write_config(&with_socket(scene, &socket)).unwrap();
     scene.agent.start().await.unwrap();
 }
@@ -453,7 +453,7 @@ async fn a_socket_that_may_not_change_servers_drains_nothing_and_that_is_told_on
     load.add_to(&scene.readers("app").unwrap(), Work::Idle, 6);
     load.all_in(PATIENCE).await.unwrap();
     at_level(&mut scene, "operator").await;
-    let watch = Watch::begin(scene.haproxy.admin_socket());
+    let watch = Watch::begin(scene.proxy.admin_socket());
     let told = async || {
         let told: BTreeSet<String> =
             of(&scene, NOT_TAKEN).iter().map(|event| event["server"].to_string()).collect();
@@ -489,10 +489,10 @@ async fn a_socket_that_may_not_list_sessions_is_told_once() {
     println!("{:.0} s: {}", asked.elapsed().as_secs_f64(), not_listed[0]["error"]);
     assert_eq!(not_listed.len(), 1, "{not_listed:?}");
     // Its level is raised, which a new worker has.
-    let file = scene.haproxy.config_file();
+    let file = scene.proxy.config_file();
     let raised = std::fs::read_to_string(&file).unwrap().replace("level user", "level admin");
     std::fs::write(&file, raised).unwrap();
-    scene.haproxy.reload().await.unwrap();
+    scene.proxy.reload().await.unwrap();
     retiring(&scene, &load, 3).await;
     end(scene, load).await;
 }

@@ -37,7 +37,7 @@ fn number(variable: &str, default: u64) -> u64 {
 
 /// All servers, as HAProxy has them.
 async fn servers(scene: &Scene) -> BTreeMap<String, Wish> {
-    let table = scene.haproxy.cli("show servers state").await.unwrap();
+    let table = scene.proxy.cli("show servers state").await.unwrap();
     let rows = table.lines().map(|row| row.split(' ').collect::<Vec<_>>());
     let wish = |row: &[&str]| Some((row.get(6)?.parse().ok()?, row.get(7)?.parse().ok()?));
     rows.filter_map(|row| Some((format!("{}/{}", row.get(1)?, row.get(3)?), wish(&row)?))).collect()
@@ -81,12 +81,12 @@ impl Game {
                 (format!("weight {weight}"), (bits, weight))
             }
         };
-        let said = self.scene.haproxy.cli(&format!("set server {server} {words}")).await.unwrap();
+        let said = self.scene.proxy.cli(&format!("set server {server} {words}")).await.unwrap();
         assert_eq!(said.trim(), "", "{server} {words}");
         if on_record(&self.scene).contains(server) {
             // The agent was first by a hair. Then it is not a person's alone: begin again.
             self.note("met the agent");
-            self.scene.haproxy.cli(&format!("set server {server} state ready")).await.unwrap();
+            self.scene.proxy.cli(&format!("set server {server} state ready")).await.unwrap();
             self.wishes.remove(server);
             let gone =
                 async || if on_record(&self.scene).contains(server) { Err("on record") } else { Ok(()) };
@@ -202,7 +202,7 @@ async fn what_a_person_sets_survives_everything() {
     let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
     load.add_to(&scene.readers("app").unwrap(), Work::Idle, 9);
     load.all_in(PATIENCE).await.unwrap();
-    let watch = watch::Watch::begin(scene.haproxy.admin_socket());
+    let watch = watch::Watch::begin(scene.proxy.admin_socket());
 
     let (rounds, seed) = (number("RDS_LB_ROUNDS", 200), number("RDS_LB_SEED", 1));
     let config = std::fs::read_to_string(scene.agent.config_file()).unwrap();

@@ -28,7 +28,7 @@ async fn reload(scene: &Scene, config: &str) {
 
 async fn bits(scene: &Scene, bits: u8) {
     wait_for("the admin bits", PATIENCE, async || {
-        match scene.haproxy.admin_bits("orders_read", "b").await.unwrap() {
+        match scene.proxy.admin_bits("orders_read", "b").await.unwrap() {
             now if now == bits => Ok(()),
             other => Err(format!("{other}: {}", scene.agent.log())),
         }
@@ -66,7 +66,7 @@ async fn an_operators_drain_outlasts_a_reload_and_a_persons_outlasts_everything(
     drain(&scene).await;
 
     // The agent's own, at an operator's word: begun again after any other change.
-    let config = scene.agent.config_for(&scene.standin, &scene.haproxy, &setting);
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
     let longer = config.replace("max_age: 10m", "max_age: 11m");
     reload(&scene, &longer).await;
     wait_for("the drain, begun again", PATIENCE, async || {
@@ -85,11 +85,11 @@ async fn an_operators_drain_outlasts_a_reload_and_a_persons_outlasts_everything(
     no_record(&scene).await;
 
     // Whoever drains it from now on is a person.
-    scene.haproxy.cli("set server orders_read/b state drain").await.unwrap();
+    scene.proxy.cli("set server orders_read/b state drain").await.unwrap();
     reload(&scene, &without.replace("max_age: 11m", "max_age: 12m")).await;
     scene.up("orders_write", &["a"]).await.unwrap();
     scene.agent.stop().await.unwrap();
-    assert_eq!(scene.haproxy.admin_bits("orders_read", "b").await.unwrap(), FDRAIN);
+    assert_eq!(scene.proxy.admin_bits("orders_read", "b").await.unwrap(), FDRAIN);
     scene.clear().await.unwrap();
 }
 
@@ -97,7 +97,7 @@ async fn an_operators_drain_outlasts_a_reload_and_a_persons_outlasts_everything(
 async fn a_configuration_can_go_back_to_the_ports_it_came_from() {
     let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
     let scene = Scene::set(setting.clone()).await.unwrap();
-    let config = scene.agent.config_for(&scene.standin, &scene.haproxy, &setting);
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
     let check = scene.agent.agent_check().port();
     let moved = config.replace(&check.to_string(), &free_port().unwrap().to_string());
     assert_ne!(moved, config);

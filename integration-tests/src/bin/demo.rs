@@ -4,6 +4,8 @@ use std::{path::Path, process::ExitCode};
 
 use integration_tests::{
     demo::{Error, run},
+    envoy::Envoy,
+    haproxy::Haproxy,
     standin::Engine,
 };
 
@@ -19,9 +21,18 @@ async fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    let asked = std::env::var("PROXY").unwrap_or_default();
+    let behind_envoy = match asked.as_str() {
+        "" | "haproxy" => false,
+        "envoy" => true,
+        _ => {
+            eprintln!("error: PROXY={asked}: this version knows haproxy and envoy");
+            return ExitCode::from(64);
+        }
+    };
     let hold = set("HOLD");
     let ended = tokio::select! {
-        ended = demo(engine, hold) => ended,
+        ended = demo(engine, behind_envoy, hold) => ended,
         // Dropping the demo stops and removes all that it has started.
         _ = tokio::signal::ctrl_c(), if !hold => return ExitCode::from(130),
     };
@@ -34,8 +45,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo(engine: Engine, hold: bool) -> Result<(), Error> {
-    let summary = run(engine, hold).await?;
+async fn demo(engine: Engine, behind_envoy: bool, hold: bool) -> Result<(), Error> {
+    let summary = if behind_envoy {
+        run::<Envoy>(engine, hold).await?
+    } else {
+        run::<Haproxy>(engine, hold).await?
+    };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/demo");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("summary.json"), serde_json::to_string_pretty(&summary)?)?;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval, sleep};
 use crate::{
     load::{Load, Think, Work},
     process::wait_for,
-    scene::{Agent, PATIENCE, Scene, Setting},
+    scene::{Agent, PATIENCE, Proxy, Scene, Setting},
     standin::{Engine, Options, StandIn},
 };
 use picture::Picture;
@@ -41,22 +41,26 @@ const BUDGET: u32 = 5;
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the demo. With `hold`, everything stays up until Ctrl-C after it.
-pub async fn run(engine: Engine, hold: bool) -> Result<Summary, Error> {
+pub async fn run<P: Proxy>(engine: Engine, hold: bool) -> Result<Summary, Error> {
     let mut screen = Screen::new();
     let kind = match engine {
         Engine::Postgresql => "PostgreSQL",
         Engine::Mariadb => "MariaDB",
     };
     screen.say(&format!(
-        "starting a {kind} writer and two replicas that take only genuine IAM tokens, HAProxy, and the agent"
+        "starting a {kind} writer and two replicas that take only genuine IAM tokens, {}, and the agent",
+        P::NAME
     ));
     let setting = Setting {
         standin: Options { engine, replicas: 2, ..Options::default() },
         sessions: format!("{{mode: retire, max_age: {}s, login_budget: {BUDGET}}}", MAX_AGE.as_secs()),
         ..Setting::default()
     };
-    let scene = Scene::set(setting).await?;
-    screen.say("HAProxy routes by what the agent has proved; clients log in with tokens, through HAProxy");
+    let scene = Scene::<P>::with(setting).await?;
+    screen.say(&format!(
+        "{0} routes by what the agent has proved; clients log in with tokens, through {0}",
+        P::NAME
+    ));
     let load = clients(&scene).await?;
     let end = Instant::now() + LENGTH;
     let mut beat = interval(Duration::from_millis(500));
@@ -86,7 +90,7 @@ fn limit() -> Duration {
 }
 
 /// Clients of every kind. They come little by little: their logins are no flood.
-async fn clients(scene: &Scene) -> Result<Load, Error> {
+async fn clients<P: Proxy>(scene: &Scene<P>) -> Result<Load, Error> {
     let writer = scene.writer("app")?;
     let readers = scene.readers("app2")?;
     let load = Load::new(writer, 7).await?;
@@ -134,7 +138,7 @@ async fn on_replicas(standin: &StandIn) -> Result<(), Error> {
 }
 
 /// Leaves everything running, and says how to use it.
-async fn hold_on(scene: &Scene, screen: &mut Screen) -> Result<(), Error> {
+async fn hold_on<P: Proxy>(scene: &Scene<P>, screen: &mut Screen) -> Result<(), Error> {
     let standin: &Arc<StandIn> = &scene.standin;
     let known = standin.summary()?;
     let exports: Vec<String> =
@@ -146,11 +150,12 @@ async fn hold_on(scene: &Scene, screen: &mut Screen) -> Result<(), Error> {
         known.port,
         known.region
     );
-    let psql = known.command_line(endpoint, scene.haproxy.address("write"), "app", &token);
+    let psql = known.command_line(endpoint, scene.proxy.dial("write"), "app", &token);
     screen.say(&format!(
-        "everything stays up until Ctrl-C\n\n{}\n\n# a session through HAProxy\n{psql}\n\n# what the agent knows\n\
+        "everything stays up until Ctrl-C\n\n{}\n\n# a session through {}\n{psql}\n\n# what the agent knows\n\
          {} sessions --control {}\ncurl -s http://{}/state",
         exports.join("\n"),
+        P::NAME,
         Agent::binary().display(),
         scene.agent.control().display(),
         scene.agent.http(),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     load::{Load, LoadReport},
-    scene::Scene,
+    scene::{Proxy, Scene},
 };
 
 /// One session, as the agent tells it.
@@ -31,7 +31,7 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    pub(super) async fn take(scene: &Scene, load: &Load) -> Self {
+    pub(super) async fn take<P: Proxy>(scene: &Scene<P>, load: &Load) -> Self {
         let state = scene.agent.state().await.unwrap_or_default();
         let control = scene.agent.control();
         let rows = rds_lb_agent::control::ask(&control, reqwest::Method::GET, "/sessions", &[]).await;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{BUDGET, limit, picture::Picture};
 use crate::{
     load::{LoadReport, Verified},
-    scene::Scene,
+    scene::{Proxy, Scene},
     standin::busiest_second,
 };
 
@@ -81,7 +81,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(scene: &Scene, report: &LoadReport, verified: &Verified, oldest: Oldest) -> Self {
+    pub(super) fn of<P: Proxy>(
+        scene: &Scene<P>,
+        report: &LoadReport,
+        verified: &Verified,
+        oldest: Oldest,
+    ) -> Self {
         let events = scene.agent.events();
         let closes = closes(&events);
         let logins = scene.standin.journal().attempts();

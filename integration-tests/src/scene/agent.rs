@@ -12,9 +12,8 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Error, PATIENCE, Setting};
+use super::{Error, PATIENCE, Proxy, Setting};
 use crate::{
-    haproxy::Haproxy,
     process::{Account, Launch, Process, Signal, free_port},
     standin::{Engine, StandIn},
 };
@@ -43,6 +42,11 @@ impl Files {
         }
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Self { folder, agent_check: address(free_port()?), http: address(free_port()?) })
+    }
+
+    /// The socket for an Envoy.
+    pub fn envoy(&self) -> PathBuf {
+        self.folder.path().join("envoy.sock")
     }
 }
 
@@ -98,7 +102,7 @@ impl Agent {
     }
 
     /// The configuration of a scene.
-    pub fn config_for(&self, standin: &StandIn, haproxy: &Haproxy, setting: &Setting) -> String {
+    pub fn config_for<P: Proxy>(&self, standin: &StandIn, proxy: &P, setting: &Setting) -> String {
         let instances: Vec<String> = standin
             .servers()
             .iter()
@@ -112,21 +116,11 @@ impl Agent {
                 )
             })
             .collect();
-        let servers: Vec<String> =
-            standin.servers().iter().map(|server| format!("{0}: {0}", server.name())).collect();
-        let servers = servers.join(", ");
-        let master = if setting.master {
-            format!(", master: \"{}\"", haproxy.master_socket().display())
-        } else {
-            String::new()
-        };
         format!(
             "databases:\n  - name: orders\n    engine: {engine}\n    user: {user}\n    database_name: orders\n    \
              ca_file: \"{ca}\"\n{extra}    instances:\n{instances}\n\
-             proxies:\n  - haproxy: {{socket: \"{socket}\"{master}}}\n    backends:\n      \
-             orders_write: {{database: orders, role: writer, servers: {{{servers}}}}}\n      \
-             orders_read: {{database: orders, role: reader, servers: {{{servers}}}}}\n\
-             sessions: {sessions}\nlisten: {{agent_check: \"{check}\", http: \"{http}\", control: \"{control}\"}}\n\
+             proxies:\n{proxies}\
+             sessions: {sessions}\nlisten: {{agent_check: \"{check}\", http: \"{http}\", control: \"{control}\", envoy: \"{envoy}\"}}\n\
              state_dir: \"{state}\"\n",
             engine = match standin.engine() {
                 Engine::Postgresql => "postgresql",
@@ -136,7 +130,8 @@ impl Agent {
             ca = standin.ca_file().display(),
             extra = setting.database,
             instances = instances.join("\n"),
-            socket = haproxy.admin_socket().display(),
+            proxies = proxy.entry(standin, setting),
+            envoy = self.files.envoy().display(),
             sessions = setting.sessions,
             check = self.files.agent_check,
             http = self.files.http,

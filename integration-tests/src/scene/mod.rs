@@ -1,17 +1,20 @@
-//! The whole picture: a stand-in, a HAProxy in front of it, the agent beside that.
+//! The whole picture: a stand-in, a proxy in front of it, the agent beside that.
 //!
 //! - [`agent`](Agent): the real binary, started, asked, frozen, killed.
+//! - [`Proxy`]: what a HAProxy and an Envoy have in common here.
 
 mod agent;
+mod proxy;
 
 use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
 pub use agent::{Agent, Files};
+pub use proxy::Proxy;
 
 use crate::{
-    haproxy::{Backend, Haproxy, HaproxyBinary, HaproxyConfig, Server},
+    haproxy::{Haproxy, HaproxyBinary},
     load::Target,
     process::{self, wait_for},
     standin::{self, Options, StandIn},
@@ -53,12 +56,12 @@ impl Default for Setting {
     }
 }
 
-/// A stand-in, a HAProxy in front of it, and the agent beside that.
-pub struct Scene {
+/// A stand-in, a proxy in front of it, and the agent beside that.
+pub struct Scene<P = Haproxy> {
     /// The agent.
     pub agent: Agent,
     /// The proxy: frontends `write` and `read`, backends `orders_write` and `orders_read`, servers called like instances.
-    pub haproxy: Haproxy,
+    pub proxy: P,
     /// The databases.
     pub standin: Arc<StandIn>,
 }
@@ -81,41 +84,33 @@ pub enum Error {
 }
 
 impl Scene {
-    /// Sets everything up and waits until HAProxy routes by what the agent says.
+    /// Sets everything up with a HAProxy, and waits until it routes by what the agent says.
     pub async fn set(setting: Setting) -> Result<Self, Error> {
+        Self::with(setting).await
+    }
+}
+
+impl<P: Proxy> Scene<P> {
+    /// Sets everything up with this proxy, and waits until it routes by what the agent says.
+    pub async fn with(setting: Setting) -> Result<Self, Error> {
         let standin = Arc::new(StandIn::start(setting.standin.clone()).await?);
         Self::around(standin, setting).await
     }
 
     /// The same around a stand-in that runs already.
     pub async fn around(standin: Arc<StandIn>, setting: Setting) -> Result<Self, Error> {
-        let ports = Files::new(&setting)?;
-        let backend = |name: &str| {
-            standin.servers().iter().fold(Backend::new(name), |backend, server| {
-                let entry = Server::new(server.name(), server.connect());
-                backend.server(entry.agent_check(ports.agent_check, setting.agent_inter))
-            })
-        };
-        let config = HaproxyConfig::new()
-            .frontend("write", "orders_write")
-            .frontend("read", "orders_read")
-            .backend(backend("orders_write"))
-            .backend(backend("orders_read").line("balance leastconn"));
-        let binary = match setting.haproxy.clone() {
-            Some(binary) => binary,
-            None => HaproxyBinary::debian()?,
-        };
-        let haproxy = Haproxy::start(&binary, config).await?;
-        let mut agent = Agent::new(ports);
-        agent.write_config(&agent.config_for(&standin, &haproxy, &setting))?;
+        let files = Files::new(&setting)?;
+        let proxy = P::begin(&standin, &files, &setting).await?;
+        let mut agent = Agent::new(files);
+        agent.write_config(&agent.config_for(&standin, &proxy, &setting))?;
         agent.environment = standin.environment();
         agent.start().await?;
-        let scene = Self { agent, haproxy, standin };
+        let scene = Self { agent, proxy, standin };
         scene.routed().await?;
         Ok(scene)
     }
 
-    /// Waits until HAProxy has exactly the writer up in the writer's backend.
+    /// Waits until the proxy has exactly the writer up in the writer's backend.
     pub async fn routed(&self) -> Result<(), Error> {
         let writer = self.standin.writer()?.name().to_owned();
         self.up("orders_write", &[&writer]).await
@@ -125,14 +120,7 @@ impl Scene {
     pub async fn up(&self, backend: &str, servers: &[&str]) -> Result<(), Error> {
         let what = format!("exactly {servers:?} of {backend} up");
         wait_for(&what, PATIENCE, async || {
-            let mut up = Vec::new();
-            for server in self.standin.servers() {
-                match self.haproxy.operational_state(backend, server.name()).await {
-                    Ok(0) => {}
-                    Ok(_) => up.push(server.name()),
-                    Err(error) => return Err(error.to_string()),
-                }
-            }
+            let up = self.proxy.up(backend, &self.standin).await.map_err(|error| error.to_string())?;
             if up == servers { Ok(()) } else { Err(format!("{up:?}; {}", self.verdicts().await)) }
         })
         .await?;
@@ -149,19 +137,19 @@ impl Scene {
 
     /// A client's way to the writer, as this user.
     pub fn writer(&self, user: &str) -> Result<Target, Error> {
-        Ok(Target::of(&self.standin, user)?.dialling(self.haproxy.address("write")))
+        Ok(Target::of(&self.standin, user)?.dialling(self.proxy.dial("write")))
     }
 
     /// A client's way to the readers, as this user.
     pub fn readers(&self, user: &str) -> Result<Target, Error> {
-        Ok(Target::of(&self.standin, user)?.dialling(self.haproxy.address("read")))
+        Ok(Target::of(&self.standin, user)?.dialling(self.proxy.dial("read")))
     }
 
     /// Stops everything. Fails if the stand-in is still used by a client.
     pub async fn clear(self) -> Result<(), Error> {
-        let Self { agent, haproxy, standin } = self;
+        let Self { agent, proxy, standin } = self;
         drop(agent);
-        drop(haproxy);
+        drop(proxy);
         if let Some(standin) = Arc::into_inner(standin) {
             standin.shutdown().await?;
         }

@@ -47,7 +47,7 @@ impl Login {
             application: "by-hand",
             database: DATABASE,
             from: Ipv4Addr::LOCALHOST,
-            to: scene.haproxy.address("write"),
+            to: scene.proxy.address("write"),
             password: None,
         }
     }

@@ -53,7 +53,7 @@ async fn an_operator_can_look_pause_resume_drain_and_undrain() {
     let rows = parsed(&ask(&scene, &["sessions", "--output", "json"]).await);
     assert!(rows.as_array().unwrap().iter().any(|row| row["pid"] == client.pid), "{rows}");
 
-    let socket = scene.haproxy.admin_socket();
+    let socket = scene.proxy.admin_socket();
     let observe = ["observe", "--socket", socket.to_str().unwrap(), "--max-age", "5s"];
     let table = run(&scene, &observe).await;
     assert!(
@@ -88,7 +88,7 @@ async fn an_operator_can_look_pause_resume_drain_and_undrain() {
 /// Waits until a server's admin state, as HAProxy counts it, is this.
 async fn admin(scene: &Scene, backend: &str, server: &str, bits: u8) {
     wait_for("the admin state", PATIENCE, async || {
-        match scene.haproxy.admin_bits(backend, server).await.unwrap() {
+        match scene.proxy.admin_bits(backend, server).await.unwrap() {
             now if now == bits => Ok(()),
             now => Err(format!("{now}; {}", scene.agent.log())),
         }

@@ -117,7 +117,7 @@ async fn those_to_be_left_alone_are_held_past_their_limit_each_with_its_reason()
     for (reason, client) in held_as.filter(|(reason, _)| ["listening", "advisory_lock"].contains(reason)) {
         assert_eq!(client.closed().await.as_deref(), Some("57P01"), "{reason} no more");
     }
-    scene.agent.write_config(&scene.agent.config_for(&scene.standin, &scene.haproxy, &named)).unwrap();
+    scene.agent.write_config(&scene.agent.config_for(&scene.standin, &scene.proxy, &named)).unwrap();
     assert_eq!(legacy.closed().await.as_deref(), Some("57P01"), "named by the operator");
     scene.clear().await.unwrap();
 }

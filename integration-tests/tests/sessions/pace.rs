@@ -57,7 +57,7 @@ async fn clients_that_never_pause_are_held_and_with_busy_catch_they_are_caught()
     assert_eq!(load.report().retirements(), 0, "they were held");
 
     let caught = Setting { sessions: "{mode: retire, max_age: 5s, busy: catch}".into(), ..setting };
-    let config = scene.agent.config_for(&scene.standin, &scene.haproxy, &caught);
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &caught);
     scene.agent.write_config(&config).unwrap();
     wait_for("twelve of them to be caught", PATIENCE, async || match load.report().retirements() {
         12.. => Ok(()),

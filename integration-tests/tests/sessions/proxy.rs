@@ -24,8 +24,8 @@ async fn the_proxy_closes_sessions_and_after_a_reload_those_of_its_old_worker_to
     // It is kept in the old worker by a transaction, until the reload is over.
     let old = Login::through(&scene).open(&scene).await;
     old.execute("BEGIN").await;
-    scene.haproxy.reload().await.unwrap();
-    let (_, old_workers) = scene.haproxy.workers().await.unwrap();
+    scene.proxy.reload().await.unwrap();
+    let (_, old_workers) = scene.proxy.workers().await.unwrap();
     assert_eq!(old_workers.len(), 1);
     old.execute("COMMIT").await;
     assert_eq!(old.closed().await, None, "the end of the stream, without a word");

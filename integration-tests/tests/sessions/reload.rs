@@ -23,7 +23,7 @@ async fn a_changed_file_is_in_force_at_once_and_a_bad_one_is_refused() {
         ..Setting::default()
     };
     let scene = Scene::set(setting("{max_age: 10m}")).await.unwrap();
-    let config = |sessions: &str| scene.agent.config_for(&scene.standin, &scene.haproxy, &setting(sessions));
+    let config = |sessions: &str| scene.agent.config_for(&scene.standin, &scene.proxy, &setting(sessions));
     let until_said = async |message: &str, times: usize| {
         let what = format!("{times} times {message:?}");
         let look = async || if said(&scene, message) >= times { Ok(()) } else { Err(scene.agent.log()) };
@@ -54,7 +54,7 @@ async fn a_changed_file_is_in_force_at_once_and_a_bad_one_is_refused() {
 
     scene.agent.write_config(&config("{max_age: 5s, mode: drain}")).unwrap();
     held(&scene, &client, "draining_only", 5.0).await;
-    assert_eq!(scene.haproxy.admin_bits("orders_write", "a").await.unwrap(), 0, "a single writer stays");
+    assert_eq!(scene.proxy.admin_bits("orders_write", "a").await.unwrap(), 0, "a single writer stays");
     assert_eq!(said(&scene, REFUSED), 1, "a bad file is told of once");
     assert_eq!(said(&scene, TAKEN), 2);
     assert!(client.is_open());

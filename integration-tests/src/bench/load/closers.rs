@@ -6,7 +6,10 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::Closer;
-use crate::{bench::Error, scene::Scene};
+use crate::{
+    bench::Error,
+    scene::{Proxy, Scene},
+};
 
 /// Between two times that all sessions of the server are shut down.
 const SHUTDOWN_EVERY: Duration = Duration::from_secs(3);
@@ -18,7 +21,11 @@ const TERMINATE_EVERY: Duration = Duration::from_secs(1);
 const OLD: &str = "5 seconds";
 
 /// Closes until told to stop; with an agent that acts, does nothing.
-pub(super) async fn close(closer: Closer, scene: &Scene, stop: &CancellationToken) -> Result<(), Error> {
+pub(super) async fn close<P: Proxy>(
+    closer: Closer,
+    scene: &Scene<P>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let writer = scene.standin.writer()?.name();
     match closer {
         Closer::Agent(_) => {
@@ -26,12 +33,11 @@ pub(super) async fn close(closer: Closer, scene: &Scene, stop: &CancellationToke
             Ok(())
         }
         Closer::Shutdown => {
-            let command = format!("shutdown sessions server orders_write/{writer}");
             let mut clock = interval(SHUTDOWN_EVERY);
             // The first is at once, and clients have just come.
             clock.tick().await;
             while stop.run_until_cancelled(clock.tick()).await.is_some() {
-                scene.haproxy.cli(&command).await?;
+                scene.proxy.shut_down("orders_write", writer).await?;
             }
             Ok(())
         }

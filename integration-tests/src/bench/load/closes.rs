@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::{scene::Scene, standin::busiest_second};
+use crate::{
+    scene::{Proxy, Scene},
+    standin::busiest_second,
+};
 
 /// The agent, as the database knows it.
 pub(super) const AGENT: &str = "lb_agent";
@@ -17,7 +20,7 @@ pub(super) struct Closes {
 }
 
 /// Reads the agent's log, and the journal of the stand-in.
-pub(super) fn of(scene: &Scene) -> Closes {
+pub(super) fn of<P: Proxy>(scene: &Scene<P>) -> Closes {
     let mut closes = Closes::default();
     let mut moments: Vec<Timestamp> = Vec::new();
     for event in scene.agent.events() {

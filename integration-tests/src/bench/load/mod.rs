@@ -1,4 +1,4 @@
-//! Clients through HAProxy while something closes their sessions: the agent, or people's habits.
+//! Clients through a proxy while something closes their sessions: the agent, or people's habits.
 //!
 //! - [`Variant`], [`VARIANTS`]: what closes, and what is there beside the clients
 //! - `trial`: one variant, from an empty stand-in to its [`Summary`]
@@ -37,6 +37,7 @@ pub struct Variant {
     /// What it is, in a line.
     pub what: &'static str,
     engine: Engine,
+    behind_envoy: bool,
     /// MariaDB only: whether it tells of open transactions by events, or by `innodb_trx` alone.
     performance_schema: bool,
     closer: Closer,
@@ -52,6 +53,7 @@ const PLAIN: Variant = Variant {
     name: "",
     what: "",
     engine: Engine::Postgresql,
+    behind_envoy: false,
     performance_schema: true,
     closer: Closer::Agent(""),
     idle: 0,
@@ -114,6 +116,13 @@ pub const VARIANTS: &[Variant] = &[
         what: "through the database; clients try BEGIN once more",
         closer: Closer::Agent("close_via: database"),
         retry: true,
+        ..PLAIN
+    },
+    Variant {
+        name: "envoy_load_database",
+        what: "behind Envoy: the agent retires through the database",
+        behind_envoy: true,
+        closer: Closer::Agent("close_via: database"),
         ..PLAIN
     },
     Variant {

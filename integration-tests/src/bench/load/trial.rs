@@ -8,9 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Closer, Summary, Variant, closers, closes, closes::AGENT, summary::Kind, watch};
 use crate::{
     bench::Error,
+    envoy::Envoy,
+    haproxy::Haproxy,
     load::{Interval, Load, Think, Work},
     process::wait_for,
-    scene::{PATIENCE, Scene, Setting},
+    scene::{PATIENCE, Proxy, Scene, Setting},
     standin::{Options, busiest_second},
 };
 
@@ -36,6 +38,14 @@ const APPLICATION: &str = "bench-mixed";
 
 /// Runs until clients with transactions have met so many closes.
 pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, Error> {
+    if variant.behind_envoy {
+        behind::<Envoy>(variant, retirements).await
+    } else {
+        behind::<Haproxy>(variant, retirements).await
+    }
+}
+
+async fn behind<P: Proxy>(variant: &Variant, retirements: u64) -> Result<Summary, Error> {
     let sessions = match variant.closer {
         Closer::Agent(words) => {
             format!("{{mode: retire, max_age: {MAX_AGE_S:.0}s, login_budget: {BUDGET}, {words}}}")
@@ -51,7 +61,7 @@ pub(super) async fn run(variant: &Variant, retirements: u64) -> Result<Summary, 
     };
     let database = if variant.performance_schema { "" } else { "    open_transactions: innodb_trx\n" };
     let setting = Setting { standin, sessions, database: database.to_owned(), ..Setting::default() };
-    let scene = Scene::set(setting).await?;
+    let scene = Scene::<P>::with(setting).await?;
     let app = scene.writer("app")?;
     // Another user: so the agent's log tells who is who.
     let app2 = scene.writer("app2")?;

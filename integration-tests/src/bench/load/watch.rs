@@ -8,7 +8,11 @@ use std::{
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use crate::{bench::Error, scene::Scene, standin::Engine};
+use crate::{
+    bench::Error,
+    scene::{Proxy, Scene},
+    standin::Engine,
+};
 
 const EVERY: Duration = Duration::from_millis(250);
 
@@ -51,10 +55,10 @@ pub(super) fn sessions(engine: Engine, transactions_shown: bool, application: &s
 }
 
 /// Looks at sessions until told to stop. Past every limit is who is older than `limit_s`.
-pub(super) async fn watch(
+pub(super) async fn watch<P: Proxy>(
     statement: &str,
     limit_s: f64,
-    scene: &Scene,
+    scene: &Scene<P>,
     stop: &CancellationToken,
 ) -> Result<Oldest, Error> {
     let writer = scene.standin.writer()?.name();
