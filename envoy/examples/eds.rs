@@ -16,7 +16,6 @@ use envoy::{
     serve::Listener,
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
     net::{TcpListener, UnixListener},
     sync::watch,
 };
@@ -32,9 +31,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (publish, snapshots) = watch::channel(Snapshot::default());
     tokio::spawn(serve(listener, snapshots, Arc::new(|event| println!("{event:?}"))));
     println!("serving on {address}");
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
-        match line.split(';').map(cluster).collect::<Result<Vec<_>, _>>() {
+    // This thread is free to wait: the streams have their own.
+    for line in std::io::stdin().lines() {
+        match line?.split(';').map(cluster).collect::<Result<Vec<_>, _>>() {
             Ok(clusters) => {
                 publish.send_replace(Snapshot::new(clusters));
             }

@@ -97,13 +97,13 @@ fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn node() -> Option<Node> {
-    Some(Node { id: "envoy-1".into(), cluster: "edge".into(), ..Node::default() })
+fn node() -> Node {
+    Node { id: "envoy-1".into(), cluster: "edge".into(), ..Node::default() }
 }
 
 fn ask(names: &[&str]) -> DiscoveryRequest {
     DiscoveryRequest {
-        node: node(),
+        node: Some(node()),
         resource_names: owned(names),
         type_url: ClusterLoadAssignment::type_url(),
         ..DiscoveryRequest::default()
@@ -164,7 +164,7 @@ impl Envoy {
 }
 
 async fn in_time<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+    tokio::time::timeout(PATIENCE, future).await.unwrap()
 }
 
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -220,7 +220,7 @@ async fn delta_and_aggregated_streams_are_served_as_well() {
     let agent = Agent::start().await;
     let channel = agent.connect().await;
     let request = DeltaDiscoveryRequest {
-        node: node(),
+        node: Some(node()),
         type_url: ClusterLoadAssignment::type_url(),
         resource_names_subscribe: owned(&["writer"]),
         initial_resource_versions: HashMap::from([("writer".into(), "old".into())]),
@@ -349,7 +349,7 @@ async fn a_first_request_with_all_of_envoys_extensions_is_not_huge() {
     let agent = Agent::start().await;
     let channel = agent.connect().await;
     let features = (0..2_000).map(|number| format!("envoy.extensions.filters.network.{number:040}"));
-    let node = Some(Node { client_features: features.collect(), ..node().unwrap() });
+    let node = Some(Node { client_features: features.collect(), ..node() });
     let (say, said) = mpsc::channel(1);
     say.send(DiscoveryRequest { node, ..ask(&["writer"]) }).await.unwrap();
     let mut hear = EndpointDiscoveryServiceClient::new(channel)
