@@ -6,6 +6,7 @@
 //!
 //! # Layout
 //! - [`access_log`]: the sessions, as the access log tells of them.
+//! - [`admin`]: the admin interface: what Envoy has taken, and how it is set up.
 //! - [`eds`]: endpoint discovery.
 //! - [`health`]: active health checks, answered by the agent.
 //! - [`resolve`]: names of endpoints to addresses.
@@ -13,6 +14,7 @@
 //! - [`proto`]: Envoy's messages and services, the one file that imports generated code.
 
 pub mod access_log;
+pub mod admin;
 pub mod eds;
 pub mod health;
 pub mod proto;
