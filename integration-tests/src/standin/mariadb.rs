@@ -107,7 +107,7 @@ pub(super) fn configure(server: &Server, upstream: Option<&Server>) -> Result<()
         set(name, value.to_owned());
     }
     set("datadir", path(server.data()));
-    set("tmpdir", path(server.data()));
+    set("tmpdir", path(temporary(server)));
     set("pid_file", path(server.data().join("mariadbd.pid")));
     set("socket", path(socket(server)));
     set("bind_address", server.connect().ip().to_string());
@@ -115,10 +115,9 @@ pub(super) fn configure(server: &Server, upstream: Option<&Server>) -> Result<()
     set("ssl_ca", path(common.ca_file.clone()));
     set("ssl_cert", path(server.certificate_file()));
     set("ssl_key", path(server.key_file()));
-    set("server_id", server_id(server).to_string());
     set("report_host", server.name().to_owned());
     set("read_only", if upstream.is_some() { "ON" } else { "OFF" }.to_owned());
-    let settings = format!("{}{settings}", common.settings);
+    let settings = format!("{}{settings}!include {}\n", common.settings, identity(server).display());
     write(&server.folder().join("my.cnf"), &settings, 0o600, common.account.as_ref())
 }
 
@@ -126,18 +125,27 @@ fn socket(server: &Server) -> PathBuf {
     server.sockets().join("mariadb.sock")
 }
 
-/// Addresses differ in their last part.
-fn server_id(server: &Server) -> u32 {
-    match server.connect().ip() {
-        std::net::IpAddr::V4(address) => address.to_bits() & 0xff,
-        std::net::IpAddr::V6(_) => 1,
-    }
+/// Its own: a server that starts removes all temporary tables from its folder, whoever uses
+/// them.
+fn temporary(server: &Server) -> PathBuf {
+    server.folder().join("tmp")
+}
+
+/// Says who the server is in the logs that replicas follow.
+fn identity(server: &Server) -> PathBuf {
+    server.folder().join("identity.cnf")
 }
 
 /// Without the users that the installation makes, but for the superuser.
 pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
     let (common, data) = (server.common(), server.data());
-    make_folder(&data, 0o700, common.account.as_ref())?;
+    for folder in [&data, &temporary(server)] {
+        remove_folder(folder)?;
+        make_folder(folder, 0o700, common.account.as_ref())?;
+    }
+    // A new one for each beginning: a replica skips what it takes for its own.
+    let new = format!("[mariadbd]\nserver_id = {}\n", fastrand::u32(1..));
+    write(&identity(server), &new, 0o644, None)?;
     let first = server.folder().join("first.sql");
     let sql = format!(
         "FLUSH PRIVILEGES;\n\
@@ -151,6 +159,7 @@ pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
         .launch("mariadb-install-db")
         .arg("--no-defaults")
         .arg(format!("--datadir={}", data.display()))
+        .arg(format!("--tmpdir={}", temporary(server).display()))
         .arg(format!("--extra-file={}", first.display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
         .args(["--innodb-flush-method=nosync", "--sync-frm=OFF"])
@@ -250,18 +259,32 @@ pub(super) async fn follow(replica: &Server, writer: &Server) -> Result<(), Erro
 pub(super) async fn rejoin(old: &Server, writer: &Server) -> Result<(), Error> {
     configure(old, Some(writer))?;
     old.start().await?;
-    old.execute(&format!("{}; START SLAVE", upstream(writer, true))).await?;
-    match wait_until_follows(writer, old).await {
-        Err(Error::CannotFollow { .. }) => {
-            old.stop(StopMode::Immediate).await?;
-            make_replica(old, writer).await
-        }
-        other => other,
+    let held = old.value("SELECT @@gtid_binlog_pos").await?;
+    if !includes(&writer.value("SELECT @@gtid_binlog_state").await?, &held) {
+        old.stop(StopMode::Immediate).await?;
+        return make_replica(old, writer).await;
     }
+    old.execute(&format!("{}; START SLAVE", upstream(writer, true))).await?;
+    wait_until_follows(writer, old).await
+}
+
+/// Whether a server in this state (the last transaction of each domain and server) has all up
+/// to this position. A replica may not find out itself: asked to go on after a transaction
+/// that it never had, a writer skips its own until their numbers are beyond that one.
+fn includes(state: &str, position: &str) -> bool {
+    let parsed = |gtid: &str| {
+        let (origin, number) = gtid.trim().rsplit_once('-')?;
+        Some((origin.to_owned(), number.parse::<u64>().ok()?))
+    };
+    let state: Vec<_> = state.split(',').filter_map(parsed).collect();
+    position.split(',').filter(|gtid| !gtid.is_empty()).all(|gtid| {
+        parsed(gtid).is_some_and(|(origin, number)| {
+            state.iter().any(|(known, last)| *known == origin && *last >= number)
+        })
+    })
 }
 
 pub(super) async fn make_replica(server: &Server, writer: &Server) -> Result<(), Error> {
-    remove_folder(&server.data())?;
     initialise(server).await?;
     configure(server, Some(writer))?;
     server.start().await?;
@@ -325,4 +348,20 @@ fn failure(status: &Record) -> Option<String> {
         let failed = said(status, &format!("Last_{thread}_Errno")) != "0";
         (stopped && failed).then(|| said(status, &format!("Last_{thread}_Error")).to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::includes;
+
+    #[test]
+    fn a_state_includes_what_is_not_after_it() {
+        assert!(includes("0-1-50,0-2-53", "0-1-50"));
+        assert!(includes("0-1-50,0-2-53", "0-2-9"));
+        assert!(includes("0-1-50", ""));
+        assert!(!includes("0-1-50,0-2-53", "0-1-51"), "though another server's numbers are higher");
+        assert!(!includes("0-1-50", "0-3-1"));
+        assert!(!includes("", "0-1-1"));
+        assert!(!includes("0-1-50", "nonsense"));
+    }
 }

@@ -12,6 +12,7 @@ use super::{PATIENCE, log_in, on_each_engine, session, started};
 on_each_engine!(
     replicas_follow_the_writer_through_promotion_and_failover,
     a_failover_loses_nothing_that_was_committed,
+    after_a_crash_the_old_writer_forgets_what_no_replica_had,
     a_server_stops_and_starts_on_its_old_address,
     a_frozen_server_takes_connections_and_answers_nothing_until_it_is_thawed,
     options_that_make_no_sense_are_refused,
@@ -67,6 +68,8 @@ async fn replicas_follow_the_writer_through_promotion_and_failover(engine: Engin
     standin.rebuild_as_replica("b").await.unwrap();
     assert!(!is_writer(&standin, "b").await);
     a_row_gets_from(&standin, "c", "b", 5).await;
+    let rows = "SELECT count(*) FROM orders";
+    assert_eq!(standin.value("b", rows).await.unwrap(), "5", "what it wrote itself before is there too");
     standin.shutdown().await.unwrap();
 }
 
@@ -101,6 +104,23 @@ async fn a_failover_loses_nothing_that_was_committed(engine: Engine) {
         let count: u32 = count.parse().unwrap();
         // The last one may have been committed though the client never heard of it.
         assert!(count == written || count == written + 1, "{server}: {count} rows, {written} acknowledged");
+    }
+    standin.shutdown().await.unwrap();
+}
+
+async fn after_a_crash_the_old_writer_forgets_what_no_replica_had(engine: Engine) {
+    let standin = started(engine, 1).await;
+    a_row_gets_from(&standin, "a", "b", 1).await;
+    standin.stop("b", StopMode::Fast).await.unwrap();
+    session(&standin, "a").await.value("INSERT INTO orders (client, number) VALUES (1, 2)").await.unwrap();
+    standin.stop("a", StopMode::Immediate).await.unwrap();
+    standin.start_server("b").await.unwrap();
+
+    standin.failover("b").await.unwrap();
+    a_row_gets_from(&standin, "b", "a", 3).await;
+    for server in ["a", "b"] {
+        let count = standin.value(server, "SELECT count(*) FROM orders").await.unwrap();
+        assert_eq!(count, "2", "{server}");
     }
     standin.shutdown().await.unwrap();
 }
