@@ -33,15 +33,17 @@ async fn endpoints_and_sessions_outlive_their_agent() {
     };
     let as_before = async |when: &str| {
         assert_eq!(instances_of_new_sessions(&lab.standin, write, 10).await, ["b"], "{when}");
-        assert_eq!(instances_of_new_sessions(&lab.standin, read, 10).await, ["a", "c"], "{when}");
-        let hosts = envoy.hosts("orders_write").await.unwrap();
+        // The one with fewer sessions is preferred, which may be the same one each time.
+        let read = instances_of_new_sessions(&lab.standin, read, 10).await;
+        assert!(!read.contains(&"b".to_owned()), "{when}: {read:?}");
+        let hosts = envoy.hosts("orders_write_agent").await.unwrap();
         assert_eq!(
             hosts.iter().map(|host| &*host.eds).collect::<Vec<_>>(),
             ["UNHEALTHY", "HEALTHY", "UNHEALTHY"]
         );
         // An endpoint that had been away would count from zero.
         assert!(hosts[1].total >= 3, "{when}: {hosts:?}");
-        for counter in ["orders_write", "orders_read"] {
+        for counter in ["orders_write_agent", "orders_read_agent"] {
             let changes = envoy.stat(&format!("cluster.{counter}.membership_change")).await.unwrap();
             assert_eq!(changes, 1, "{when}: endpoints of {counter} came or went");
         }

@@ -86,7 +86,7 @@ async fn an_endpoint_that_is_taken_away_keeps_its_sessions() {
     agent.say(Snapshot::new([Cluster { name: "orders_write".to_owned(), endpoints: Some(vec![alone]) }]));
     new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
     wait_for("one endpoint", PATIENCE, async || {
-        let hosts = envoy.hosts("orders_write").await.map_err(|error| error.to_string())?;
+        let hosts = envoy.hosts("orders_write_agent").await.map_err(|error| error.to_string())?;
         if hosts.len() == 1 { Ok(()) } else { Err(format!("{hosts:?}")) }
     })
     .await

@@ -7,6 +7,7 @@
 //! - `endpoints`: which instance new sessions reach, as endpoint discovery says it
 //! - `agent_gone`: what becomes of sessions when endpoint discovery ends, and comes back
 //! - `fallback`: what clients get while the agent has nothing to say
+//! - `sessions_log`: the file log
 //! - `static_checks`: endpoints in the file, checks answered by the agent
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
@@ -20,4 +21,5 @@ mod lab;
 mod name_server;
 mod recipes;
 mod responder;
+mod sessions_log;
 mod static_checks;

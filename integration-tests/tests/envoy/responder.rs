@@ -1,4 +1,5 @@
-//! Answers to Envoy's HTTP health checks, as the agent gives them: by the Host header.
+//! Answers to Envoy's HTTP health checks, as the agent gives them: for the cluster in the
+//! path and the instance in the Host header.
 
 use std::{
     collections::BTreeSet,
@@ -8,13 +9,14 @@ use std::{
 
 use axum::{
     Router,
+    extract::Path,
     http::{HeaderMap, StatusCode},
     routing::get,
 };
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-/// 200 for the hosts that are up, 503 for all others, while it exists.
+/// 200 for the `cluster/instance` that are up, 503 for all others, while it exists.
 pub struct Responder {
     pub address: SocketAddr,
     up: Arc<Mutex<BTreeSet<String>>>,
@@ -27,14 +29,14 @@ impl Responder {
         let address = listener.local_addr().unwrap();
         let up = Arc::new(Mutex::new(set(up)));
         let known = up.clone();
-        let answer = async move |headers: HeaderMap| {
+        let answer = async move |Path(cluster): Path<String>, headers: HeaderMap| {
             let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
-            let is_up = known.lock().unwrap().contains(host);
+            let is_up = known.lock().unwrap().contains(&format!("{cluster}/{host}"));
             let status = if is_up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             // A connection that is kept would outlive the listener.
             (status, [("connection", "close")])
         };
-        let router = Router::new().route("/envoy", get(answer));
+        let router = Router::new().route("/envoy/{cluster}", get(answer));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, up, _task: AbortOnDropHandle::new(task) }
     }

@@ -16,8 +16,8 @@ use crate::{
     responder::Responder,
 };
 
-const WRITER_A: [&str; 3] = ["a.orders_write", "b.orders_read", "c.orders_read"];
-const WRITER_B: [&str; 3] = ["b.orders_write", "a.orders_read", "c.orders_read"];
+const WRITER_A: [&str; 3] = ["orders_write/a", "orders_read/b", "orders_read/c"];
+const WRITER_B: [&str; 3] = ["orders_write/b", "orders_read/a", "orders_read/c"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_follow_the_checks_and_then_dns() {
@@ -37,7 +37,7 @@ async fn sessions_follow_the_checks_and_then_dns() {
     let took = new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
     println!("the first new session on the new writer {took:.2?} after the answer changed");
     wait_for("the old writer to fail its check", PATIENCE, async || {
-        let hosts = envoy.hosts("orders_write").await.map_err(|error| error.to_string())?;
+        let hosts = envoy.hosts("orders_write_checked").await.map_err(|error| error.to_string())?;
         if hosts[0].check_fails && !hosts[1].check_fails { Ok(()) } else { Err(format!("{hosts:?}")) }
     })
     .await
@@ -76,6 +76,6 @@ fn config(lab: &Lab, agent: std::net::SocketAddr) -> EnvoyConfig {
         .unwrap()
         .agent(nobody)
         .health_checks_at(agent)
-        .addresses("orders_write", &lab.addresses())
-        .addresses("orders_read", &lab.addresses())
+        .addresses("orders_write_checked", &lab.addresses())
+        .addresses("orders_read_checked", &lab.addresses())
 }
