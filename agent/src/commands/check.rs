@@ -9,13 +9,14 @@ use agent_aws::{
     source::TokenSource,
 };
 use agent_core::{Evidence, Fault, FaultKind, Phase, health::RoleFacts};
-use agent_database::{Engine, Limits, LoginReport, TlsTrust, postgresql::Postgresql};
+use agent_database::{Limits, LoginReport, TlsTrust};
 use serde::Serialize;
 
 use super::{Exit, complain, external::external, print, print_json};
 use crate::{
     cli::{Check, Format, Role},
     config::{self, Database, Instance},
+    engine,
 };
 
 /// How one instance answered.
@@ -143,7 +144,8 @@ async fn log_in(
             return nothing(Fault::new(Phase::Tls, FaultKind::CertificateInvalid, error.to_string()));
         }
     };
-    let (session, report) = Postgresql.login(target, &trust, token.expose_secret(), &Limits::default()).await;
+    let (session, report) =
+        engine::of(database).login(target, &trust, token.expose_secret(), &Limits::default()).await;
     let mut session = match session {
         Ok(session) => session,
         Err(fault) => return (Err(fault), report),
@@ -169,7 +171,7 @@ fn advice(fault: &Fault) -> &'static str {
         FaultKind::CertificateInvalid => "is `endpoint` the RDS name, and is the CA bundle current?",
         FaultKind::NoToken => "which AWS credentials does this host have?",
         FaultKind::LoginRefused => {
-            "is the user a member of rds_iam, does the policy allow rds-db:connect for it, is this host's clock right?"
+            "does the user log in by IAM (rds_iam, AWSAuthenticationPlugin), does the policy allow rds-db:connect for it, is this host's clock right?"
         }
         FaultKind::StartingUp => "it is starting or stopping",
         FaultKind::TooManyConnections => "max_connections is reached",

@@ -92,7 +92,11 @@ pub struct RightsMissing<'a> {
 
 impl Event for RightsMissing<'_> {
     fn emit(&self, _: &Metrics) {
-        warn!(instance = self.instance, advice = self.advice, "a right is missing: sessions are held");
+        warn!(
+            instance = self.instance,
+            advice = self.advice,
+            "something is missing at the database: sessions are held, or not seen whole"
+        );
     }
 }
 

@@ -20,7 +20,7 @@ use agent_core::{
     plan::{DrainPhase, DrainReason, Mode, Planner},
     session::Ledger,
 };
-use agent_database::{Engine, Limits, TlsTrust, postgresql::Postgresql};
+use agent_database::{Limits, TlsTrust};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Database, Instance, Proxy, ProxyKind},
+    engine,
     events::{Episodes, Event, PauseChanged, StateFailed},
     state::{
         StateError,
@@ -40,9 +41,10 @@ use crate::{
         Input, Shared, credentials,
         decider::{Decider, Disk, Files, Routes},
         door::Door,
-        liveness, probe, proxy, sessions,
+        host_block, liveness, probe, proxy, sessions,
         snapshot::Snapshot,
         sweeps,
+        unfinished::Unfinished,
     },
     undrain,
 };
@@ -283,7 +285,7 @@ async fn database_tasks(
     tasks: &mut Vec<Task>,
 ) -> Result<(), String> {
     let trust = Arc::new(TlsTrust::load(database.trust.clone()).map_err(|error| error.to_string())?);
-    let engine: Arc<dyn Engine> = Arc::new(Postgresql);
+    let engine = engine::of(database);
     for instance in &database.instances {
         let tokens = Arc::new(tokens(chain, instance).await?);
         let door = Arc::new(Door {
@@ -294,12 +296,17 @@ async fn database_tasks(
             limits: Limits::default(),
             shared: shared.clone(),
             episodes: Mutex::new(Episodes::default()),
+            unfinished: engine::blocks_hosts(database)
+                .then(|| Mutex::new(Unfinished::new(tokio::time::Instant::now()))),
         });
         tasks.push(Box::pin(probe::run(door.clone(), database.probe_interval)));
         if !database.liveness {
             continue;
         }
         tasks.push(Box::pin(liveness::run(door.clone())));
+        if engine::blocks_hosts(database) {
+            tasks.push(Box::pin(host_block::run(door.clone())));
+        }
         let (sender, commands) = mpsc::channel(COMMANDS);
         routes.instances.insert(instance.id().clone(), sender);
         let sessions_config = sessions::Config {

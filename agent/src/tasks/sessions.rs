@@ -148,15 +148,8 @@ impl Table<'_> {
         if self.told.as_ref() != Some(&rights) {
             let metrics = &self.door.shared.metrics;
             let instance = self.door.instance().to_string();
-            if !rights.sees_all_activity {
-                let advice =
-                    "GRANT pg_monitor TO the agent's user; without it nothing can be seen to be idle";
+            for advice in rights.advice(self.config.closing) {
                 RightsMissing { instance: instance.clone(), advice }.emit(metrics);
-            }
-            if self.config.closing && self.method.is_none() {
-                let advice =
-                    "install deploy/postgresql/retire.sql, or GRANT pg_signal_backend TO the agent's user";
-                RightsMissing { instance, advice }.emit(metrics);
             }
             *self.told = Some(rights.clone());
         }

@@ -12,7 +12,7 @@ use crate::{
     view::{held, holds, said},
 };
 
-const RIGHT_MISSING: &str = "a right is missing: sessions are held";
+const RIGHT_MISSING: &str = "something is missing at the database: sessions are held, or not seen whole";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_user_of_the_agent_does_what_its_rights_allow_and_says_what_is_missing() {

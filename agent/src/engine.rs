@@ -1,0 +1,30 @@
+//! From the kind of a database in the configuration to the one who speaks with it.
+
+use std::sync::Arc;
+
+use agent_database::{
+    Engine,
+    mysql::{MySql, OpenTransactions},
+    postgresql::Postgresql,
+};
+
+use crate::config::{Database, file};
+
+/// Who speaks with this database.
+pub fn of(database: &Database) -> Arc<dyn Engine> {
+    match database.engine {
+        file::Engine::Postgresql => Arc::new(Postgresql),
+        file::Engine::Mysql | file::Engine::Mariadb => Arc::new(MySql {
+            open_transactions: match database.open_transactions {
+                file::OpenTransactions::PerformanceSchema => OpenTransactions::PerformanceSchema,
+                file::OpenTransactions::InnodbTrx => OpenTransactions::InnodbTrx,
+                file::OpenTransactions::Strict => OpenTransactions::Strict,
+            },
+        }),
+    }
+}
+
+/// Whether its servers block addresses whose connections fail too often.
+pub fn blocks_hosts(database: &Database) -> bool {
+    database.engine != file::Engine::Postgresql
+}
