@@ -9,7 +9,8 @@ use super::json::{address, at, duration, flag, list, number, text};
 /// The answer to `/clusters`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clusters {
-    /// The hosts of each cluster, by its name.
+    /// The hosts of each cluster, by the name under which it asks for its endpoints (its
+    /// `service_name`), else its own.
     pub clusters: BTreeMap<String, Vec<Host>>,
 }
 
@@ -51,11 +52,16 @@ impl Clusters {
         if !statuses.is_array() && answer.as_object().is_none_or(|answer| !answer.is_empty()) {
             return None;
         }
-        let cluster = |status: &Value| {
+        let named = |status: &Value, name: &str| {
             let hosts = list(status, "host_statuses").iter().map(host).collect();
-            (text(status, "name").to_owned(), hosts)
+            (text(status, name).to_owned(), hosts)
         };
-        Some(Self { clusters: list(answer, "cluster_statuses").iter().map(cluster).collect() })
+        let all = list(answer, "cluster_statuses");
+        let own = all.iter().map(|status| named(status, "name"));
+        // Last, for the aggregate above a discovered cluster may have the same name, and no hosts.
+        let discovered = all.iter().filter(|status| !text(status, "eds_service_name").is_empty());
+        let discovered = discovered.map(|status| named(status, "eds_service_name"));
+        Some(Self { clusters: own.chain(discovered).collect() })
     }
 }
 
@@ -127,5 +133,23 @@ impl ServerInfo {
             node: text(answer, "node.id").to_owned(),
             uptime: duration(answer, "uptime_current_epoch").unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_known_by_the_name_it_asks_for() {
+        let host = json!({"address": {"socket_address": {"address": "192.0.2.1", "port_value": 5432}}});
+        let answer = json!({"cluster_statuses": [
+            {"name": "orders_agent", "eds_service_name": "orders", "host_statuses": [host]},
+            {"name": "orders"},
+        ]});
+        let clusters = Clusters::read(&answer).unwrap_or_default().clusters;
+        assert_eq!(clusters.get("orders").map(Vec::len), Some(1));
     }
 }
