@@ -28,7 +28,7 @@ pub struct MySqlSession {
 
 /// The connection, or why there is none.
 enum Link {
-    Open(Wire<VerifiedStream>),
+    Open(Box<Wire<VerifiedStream>>),
     /// A question is on its way. It stays that way if the question is given up: then
     /// nobody knows which answer would come next.
     Asking(Fault),
@@ -38,7 +38,7 @@ enum Link {
 
 impl MySqlSession {
     pub(super) fn new(wire: Wire<VerifiedStream>, server: ServerVersion, limit: Duration) -> Self {
-        Self { link: Link::Open(wire), limit, server, memory: Memory::default() }
+        Self { link: Link::Open(Box::new(wire)), limit, server, memory: Memory::default() }
     }
 
     /// Why the session is of no use any more, if it is not.
@@ -105,7 +105,7 @@ impl MySqlSession {
         Err(fault)
     }
 
-    fn hang_up(&mut self) -> Option<Wire<VerifiedStream>> {
+    fn hang_up(&mut self) -> Option<Box<Wire<VerifiedStream>>> {
         let closed = Fault::new(Phase::Query, FaultKind::Disconnected, "it was closed");
         match mem::replace(&mut self.link, Link::Ended(closed)) {
             Link::Open(wire) => Some(wire),

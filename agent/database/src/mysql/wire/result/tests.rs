@@ -47,6 +47,7 @@ fn read(bytes: &[u8]) -> Result<Answered, WireError> {
     run(async { read_all(&mut Packets::new(feed(bytes)), MOST).await })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a cell")]
 fn some(text: &str) -> Option<Vec<u8>> {
     Some(text.as_bytes().to_vec())
 }
