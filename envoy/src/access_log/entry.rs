@@ -95,9 +95,9 @@ pub fn from_grpc(entry: &TcpAccessLogEntry) -> Result<Event, Skipped> {
         id: identity(&common.stream_id)?,
         started: duration(started.seconds, started.nanos).ok_or(Skipped::NoStart)?,
         lasted: common.duration.as_ref().and_then(|lasted| duration(lasted.seconds, lasted.nanos)),
-        source: grpc_address(common.downstream_remote_address.as_ref()),
-        outgoing: grpc_address(common.upstream_local_address.as_ref()),
-        peer: grpc_address(common.upstream_remote_address.as_ref()),
+        source: socket_address(common.downstream_remote_address.as_ref()),
+        outgoing: socket_address(common.upstream_local_address.as_ref()),
+        peer: socket_address(common.upstream_remote_address.as_ref()),
         cluster: text(&common.upstream_cluster),
         received: bytes.map(|bytes| bytes.received_bytes),
         sent: bytes.map(|bytes| bytes.sent_bytes),
@@ -177,7 +177,8 @@ fn duration(seconds: i64, nanos: i32) -> Option<Duration> {
     Some(Duration::new(u64::try_from(seconds).ok()?, nanos))
 }
 
-fn grpc_address(address: Option<&Address>) -> Option<SocketAddr> {
+/// An address with a number and a port; `None` for a Unix socket or a name.
+pub(crate) fn socket_address(address: Option<&Address>) -> Option<SocketAddr> {
     let Some(address::Address::SocketAddress(socket)) = &address?.address else { return None };
     let Some(socket_address::PortSpecifier::PortValue(port)) = socket.port_specifier else { return None };
     let ip: IpAddr = socket.address.parse().ok()?;

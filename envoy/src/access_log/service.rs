@@ -72,6 +72,8 @@ pub enum Report {
     Closed {
         /// Its `node.id`.
         node: Arc<str>,
+        /// How many it still has.
+        left: usize,
     },
 }
 
@@ -121,7 +123,8 @@ impl Intake {
             return Err(Status::resource_exhausted("too many streams"));
         }
         let result = self.listen(&node, first, &mut stream).await;
-        self.streams().end(&node);
+        let left = self.streams().end(&node);
+        self.report(Report::Closed { node, left }).await?;
         result
     }
 
@@ -143,7 +146,6 @@ impl Intake {
                 Err(error) => Err(error),
             };
         }
-        self.report(Report::Closed { node: node.clone() }).await?;
         result
     }
 
@@ -292,13 +294,15 @@ impl Streams {
         true
     }
 
-    fn end(&mut self, node: &Arc<str>) {
+    /// How many this Envoy still has.
+    fn end(&mut self, node: &Arc<str>) -> usize {
         self.count = self.count.saturating_sub(1);
-        if let Some(own) = self.named.get_mut(node) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                self.named.remove(node);
-            }
+        let left = self.named.get(node).map_or(0, |own| own.saturating_sub(1));
+        if left == 0 {
+            self.named.remove(node);
+        } else {
+            self.named.insert(node.clone(), left);
         }
+        left
     }
 }

@@ -6,7 +6,11 @@
 use std::{fmt, net::SocketAddr};
 
 use super::{Clusters, Host, HostHealth};
-use crate::eds::{Cluster, Health};
+use crate::{
+    access_log::entry::socket_address,
+    eds::Snapshot,
+    proto::{HealthStatus, lb_endpoint},
+};
 
 /// One thing that is not as it was sent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,48 +47,64 @@ pub enum Difference {
     },
 }
 
-/// What Envoy does not have as it was sent. Clusters of which nothing was sent are passed over.
-pub fn confirm(sent: &[Cluster], clusters: &Clusters) -> Vec<Difference> {
+/// What Envoy does not have as it was sent. Clusters of which nothing is sent are passed over.
+pub fn confirm(sent: &Snapshot, clusters: &Clusters) -> Vec<Difference> {
     let mut differences = Vec::new();
-    for cluster in sent {
-        let Some(endpoints) = &cluster.endpoints else { continue };
-        let name = || cluster.name.clone();
-        let Some(hosts) = clusters.clusters.get(&cluster.name) else {
-            differences.push(Difference::NoCluster { cluster: name() });
+    for name in sent.names() {
+        let cluster = || name.to_owned();
+        let Some(hosts) = clusters.clusters.get(name) else {
+            differences.push(Difference::NoCluster { cluster: cluster() });
             continue;
         };
-        // One without addresses is not sent.
-        let sent = || endpoints.iter().filter(|endpoint| !endpoint.addresses.is_empty());
-        for endpoint in sent() {
+        let endpoints = endpoints(sent, name);
+        for endpoint in &endpoints {
             let has = |host: &&Host| host.address.is_some_and(|it| endpoint.addresses.contains(&it));
-            let endpoint_name = || endpoint.name.clone();
+            let name = || endpoint.name.clone();
             match hosts.iter().find(has) {
-                None => differences.push(Difference::Missing { cluster: name(), endpoint: endpoint_name() }),
-                Some(host) if shown(host.health) == word(endpoint.health) => {}
+                None => differences.push(Difference::Missing { cluster: cluster(), endpoint: name() }),
+                Some(host) if shown(host.health) == endpoint.health => {}
                 Some(host) => differences.push(Difference::Health {
-                    cluster: name(),
-                    endpoint: endpoint_name(),
-                    sent: word(endpoint.health),
+                    cluster: cluster(),
+                    endpoint: name(),
+                    sent: endpoint.health,
                     shown: shown(host.health),
                 }),
             }
         }
-        let known = |address: &SocketAddr| sent().any(|endpoint| endpoint.addresses.contains(address));
+        let known = |address: &SocketAddr| endpoints.iter().any(|it| it.addresses.contains(address));
         let extra = hosts.iter().filter_map(|host| host.address).filter(|address| !known(address));
-        differences.extend(extra.map(|address| Difference::Extra { cluster: name(), address }));
+        differences.extend(extra.map(|address| Difference::Extra { cluster: cluster(), address }));
     }
     differences.sort();
     differences.dedup();
     differences
 }
 
-fn word(health: Health) -> &'static str {
-    match health {
-        Health::Healthy => "HEALTHY",
-        Health::Draining => "DRAINING",
-        Health::Degraded => "DEGRADED",
-        Health::Unhealthy => "UNHEALTHY",
-    }
+/// One endpoint, as it is sent.
+struct Sent {
+    name: String,
+    addresses: Vec<SocketAddr>,
+    health: &'static str,
+}
+
+fn endpoints(sent: &Snapshot, cluster: &str) -> Vec<Sent> {
+    let localities = sent.sent(cluster).into_iter().flat_map(|message| message.endpoints);
+    let all = localities.flat_map(|locality| locality.lb_endpoints);
+    all.filter_map(|message| {
+        let health = match message.health_status() {
+            HealthStatus::Draining => "DRAINING",
+            HealthStatus::Degraded => "DEGRADED",
+            HealthStatus::Unhealthy | HealthStatus::Timeout => "UNHEALTHY",
+            HealthStatus::Healthy | HealthStatus::Unknown => "HEALTHY",
+        };
+        let Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)) = message.host_identifier else {
+            return None;
+        };
+        let others = endpoint.additional_addresses.iter().map(|other| other.address.as_ref());
+        let addresses = std::iter::once(endpoint.address.as_ref()).chain(others).filter_map(socket_address);
+        Some(Sent { addresses: addresses.collect(), name: endpoint.hostname, health })
+    })
+    .collect()
 }
 
 fn shown(health: HostHealth) -> &'static str {

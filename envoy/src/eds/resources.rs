@@ -134,6 +134,11 @@ impl Snapshot {
         self.inner.pending.contains(cluster)
     }
 
+    /// What is sent of a cluster, to be compared with what Envoy shows of it.
+    pub(crate) fn sent(&self, cluster: &str) -> Option<ClusterLoadAssignment> {
+        ClusterLoadAssignment::decode(&*self.get(cluster)?.body.value).ok()
+    }
+
     pub(super) fn get(&self, cluster: &str) -> Option<&Resource> {
         self.inner.resources.get(cluster)
     }

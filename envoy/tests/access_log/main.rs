@@ -1,6 +1,8 @@
 //! The access log, on what a real Envoy 1.40 sent: two worker threads, a session that
 //! works at the second try, a refused and a silent server, no healthy host, no cluster.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
 mod entries;
 mod file;
 mod service;

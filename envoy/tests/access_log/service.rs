@@ -85,7 +85,7 @@ async fn what_envoy_sends_is_reported_in_order() {
                 all += events.len();
                 ends += events.iter().filter(|event| event.kind == Kind::End).count();
             }
-            Report::Closed { node } => break assert_eq!(&*node, "envoy-1"),
+            Report::Closed { node, left } => break assert_eq!((&*node, left), ("envoy-1", 0)),
             Report::Opened { .. } => panic!("one stream"),
         }
     }
@@ -100,7 +100,7 @@ async fn an_envoy_that_vanishes_is_reported_too() {
     assert!(matches!(scene.next().await, Report::Opened { .. }));
     assert!(matches!(scene.next().await, Report::Said { .. }));
     call.abort();
-    assert!(matches!(scene.next().await, Report::Closed { node } if &*node == "a"));
+    assert!(matches!(scene.next().await, Report::Closed { node, left: 0 } if &*node == "a"));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use envoy::{
     admin::{Advice, Clusters, Difference, Rule, Settings, Setup, advise, confirm},
-    eds::{Cluster, Endpoint, Health},
+    eds::{Cluster, Endpoint, Health, Snapshot},
 };
 use serde_json::{Value, json};
 
@@ -153,7 +153,7 @@ fn what_envoy_has_is_compared_with_what_it_was_sent() {
         addresses: vec![([127, 0, 0, last], 29_101).into()],
         health,
     };
-    let sent = |endpoints| [Cluster { name: "writer".into(), endpoints }];
+    let sent = |endpoints| Snapshot::new([Cluster { name: "writer".into(), endpoints }]);
     let all = || {
         vec![
             endpoint("a", 1, Health::Healthy),
@@ -182,6 +182,6 @@ fn what_envoy_has_is_compared_with_what_it_was_sent() {
             },
         ]
     );
-    let absent = [Cluster { name: "absent".into(), endpoints: Some(all()) }];
+    let absent = Snapshot::new([Cluster { name: "absent".into(), endpoints: Some(all()) }]);
     assert_eq!(confirm(&absent, &clusters), [Difference::NoCluster { cluster: "absent".into() }]);
 }

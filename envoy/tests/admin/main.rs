@@ -1,5 +1,7 @@
 //! The admin interface, on what a real Envoy 1.40 answered.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
+
 mod asked;
 mod judged;
 

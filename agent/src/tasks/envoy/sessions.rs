@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
+    ops::DerefMut,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +18,7 @@ use agent_core::{
 };
 use envoy::access_log::{Limits, Report, Session, Sessions};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedMutexGuard, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -67,7 +68,7 @@ impl Config {
 pub async fn run(
     envoys: Vec<Config>,
     flush: Duration,
-    mut reports: mpsc::Receiver<Report>,
+    mut reports: OwnedMutexGuard<mpsc::Receiver<Report>>,
     addresses: watch::Receiver<Addresses>,
     told: HandOffs,
     shared: Shared,
@@ -124,8 +125,8 @@ impl Task {
                 self.table.opened(&node, now);
                 self.changes();
             }
-            Report::Closed { node } => {
-                self.table.closed(&node, now);
+            Report::Closed { node, left } => {
+                self.table.closed(&node, left, now);
                 self.changes();
             }
             Report::Said { node, at, events, skipped } => {
@@ -135,6 +136,11 @@ impl Task {
                 // What the clock of this host was when it came.
                 let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let clock = clock.saturating_sub(at.elapsed());
+                // Streams outlive a reload of the configuration, and this table does not.
+                if !self.table.is_connected(&node) {
+                    self.table.opened(&node, at);
+                    self.changes();
+                }
                 let name = self.envoys.iter().find(|envoy| envoy.is(&node)).map(|envoy| envoy.name.as_str());
                 for event in &events {
                     self.table.observe(&node, at, clock, event);
