@@ -71,8 +71,20 @@ pub struct Metrics {
     /// Clients that an Envoy did not hand to a server, and very short sessions, by `proxy`,
     /// `cluster`, `reason`.
     pub hand_offs: Family<Labels, Counter>,
+    /// Settings of Envoy's that are not safe, by `proxy`.
+    pub envoy_advice: Family<Labels, Gauge>,
+    /// What Envoy has lastingly otherwise than it was sent, by `proxy`.
+    pub envoy_differences: Family<Labels, Gauge>,
     /// Access log entries that told of no session, by `node`.
     pub access_log_skipped: Family<Labels, Counter>,
+    /// Names of instances that could not be resolved, counted when it begins, by `database`, `instance`.
+    pub address_failures: Family<Labels, Counter>,
+    /// Endpoints that an Envoy was sent, by `proxy`, `result` (`taken`, `rejected`).
+    pub endpoint_pushes: Family<Labels, Counter>,
+    /// From sending an Envoy its endpoints to its answer, by `proxy`.
+    pub endpoint_push_seconds: Histograms,
+    /// Streams for endpoints that were not opened, or were ended for what the peer did.
+    pub endpoint_streams_refused: Counter,
     /// How long listing a proxy's sessions took, by `proxy`.
     pub sweep_seconds: Histograms,
     /// Agent-check answers, by `answer`.
@@ -126,7 +138,13 @@ impl Default for Metrics {
             drains_begun: Family::default(),
             proxy_up: Family::default(),
             hand_offs: Family::default(),
+            envoy_advice: Family::default(),
+            envoy_differences: Family::default(),
             access_log_skipped: Family::default(),
+            address_failures: Family::default(),
+            endpoint_pushes: Family::default(),
+            endpoint_push_seconds: Family::new_with_constructor(latency),
+            endpoint_streams_refused: Counter::default(),
             sweep_seconds: Family::new_with_constructor(latency),
             agent_checks: Family::default(),
             paused_groups: Gauge::default(),
@@ -190,7 +208,21 @@ impl Metrics {
         r.register("drains_begun", "Drains begun", self.drains_begun.clone());
         r.register("proxy_up", "Whether a proxy's runtime socket answers", self.proxy_up.clone());
         r.register("hand_offs", "Clients not handed to a server by Envoy", self.hand_offs.clone());
+        r.register("envoy_advice", "Settings of Envoy that are not safe", self.envoy_advice.clone());
+        r.register("envoy_differences", "What Envoy has not as sent", self.envoy_differences.clone());
         r.register("access_log_skipped", "Access log entries of no session", self.access_log_skipped.clone());
+        r.register("address_failures", "Names of instances not resolved", self.address_failures.clone());
+        r.register("endpoint_pushes", "Endpoints sent to an Envoy", self.endpoint_pushes.clone());
+        r.register(
+            "endpoint_push_seconds",
+            "From sending endpoints to Envoy's answer",
+            self.endpoint_push_seconds.clone(),
+        );
+        r.register(
+            "endpoint_streams_refused",
+            "Streams for endpoints refused or ended",
+            self.endpoint_streams_refused.clone(),
+        );
         r.register("sweep_seconds", "Time of listing a proxy's sessions", self.sweep_seconds.clone());
         r.register("agent_checks", "Agent-check answers", self.agent_checks.clone());
         r.register("paused_groups", "Groups of clients paused by the breaker", self.paused_groups.clone());

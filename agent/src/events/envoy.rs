@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use envoy::access_log::{Event as Entry, HandOff};
+use envoy::{
+    access_log::{Event as Entry, HandOff},
+    admin::{Advice, Difference},
+};
 use tracing::{debug, info, warn};
 
 use super::Event;
@@ -119,5 +122,103 @@ impl Event for HandOffFailed<'_> {
                 "very short session"
             );
         }
+    }
+}
+
+/// The admin interface answers.
+#[derive(Debug)]
+pub struct AdminBack<'a> {
+    /// The proxy.
+    pub proxy: &'a str,
+    /// Envoy's version.
+    pub version: &'a str,
+    /// Its `node.id`.
+    pub node: &'a str,
+    /// What it does.
+    pub state: &'a str,
+}
+
+impl Event for AdminBack<'_> {
+    fn emit(&self, _: &Metrics) {
+        info!(
+            proxy = self.proxy,
+            version = self.version,
+            node = self.node,
+            state = self.state,
+            "admin interface answers"
+        );
+    }
+}
+
+/// The admin interface does not answer: nothing is confirmed, and nothing else changes.
+#[derive(Debug)]
+pub struct AdminLost<'a> {
+    /// The proxy.
+    pub proxy: &'a str,
+    /// What went wrong, and what to do about it.
+    pub error: String,
+}
+
+impl Event for AdminLost<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(
+            proxy = self.proxy,
+            error = self.error,
+            "admin interface lost: what Envoy took is not confirmed, all else goes on"
+        );
+    }
+}
+
+/// A setting of Envoy's is not safe.
+#[derive(Debug)]
+pub struct SettingUnsafe<'a> {
+    /// The proxy.
+    pub proxy: &'a str,
+    /// What and why.
+    pub advice: &'a Advice,
+}
+
+impl Event for SettingUnsafe<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(
+            proxy = self.proxy,
+            subject = self.advice.subject,
+            advice = self.advice.rule.advice(),
+            "a setting of Envoy's is not safe"
+        );
+    }
+}
+
+/// Envoy does not have what it was sent, and that lasts.
+#[derive(Debug)]
+pub struct NotTaken<'a> {
+    /// The proxy.
+    pub proxy: &'a str,
+    /// What differs.
+    pub difference: &'a Difference,
+}
+
+impl Event for NotTaken<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(proxy = self.proxy, difference = %self.difference, "Envoy does not have what it was sent");
+    }
+}
+
+/// Envoy could not send entries of its access log.
+#[derive(Debug)]
+pub struct LogEntriesLost<'a> {
+    /// The proxy.
+    pub proxy: &'a str,
+    /// How many more than before.
+    pub count: u64,
+}
+
+impl Event for LogEntriesLost<'_> {
+    fn emit(&self, _: &Metrics) {
+        info!(
+            proxy = self.proxy,
+            count = self.count,
+            "access log entries that Envoy could not send: live sessions are told of again, failures are in its file log"
+        );
     }
 }

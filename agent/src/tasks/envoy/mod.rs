@@ -4,8 +4,10 @@
 //! - [`drains`]: the agent's own drains, which are words in the endpoints that Envoy is sent.
 //! - [`sessions`]: the sessions that their access logs tell of.
 //! - [`places`]: which server a session goes to.
+//! - [`admin`]: whether it took what it was sent, and whether its settings are safe.
 //! - [`hand_offs`]: clients that were not handed to a server.
 
+pub mod admin;
 pub mod drains;
 pub mod eds;
 pub mod hand_offs;
