@@ -22,7 +22,7 @@ const SUPERUSER: &str = "rdsadmin";
 /// Says where MariaDB's programs are, when they are not where Debian has them.
 pub const FOLDER_VARIABLE: &str = "STANDIN_MARIADB_BIN";
 
-const NEEDED: [&str; 2] = ["mariadbd", "mariadb-install-db"];
+const NEEDED: [&str; 3] = ["mariadbd", "mariadb-install-db", "mariadb"];
 
 /// How long the end of a writer may wait for its replicas.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -205,6 +205,33 @@ pub(super) async fn execute(server: &Server, sql: &str) -> Result<Rows, mysql::E
     Ok(rows)
 }
 
+/// Runs a script as an operator would, with the client that knows `DELIMITER`.
+async fn run_script(server: &Server, name: &str, script: &str) -> Result<(), process::Error> {
+    let common = server.common();
+    let file = server.folder().join(name);
+    write(&file, script, 0o600, common.account.as_ref())?;
+    server
+        .launch("mariadb")
+        .args(["--no-defaults", "--user", SUPERUSER, "--socket"])
+        .arg(socket(server))
+        .arg(format!("--execute=source {}", file.display()))
+        .env("MYSQL_PWD", &common.passwords.superuser)
+        .run(START)
+        .await?;
+    Ok(())
+}
+
+/// The operator's own scripts.
+const RETIRE_PROCEDURES: [(&str, &str); 2] = [
+    ("retire.sql", include_str!("../../../deploy/mysql/retire.sql")),
+    ("catch.sql", include_str!("../../../deploy/mysql/catch.sql")),
+];
+
+/// Who may use their procedures: the agent's user that may not close sessions itself.
+const MAY_RETIRE: &str = "\
+GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain;
+GRANT EXECUTE ON PROCEDURE rds_lb_agent.catch TO lb_agent_plain";
+
 pub(super) async fn set_up(standin: &StandIn, writer: &Server) -> Result<(), Error> {
     writer.execute(include_str!("mariadb.sql")).await?;
     let passwords =
@@ -213,6 +240,10 @@ pub(super) async fn set_up(standin: &StandIn, writer: &Server) -> Result<(), Err
         let open = format!("ALTER USER {user} IDENTIFIED BY '{password}' ACCOUNT UNLOCK");
         writer.execute(&open).await?;
     }
+    for (name, script) in RETIRE_PROCEDURES {
+        run_script(writer, name, script).await?;
+    }
+    writer.execute(MAY_RETIRE).await?;
     Ok(())
 }
 

@@ -256,6 +256,12 @@ async fn agents_of_mariadb(standin: &StandIn) {
     let kill = format!("KILL CONNECTION {number}");
     let refused = log_in(standin, "a", "lb_agent_plain").await.unwrap().value(&kill).await.unwrap_err();
     assert_eq!(refused.code.as_deref(), Some("1095"), "{refused:?}");
+    // Session 0 is nobody's, so nothing is closed.
+    let retire = "CALL rds_lb_agent.retire(0, '127.0.0.1', 1, 'app', 0, TRUE, FALSE)";
+    let mut plain = log_in(standin, "a", "lb_agent_plain").await.unwrap();
+    assert_eq!(plain.value(retire).await.unwrap(), "gone");
+    let refused = app.value(retire).await.unwrap_err();
+    assert_eq!(refused.code.as_deref(), Some("1370"), "{refused:?}");
     log_in(standin, "a", "lb_agent").await.unwrap().value(&kill).await.unwrap();
     app.value("SELECT 1").await.unwrap_err();
 
