@@ -310,3 +310,23 @@ async fn a_question_that_is_given_up_ends_the_session() {
     assert_eq!(kept.role().await.unwrap_err().kind, FaultKind::Disconnected);
     lab.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_slow_statement_is_given_up_by_the_server_and_the_session_goes_on() {
+    let mut lab = Lab::start(0).await;
+    lab.limits.query = Duration::from_millis(800);
+    let mut kept = lab.session("a", "lb_agent").await;
+    kept.role().await.unwrap();
+
+    // The accounts that the rights query reads, held by somebody else.
+    lab.sql("GRANT SELECT, LOCK TABLES ON mysql.* TO app").await;
+    let mut blocker = lab.standin.mysql_login("a", "app").unwrap().connect().await.unwrap();
+    blocker.query("LOCK TABLES mysql.global_priv WRITE").await.unwrap();
+    let fault = kept.rights().await.unwrap_err();
+    assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::TimedOut, Some("1969")), "{fault}");
+    assert_eq!(kept.fault(), None);
+    blocker.query("UNLOCK TABLES").await.unwrap();
+    kept.rights().await.unwrap();
+    kept.role().await.unwrap();
+    lab.shutdown().await;
+}
