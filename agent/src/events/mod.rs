@@ -16,7 +16,10 @@ mod session;
 use std::collections::HashMap;
 
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
-pub use envoy::{AccessLogHeard, AccessLogLost, EntriesSkipped, HandOffFailed};
+pub use envoy::{
+    AccessLogHeard, AccessLogLost, AdminBack, AdminLost, EntriesSkipped, HandOffFailed, LogEntriesLost,
+    NotTaken, SettingUnsafe,
+};
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
 pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,
