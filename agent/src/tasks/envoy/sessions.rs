@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    ops::DerefMut,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
