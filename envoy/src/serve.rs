@@ -25,10 +25,8 @@ use tokio_util::{
     either::Either,
     sync::{CancellationToken, WaitForCancellationFutureOwned},
 };
-use tonic::{
-    service::Routes,
-    transport::{Server, server::Connected},
-};
+pub use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::{Server, server::Connected};
 
 /// What callers may cost.
 #[derive(Copy, Clone, Debug)]

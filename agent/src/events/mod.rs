@@ -5,7 +5,9 @@
 //! `server`, `user`, `client`, `source`, `age_s`, `limit_s`, `token_age_s`, `reason`.
 //! No event has a field that could hold a secret.
 
+mod address;
 mod drain;
+mod endpoints;
 mod envoy;
 mod health;
 mod host_block;
@@ -15,11 +17,10 @@ mod session;
 
 use std::collections::HashMap;
 
+pub use address::{AddressFound, AddressLost};
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
-pub use envoy::{
-    AccessLogHeard, AccessLogLost, AdminBack, AdminLost, EntriesSkipped, HandOffFailed, LogEntriesLost,
-    NotTaken, SettingUnsafe,
-};
+pub use endpoints::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft};
+pub use envoy::{AccessLogHeard, AccessLogLost, AdminBack, AdminLost, EntriesSkipped, HandOffFailed, LogEntriesLost, NotTaken, SettingUnsafe};
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
 pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,

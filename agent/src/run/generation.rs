@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// Commands that may wait for one task.
-const COMMANDS: usize = 1_024;
+pub(super) const COMMANDS: usize = 1_024;
 
 /// How long a stop waits for what is under way.
 const GRACE: Duration = Duration::from_secs(6);
@@ -74,7 +74,7 @@ pub(super) struct Stopped {
 }
 
 /// A task that runs until it is dropped.
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All of a generation that may fail, made before the one before it is stopped.
 pub(super) struct Prepared {
@@ -94,6 +94,7 @@ impl Prepared {
         for (index, proxy) in config.proxies.iter().enumerate() {
             proxy_task(index, proxy, shared, &mut routes, &mut tasks);
         }
+        super::envoy::tasks(config, shared, &mut routes, &mut tasks);
         if config.sessions.mode == Mode::Retire {
             tasks.push(Box::pin(credentials::run(chain, shared.clone())));
         }

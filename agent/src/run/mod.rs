@@ -1,11 +1,12 @@
 //! The agent itself: listeners that outlive reloads, and generations of tasks
 //! between them.
 //!
-//! - [`generation`]: all tasks of one configuration.
+//! - [`generation`]: all tasks of one configuration. [`envoy`]: those of its Envoys.
 //! - [`watch`]: when to look at the file again, and when to stop.
 //! - [`logging`]: lines on standard error. [`collapse`]: not too many of one kind.
 
 mod collapse;
+mod envoy;
 mod generation;
 mod logging;
 mod watch;
@@ -13,6 +14,7 @@ mod watch;
 use std::{
     io,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -27,11 +29,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     clock::Clock,
-    config::{self, Config, Problems},
+    config::{self, Config, Place, Problems},
     control,
     events::{AgentBroken, ConfigRefused, ConfigTaken, Event, Started, StateFailed, Stopping},
     metrics::Metrics,
-    serve::{agent_check::Answers, bounded::Bounded, http},
+    serve::{agent_check::Answers, bounded::Bounded, checks, http, xds::Envoys},
     state::{StateError, StateLock, records::DrainRecords},
     tasks::{Errands, Input, Shared, SharedBudget, snapshot::Snapshot},
     undrain,
@@ -123,6 +125,7 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
         decider,
         probe_now: Arc::new(Notify::new()),
         errands: Errands::default(),
+        envoys: Envoys::new(metrics.clone()),
     };
     let mut listeners = Listeners::open(&config, &shared).await?;
     let mut signals = Signals::listen(path).map_err(|error| RunError::Setup(error.to_string()))?;
@@ -261,6 +264,7 @@ struct Listeners {
     /// All that were ever opened: a configuration may go back to one of them.
     checks: Vec<SocketAddr>,
     web: Vec<SocketAddr>,
+    envoy: Vec<Place>,
     control: Vec<PathBuf>,
 }
 
@@ -270,11 +274,15 @@ impl Listeners {
             tasks: JoinSet::new(),
             checks: vec![config.listen.agent_check],
             web: vec![config.listen.http],
+            envoy: config.listen.envoy.iter().cloned().collect(),
             control: vec![config.listen.control.clone()],
         };
         let checks = bind(config.listen.agent_check, "agent checks").await?;
         let web = bind(config.listen.http, "HTTP").await?;
         let socket = bind_control(&config.listen.control)?;
+        if let Some(place) = &config.listen.envoy {
+            listeners.serve_envoys(bind_envoy(place).await?, shared);
+        }
         listeners.serve_checks(checks, shared);
         listeners.serve_http(web, shared);
         listeners.serve_control(socket, shared);
@@ -290,6 +298,10 @@ impl Listeners {
         let to = &config.listen;
         let checks = new(self.checks.contains(&to.agent_check), to.agent_check, "agent checks").await?;
         let web = new(self.web.contains(&to.http), to.http, "HTTP").await?;
+        let envoy = match to.envoy.clone().filter(|place| !self.envoy.contains(place)) {
+            Some(place) => Some((bind_envoy(&place).await?, place)),
+            None => None,
+        };
         let known = self.control.contains(&to.control);
         let socket = if known { None } else { Some(bind_control(&to.control)?) };
         if let Some(listener) = checks {
@@ -299,6 +311,10 @@ impl Listeners {
         if let Some(listener) = web {
             self.serve_http(listener, shared);
             self.web.push(to.http);
+        }
+        if let Some((listener, place)) = envoy {
+            self.serve_envoys(listener, shared);
+            self.envoy.push(place);
         }
         if let Some(listener) = socket {
             self.serve_control(listener, shared);
@@ -314,12 +330,17 @@ impl Listeners {
     }
 
     fn serve_http(&mut self, listener: TcpListener, shared: &Shared) {
-        let source = source(shared);
+        let router = http::router(source(shared)).merge(checks::router(checks_of(shared)));
         self.tasks.spawn(async move {
-            if let Err(error) = axum::serve(Bounded::new(listener), http::router(source)).await {
+            if let Err(error) = axum::serve(Bounded::new(listener), router).await {
                 tracing::error!(%error, "HTTP stopped");
             }
         });
+    }
+
+    fn serve_envoys(&mut self, listener: ::envoy::serve::Listener, shared: &Shared) {
+        let services = shared.envoys.services(checks_of(shared));
+        self.tasks.spawn(::envoy::serve::serve(listener, services, ::envoy::serve::Limits::default()));
     }
 
     fn serve_control(&mut self, listener: tokio::net::UnixListener, shared: &Shared) {
@@ -342,7 +363,11 @@ impl Listeners {
     async fn close(mut self) {
         self.tasks.shutdown().await;
         // They are the agent's own: a left-over socket only puzzles people.
-        for socket in &self.control {
+        let envoy = self.envoy.iter().filter_map(|place| match place {
+            Place::Unix(path) => Some(path),
+            Place::Tcp(_) => None,
+        });
+        for socket in self.control.iter().chain(envoy) {
             let _ = std::fs::remove_file(socket);
         }
     }
@@ -350,6 +375,24 @@ impl Listeners {
 
 fn source(shared: &Shared) -> http::Source {
     http::Source { snapshot: shared.snapshot.clone(), metrics: shared.metrics.clone(), clock: shared.clock }
+}
+
+fn checks_of(shared: &Shared) -> checks::Answers {
+    let snapshot = shared.snapshot.clone();
+    checks::Answers::new(&shared.envoys, shared.clock, Arc::new(move || snapshot.borrow().at))
+}
+
+async fn bind_envoy(place: &Place) -> Result<::envoy::serve::Listener, RunError> {
+    let listen = |source| RunError::Listen { address: place.to_string(), purpose: "Envoy", source };
+    match place {
+        // Envoy has a user of its own: it reaches the agent by the group of the folder.
+        Place::Unix(path) => {
+            let listener = control::bind(path).map_err(listen)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(listen)?;
+            Ok(listener.into())
+        }
+        Place::Tcp(address) => TcpListener::bind(address).await.map(Into::into).map_err(listen),
+    }
 }
 
 async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, RunError> {

@@ -1,6 +1,7 @@
 //! The tasks: each owns one connection, does one thing, and tells the decider.
 //!
 //! - [`door`]: the one way to log in: budget, token, login, report.
+//! - [`unfinished`]: logins that a server counts, and how rare they have to be.
 //! - [`probe`]: a full login now and then.
 //! - [`liveness`]: a quick question on a kept connection.
 //! - [`host_block`]: how near a server is to blocking the proxy's address.
@@ -22,6 +23,7 @@ pub mod proxy;
 pub mod sessions;
 pub mod snapshot;
 pub mod sweeps;
+pub mod unfinished;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -38,7 +40,9 @@ use agent_core::{
 use agent_database::{LoginReport, Rights};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
-use crate::{clock::Clock, control::Request, metrics::Metrics, state::records::DrainRecord};
+use crate::{
+    clock::Clock, control::Request, metrics::Metrics, serve::xds::Envoys, state::records::DrainRecord,
+};
 use snapshot::Snapshot;
 
 /// What tasks tell the decider.
@@ -108,6 +112,8 @@ pub struct Shared {
     pub probe_now: Arc<Notify>,
     /// What must not be cut off half-way.
     pub errands: Errands,
+    /// What Envoys are told.
+    pub envoys: Envoys,
 }
 
 impl Shared {
@@ -269,6 +275,7 @@ mod tests {
             decider,
             probe_now: Arc::default(),
             errands: Errands::default(),
+            envoys: Envoys::default(),
         };
         let instance = InstanceId::new("orders", "a");
         let place = shared.place(&instance, Purpose::Login).unwrap();

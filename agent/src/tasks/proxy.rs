@@ -347,6 +347,7 @@ mod tests {
             decider: inbox,
             probe_now: Arc::default(),
             errands: Errands::default(),
+            envoys: crate::serve::xds::Envoys::default(),
         };
         let config = Config {
             proxy: 0,

@@ -6,23 +6,120 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    time::Duration,
 };
 
 use agent_core::{
     InstanceId, ServerId,
-    health::{Fleet, ServerConfig, State, Verdict, WantedRole},
+    health::{Fleet, ServerConfig, State, Verdict, VerdictReason, WantedRole},
 };
 use envoy::eds::{Cluster, Endpoint, Health, Snapshot};
+use futures_util::future::select_all;
+use tokio::{sync::watch, time::Instant};
 
-/// Where each instance is, as far as its name could be resolved.
-pub type Addresses = BTreeMap<InstanceId, Vec<SocketAddr>>;
+use super::drains::Drained;
+use crate::{
+    serve::{
+        checks::{self, Checked},
+        xds::Told,
+    },
+    tasks::Shared,
+};
 
-/// The endpoints of all clusters at this moment.
-pub fn snapshot(
+/// How long a new agent, which may know less than the one before it, says nothing of a
+/// cluster of which it has not looked at all servers yet.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// One configured Envoy, or all that share its configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name in logs and metrics.
+    pub proxy: String,
+    /// Its `node.id`; `None` where any will do.
+    pub node: Option<String>,
+    /// Its servers: cluster and instance.
+    pub servers: Vec<ServerConfig>,
+    /// The agent's own drains on it.
+    pub drained: Drained,
+}
+
+/// Tells all Envoys what they are to know, for ever.
+pub async fn run(envoys: Vec<Config>, mut addresses: watch::Receiver<Addresses>, shared: Shared) {
+    let settled = Instant::now() + SETTLED;
+    let mut drains: Vec<_> = envoys.iter().map(|envoy| envoy.drained.watch()).collect();
+    let mut decided = shared.snapshot.clone();
+    let mut fleet = decided.borrow_and_update().fleet.clone();
+    loop {
+        let settling = Instant::now() < settled;
+        let known = addresses.borrow_and_update().clone();
+        let told = envoys.iter().zip(&mut drains).map(|(envoy, drained)| {
+            let drained = drained.borrow_and_update();
+            Told {
+                proxy: envoy.proxy.clone(),
+                node: envoy.node.clone(),
+                endpoints: snapshot(&envoy.servers, &fleet, &drained, &known, settling),
+                checked: checked(&envoy.servers, &fleet, &drained, &known),
+            }
+        });
+        shared.envoys.publish(told.collect());
+        // The decider publishes every second at least; what it says of servers changes rarely.
+        loop {
+            let drain = drains.iter_mut().map(|drained| Box::pin(drained.changed()));
+            tokio::select! {
+                changed = decided.changed() => {
+                    if changed.is_err() {
+                        // Everything stops.
+                        return std::future::pending().await;
+                    }
+                    let next = decided.borrow_and_update().fleet.clone();
+                    let same = next.servers == fleet.servers;
+                    fleet = next;
+                    if !same || settling { break }
+                }
+                Ok(()) = addresses.changed() => break,
+                _ = select_all(drain) => break,
+            }
+        }
+    }
+}
+
+/// What health checks of the endpoints are answered. They fail on evidence alone, so what is
+/// not known is not given.
+fn checked(
     servers: &[ServerConfig],
     fleet: &Fleet,
     drained: &BTreeSet<ServerId>,
     addresses: &Addresses,
+) -> Checked {
+    let mut clusters = Checked::new();
+    for server in servers {
+        let health = match fleet.servers.get(&server.id).map(|verdict| verdict.state) {
+            Some(State::Down) => Some(Health::Unhealthy),
+            _ if drained.contains(&server.id) => Some(Health::Draining),
+            Some(State::Drain) => Some(Health::Degraded),
+            Some(State::Up) => Some(Health::Healthy),
+            Some(State::Unknown) | None => None,
+        };
+        let addresses = addresses.get(&server.instance).into_iter().flatten();
+        clusters.entry(server.id.backend.to_string()).or_default().push(checks::Endpoint {
+            name: server.id.server.to_string(),
+            addresses: addresses.map(ToString::to_string).collect(),
+            health,
+        });
+    }
+    clusters
+}
+
+/// Where each instance is, as far as its name could be resolved.
+pub type Addresses = BTreeMap<InstanceId, Vec<SocketAddr>>;
+
+/// The endpoints of all clusters at this moment. `settling` is an agent that has just begun.
+fn snapshot(
+    servers: &[ServerConfig],
+    fleet: &Fleet,
+    drained: &BTreeSet<ServerId>,
+    addresses: &Addresses,
+    settling: bool,
 ) -> Snapshot {
     let mut clusters: BTreeMap<&str, Vec<&ServerConfig>> = BTreeMap::new();
     for server in servers {
@@ -30,7 +127,7 @@ pub fn snapshot(
     }
     Snapshot::new(clusters.into_iter().map(|(name, members)| Cluster {
         name: name.to_owned(),
-        endpoints: endpoints(&members, fleet, drained, addresses),
+        endpoints: endpoints(&members, fleet, drained, addresses, settling),
     }))
 }
 
@@ -40,9 +137,17 @@ fn endpoints(
     fleet: &Fleet,
     drained: &BTreeSet<ServerId>,
     addresses: &Addresses,
+    settling: bool,
 ) -> Option<Vec<Endpoint>> {
     let state = |server: &ServerConfig| fleet.servers.get(&server.id).map_or(State::Unknown, |it| it.state);
     if members.iter().all(|server| state(server) == State::Unknown) {
+        return None;
+    }
+    // A former agent may have taken it out for what this one is about to see.
+    let unseen = |server: &&ServerConfig| {
+        fleet.servers.get(&server.id).is_none_or(|it| it.reason == VerdictReason::NotProbedYet)
+    };
+    if settling && members.iter().any(unseen) {
         return None;
     }
     let proved = members.iter().any(|server| fleet.servers.get(&server.id).is_some_and(Verdict::usable));
@@ -87,6 +192,7 @@ mod tests {
         servers: Vec<ServerConfig>,
         fleet: Fleet,
         addresses: Addresses,
+        settling: bool,
     }
 
     fn case(wanted: WantedRole, states: [State; 3]) -> Case {
@@ -107,14 +213,14 @@ mod tests {
             addresses.insert(instance.clone(), vec![SocketAddr::from(([10, 0, 0, 1], 5_432))]);
             servers.push(ServerConfig { id, instance, wanted, commandable: false });
         }
-        Case { servers, fleet, addresses }
+        Case { servers, fleet, addresses, settling: false }
     }
 
     impl Case {
         fn health(&self, drained: &[&str]) -> Option<Vec<Health>> {
             let members: Vec<&ServerConfig> = self.servers.iter().collect();
             let drained = drained.iter().map(|name| ServerId::new(0, "w", name)).collect();
-            let endpoints = endpoints(&members, &self.fleet, &drained, &self.addresses)?;
+            let endpoints = endpoints(&members, &self.fleet, &drained, &self.addresses, self.settling)?;
             Some(endpoints.into_iter().map(|one| one.health).collect())
         }
     }
@@ -153,5 +259,31 @@ mod tests {
         assert!(one.health(&[]).is_some(), "of one that takes nothing it does not matter");
         one.addresses.remove(&InstanceId::new("orders", "a"));
         assert_eq!(one.health(&[]), None);
+    }
+
+    #[test]
+    fn a_new_agent_says_nothing_of_a_cluster_before_it_has_seen_all_of_it() {
+        let mut one = case(WantedRole::Reader, [State::Up, State::Unknown, State::Down]);
+        one.settling = true;
+        let second = ServerId::new(0, "w", "b");
+        one.fleet.servers.get_mut(&second).unwrap().reason = VerdictReason::NotProbedYet;
+        assert_eq!(one.health(&[]), None);
+        one.fleet.servers.get_mut(&second).unwrap().reason = VerdictReason::SilentKept;
+        assert!(one.health(&[]).is_some(), "it has been looked at");
+        one.fleet.servers.get_mut(&second).unwrap().reason = VerdictReason::NotProbedYet;
+        one.settling = false;
+        assert!(one.health(&[]).is_some(), "it cannot be looked at, and others can");
+    }
+
+    #[test]
+    fn checks_fail_on_evidence_alone() {
+        let one = case(WantedRole::Reader, [State::Up, State::Unknown, State::Down]);
+        let drained = BTreeSet::from([ServerId::new(0, "w", "a"), ServerId::new(0, "w", "c")]);
+        let health = |drained| -> Vec<_> {
+            let checked = checked(&one.servers, &one.fleet, drained, &one.addresses);
+            checked["w"].iter().map(|one| one.health).collect()
+        };
+        assert_eq!(health(&BTreeSet::new()), [Some(Health::Healthy), None, Some(Health::Unhealthy)]);
+        assert_eq!(health(&drained), [Some(Health::Draining), None, Some(Health::Unhealthy)]);
     }
 }

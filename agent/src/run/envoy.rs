@@ -1,0 +1,105 @@
+//! The tasks of all configured Envoys: they share one listener and the addresses of the
+//! instances, so they are put together here at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use agent_core::InstanceId;
+use envoy::resolve::{self, News, System};
+use tokio::sync::{mpsc, watch};
+
+use super::generation::{COMMANDS, Task};
+use crate::{
+    config::{Config, ProxyKind},
+    events::{AddressFound, AddressLost, Event},
+    state::log::PositionFile,
+    tasks::{
+        Shared,
+        decider::Routes,
+        envoy::{drains, drains::Drained, eds, eds::Addresses, hand_offs, hand_offs::HandOffs, sessions},
+    },
+};
+
+/// The `access_log_flush_interval` of the configuration in `deploy/envoy`.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// Adds the tasks of all Envoys, if there are any.
+pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
+    let (found, addresses) = watch::channel(Addresses::new());
+    let told = HandOffs::default();
+    let mut endpoints = Vec::new();
+    let mut logs = Vec::new();
+    for (index, proxy) in config.proxies.iter().enumerate() {
+        let ProxyKind::Envoy(envoy) = &proxy.kind else { continue };
+        let drained = Drained::default();
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        routes.proxies.insert(index, (sender, proxy.name()));
+        let connected = {
+            let (envoys, node) = (shared.envoys.clone(), envoy.node.clone());
+            move || envoys.connected(node.as_deref())
+        };
+        tasks.push(Box::pin(drains::run(drained.clone(), connected.clone(), shared.clone(), commands)));
+        if let Some(log) = &envoy.access_log {
+            let position = PositionFile::in_directory(&config.state_dir, index, log);
+            let follow =
+                hand_offs::follow(proxy.name(), log.clone(), position, told.clone(), shared.clone());
+            tasks.push(Box::pin(follow));
+        }
+        endpoints.push(eds::Config {
+            proxy: proxy.name(),
+            node: envoy.node.clone(),
+            servers: proxy.servers.clone(),
+            drained: drained.clone(),
+        });
+        logs.push(sessions::Config {
+            proxy: index,
+            name: proxy.name(),
+            node: envoy.node.clone(),
+            servers: proxy.servers.clone(),
+            drained,
+            connected: Box::new(connected),
+        });
+    }
+    if endpoints.is_empty() {
+        // An Envoy that was configured before is told nothing more, and keeps what it has.
+        shared.envoys.publish(Vec::new());
+        return;
+    }
+    tasks.push(Box::pin(follow_names(names(config), found, shared.clone())));
+    tasks.push(Box::pin(eds::run(endpoints, addresses.clone(), shared.clone())));
+    let shared = shared.clone();
+    tasks.push(Box::pin(async move {
+        let reports = shared.envoys.reports().await;
+        sessions::run(logs, FLUSH, reports, addresses, told, shared).await;
+    }));
+}
+
+/// Where the instances behind Envoys are dialled.
+fn names(config: &Config) -> BTreeMap<InstanceId, resolve::Target> {
+    let envoys = config.proxies.iter().filter(|proxy| matches!(proxy.kind, ProxyKind::Envoy(_)));
+    let wanted: BTreeSet<&InstanceId> =
+        envoys.flat_map(|proxy| &proxy.servers).map(|server| &server.instance).collect();
+    config
+        .instances()
+        .filter(|(_, instance)| wanted.contains(instance.id()))
+        .map(|(_, instance)| {
+            let connect = &instance.target.connect;
+            let target = resolve::Target { host: connect.host.to_string(), port: connect.port };
+            (instance.id().clone(), target)
+        })
+        .collect()
+}
+
+async fn follow_names(
+    names: BTreeMap<InstanceId, resolve::Target>,
+    found: watch::Sender<Addresses>,
+    shared: Shared,
+) {
+    let report = |news: News<'_, InstanceId>| match news {
+        News::Found(instance, addresses) => AddressFound { instance, addresses }.emit(&shared.metrics),
+        News::Lost(instance, error) => AddressLost { instance, error }.emit(&shared.metrics),
+    };
+    resolve::resolve(&names, &System, &found, report).await;
+}

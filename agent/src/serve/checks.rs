@@ -1,0 +1,101 @@
+//! Health checks that Envoys make of the agent instead of their endpoints, for clusters
+//! that are not discovered: `GET /envoy/{cluster}` over HTTP, and `grpc.health.v1`.
+//!
+//! The endpoint is named by the Host header or by `x-rdslb-endpoint`, as its name or its
+//! address. 503 only on positive evidence: what the agent does not know, or knew too long
+//! ago, passes.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use agent_core::Time;
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use envoy::{
+    eds::Health,
+    health::{Answer, HEADER, Source, named},
+};
+use tokio::sync::watch;
+
+use super::xds::{Endpoints, Envoys};
+use crate::clock::Clock;
+
+/// An answer of a decider that hangs is no evidence of anything now.
+const STUCK: Duration = Duration::from_secs(15);
+
+/// What checks of the endpoints of each cluster are answered, by name of the cluster.
+pub type Checked = BTreeMap<String, Vec<Endpoint>>;
+
+/// One endpoint, as checks name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its addresses, `IP:PORT`.
+    pub addresses: Vec<String>,
+    /// What is known of it.
+    pub health: Option<Health>,
+}
+
+/// Answers from what Envoys are told.
+#[derive(Clone)]
+pub struct Answers {
+    endpoints: watch::Receiver<Endpoints>,
+    changes: watch::Receiver<()>,
+    clock: Clock,
+    decided: Decided,
+}
+
+/// When the decider last published.
+pub type Decided = Arc<dyn Fn() -> Time + Send + Sync>;
+
+// === impl Answers ===
+
+impl Answers {
+    /// Answers from what `envoys` are told, while the decider is at work.
+    pub fn new(envoys: &Envoys, clock: Clock, decided: Decided) -> Self {
+        Self { endpoints: envoys.told(), changes: envoys.changes(), clock, decided }
+    }
+}
+
+impl Source for Answers {
+    fn answer(&self, cluster: &str, header: Option<&str>, host: Option<&str>) -> Answer {
+        if self.clock.now().since((self.decided)()) >= STUCK {
+            return Answer::PASS;
+        }
+        let endpoints = self.endpoints.borrow();
+        let known = endpoints.0.iter().find_map(|told| told.checked.get(cluster)).into_iter().flatten();
+        let names: Vec<_> = known.clone().map(|one| (one.name.as_str(), one.addresses.as_slice())).collect();
+        let name = named(header, host, &names);
+        Answer::of(name.and_then(|name| known.clone().find(|one| one.name == name)?.health))
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.clone()
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers").finish_non_exhaustive()
+    }
+}
+
+/// The route for HTTP checks.
+pub fn router(answers: Answers) -> Router {
+    Router::new().route("/envoy/{cluster}", get(check)).with_state(answers)
+}
+
+async fn check(State(answers): State<Answers>, Path(cluster): Path<String>, headers: HeaderMap) -> Response {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let answer = answers.answer(&cluster, text(HEADER), text(header::HOST.as_str()));
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    match answer.header {
+        Some(header) => (status, [header]).into_response(),
+        None => status.into_response(),
+    }
+}

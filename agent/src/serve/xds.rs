@@ -1,0 +1,157 @@
+//! What Envoys call: endpoint discovery, access logs and health by gRPC, on one listener.
+//!
+//! It outlives reloads, as all listeners do: the tasks of each configuration publish what
+//! there is to say, and Envoys stay connected meanwhile.
+
+use std::{fmt, sync::Arc};
+
+use envoy::{
+    access_log::{self, Intake, Report},
+    eds::{self, Bounds, Peer, Snapshot},
+    health::Checks,
+    serve::{Routes, RoutesBuilder},
+};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
+
+use super::checks::{Answers, Checked};
+use crate::{
+    events::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft, Event},
+    metrics::Metrics,
+};
+
+/// Reports of access logs that may wait for the task that reads them.
+const REPORTS: usize = 1_024;
+
+/// What one configured Envoy is told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Its name in logs and metrics.
+    pub proxy: String,
+    /// Its `node.id`; `None` where any will do.
+    pub node: Option<String>,
+    /// Its endpoints.
+    pub endpoints: Snapshot,
+    /// What health checks are answered.
+    pub checked: Checked,
+}
+
+/// What all Envoys are told. Immutable.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints(pub Arc<Vec<Told>>);
+
+/// All Envoys: what they are told, and who they are. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Envoys {
+    endpoints: watch::Sender<Endpoints>,
+    /// Changes with them.
+    changed: watch::Sender<()>,
+    server: eds::Server<Endpoints>,
+    say: mpsc::Sender<Report>,
+    /// One task reads at a time: that of the configuration in force.
+    reports: Arc<Mutex<mpsc::Receiver<Report>>>,
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    fn of(&self, node: &str) -> Option<&Told> {
+        self.0.iter().find(|told| told.node.as_deref().is_none_or(|own| own == node))
+    }
+
+    fn proxy_of(&self, node: &str) -> String {
+        self.of(node).map_or_else(|| "-".into(), |told| told.proxy.clone())
+    }
+}
+
+impl eds::Source for Endpoints {
+    fn for_node(&self, node: &str) -> Option<Snapshot> {
+        // Before the first configuration is in force, nothing is said, and nobody turned away.
+        if self.0.is_empty() {
+            return Some(Snapshot::default());
+        }
+        self.of(node).map(|told| told.endpoints.clone())
+    }
+}
+
+// === impl Envoys ===
+
+impl Envoys {
+    /// Nobody is told anything yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let endpoints = watch::Sender::new(Endpoints::default());
+        let of = endpoints.subscribe();
+        let report = Arc::new(move |event| tell(&event, &of, &metrics));
+        let server = eds::Server::new(endpoints.subscribe(), report, Bounds::default());
+        let (say, reports) = mpsc::channel(REPORTS);
+        Self { endpoints, changed: watch::Sender::new(()), server, say, reports: Arc::new(Mutex::new(reports)) }
+    }
+
+    /// From now on this is what Envoys are told.
+    pub fn publish(&self, endpoints: Vec<Told>) {
+        self.endpoints.send_replace(Endpoints(Arc::new(endpoints)));
+        self.changed.send_replace(());
+    }
+
+    /// What they are told.
+    pub fn told(&self) -> watch::Receiver<Endpoints> {
+        self.endpoints.subscribe()
+    }
+
+    /// Changes whenever what they are told may have changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The reports of all access logs, once the task of the former configuration has let go.
+    pub async fn reports(&self) -> OwnedMutexGuard<mpsc::Receiver<Report>> {
+        self.reports.clone().lock_owned().await
+    }
+
+    /// Who takes endpoints.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.server.peers().list()
+    }
+
+    /// Whether an Envoy with this `node.id`, or any, takes endpoints now.
+    pub fn connected(&self, node: Option<&str>) -> bool {
+        self.peers().iter().any(|peer| node.is_none_or(|node| peer.node == node))
+    }
+
+    /// All services, for a listener.
+    pub fn services(&self, checks: Answers) -> Routes {
+        let mut routes = RoutesBuilder::default();
+        self.server.add_to(&mut routes);
+        routes.add_service(access_log::service(Intake::new(self.say.clone(), None)));
+        Checks::new(Arc::new(checks)).add_to(&mut routes);
+        routes.routes()
+    }
+}
+
+impl Default for Envoys {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl fmt::Debug for Envoys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envoys").finish_non_exhaustive()
+    }
+}
+
+fn tell(event: &eds::Event, endpoints: &watch::Receiver<Endpoints>, metrics: &Metrics) {
+    let proxy = |node: &str| endpoints.borrow().proxy_of(node);
+    match event {
+        eds::Event::Connected { node, address, protocol } => {
+            EnvoyConnected { proxy: &proxy(node), node, address, protocol: *protocol }.emit(metrics);
+        }
+        eds::Event::Accepted { node, version, after } => {
+            EndpointsTaken { proxy: &proxy(node), node, version, after: *after }.emit(metrics);
+        }
+        eds::Event::Rejected { node, rejected } => {
+            EndpointsRejected { proxy: &proxy(node), node, rejected }.emit(metrics);
+        }
+        eds::Event::Left { node, address } => EnvoyLeft { node, address }.emit(metrics),
+        eds::Event::Refused { address, why } => EndpointsRefused { address, why }.emit(metrics),
+    }
+}
