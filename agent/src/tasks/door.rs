@@ -4,14 +4,15 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use agent_aws::{TokenSource, source::Proof};
 use agent_core::{Fault, FaultKind, InstanceId, Phase, health::Observation, plan::Purpose};
 use agent_database::{Engine, Limits, LoginReport, Session, Target, TlsTrust};
+use tokio::time::{Instant, sleep_until};
 
-use super::{Input, Place, Shared};
+use super::{Input, Place, Shared, unfinished::Unfinished};
 use crate::events::{Episodes, Event, LoginFailed, LoginWorks, TokenFailed};
 
 /// The way into one instance.
@@ -30,7 +31,12 @@ pub struct Door {
     pub shared: Shared,
     /// Troubles that have been told.
     pub episodes: Mutex<Episodes>,
+    /// Logins that were not finished, where the server blocks addresses for too many.
+    pub unfinished: Option<Mutex<Unfinished>>,
 }
+
+/// Whoever waits for a turn looks so often whether somebody else got through.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Door {
     /// Which instance.
@@ -44,6 +50,7 @@ impl Door {
     /// # Errors
     /// What went wrong; it has been logged and told already.
     pub async fn login(&self) -> Result<Box<dyn Session>, Fault> {
+        self.turn().await;
         let place = self.place().await;
         let result = self.attempt().await;
         drop(place);
@@ -75,6 +82,29 @@ impl Door {
         session
     }
 
+    /// Waits until one more login that may not be finished does no harm.
+    async fn turn(&self) {
+        let Some(unfinished) = &self.unfinished else { return };
+        loop {
+            let now = Instant::now();
+            let turn = unfinished.lock().unwrap_or_else(PoisonError::into_inner).turn(now);
+            match turn {
+                Ok(()) => return,
+                Err(due) => sleep_until(due.min(now + LOOK)).await,
+            }
+        }
+    }
+
+    /// Remembers how a login ended, as far as the server counts it.
+    fn ended(&self, fault: Option<&Fault>) {
+        let Some(unfinished) = &self.unfinished else { return };
+        let mut unfinished = unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        match fault {
+            None => unfinished.finished(Instant::now()),
+            Some(fault) => unfinished.failed(fault, Instant::now()),
+        }
+    }
+
     /// Waits for a place in the login budget.
     async fn place(&self) -> Place {
         loop {
@@ -83,7 +113,7 @@ impl Door {
             }
             let now = self.shared.clock.now();
             let free = self.shared.budget.lock().next_free(self.instance(), Purpose::Login, now);
-            tokio::time::sleep_until(self.shared.clock.instant(free)).await;
+            sleep_until(self.shared.clock.instant(free)).await;
         }
     }
 
@@ -98,6 +128,7 @@ impl Door {
         };
         let (result, report) =
             self.engine.login(&self.target, &self.trust, token.expose_secret(), &self.limits).await;
+        self.ended(result.as_ref().err());
         match &result {
             Ok(_) => {
                 self.tokens.report(&token, Proof::Accepted);
