@@ -6,10 +6,11 @@
 //! # Layout
 //! - [`Measurement`]: one number, beside its baseline where there is one
 //! - [`all`]: all that can be asked for, by name
-//! - `agent_check`, `parse`, `plan`, `tokens`, `idle`: the parts
+//! - `agent_check`, `envoy_role_change`, `parse`, `plan`, `tokens`, `idle`: the parts
 //! - [`load`]: real clients through HAProxy while their sessions are closed
 
 mod agent_check;
+mod envoy_role_change;
 mod idle;
 pub mod load;
 mod measurement;
@@ -55,6 +56,8 @@ impl From<LoadError> for Error {
 pub enum Bench {
     /// Answers to agent checks.
     AgentCheck,
+    /// A role change on its way to new sessions behind Envoy.
+    EnvoyRoleChange,
     /// Reading `show sess all`.
     Parse,
     /// Making plans.
@@ -72,6 +75,7 @@ pub enum Bench {
 pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
     let mut all = vec![
         ("agent_check", "agent-check answers a second, beside a bare server", Bench::AgentCheck),
+        ("envoy_role_change", "from a change to new sessions on the right instance", Bench::EnvoyRoleChange),
         ("show_sess", "reading `show sess all` of 10,000 sessions", Bench::Parse),
         ("planner", "a plan for 10,000 and for 100,000 sessions", Bench::Plan),
         ("tokens", "tokens signed a second", Bench::Tokens),
@@ -86,6 +90,7 @@ impl Bench {
     pub async fn run(self, quick: bool, report: &mut Report) -> Result<(), Error> {
         match self {
             Bench::AgentCheck => agent_check::run(quick, report).await,
+            Bench::EnvoyRoleChange => envoy_role_change::run(quick, report).await,
             Bench::Parse => parse::run(quick, report),
             Bench::Plan => plan::run(quick, report),
             Bench::Tokens => tokens::run(quick, report),

@@ -46,11 +46,8 @@ async fn main() -> ExitCode {
 }
 
 async fn demo(engine: Engine, behind_envoy: bool, hold: bool) -> Result<(), Error> {
-    let summary = if behind_envoy {
-        run::<Envoy>(engine, hold).await?
-    } else {
-        run::<Haproxy>(engine, hold).await?
-    };
+    let summary =
+        if behind_envoy { run::<Envoy>(engine, hold).await? } else { run::<Haproxy>(engine, hold).await? };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/demo");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join("summary.json"), serde_json::to_string_pretty(&summary)?)?;

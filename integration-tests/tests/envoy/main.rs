@@ -9,6 +9,7 @@
 //! - `fallback`: what clients get while the agent has nothing to say
 //! - `sessions_log`: the file log
 //! - `static_checks`: endpoints in the file, checks answered by the agent
+//! - `whole_agent`: the agent itself beside it
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
 
@@ -23,3 +24,4 @@ mod recipes;
 mod responder;
 mod sessions_log;
 mod static_checks;
+mod whole_agent;

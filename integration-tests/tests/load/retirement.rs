@@ -2,9 +2,11 @@
 //! benchmark, with its bars.
 
 use integration_tests::{
+    envoy::Envoy,
+    haproxy::Haproxy,
     load::{Load, Think, Work},
     process::wait_for,
-    scene::{PATIENCE, Scene, Setting},
+    scene::{PATIENCE, Proxy, Scene, Setting},
     standin::{Engine, Options, busiest_second},
 };
 use jiff::Timestamp;
@@ -19,22 +21,27 @@ const BUDGET: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgresql_sessions_go_between_two_transactions() {
-    run(Options::default(), "").await;
+    run::<Haproxy>(Options::default(), "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_sessions_go_between_two_transactions_behind_envoy() {
+    run::<Envoy>(Options::default(), "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mariadb_sessions_go_between_two_transactions() {
-    run(Options { engine: Engine::Mariadb, ..Options::default() }, "").await;
+    run::<Haproxy>(Options { engine: Engine::Mariadb, ..Options::default() }, "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mariadb_sessions_go_between_two_transactions_without_performance_schema() {
     let options = Options { engine: Engine::Mariadb, performance_schema: false, ..Options::default() };
-    run(options, "    open_transactions: innodb_trx\n").await;
+    run::<Haproxy>(options, "    open_transactions: innodb_trx\n").await;
 }
 
-async fn run(options: Options, database: &str) {
-    let scene = Scene::set(Setting {
+async fn run<P: Proxy>(options: Options, database: &str) {
+    let scene = Scene::<P>::with(Setting {
         standin: Options { replicas: 0, ..options },
         sessions: format!("{{mode: retire, max_age: 5s, login_budget: {BUDGET}}}"),
         database: database.to_owned(),

@@ -1,0 +1,193 @@
+//! The real agent beside the real Envoy: roles, sessions, and the agent's own faults. That it retires
+//! sessions as beside HAProxy is tested with the load.
+//!
+//! `RDS_LB_FREEZE_S` (15) says how long the agent is frozen.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use integration_tests::{
+    envoy::{Envoy, Host},
+    load::{Load, LoadReport, Think, Work},
+    process::{Account, Signal, wait_for},
+    scene::{PATIENCE, Scene, Setting},
+};
+use serde_json::Value;
+
+use crate::client::{Client, instances_of_new_sessions};
+
+/// Between two tellings of a session that goes on, in the shipped configuration.
+const PERIODIC: Duration = Duration::from_secs(10);
+
+async fn set(sessions: &str) -> Scene<Envoy> {
+    let setting = Setting { sessions: sessions.into(), ..Setting::default() };
+    let scene = Scene::<Envoy>::with(setting).await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    scene
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_moves_new_sessions() {
+    let scene = set("{mode: observe}").await;
+    let write = scene.proxy.address("write");
+    assert_eq!(instances_of_new_sessions(&scene.standin, write, 5).await, ["a"]);
+    scene.standin.failover("b").await.unwrap();
+    scene.up("orders_write", &["b"]).await.unwrap();
+    assert_eq!(instances_of_new_sessions(&scene.standin, write, 10).await, ["b"]);
+    scene.up("orders_read", &["a", "c"]).await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_dies_or_forgets_costs_no_session_and_knows_them_again() {
+    let mut scene = set("{mode: observe}").await;
+    let load = clients(&scene).await;
+    let held = hold(&scene).await;
+    knows(&scene, &load, PATIENCE).await;
+    let steady = Steady::now(&scene, &load).await;
+
+    scene.agent.kill();
+    goes_on(&scene, &load, Duration::from_secs(5)).await;
+    steady.still(&scene, &load).await;
+
+    // Without any memory.
+    fs::remove_dir_all(scene.agent.state_dir()).unwrap();
+    fs::create_dir(scene.agent.state_dir()).unwrap();
+    own(&scene.agent.state_dir());
+    scene.agent.start().await.unwrap();
+    let began = Instant::now();
+    goes_on(&scene, &load, Duration::from_secs(1)).await;
+    knows(&scene, &load, PERIODIC * 2).await;
+    println!("all sessions known again {:.1?} after the start", began.elapsed());
+    assert!(began.elapsed() <= PERIODIC + Duration::from_secs(3));
+    scene.routed().await.unwrap();
+    steady.still(&scene, &load).await;
+    for client in &held {
+        assert!(client.works().await);
+    }
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_agent_costs_no_session() {
+    let said = std::env::var("RDS_LB_FREEZE_S").ok().and_then(|text| text.parse().ok());
+    let frozen = Duration::from_secs(said.unwrap_or(15));
+    let mut scene = set("{mode: observe}").await;
+    let load = clients(&scene).await;
+    let held = hold(&scene).await;
+    knows(&scene, &load, PATIENCE).await;
+    let steady = Steady::now(&scene, &load).await;
+
+    scene.agent.signal(Signal::STOP).unwrap();
+    goes_on(&scene, &load, frozen).await;
+    steady.still(&scene, &load).await;
+    scene.agent.signal(Signal::CONT).unwrap();
+    let thawed = Instant::now();
+    knows(&scene, &load, PERIODIC * 3).await;
+    println!("all sessions known again {:.1?} after it went on", thawed.elapsed());
+    goes_on(&scene, &load, Duration::from_secs(2)).await;
+    steady.still(&scene, &load).await;
+    for client in &held {
+        assert!(client.works().await);
+    }
+    end(scene, load).await;
+}
+
+/// Clients that work, and some that are idle.
+async fn clients(scene: &Scene<Envoy>) -> Load {
+    let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
+    load.add(Work::Transactions { think: Think::Mixed, retry_begin: false }, 8);
+    load.add(Work::Idle, 5);
+    load.add_to(&scene.readers("app").unwrap(), Work::Idle, 5);
+    load.all_in(PATIENCE).await.unwrap();
+    load
+}
+
+async fn hold(scene: &Scene<Envoy>) -> Vec<Client> {
+    let mut held = Vec::new();
+    for listener in ["write", "read"] {
+        held.push(Client::login(&scene.standin, scene.proxy.address(listener)).await.unwrap());
+    }
+    held
+}
+
+/// Sessions that ended without their clients' doing.
+fn closed(report: &LoadReport) -> u64 {
+    let broken = report.broken_at_begin + report.broken_inside + report.broken_at_commit;
+    report.retirements() + report.steady_closed + broken
+}
+
+/// New sessions, one after the other, for a while: each is let in, and none ends.
+async fn goes_on(scene: &Scene<Envoy>, load: &Load, during: Duration) {
+    let before = load.report();
+    let began = Instant::now();
+    while began.elapsed() < during {
+        let reached = instances_of_new_sessions(&scene.standin, scene.proxy.address("write"), 5).await;
+        assert_eq!(reached, ["a"]);
+        instances_of_new_sessions(&scene.standin, scene.proxy.address("read"), 5).await;
+    }
+    let report = load.report();
+    assert_eq!(report.failed_logins, before.failed_logins, "{:?}", report.causes);
+    assert_eq!(closed(&report), closed(&before), "{:?}\n{}", report.causes, scene.agent.log());
+}
+
+/// Waits until the agent has joined every session of the load with the database.
+async fn knows(scene: &Scene<Envoy>, load: &Load, patience: Duration) {
+    let clients = load.report().clients;
+    let socket = scene.agent.control();
+    let client = reqwest::Client::builder().unix_socket(socket).no_proxy().build().unwrap();
+    wait_for("the agent to know every session", patience, async || {
+        let said = client.get("http://agent/sessions").send().await.map_err(|error| error.to_string())?;
+        let rows: Vec<Value> = said.json().await.map_err(|error| error.to_string())?;
+        let joined = rows.iter().filter(|row| row["join"] == "joined").count();
+        if joined >= clients { Ok(()) } else { Err(format!("{joined} of {clients}: {rows:?}")) }
+    })
+    .await
+    .unwrap();
+}
+
+/// What Envoy has counted, to see that no endpoint came or went.
+struct Steady {
+    closed: u64,
+    changes: Vec<u64>,
+}
+
+impl Steady {
+    async fn now(scene: &Scene<Envoy>, load: &Load) -> Self {
+        let mut changes = Vec::new();
+        for cluster in ["orders_write_agent", "orders_read_agent"] {
+            changes.push(scene.proxy.stat(&format!("cluster.{cluster}.membership_change")).await.unwrap());
+            for host in scene.proxy.hosts(cluster).await.unwrap() {
+                // One that was removed and came back would count its sessions from zero.
+                changes.push(u64::from(host.total > 0));
+            }
+        }
+        Self { closed: closed(&load.report()), changes }
+    }
+
+    async fn still(&self, scene: &Scene<Envoy>, load: &Load) {
+        let now = Self::now(scene, load).await;
+        assert_eq!((self.closed, &self.changes), (now.closed, &now.changes), "{}", scene.agent.log());
+        let up = |hosts: &[Host]| -> Vec<bool> {
+            hosts.iter().map(|host| host.eds == "HEALTHY").collect()
+        };
+        assert_eq!(up(&scene.proxy.hosts("orders_write_agent").await.unwrap()), [true, false, false]);
+        assert_eq!(up(&scene.proxy.hosts("orders_read_agent").await.unwrap()), [false, true, true]);
+    }
+}
+
+/// The agent is an unprivileged user.
+fn own(folder: &std::path::Path) {
+    if let Some(account) = Account::unprivileged().unwrap() {
+        std::os::unix::fs::chown(folder, Some(account.uid), Some(account.gid)).unwrap();
+    }
+}
+
+async fn end(scene: Scene<Envoy>, load: Load) {
+    let report = load.stop().await.unwrap();
+    assert_eq!(report.broken_at_commit, 0, "{:?}", report.causes);
+    drop(load);
+    scene.clear().await.unwrap();
+}
