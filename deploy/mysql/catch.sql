@@ -5,6 +5,7 @@
 --
 -- Run it after retire.sql, as the same user. Leave it out unless you use `busy: catch`:
 -- without it the agent cannot close a session that has been idle for less than 200 ms.
+-- Run again, it takes the grant away: repeat it.
 --
 -- The procedure catch() has the conditions of retire(), but instead of a pause of 200 ms
 -- it asks that the session became idle within the last 5 ms: a client that has just got

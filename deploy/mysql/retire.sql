@@ -4,8 +4,8 @@
 --   GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent;
 --
 -- Run it on the writer, as the master user of RDS; replicas get it from there. It can be
--- run again at any time (the grants stay, except in MariaDB before 10.6: repeat them).
--- uninstall.sql takes everything away again.
+-- run again at any time, and takes the grants away then: repeat them. uninstall.sql takes
+-- everything away again.
 --
 -- What it makes: the database rds_lb_agent with the procedure retire(), which runs with
 -- the rights of the user who ran this script and checks everything itself. The caller
@@ -110,9 +110,9 @@ BEGIN
       WHEN @lb_look NOT LIKE '1 1 %' THEN 'not_idle'
       WHEN @lb_active > 0 OR @lb_touching > 0 THEN 'not_idle'
       WHEN @lb_by_events AND NOT COALESCE(@lb_switched_on AND @lb_watched, 0) THEN 'not_shown'
+      WHEN @lb_idle < @lb_least THEN 'not_quiet'
       WHEN @lb_by_trx AND @lb_fresh <> 1 THEN 'stale'
       WHEN @lb_idle < TIMESTAMPDIFF(MICROSECOND, COALESCE(@lb_second, @lb_at), SYSDATE(6)) THEN 'not_idle'
-      WHEN @lb_idle < @lb_least THEN 'not_quiet'
       WHEN @lb_idle > @lb_most THEN 'not_fresh'
       WHEN @lb_locks > 0 THEN 'advisory_lock'
       WHEN @lb_by_events AND @lb_transactions = 0

@@ -4,4 +4,9 @@
 --
 -- MySQL 8.0 to 8.4, MariaDB 10.5 to 11, RDS and Aurora.
 
-DROP DATABASE IF EXISTS rds_lb_agent;
+-- One by one: grants on procedures would outlive a database that is dropped as a whole.
+CREATE DATABASE IF NOT EXISTS rds_lb_agent;
+DROP PROCEDURE IF EXISTS rds_lb_agent.retire;
+DROP PROCEDURE IF EXISTS rds_lb_agent.catch;
+DROP PROCEDURE IF EXISTS rds_lb_agent.guarded_close;
+DROP DATABASE rds_lb_agent;

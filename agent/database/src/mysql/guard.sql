@@ -56,9 +56,9 @@ SET @lb_verdict = CASE
     WHEN @lb_look NOT LIKE '1 1 %' THEN 'not_idle'
     WHEN @lb_active > 0 OR @lb_touching > 0 THEN 'not_idle'
     WHEN @lb_by_events AND NOT COALESCE(@lb_switched_on AND @lb_watched, 0) THEN 'not_shown'
+    WHEN @lb_idle < @lb_least THEN 'not_quiet'
     WHEN @lb_by_trx AND @lb_fresh <> 1 THEN 'stale'
     WHEN @lb_idle < TIMESTAMPDIFF(MICROSECOND, COALESCE(@lb_second, @lb_at), SYSDATE(6)) THEN 'not_idle'
-    WHEN @lb_idle < @lb_least THEN 'not_quiet'
     WHEN @lb_idle > @lb_most THEN 'not_fresh'
     WHEN @lb_locks > 0 THEN 'advisory_lock'
     WHEN @lb_by_events AND @lb_transactions = 0

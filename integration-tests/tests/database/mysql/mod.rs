@@ -1,6 +1,11 @@
 //! MySQL and MariaDB, on a real MariaDB.
 
+mod activity;
+mod clients;
 mod lab;
 mod login;
+mod retire;
+mod rights;
+mod role;
 mod scripted;
 mod scripted_login;

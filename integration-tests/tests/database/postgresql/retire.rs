@@ -43,7 +43,7 @@ impl Retirement {
     fn agent(&mut self, method: Method) -> &mut PostgresqlSession {
         match method {
             Method::Signal => &mut self.signal,
-            Method::Function => &mut self.function,
+            Method::Function | Method::Platform => &mut self.function,
         }
     }
 

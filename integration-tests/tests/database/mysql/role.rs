@@ -1,0 +1,65 @@
+//! Roles of a real writer and a real replica, through a promotion.
+
+use std::time::Duration;
+
+use agent_database::Session as _;
+
+use super::{clients::eventually, lab::Lab};
+
+#[tokio::test]
+async fn a_writer_and_a_replica_say_what_they_are() {
+    let lab = Lab::start(1).await;
+    let mut writer = lab.session("a", "lb_agent").await;
+    let facts = writer.role().await.unwrap();
+    assert!(facts.claims_writer() && !facts.in_recovery && !facts.read_only);
+    assert_eq!((facts.timeline, facts.lag), (None, None));
+
+    let mut replica = lab.session("b", "lb_agent").await;
+    let facts = replica.role().await.unwrap();
+    assert!(facts.in_recovery && !facts.read_only && !facts.claims_writer(), "{facts:?}");
+    assert!(facts.lag.is_some_and(|lag| lag < Duration::from_secs(30)), "{facts:?}");
+    assert_eq!(facts.agents, 1);
+
+    // Without the right to ask how far it is, it still is a replica.
+    let mut onlooker = lab.session("b", "app").await;
+    let facts = onlooker.role().await.unwrap();
+    assert!(facts.in_recovery);
+    assert_eq!(facts.lag, None);
+    assert!(onlooker.fault().is_none());
+
+    // A stopped replica cannot say its lag.
+    lab.standin.execute_sql("b", "STOP SLAVE").await.unwrap();
+    assert_eq!(replica.role().await.unwrap().lag, None);
+    assert!(replica.role().await.unwrap().in_recovery);
+
+    // A writer that takes no writes is none, and no replica either.
+    lab.sql("SET GLOBAL read_only = ON").await;
+    let facts = writer.role().await.unwrap();
+    assert!(facts.read_only && !facts.in_recovery && !facts.claims_writer(), "{facts:?}");
+    lab.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_kept_sessions_see_a_promotion() {
+    let lab = Lab::start(1).await;
+    let mut replica = lab.session("b", "lb_agent").await;
+    assert!(replica.role().await.unwrap().in_recovery);
+    lab.standin.promote("b").await.unwrap();
+    let replica = tokio::sync::Mutex::new(replica);
+    eventually("b to be a writer", || async {
+        let facts = replica.lock().await.role().await.unwrap();
+        if facts.claims_writer() { Ok(()) } else { Err(format!("{facts:?}")) }
+    })
+    .await;
+    lab.shutdown().await;
+}
+
+#[tokio::test]
+async fn agents_are_counted() {
+    let lab = Lab::start(0).await;
+    let _one = lab.session("a", "lb_agent").await;
+    let mut two = lab.session("a", "lb_agent").await;
+    let _other = lab.session("a", "lb_agent_plain").await;
+    assert_eq!(two.role().await.unwrap().agents, 2);
+    lab.shutdown().await;
+}
