@@ -30,7 +30,7 @@ postgres_server() {
 
 # With its token plugin, which the package mariadb-server-core has not.
 mariadb_server() {
-  [ -f /usr/lib/mysql/plugin/auth_pam_v1.so ] && command -v mariadb-install-db >/dev/null && command -v mariadbd
+  [ -f /usr/lib/mysql/plugin/auth_pam_v1.so ] && command -v mariadb-install-db >/dev/null && command -v mariadb >/dev/null && command -v mariadbd
 }
 
 # A Python that can make virtual environments with pip in them.

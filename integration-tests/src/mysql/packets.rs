@@ -143,3 +143,52 @@ impl<'a> Fields<'a> {
         self.take(length).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Packets, Packets) {
+        let (one, other) = tokio::io::duplex(1 << 16);
+        (Packets::new(Box::new(one)), Packets::new(Box::new(other)))
+    }
+
+    /// A payload whose last part would be full is ended by an empty part.
+    #[tokio::test]
+    async fn a_payload_of_any_length_arrives_whole() {
+        for length in [1, 65_536, LARGEST - 1, LARGEST, LARGEST + 1, 2 * LARGEST] {
+            let (mut one, mut other) = pair();
+            let payload = vec![7; length];
+            let (sent, received) = tokio::join!(one.send(&payload), other.receive());
+            sent.unwrap();
+            assert!(received.unwrap() == payload, "{length} bytes");
+            assert_eq!(one.sequence, other.sequence, "after {length} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_packet_is_the_servers_own_words() {
+        let (mut one, mut other) = pair();
+        one.send(b"\xff\x15\x04#28000Access denied").await.unwrap();
+        let said = other.receive().await.unwrap_err();
+        assert_eq!(said.to_string(), "1045 (28000): Access denied");
+        // Before the greeting there is no SQLSTATE.
+        one.send(b"\xffi\x04Host is blocked").await.unwrap();
+        assert_eq!(other.receive().await.unwrap_err().to_string(), "1129 (HY000): Host is blocked");
+        drop(one);
+        assert!(other.receive().await.unwrap_err().is_closed());
+    }
+
+    #[test]
+    fn fields_end_where_the_payload_ends() {
+        let mut fields = Fields(b"\x03abc\xfb\xfc\x02\x00xyname\0rest");
+        assert_eq!(fields.bytes().unwrap(), Some(&b"abc"[..]));
+        assert_eq!(fields.bytes().unwrap(), None);
+        assert_eq!(fields.bytes().unwrap(), Some(&b"xy"[..]));
+        assert_eq!(fields.text(), b"name");
+        assert_eq!(fields.text(), b"rest");
+        assert!(fields.number(1).is_err());
+        assert!(Fields(b"\x04abc").bytes().is_err());
+        assert!(Fields(b"\xfe\xff\xff\xff\xff\xff\xff\xff\xffabc").bytes().is_err());
+    }
+}

@@ -191,7 +191,7 @@ async fn nobody_gets_in_without_tls_or_to_a_server_of_another_name(engine: Engin
             let error = plain.connect().await.unwrap_err();
             assert!(error.to_string().contains("asks for the secret itself"), "{error}");
             // A password proves nothing without TLS either.
-            plain.user = "legacy".to_owned();
+            "legacy".clone_into(&mut plain.user);
             plain.secret = Secret::Password(standin.legacy_password().to_owned());
             assert_eq!(plain.connect().await.unwrap_err().code(), Some(1045));
 
@@ -202,7 +202,7 @@ async fn nobody_gets_in_without_tls_or_to_a_server_of_another_name(engine: Engin
             assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
 
             let mut misnamed = standin.mysql_login("a", "app").unwrap();
-            misnamed.tls.as_mut().unwrap().name = "proxy.example.com".to_owned();
+            "proxy.example.com".clone_into(&mut misnamed.tls.as_mut().unwrap().name);
             let error = misnamed.connect().await.unwrap_err();
             assert!(format!("{error:?}").contains("NotValidForName"), "{error:?}");
         }
