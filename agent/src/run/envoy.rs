@@ -6,29 +6,36 @@ use std::{
     time::Duration,
 };
 
-use agent_core::InstanceId;
-use envoy::resolve::{self, News, System};
+use agent_core::{InstanceId, health::ServerConfig, plan::Mode};
+use envoy::{
+    admin::{Address, Setup},
+    resolve::{self, News, System},
+};
 use tokio::sync::{mpsc, watch};
 
 use super::generation::{COMMANDS, Task};
 use crate::{
-    config::{Config, ProxyKind},
+    config::{Config, Database, Place, Proxy, ProxyKind, file::Engine},
     events::{AddressFound, AddressLost, Event},
     state::log::PositionFile,
     tasks::{
         Shared,
         decider::Routes,
-        envoy::{drains, drains::Drained, eds, eds::Addresses, hand_offs, hand_offs::HandOffs, sessions},
+        envoy::{
+            admin, drains, drains::Drained, eds, eds::Addresses, hand_offs, hand_offs::HandOffs, sessions,
+        },
     },
 };
 
-/// The `access_log_flush_interval` of the configuration in `deploy/envoy`.
+/// The `access_log_flush_interval` of the configuration in `deploy/envoy`: a longer one is
+/// learned from the admin interface.
 const FLUSH: Duration = Duration::from_secs(10);
 
 /// Adds the tasks of all Envoys, if there are any.
 pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
     let (found, addresses) = watch::channel(Addresses::new());
     let told = HandOffs::default();
+    let (longest, flush) = watch::channel(FLUSH);
     let mut endpoints = Vec::new();
     let mut logs = Vec::new();
     for (index, proxy) in config.proxies.iter().enumerate() {
@@ -41,10 +48,20 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
             move || envoys.connected(node.as_deref())
         };
         tasks.push(Box::pin(drains::run(drained.clone(), connected.clone(), shared.clone(), commands)));
+        if let Some(place) = &envoy.admin {
+            let look = admin::Config {
+                name: proxy.name(),
+                address: address(place),
+                setup: setup(config, proxy),
+                flush: longest.clone(),
+            };
+            let (told, name, connected) = (shared.envoys.told(), proxy.name(), connected.clone());
+            let sent = move || if connected() { told.borrow().sent_to(&name) } else { None };
+            tasks.push(Box::pin(admin::run(look, sent, shared.clone())));
+        }
         if let Some(log) = &envoy.access_log {
             let position = PositionFile::in_directory(&config.state_dir, index, log);
-            let follow =
-                hand_offs::follow(proxy.name(), log.clone(), position, told.clone(), shared.clone());
+            let follow = hand_offs::follow(proxy.name(), log.clone(), position, told.clone(), shared.clone());
             tasks.push(Box::pin(follow));
         }
         endpoints.push(eds::Config {
@@ -72,8 +89,30 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     let shared = shared.clone();
     tasks.push(Box::pin(async move {
         let reports = shared.envoys.reports().await;
-        sessions::run(logs, FLUSH, reports, addresses, told, shared).await;
+        sessions::run(logs, flush, reports, addresses, told, shared).await;
     }));
+}
+
+fn address(place: &Place) -> Address {
+    match place {
+        Place::Unix(path) => Address::Unix(path.clone()),
+        Place::Tcp(address) => Address::Tcp(address.clone()),
+    }
+}
+
+/// What an Envoy's settings are to be fit for.
+fn setup(config: &Config, proxy: &Proxy) -> Setup {
+    let server_first = |instance: &InstanceId| {
+        let own = |database: &&Database| database.instances.iter().any(|it| it.id() == instance);
+        config.databases.iter().find(own).is_some_and(|database| database.engine != Engine::Postgresql)
+    };
+    let cluster = |server: &ServerConfig| server.id.backend.to_string();
+    let mysql = proxy.servers.iter().filter(|server| server_first(&server.instance));
+    Setup {
+        clusters: proxy.servers.iter().map(cluster).collect(),
+        server_first: mysql.map(cluster).collect(),
+        max_age: (config.sessions.mode == Mode::Retire).then_some(config.sessions.max_age),
+    }
 }
 
 /// Where the instances behind Envoys are dialled.

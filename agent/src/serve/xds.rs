@@ -58,6 +58,11 @@ impl Endpoints {
         self.0.iter().find(|told| told.node.as_deref().is_none_or(|own| own == node))
     }
 
+    /// The endpoints of a configured Envoy, by its name.
+    pub fn sent_to(&self, proxy: &str) -> Option<Snapshot> {
+        self.0.iter().find(|told| told.proxy == proxy).map(|told| told.endpoints.clone())
+    }
+
     fn proxy_of(&self, node: &str) -> String {
         self.of(node).map_or_else(|| "-".into(), |told| told.proxy.clone())
     }
@@ -83,7 +88,13 @@ impl Envoys {
         let report = Arc::new(move |event| tell(&event, &of, &metrics));
         let server = eds::Server::new(endpoints.subscribe(), report, Bounds::default());
         let (say, reports) = mpsc::channel(REPORTS);
-        Self { endpoints, changed: watch::Sender::new(()), server, say, reports: Arc::new(Mutex::new(reports)) }
+        Self {
+            endpoints,
+            changed: watch::Sender::new(()),
+            server,
+            say,
+            reports: Arc::new(Mutex::new(reports)),
+        }
     }
 
     /// From now on this is what Envoys are told.

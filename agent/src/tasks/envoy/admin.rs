@@ -10,7 +10,10 @@ use envoy::{
     admin::{Address, Admin, AdminError, Advice, Difference, Setup, advise, confirm},
     eds::Snapshot,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     events::{AdminBack, AdminLost, Episodes, Event, LogEntriesLost, NotTaken, SettingUnsafe},
@@ -35,6 +38,8 @@ pub struct Config {
     pub address: Address,
     /// What its settings are to be fit for.
     pub setup: Setup,
+    /// The longest `access_log_flush_interval` of any Envoy, which this one may make longer.
+    pub flush: watch::Sender<Duration>,
 }
 
 /// Looks after one Envoy's admin interface, for ever. `sent` is what it is sent, if it
@@ -119,6 +124,13 @@ impl Task {
 
     async fn settings(&mut self) -> Result<(), AdminError> {
         let settings = self.admin.settings().await?;
+        if let Some(interval) = settings.log_interval() {
+            self.config.flush.send_if_modified(|longest| {
+                let longer = interval > *longest;
+                *longest = interval.max(*longest);
+                longer
+            });
+        }
         let advice: BTreeSet<Advice> = advise(&settings, &self.config.setup).into_iter().collect();
         for new in advice.difference(&self.told) {
             SettingUnsafe { proxy: &self.config.name, advice: new }.emit(&self.shared.metrics);

@@ -63,10 +63,10 @@ impl Config {
 }
 
 /// Follows the access logs of all Envoys, for ever. `addresses` is where the instances are,
-/// `flush` the Envoys' `access_log_flush_interval`.
+/// `flush` the Envoys' longest `access_log_flush_interval`.
 pub async fn run(
     envoys: Vec<Config>,
-    flush: Duration,
+    mut flush: watch::Receiver<Duration>,
     mut reports: OwnedMutexGuard<mpsc::Receiver<Report>>,
     addresses: watch::Receiver<Addresses>,
     told: HandOffs,
@@ -74,7 +74,7 @@ pub async fn run(
 ) {
     let mut task = Task {
         envoys,
-        table: Sessions::new(Limits { interval: flush, ..Limits::default() }),
+        table: Sessions::new(Limits { interval: *flush.borrow_and_update(), ..Limits::default() }),
         places: Places::default(),
         addresses,
         told,
@@ -93,6 +93,7 @@ pub async fn run(
                     task.table.missed(Instant::now());
                 }
                 last = Instant::now();
+                task.table.set_interval(*flush.borrow_and_update());
                 task.round().await;
             }
             report = reports.recv() => match report {
