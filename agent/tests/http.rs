@@ -15,6 +15,7 @@ use rds_lb_agent::{
     serve::{
         bounded::Bounded,
         http::{Source, router},
+        xds::Envoys,
     },
     tasks::snapshot::Snapshot,
 };
@@ -48,7 +49,8 @@ impl Drop for Served {
 async fn serve(most: usize, patience: Duration) -> Served {
     let clock = Clock::start();
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
-    let source = Source { snapshot, metrics: Arc::new(Metrics::default()), clock };
+    let envoys = Envoys::default();
+    let source = Source { snapshot, metrics: Arc::new(Metrics::default()), clock, envoys };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {

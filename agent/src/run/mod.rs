@@ -374,7 +374,12 @@ impl Listeners {
 }
 
 fn source(shared: &Shared) -> http::Source {
-    http::Source { snapshot: shared.snapshot.clone(), metrics: shared.metrics.clone(), clock: shared.clock }
+    http::Source {
+        snapshot: shared.snapshot.clone(),
+        metrics: shared.metrics.clone(),
+        clock: shared.clock,
+        envoys: shared.envoys.clone(),
+    }
 }
 
 fn checks_of(shared: &Shared) -> checks::Answers {

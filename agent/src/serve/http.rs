@@ -21,6 +21,7 @@ use axum::{
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::xds::Envoys;
 use crate::{clock::Clock, metrics::Metrics, tasks::snapshot::Snapshot};
 
 /// What HTTP answers from.
@@ -32,6 +33,8 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     /// To say how old an answer is.
     pub clock: Clock,
+    /// Who takes endpoints.
+    pub envoys: Envoys,
 }
 
 /// An answer older than this means that the decider is stuck: `/livez` says so.
@@ -78,7 +81,9 @@ async fn metrics(State(source): State<Source>) -> Response {
 async fn state(State(source): State<Source>) -> Response {
     let snapshot = source.snapshot.borrow().clone();
     let age = source.clock.now().since(snapshot.at).as_secs_f64();
-    Json(json!({"version": env!("CARGO_PKG_VERSION"), "age_s": age, "state": *snapshot})).into_response()
+    let envoys = source.envoys.peers();
+    let version = env!("CARGO_PKG_VERSION");
+    Json(json!({"version": version, "age_s": age, "state": *snapshot, "envoys": envoys})).into_response()
 }
 
 async fn health(
