@@ -77,7 +77,7 @@ async fn metric(scene: &Scene<FromAddress>, name: &str, value: u64) {
         let (_, text) = scene.agent.get("/metrics").await.map_err(|error| error.to_string())?;
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).collect();
         let found = lines.iter().any(|line| line.ends_with(&format!(" {value}")));
-        if found { Ok(()) } else { Err(lines.join("\n")) }
+        if found { Ok(()) } else { Err(format!("{}\n{}", lines.join("\n"), scene.agent.log())) }
     })
     .await
     .unwrap();
