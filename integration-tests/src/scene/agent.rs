@@ -116,16 +116,17 @@ impl Agent {
                 )
             })
             .collect();
+        // MySQL's agent needs no database of the applications, and has no right to any.
+        let (engine, logged_in_to) = match standin.engine() {
+            Engine::Postgresql => ("postgresql", "    database_name: orders\n"),
+            Engine::Mariadb => ("mariadb", ""),
+        };
         format!(
-            "databases:\n  - name: orders\n    engine: {engine}\n    user: {user}\n    database_name: orders\n    \
+            "databases:\n  - name: orders\n    engine: {engine}\n    user: {user}\n{logged_in_to}    \
              ca_file: \"{ca}\"\n{extra}    instances:\n{instances}\n\
              proxies:\n{proxies}\
              sessions: {sessions}\nlisten: {{agent_check: \"{check}\", http: \"{http}\", control: \"{control}\", envoy: \"{envoy}\"}}\n\
              state_dir: \"{state}\"\n",
-            engine = match standin.engine() {
-                Engine::Postgresql => "postgresql",
-                Engine::Mariadb => "mariadb",
-            },
             user = setting.user,
             ca = standin.ca_file().display(),
             extra = setting.database,
