@@ -221,14 +221,23 @@ async fn run_script(server: &Server, name: &str, script: &str) -> Result<(), pro
     Ok(())
 }
 
-/// The operator's own scripts.
+/// The operator's own script for the agent's user. Here it is made twice, for `pam`.
+fn agent_script(user: &str) -> String {
+    include_str!("../../../deploy/mysql/agent.sql")
+        .replace("IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'", "IDENTIFIED VIA pam USING 'rds_iam'")
+        .replace("lb_agent", user)
+}
+
+/// The operator's own scripts for closing sessions.
 const RETIRE_PROCEDURES: [(&str, &str); 2] = [
     ("retire.sql", include_str!("../../../deploy/mysql/retire.sql")),
     ("catch.sql", include_str!("../../../deploy/mysql/catch.sql")),
 ];
 
-/// Who may use their procedures: the agent's user that may not close sessions itself.
-const MAY_RETIRE: &str = "\
+/// One of the agent's users may close sessions itself, the other through the procedures only.
+const MORE_GRANTS: &str = "\
+GRANT REPLICA MONITOR ON *.* TO lb_agent, lb_agent_plain;
+GRANT CONNECTION ADMIN ON *.* TO lb_agent;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.catch TO lb_agent_plain";
 
@@ -240,10 +249,13 @@ pub(super) async fn set_up(standin: &StandIn, writer: &Server) -> Result<(), Err
         let open = format!("ALTER USER {user} IDENTIFIED BY '{password}' ACCOUNT UNLOCK");
         writer.execute(&open).await?;
     }
+    for user in ["lb_agent", "lb_agent_plain"] {
+        run_script(writer, "agent.sql", &agent_script(user)).await?;
+    }
     for (name, script) in RETIRE_PROCEDURES {
         run_script(writer, name, script).await?;
     }
-    writer.execute(MAY_RETIRE).await?;
+    writer.execute(MORE_GRANTS).await?;
     Ok(())
 }
 

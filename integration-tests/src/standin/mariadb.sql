@@ -1,15 +1,5 @@
 -- What is in the stand-in's databases. Run once, on the writer, before the replicas are made.
-
--- The agent, with the grants that closing sessions by itself needs.
-CREATE USER lb_agent IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL;
-GRANT PROCESS, CONNECTION ADMIN, REPLICA MONITOR ON *.* TO lb_agent;
--- The agent that may close sessions only through a procedure of the operator's.
-CREATE USER lb_agent_plain IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL;
-GRANT PROCESS, REPLICA MONITOR ON *.* TO lb_agent_plain;
-GRANT SELECT ON performance_schema.* TO lb_agent, lb_agent_plain;
--- Who logs in with a token, and who does not.
-GRANT SELECT ON mysql.user TO lb_agent, lb_agent_plain;
-GRANT SELECT ON mysql.global_priv TO lb_agent, lb_agent_plain;
+-- The agent's users are made by the operator's scripts.
 
 -- Applications.
 CREATE USER app IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL;
