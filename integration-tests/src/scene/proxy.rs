@@ -134,7 +134,7 @@ impl Proxy for Envoy {
     }
 
     async fn up(&self, cluster: &str, standin: &StandIn) -> Result<Vec<String>, process::Error> {
-        let hosts = self.hosts(&format!("{cluster}_agent")).await?;
+        let hosts = self.hosts(cluster).await?;
         let names: BTreeMap<SocketAddr, &str> =
             standin.servers().iter().map(|server| (server.connect(), server.name())).collect();
         let healthy = hosts.iter().filter(|host| host.eds == "HEALTHY");

@@ -21,7 +21,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    pub async fn serving(snapshot: Snapshot) -> Self {
+    pub fn serving(snapshot: Snapshot) -> Self {
         Self::at((Ipv4Addr::LOCALHOST, 0).into(), snapshot)
     }
 

@@ -13,7 +13,7 @@ async fn endpoints_and_sessions_outlive_their_agent() {
     let lab = Lab::set_up().await;
     // By DNS sessions would go to `c`: nothing may fall back while an agent has been heard.
     lab.names.answer(lab.ip("c"));
-    let agent = Discovery::serving(writer_is(&lab.standin, "b")).await;
+    let agent = Discovery::serving(writer_is(&lab.standin, "b"));
     let address = agent.address;
     let envoy = lab.envoy(EnvoyConfig::shipped().unwrap().agent(address)).await;
     let (write, read) = (envoy.address("write"), envoy.address("read"));
@@ -36,14 +36,14 @@ async fn endpoints_and_sessions_outlive_their_agent() {
         // The one with fewer sessions is preferred, which may be the same one each time.
         let read = instances_of_new_sessions(&lab.standin, read, 10).await;
         assert!(!read.contains(&"b".to_owned()), "{when}: {read:?}");
-        let hosts = envoy.hosts("orders_write_agent").await.unwrap();
+        let hosts = envoy.hosts("orders_write").await.unwrap();
         assert_eq!(
             hosts.iter().map(|host| &*host.eds).collect::<Vec<_>>(),
             ["UNHEALTHY", "HEALTHY", "UNHEALTHY"]
         );
         // An endpoint that had been away would count from zero.
         assert!(hosts[1].total >= 3, "{when}: {hosts:?}");
-        for counter in ["orders_write_agent", "orders_read_agent"] {
+        for counter in ["orders_write", "orders_read"] {
             let changes = envoy.stat(&format!("cluster.{counter}.membership_change")).await.unwrap();
             assert_eq!(changes, 1, "{when}: endpoints of {counter} came or went");
         }

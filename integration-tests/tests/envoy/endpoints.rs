@@ -18,7 +18,7 @@ async fn a_role_change_moves_new_sessions_and_leaves_the_old() {
     {
         // What goes to `c` as a writer went there by DNS.
         lab.names.answer(lab.ip("c"));
-        let agent = Discovery::serving(writer_is(&lab.standin, "a")).await;
+        let agent = Discovery::serving(writer_is(&lab.standin, "a"));
         let config = EnvoyConfig::shipped().unwrap().discovery(api_type, aggregated).agent(agent.address);
         let envoy = lab.envoy(config).await;
         let (write, read) = (envoy.address("write"), envoy.address("read"));
@@ -43,7 +43,7 @@ async fn a_health_that_is_not_healthy_stops_new_sessions_and_closes_none() {
     let only = |left: &'static str, others: Health| {
         roles(&lab.standin, move |instance| [if instance == left { Health::Healthy } else { others }; 2])
     };
-    let agent = Discovery::serving(only("a", Health::Healthy)).await;
+    let agent = Discovery::serving(only("a", Health::Healthy));
     let envoy = lab.envoy(EnvoyConfig::shipped().unwrap().agent(agent.address)).await;
     let write = envoy.address("write");
     assert_eq!(instances_of_new_sessions(&lab.standin, write, 40).await, ["a", "b", "c"]);
@@ -75,7 +75,7 @@ async fn a_health_that_is_not_healthy_stops_new_sessions_and_closes_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_taken_away_keeps_its_sessions() {
     let lab = Lab::set_up().await;
-    let agent = Discovery::serving(writer_is(&lab.standin, "a")).await;
+    let agent = Discovery::serving(writer_is(&lab.standin, "a"));
     let envoy = lab.envoy(EnvoyConfig::shipped().unwrap().agent(agent.address)).await;
     let write = envoy.address("write");
     let held = Client::login(&lab.standin, write).await.unwrap();
@@ -86,7 +86,7 @@ async fn an_endpoint_that_is_taken_away_keeps_its_sessions() {
     agent.say(Snapshot::new([Cluster { name: "orders_write".to_owned(), endpoints: Some(vec![alone]) }]));
     new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
     wait_for("one endpoint", PATIENCE, async || {
-        let hosts = envoy.hosts("orders_write_agent").await.map_err(|error| error.to_string())?;
+        let hosts = envoy.hosts("orders_write").await.map_err(|error| error.to_string())?;
         if hosts.len() == 1 { Ok(()) } else { Err(format!("{hosts:?}")) }
     })
     .await

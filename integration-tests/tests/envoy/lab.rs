@@ -7,7 +7,7 @@ use std::{
 
 use integration_tests::{
     envoy::{Envoy, EnvoyBinary, EnvoyConfig},
-    standin::{Options, StandIn},
+    standin::{Options, Server, StandIn},
 };
 
 use crate::name_server::NameServer;
@@ -34,7 +34,7 @@ impl Lab {
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.standin.servers().iter().map(|server| server.connect()).collect()
+        self.standin.servers().iter().map(Server::connect).collect()
     }
 
     /// With the cluster endpoints' names, as they stand in the file.

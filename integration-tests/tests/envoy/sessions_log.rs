@@ -14,7 +14,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_session_is_in_the_file_when_it_has_a_server_and_when_it_ends() {
     let lab = Lab::set_up().await;
-    let agent = Discovery::serving(writer_is(&lab.standin, "b")).await;
+    let agent = Discovery::serving(writer_is(&lab.standin, "b"));
     let envoy = lab.envoy(EnvoyConfig::shipped().unwrap().agent(agent.address)).await;
     let client = Client::login(&lab.standin, envoy.address("write")).await.unwrap();
     drop(client);
@@ -31,7 +31,7 @@ async fn each_session_is_in_the_file_when_it_has_a_server_and_when_it_ends() {
     let b = lab.standin.server("b").unwrap().connect().to_string();
     for line in &lines {
         assert_eq!(line["uh"], b, "{line}");
-        assert_eq!(line["cluster"], "orders_write", "{line}");
+        assert_eq!(line["cluster"], "writer", "{line}");
     }
     drop(envoy);
     lab.tear_down().await;

@@ -37,7 +37,7 @@ async fn sessions_follow_the_checks_and_then_dns() {
     let took = new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
     println!("the first new session on the new writer {took:.2?} after the answer changed");
     wait_for("the old writer to fail its check", PATIENCE, async || {
-        let hosts = envoy.hosts("orders_write_checked").await.map_err(|error| error.to_string())?;
+        let hosts = envoy.hosts("orders_write").await.map_err(|error| error.to_string())?;
         if hosts[0].check_fails && !hosts[1].check_fails { Ok(()) } else { Err(format!("{hosts:?}")) }
     })
     .await
@@ -76,6 +76,6 @@ fn config(lab: &Lab, agent: std::net::SocketAddr) -> EnvoyConfig {
         .unwrap()
         .agent(nobody)
         .health_checks_at(agent)
-        .addresses("orders_write_checked", &lab.addresses())
-        .addresses("orders_read_checked", &lab.addresses())
+        .addresses("orders_write", &lab.addresses())
+        .addresses("orders_read", &lab.addresses())
 }
