@@ -31,6 +31,8 @@ pub struct Advice {
 pub enum Rule {
     /// The agent has a cluster of this name, and Envoy has not.
     ClusterMissing,
+    /// The access log calls the cluster by another name than the agent.
+    NameDiffers,
     /// Few healthy hosts make Envoy use the others, too.
     PanicThreshold,
     /// A change of health waits.
@@ -82,6 +84,10 @@ pub fn advise(settings: &Settings, setup: &Setup) -> Vec<Advice> {
             continue;
         }
         let name = &*cluster.name;
+        if cluster.discovered_as.as_ref().is_some_and(|known| setup.clusters.contains(known) && known != name)
+        {
+            warn(name, Rule::NameDiffers);
+        }
         if cluster.panic_threshold > 0.0 {
             warn(name, Rule::PanicThreshold);
         }
@@ -167,6 +173,10 @@ impl Rule {
     pub fn advice(self) -> &'static str {
         match self {
             Self::ClusterMissing => "Envoy has no cluster of this name, nor one with this `service_name`",
+            Self::NameDiffers => {
+                "the access log calls sessions by this name, and the agent by `service_name`, so none is joined: \
+                 call the cluster as the agent does"
+            }
             Self::PanicThreshold => {
                 "with few healthy hosts Envoy uses the unhealthy ones, too, and a writer is always one of \
                  several: set `common_lb_config: {healthy_panic_threshold: {value: 0}}`"

@@ -138,6 +138,20 @@ fn settings_that_are_safe_by_themselves_may_not_be_together() {
 }
 
 #[test]
+fn a_cluster_that_is_called_otherwise_in_the_log_is_found() {
+    let mut config = good();
+    let cluster =
+        config.pointer_mut("/configs/0/static_clusters/0/cluster").unwrap().as_object_mut().unwrap();
+    cluster.insert("name".into(), json!("of_the_agent"));
+    cluster.insert("eds_cluster_config".into(), json!({"service_name": "orders_write"}));
+    *config
+        .pointer_mut("/configs/0/static_clusters/2/cluster/cluster_type/typed_config/clusters/0")
+        .unwrap() = json!("of_the_agent");
+    let found = advise(&Settings::read(&config).unwrap(), &setup());
+    assert_eq!(found, [Advice { subject: "of_the_agent".into(), rule: Rule::NameDiffers }]);
+}
+
+#[test]
 fn the_real_configuration_of_the_capture_is_judged() {
     let setup = Setup { clusters: ["writer".to_owned()].into(), ..setup() };
     let found = advise(&Settings::read(&super::json(CONFIG_DUMP)).unwrap(), &setup);
