@@ -4,10 +4,15 @@
 //! What a server is, how it is started and frozen, and who the writer is, is the same for
 //! both and not here.
 
+use std::path::Path;
+
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{Error, Options, Server, SqlError, StandIn, StopMode, mariadb, postgresql, programs::Programs};
+use super::{
+    Error, Options, Server, SqlError, StandIn, StopMode, mariadb, postgresql,
+    programs::{self, Programs},
+};
 use crate::process::{self, Launch, Signal};
 
 /// The kind of servers that a stand-in runs.
@@ -28,6 +33,14 @@ impl Engine {
         match self {
             Engine::Postgresql => postgresql::find_programs(),
             Engine::Mariadb => mariadb::find_programs(),
+        }
+    }
+
+    /// Compiles what its servers load beside the library that asks about tokens.
+    pub(super) async fn build_libraries(self, folder: &Path, logs: &Path) -> Result<(), process::Error> {
+        match self {
+            Engine::Postgresql => Ok(()),
+            Engine::Mariadb => programs::build_names(folder, logs).await,
         }
     }
 

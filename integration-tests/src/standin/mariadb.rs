@@ -8,7 +8,7 @@ use std::{env, fmt::Write as _, fs, path::PathBuf, time::Duration};
 use super::{
     DATABASE, Error, Options, Server, StandIn, StopMode,
     engine::Rows,
-    programs::Programs,
+    programs::{self, Programs},
     server::{PATIENCE, START, make_folder, remove_folder, write},
 };
 use crate::{
@@ -172,8 +172,11 @@ pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
 // === its process ===
 
 pub(super) fn launch(server: &Server) -> Launch {
-    // This one first: no other file of settings is read.
-    server.launch("mariadbd").arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
+    server
+        .launch("mariadbd")
+        // Said first: no other file of settings is read.
+        .arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
+        .env("LD_PRELOAD", server.common().libraries.join(programs::NAMES))
 }
 
 // === asking it ===

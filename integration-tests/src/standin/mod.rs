@@ -207,6 +207,7 @@ impl StandIn {
         let common = Arc::new(common);
         server::write(&common.ca_file, &authority.pem(), 0o644, None)?;
         programs::build_pam(&common.libraries, &common.logs).await?;
+        common.engine.build_libraries(&common.libraries, &common.logs).await?;
 
         let names: Vec<String> = ('a'..='z').take(options.servers()).map(String::from).collect();
         let addresses = loopback_addresses(names.len());

@@ -1,4 +1,4 @@
-//! The programs of the engines, and the library that they load in place of libpam.
+//! The programs of the engines, and the libraries that they load in place of the system's.
 
 use std::{
     env, fs, io,
@@ -57,22 +57,46 @@ impl Programs {
     }
 }
 
-/// Compiles `pam/libpam.c` into `folder` as `libpam.so.0`; the source is part of this program.
+/// In `pam/`: what every engine loads in place of the system's libpam.
+pub(super) const PAM: &str = "libpam.so.0";
+
+/// Compiles `pam/libpam.c` into `folder`; the source is part of this program.
 pub(super) async fn build_pam(folder: &Path, logs: &Path) -> Result<(), Error> {
-    let write = |name: &str, text: &str| {
-        let path = folder.join(name);
-        fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))?;
-        Ok::<_, Error>(path)
-    };
-    let source = write("libpam.c", include_str!("../../pam/libpam.c"))?;
-    let versions = write("libpam.map", include_str!("../../pam/libpam.map"))?;
-    Launch::new("cc", "cc", logs)
-        .args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Wl,-soname,libpam.so.0"])
-        .arg(format!("-Wl,--version-script={}", versions.display()))
+    let versions = folder.join("libpam.map");
+    write(&versions, include_str!("../../pam/libpam.map"))?;
+    let versions = format!("-Wl,--version-script={}", versions.display());
+    build(folder, logs, PAM, include_str!("../../pam/libpam.c"), &[versions]).await
+}
+
+/// In `pam/`: what MariaDB loads before all else.
+pub(super) const NAMES: &str = "libnames.so";
+
+/// Compiles `pam/libnames.c` into `folder`; the source is part of this program.
+pub(super) async fn build_names(folder: &Path, logs: &Path) -> Result<(), Error> {
+    build(folder, logs, NAMES, include_str!("../../pam/libnames.c"), &["-ldl".to_owned()]).await
+}
+
+async fn build(
+    folder: &Path,
+    logs: &Path,
+    library: &str,
+    source: &str,
+    arguments: &[String],
+) -> Result<(), Error> {
+    let file = folder.join(format!("{library}.c"));
+    write(&file, source)?;
+    Launch::new(&format!("cc-{library}"), "cc", logs)
+        .args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra"])
+        .arg(format!("-Wl,-soname,{library}"))
         .arg("-o")
-        .arg(folder.join("libpam.so.0"))
-        .arg(source)
+        .arg(folder.join(library))
+        .arg(file)
+        .args(arguments)
         .run(Duration::from_mins(1))
         .await?;
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(Error::io(format!("write {}", path.display())))
 }
