@@ -21,6 +21,9 @@ use crate::client::{Client, instances_of_new_sessions};
 /// Between two tellings of a session that goes on, in the shipped configuration.
 const PERIODIC: Duration = Duration::from_secs(10);
 
+/// Nothing is closed, and every session is looked for in the access log: all are due soon.
+const OBSERVE: &str = "{mode: observe, max_age: 5s}";
+
 async fn set(sessions: &str) -> Scene<Envoy> {
     let setting = Setting { sessions: sessions.into(), ..Setting::default() };
     let scene = Scene::<Envoy>::with(setting).await.unwrap();
@@ -30,7 +33,7 @@ async fn set(sessions: &str) -> Scene<Envoy> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_moves_new_sessions() {
-    let scene = set("{mode: observe}").await;
+    let scene = set(OBSERVE).await;
     let write = scene.proxy.address("write");
     assert_eq!(instances_of_new_sessions(&scene.standin, write, 5).await, ["a"]);
     scene.standin.failover("b").await.unwrap();
@@ -42,7 +45,7 @@ async fn a_failover_moves_new_sessions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_dies_or_forgets_costs_no_session_and_knows_them_again() {
-    let mut scene = set("{mode: observe}").await;
+    let mut scene = set(OBSERVE).await;
     let load = clients(&scene).await;
     let held = hold(&scene).await;
     knows(&scene, &load, PERIODIC * 2).await;
@@ -61,7 +64,7 @@ async fn an_agent_that_dies_or_forgets_costs_no_session_and_knows_them_again() {
     goes_on(&scene, &load, Duration::from_secs(1)).await;
     knows(&scene, &load, PERIODIC * 2).await;
     println!("all sessions known again {:.1?} after the start", began.elapsed());
-    assert!(began.elapsed() <= PERIODIC + Duration::from_secs(3));
+    assert!(began.elapsed() <= PERIODIC + Duration::from_secs(5));
     scene.routed().await.unwrap();
     steady.still(&scene, &load).await;
     for client in &held {
@@ -74,7 +77,7 @@ async fn an_agent_that_dies_or_forgets_costs_no_session_and_knows_them_again() {
 async fn a_frozen_agent_costs_no_session() {
     let said = std::env::var("RDS_LB_FREEZE_S").ok().and_then(|text| text.parse().ok());
     let frozen = Duration::from_secs(said.unwrap_or(15));
-    let mut scene = set("{mode: observe}").await;
+    let mut scene = set(OBSERVE).await;
     let load = clients(&scene).await;
     let held = hold(&scene).await;
     knows(&scene, &load, PERIODIC * 2).await;
