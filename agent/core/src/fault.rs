@@ -71,7 +71,8 @@ pub enum Blame {
     Network,
     /// Credentials, token, IAM or the database user's grants.
     Credentials,
-    /// The agent's own configuration (CA file, names, rights).
+    /// The configuration: the agent's own (CA file, names, rights), or that of whoever makes
+    /// a server block the proxy's address.
     Configuration,
 }
 
@@ -124,9 +125,9 @@ impl Fault {
             K::NameNotResolved | K::Unreachable | K::TimedOut | K::Disconnected => Blame::Network,
             K::NoToken | K::LoginRefused => Blame::Credentials,
             K::CertificateInvalid | K::TlsNotOffered | K::TlsFailed => Blame::Configuration,
-            K::PermissionDenied | K::OverBudget => Blame::Configuration,
+            K::PermissionDenied | K::OverBudget | K::HostBlocked => Blame::Configuration,
             K::ConnectionRefused | K::StartingUp | K::TooManyConnections => Blame::Database,
-            K::HostBlocked | K::DatabaseError | K::Protocol => Blame::Database,
+            K::DatabaseError | K::Protocol => Blame::Database,
         }
     }
 

@@ -23,7 +23,7 @@ fn labels(instance: &InstanceId) -> Labels {
     vec![("database", instance.database.to_string()), ("instance", instance.instance.to_string())]
 }
 
-fn with(instance: &InstanceId, name: &'static str, value: impl ToString) -> Labels {
+fn with(instance: &InstanceId, name: &'static str, value: &impl ToString) -> Labels {
     let mut labels = labels(instance);
     labels.push((name, value.to_string()));
     labels
@@ -53,7 +53,7 @@ impl Event for ConnectErrorsSeen<'_> {
         }
         let mut blocked = false;
         for (address, errors, nearness) in self.guard.addresses() {
-            let labels = with(self.instance, "address", address);
+            let labels = with(self.instance, "address", &address);
             metrics.host_connect_errors.get_or_create(&labels).set(whole(errors));
             blocked |= nearness == Nearness::Blocked;
         }
@@ -176,7 +176,7 @@ pub struct HostBlockReset<'a> {
 impl Event for HostBlockReset<'_> {
     fn emit(&self, metrics: &Metrics) {
         let reset = self.after < self.before;
-        let labels = with(self.instance, "result", if reset { "reset" } else { "unchanged" });
+        let labels = with(self.instance, "result", &if reset { "reset" } else { "unchanged" });
         metrics.host_resets.get_or_create(&labels).inc();
         let (instance, address) = (self.instance, self.address);
         if reset && self.news {
@@ -209,7 +209,7 @@ pub struct HostResetFailed<'a> {
 
 impl Event for HostResetFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.host_resets.get_or_create(&with(self.instance, "result", "failed")).inc();
+        metrics.host_resets.get_or_create(&with(self.instance, "result", &"failed")).inc();
         if self.news {
             warn!(
                 instance = %self.instance,

@@ -73,6 +73,7 @@ impl Door {
     /// # Errors
     /// What went wrong; nobody has been told.
     pub async fn login_from(&self, source: IpAddr) -> Result<Box<dyn Session>, Fault> {
+        self.turn().await;
         let place = self.place().await;
         let token = self.tokens.token().await;
         let token = token.map_err(|error| Fault::new(Phase::Login, FaultKind::NoToken, error.to_string()))?;
