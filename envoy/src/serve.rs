@@ -59,6 +59,9 @@ const HEADERS: u32 = 16 << 10;
 /// After a failed accept: the process is out of file descriptors, or alike.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A timer that is so late means that the process stood still.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
 /// Where Envoys call.
 #[derive(Debug)]
 pub enum Listener {
@@ -156,6 +159,13 @@ struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
+impl Connection {
+    fn heard(&mut self) {
+        let deadline = Instant::now() + self.silence;
+        self.deadline.as_mut().reset(deadline);
+    }
+}
+
 impl Connected for Connection {
     type ConnectInfo = Caller;
 
@@ -175,10 +185,14 @@ impl AsyncRead for Connection {
         }
         let poll = Pin::new(&mut self.io).poll_read(cx, buffer);
         if poll.is_ready() {
-            let deadline = Instant::now() + self.silence;
-            self.deadline.as_mut().reset(deadline);
-        } else if self.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            self.heard();
+        }
+        while poll.is_pending() && self.deadline.as_mut().poll(cx).is_ready() {
+            // So late, it was this process that stood still, and the peer may have spoken.
+            if self.deadline.deadline().elapsed() < STOOD_STILL {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.heard();
         }
         poll
     }
@@ -207,5 +221,36 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_connection_unless_the_process_stood_still() {
+        let listener = Listener::from(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let Listener::Tcp(tcp) = &listener else { unreachable!() };
+        let _peer = TcpStream::connect(tcp.local_addr().unwrap()).await.unwrap();
+        let (io, caller) = accept(&listener).await;
+        let silence = Duration::from_secs(30);
+        let mut connection = Connection {
+            io,
+            caller,
+            over: Box::pin(CancellationToken::new().cancelled_owned()),
+            silence,
+            deadline: Box::pin(tokio::time::sleep(silence)),
+            _place: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
+        };
+        let began = Instant::now();
+        // A jump of the clock: nobody could have read meanwhile.
+        tokio::time::advance(Duration::from_secs(120)).await;
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let lasted = began.elapsed();
+        assert!(lasted >= Duration::from_secs(150) && lasted < Duration::from_secs(152), "{lasted:?}");
     }
 }

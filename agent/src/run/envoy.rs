@@ -9,6 +9,7 @@ use std::{
 use agent_core::{InstanceId, health::ServerConfig, plan::Mode};
 use envoy::{
     admin::{Address, Setup},
+    eds::{Cluster, Snapshot},
     resolve::{self, News, System},
 };
 use tokio::sync::{mpsc, watch};
@@ -17,6 +18,7 @@ use super::generation::{COMMANDS, Task};
 use crate::{
     config::{Config, Database, Place, Proxy, ProxyKind, file::Engine},
     events::{AddressFound, AddressLost, Event},
+    serve::{checks::Checked, xds::Told},
     state::log::PositionFile,
     tasks::{
         Shared,
@@ -30,6 +32,25 @@ use crate::{
 /// The `access_log_flush_interval` of the configuration in `deploy/envoy`: a longer one is
 /// learned from the admin interface.
 const FLUSH: Duration = Duration::from_secs(10);
+
+/// Says who is looked after, and nothing else yet, so that whoever calls first is not told
+/// that its clusters are not there.
+pub(super) fn begin(config: &Config, shared: &Shared) {
+    let envoys = config.proxies.iter().filter_map(|proxy| match &proxy.kind {
+        ProxyKind::Envoy(envoy) => Some((proxy, envoy)),
+        ProxyKind::Haproxy(_) => None,
+    });
+    let told = envoys.map(|(proxy, envoy)| {
+        let clusters = proxy.servers.iter().map(|server| server.id.backend.to_string());
+        Told {
+            proxy: proxy.name(),
+            node: envoy.node.clone(),
+            endpoints: Snapshot::new(clusters.map(|name| Cluster { name, endpoints: None })),
+            checked: Checked::new(),
+        }
+    });
+    shared.envoys.publish(told.collect());
+}
 
 /// Adds the tasks of all Envoys, if there are any.
 pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
@@ -80,8 +101,9 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
         });
     }
     if endpoints.is_empty() {
-        // An Envoy that was configured before is told nothing more, and keeps what it has.
-        shared.envoys.publish(Vec::new());
+        // One that was configured before is told nothing more, and keeps what it has.
+        let envoys = shared.envoys.clone();
+        tasks.push(Box::pin(async move { envoys.publish(Vec::new()) }));
         return;
     }
     tasks.push(Box::pin(follow_names(names(config), found, shared.clone())));

@@ -127,6 +127,7 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
         errands: Errands::default(),
         envoys: Envoys::new(metrics.clone()),
     };
+    envoy::begin(&config, &shared);
     let mut listeners = Listeners::open(&config, &shared).await?;
     let mut signals = Signals::listen(path).map_err(|error| RunError::Setup(error.to_string()))?;
     let mut generation = Generation::build(&config, &shared, publish).await.map_err(RunError::Setup)?;

@@ -70,10 +70,6 @@ impl Endpoints {
 
 impl eds::Source for Endpoints {
     fn for_node(&self, node: &str) -> Option<Snapshot> {
-        // Before the first configuration is in force, nothing is said, and nobody turned away.
-        if self.0.is_empty() {
-            return Some(Snapshot::default());
-        }
         self.of(node).map(|told| told.endpoints.clone())
     }
 }

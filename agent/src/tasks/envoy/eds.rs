@@ -279,7 +279,7 @@ mod tests {
     fn checks_fail_on_evidence_alone() {
         let one = case(WantedRole::Reader, [State::Up, State::Unknown, State::Down]);
         let drained = BTreeSet::from([ServerId::new(0, "w", "a"), ServerId::new(0, "w", "c")]);
-        let health = |drained| -> Vec<_> {
+        let health = |drained: &BTreeSet<ServerId>| -> Vec<Option<Health>> {
             let checked = checked(&one.servers, &one.fleet, drained, &one.addresses);
             checked["w"].iter().map(|one| one.health).collect()
         };
