@@ -325,7 +325,8 @@ impl Seen<'_> {
             age: Age::AtLeast(lasting),
             activity,
             last_statement: LastStatement::Other,
-            advisory_lock: self.facts.locks.then_some(lock),
+            // Where locks cannot be seen at all, `Rights::sight` says so, and none holds anything.
+            advisory_lock: Some(lock),
         }
     }
 
