@@ -212,7 +212,7 @@ async fn what_is_not_of_the_protocol_is_a_fault_of_the_protocol() {
         (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n".to_vec(), "out of its order"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "out of its order"),
         // Larger than any greeting; out of order; cut short inside; longer than it should be.
-        (packet(0, &[10; 70_000]), "larger than any expected"),
+        (packet(0, &vec![10; 70_000]), "larger than any expected"),
         (packet(1, &greeting(CAPABILITIES)), "out of its order"),
         (packet(0, &greeting(CAPABILITIES)[..40]), "cut short"),
         (packet(0, &[&greeting(CAPABILITIES)[..], b"x"].concat()), "longer than it should be"),
@@ -243,7 +243,7 @@ async fn what_is_not_of_the_protocol_is_a_fault_of_the_protocol() {
         packet(3, &[0x55; 20]),
         packet(3, b"\xfemysql_clear_password"),
         packet(4, &[&[0xfe], CLEAR.as_bytes(), &[0]].concat()),
-        packet(3, &[0xfe; 70_000]),
+        packet(3, &vec![0xfe; 70_000]),
         packet(3, &[0, 0, 0]),
         packet(3, b"\xff\x15\x04#2800"),
         b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
