@@ -269,7 +269,8 @@ pub(super) async fn hand_over(writer: &Server) -> Result<(), Error> {
     match writer.execute("SHUTDOWN WAIT FOR ALL SLAVES").await {
         // It may be gone before it has taken leave, or not have run at all.
         Ok(_) | Err(Error::Sql { .. }) => {}
-        Err(error) => return Err(error),
+        // A frozen one is thawed by the stop, and cannot be asked before.
+        Err(_) => return writer.stop(StopMode::Fast).await,
     }
     if writer.ended_within(HAND_OVER).await.is_err() {
         return writer.stop(StopMode::Immediate).await;

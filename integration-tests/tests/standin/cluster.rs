@@ -12,6 +12,7 @@ use super::{PATIENCE, log_in, on_each_engine, session, started};
 on_each_engine!(
     replicas_follow_the_writer_through_promotion_and_failover,
     a_failover_loses_nothing_that_was_committed,
+    a_frozen_writer_is_replaced,
     after_a_crash_the_old_writer_forgets_what_no_replica_had,
     a_server_stops_and_starts_on_its_old_address,
     a_frozen_server_takes_connections_and_answers_nothing_until_it_is_thawed,
@@ -105,6 +106,16 @@ async fn a_failover_loses_nothing_that_was_committed(engine: Engine) {
         // The last one may have been committed though the client never heard of it.
         assert!(count == written || count == written + 1, "{server}: {count} rows, {written} acknowledged");
     }
+    standin.shutdown().await.unwrap();
+}
+
+async fn a_frozen_writer_is_replaced(engine: Engine) {
+    let standin = started(engine, 1).await;
+    a_row_gets_from(&standin, "a", "b", 1).await;
+    standin.freeze("a").await.unwrap();
+    standin.failover("b").await.unwrap();
+    assert!(!is_writer(&standin, "a").await && is_writer(&standin, "b").await);
+    a_row_gets_from(&standin, "b", "a", 2).await;
     standin.shutdown().await.unwrap();
 }
 
