@@ -66,14 +66,3 @@ SET @lb_verdict = CASE
     THEN 'not_idle'
     ELSE 'close'
   END;
-SELECT @lb_verdict, CAST(@lb_idle AS SIGNED);
-SET @lb_kill = CASE
-    WHEN @lb_verdict <> 'close' THEN NULL
-    WHEN @lb_thread IS NULL THEN @lb_id
-    ELSE (SELECT t.PROCESSLIST_ID
-            FROM performance_schema.threads AS t
-            LEFT JOIN performance_schema.events_transactions_current AS e ON e.THREAD_ID = t.THREAD_ID
-           WHERE t.THREAD_ID = @lb_thread AND t.PROCESSLIST_ID = @lb_id
-             AND t.PROCESSLIST_COMMAND = 'Sleep' AND COALESCE(e.STATE, '') <> 'ACTIVE'
-           LIMIT 1)
-  END;

@@ -1,18 +1,21 @@
 //! Closing one session between two transactions.
 //!
-//! One round trip: the statements of `guard.sql`, then `KILL`. The server has no single
-//! statement for both, so the order makes up for it. First what changes only when the
-//! session does something is read: its transaction, its locks, how its user logs in.
-//! Then the process list: identity, `Sleep`, and for how long. A pause that began before
-//! the first look proves that everything read since still holds; one that is younger is
-//! left alone. Last, where `performance_schema` runs, its row alone is read once more
-//! (`Sleep`, no transaction; the look ends with that row), and `KILL` follows at once:
-//! some 100 µs are open to a race. Without `performance_schema` the process list is the
-//! last look, which copies the rows of all sessions: 1 to 2 ms with 1,000 of them.
+//! One round trip: the statements of `guard.sql` and `last_look.sql`, then `KILL`. The
+//! server has no single statement for both, so the order makes up for it. First what
+//! changes only when the session does something is read: its transaction, its locks, how
+//! its user logs in. Then the process list: identity, `Sleep`, and for how long. A pause
+//! that began before the first look proves that everything read since still holds; one
+//! that is younger is left alone. Last, where `performance_schema` runs, its row alone is
+//! read once more (`Sleep`, no transaction; the look ends with that row), and `KILL`
+//! follows at once: some 100 µs are open to a race. Without `performance_schema` the last
+//! look is at the process list again, which copies the rows of all sessions: 1 to 2 ms
+//! with 1,000 of them.
 //!
-//! `KILL` takes a number that the guard has put into a variable, or NULL, which the
-//! server refuses with 1094. Variables and not one statement with a condition, because
-//! MySQL has no such thing outside procedures.
+//! MariaDB takes all of that as one compound statement, and a procedure is one in MySQL
+//! too: nothing is sent to the agent between look and `KILL`, for which the server might
+//! have to wait for its turn on a busy machine. MySQL has no such thing outside
+//! procedures: there `KILL` takes a number from a variable, or NULL, which the server
+//! refuses with 1094. So the procedure is the better way there.
 //!
 //! `innodb_trx` (`witness.sql`) is a cache of the server's. Whether it was filled anew is
 //! known by a transaction of the agent's own, which must be in it; the pause must be
@@ -38,9 +41,12 @@ use super::{
 };
 use crate::engine::{Method, RetireOutcome, RetireTarget};
 
-/// The guard. It takes its parameters from variables ([`parameters`]), answers with a
-/// verdict and the pause in microseconds, and leaves in `@lb_kill` what to kill.
+/// The guard. It takes its parameters from variables, and leaves in others its verdict
+/// (`@lb_verdict`) and the pause in microseconds (`@lb_idle`).
 pub(super) const GUARD: &str = include_str!("guard.sql");
+
+/// After the guard, right before `KILL`: leaves in `@lb_kill` what to kill, or NULL.
+const LAST_LOOK: &str = include_str!("last_look.sql");
 
 /// Before the guard, where `innodb_trx` has to say that there is no transaction.
 const WITNESS: &str = include_str!("witness.sql");
@@ -131,7 +137,7 @@ enum Verdict {
 
 async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Method, idle: Idle) -> Verdict {
     let mode = session.memory.open_transactions;
-    let sql = statements(target, method, idle, mode);
+    let sql = statements(target, method, idle, mode, session.server().mariadb);
     let answered = session.ask(&sql).await;
     if mode.by_trx() {
         session.memory.trx_read = Some(Instant::now());
@@ -155,7 +161,13 @@ async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Meth
     }
 }
 
-fn statements(target: &RetireTarget, method: Method, idle: Idle, mode: OpenTransactions) -> String {
+fn statements(
+    target: &RetireTarget,
+    method: Method,
+    idle: Idle,
+    mode: OpenTransactions,
+    mariadb: bool,
+) -> String {
     let id = target.key.pid;
     let user = literal(&target.user);
     let ip = literal(&target.client.ip().to_canonical().to_string());
@@ -179,11 +191,22 @@ fn statements(target: &RetireTarget, method: Method, idle: Idle, mode: OpenTrans
     };
     let witness = if by_trx { WITNESS } else { "" };
     let any_user = target.any_user;
-    format!(
+    let parameters = format!(
         "SET @lb_id = {id}, @lb_ip = {ip}, @lb_port = {port}, @lb_user = {user}, @lb_any_user = {any_user}, \
              @lb_least = {least}, @lb_most = {most}, @lb_by_events = {by_events}, @lb_by_trx = {by_trx}, \
-             @lb_second = NULL, @lb_touching = 0, @lb_fresh = 0;\n{witness}{GUARD}{kill}"
-    )
+             @lb_second = NULL, @lb_touching = 0, @lb_fresh = 0;\n"
+    );
+    if mariadb {
+        format!(
+            "{parameters}BEGIN NOT ATOMIC\n{witness}{GUARD}{LAST_LOOK}\
+             IF @lb_kill IS NULL THEN \
+               SELECT IF(@lb_verdict = 'close', 'not_idle', @lb_verdict), @lb_idle; \
+             ELSE {kill}; SELECT 'closed', @lb_idle; END IF; \
+             END"
+        )
+    } else {
+        format!("{parameters}{witness}{GUARD}SELECT @lb_verdict, @lb_idle;\n{LAST_LOOK}{kill}")
+    }
 }
 
 fn judge(answered: &Answered, method: Method) -> Verdict {
@@ -191,6 +214,8 @@ fn judge(answered: &Answered, method: Method) -> Verdict {
     let said = answered.results.iter().rev().find_map(|result| Some((result.cell(0, 0)?, result.cell(0, 1))));
     let Some((verdict, pause)) = said else {
         let fault = match &answered.refused {
+            // It ended between the last look and the kill.
+            Some(error) if error.number == NO_SUCH_THREAD => return Verdict::Outcome(RetireOutcome::Gone),
             Some(error) => refused(error, method),
             None => Fault::new(Phase::Query, FaultKind::Protocol, "the guard gave no verdict"),
         };
@@ -275,7 +300,7 @@ mod tests {
 
     #[test]
     fn the_procedure_repeats_the_guard_word_for_word() {
-        for part in [GUARD, WITNESS] {
+        for part in [GUARD, LAST_LOOK, WITNESS] {
             assert!(lines(RETIRE_SQL).contains(&lines(part)), "deploy/mysql/retire.sql differs from {part}");
         }
     }
@@ -332,9 +357,12 @@ mod tests {
     #[test]
     fn nothing_of_a_name_is_read_as_sql() {
         for method in [Method::Signal, Method::Platform, Method::Function] {
-            let sql = statements(&target(), method, Idle::AtLeast(Duration::MAX), OpenTransactions::Strict);
-            assert!(!sql.contains("o'app"), "{sql}");
-            assert!(sql.contains("X'6f276170705c'"), "{sql}");
+            for mariadb in [true, false] {
+                let idle = Idle::AtLeast(Duration::MAX);
+                let sql = statements(&target(), method, idle, OpenTransactions::Strict, mariadb);
+                assert!(!sql.contains("o'app"), "{sql}");
+                assert!(sql.contains("X'6f276170705c'"), "{sql}");
+            }
         }
     }
 }
