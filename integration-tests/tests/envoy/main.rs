@@ -7,6 +7,7 @@
 //! - `endpoints`: which instance new sessions reach, as endpoint discovery says it
 //! - `agent_gone`: what becomes of sessions when endpoint discovery ends, and comes back
 //! - `fallback`: what clients get while the agent has nothing to say
+//! - `seen`: what the agent sees of it: settings, what it took, clients that reached nobody
 //! - `sessions_log`: the file log
 //! - `static_checks`: endpoints in the file, checks answered by the agent
 //! - `whole_agent`: the agent itself beside it
@@ -22,6 +23,7 @@ mod lab;
 mod name_server;
 mod recipes;
 mod responder;
+mod seen;
 mod sessions_log;
 mod static_checks;
 mod whole_agent;

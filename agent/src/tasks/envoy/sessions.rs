@@ -30,6 +30,9 @@ use crate::{
 /// Between two words to the decider.
 const ROUND: Duration = Duration::from_millis(500);
 
+/// Between two listings of one proxy's sessions.
+const REST: Duration = Duration::from_secs(1);
+
 /// A round that comes this late means that the process stood still, and an entry that
 /// waited so long that Envoys had to wait: they may have dropped what they could not send.
 const LATE: Duration = Duration::from_secs(2);
@@ -81,6 +84,7 @@ pub async fn run(
         shared,
         episodes: Episodes::default(),
         heard: BTreeSet::new(),
+        listed: None,
     };
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -115,6 +119,8 @@ struct Task {
     episodes: Episodes,
     /// The Envoys whose log comes.
     heard: BTreeSet<Arc<str>>,
+    /// When sessions were last listed.
+    listed: Option<Instant>,
 }
 
 impl Task {
@@ -178,6 +184,10 @@ impl Task {
         self.places.learn(&self.addresses.borrow_and_update(), now);
         let at = self.shared.clock.now();
         let mut inputs = Vec::new();
+        let rested = self.listed.is_none_or(|listed| now.duration_since(listed) >= REST);
+        if rested {
+            self.listed = Some(now);
+        }
         for envoy in &self.envoys {
             let nodes: Vec<&Arc<str>> = self.heard.iter().filter(|node| envoy.is(node)).collect();
             if nodes.is_empty() && !(envoy.connected)() {
@@ -185,21 +195,24 @@ impl Task {
             }
             let servers: Vec<ServerId> = envoy.servers.iter().map(|server| server.id.clone()).collect();
             inputs.push(Input::Admin { proxy: envoy.proxy, at, flags: envoy.drained.flags(&servers) });
-            if nodes.is_empty() || !self.shared.snapshot.borrow().watch.sweep.contains(&envoy.proxy) {
+            if !rested
+                || nodes.is_empty()
+                || !self.shared.snapshot.borrow().watch.sweep.contains(&envoy.proxy)
+            {
                 continue;
             }
             // All of all of them, or nothing: one Envoy that is silent may have any session.
             let mut all = Vec::new();
             let mut complete = true;
-            for (worker, node) in (0..).zip(nodes) {
+            for node in nodes {
                 match self.table.sweep(node, now) {
-                    Some(sessions) => all.extend(sessions.into_iter().map(|session| (worker, session))),
+                    Some(sessions) => all.extend(sessions),
                     None => complete = false,
                 }
             }
             if complete {
                 let places = &self.places;
-                let own = |(worker, session)| told(places, envoy, worker, session);
+                let own = |session| told(places, envoy, session);
                 let sessions = all.into_iter().filter_map(own).collect();
                 inputs.push(Input::Swept { proxy: envoy.proxy, at, sessions });
             }
@@ -211,11 +224,12 @@ impl Task {
 }
 
 /// A session as the ledger knows it, if its server is known.
-fn told(places: &Places, envoy: &Config, worker: u32, session: Session) -> Option<ProxySession> {
+fn told(places: &Places, envoy: &Config, session: Session) -> Option<ProxySession> {
     let server = places.server(&envoy.servers, &session.cluster, session.peer)?.clone();
     Some(ProxySession {
+        // The stream id alone is unique, over all Envoys.
         key: ProxySessionKey {
-            worker,
+            worker: 0,
             pointer: session.id,
             id: 0,
             accepted: format!("{:.6}", session.started.as_secs_f64()).into(),
