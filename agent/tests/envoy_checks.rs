@@ -1,6 +1,6 @@
 //! Health checks of Envoys over HTTP: which endpoint is meant, and what fails.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use std::{
     sync::{
