@@ -110,8 +110,8 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     tasks.push(Box::pin(eds::run(endpoints, addresses.clone(), shared.clone())));
     let shared = shared.clone();
     tasks.push(Box::pin(async move {
-        let reports = shared.envoys.reports().await;
-        sessions::run(logs, flush, reports, addresses, told, shared).await;
+        let heard = shared.envoys.heard().await;
+        sessions::run(logs, flush, heard, addresses, told, shared).await;
     }));
 }
 

@@ -17,6 +17,7 @@ use super::checks::{Answers, Checked};
 use crate::{
     events::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft, Event},
     metrics::Metrics,
+    tasks::envoy::sessions::Heard,
 };
 
 /// Reports of access logs that may wait for the task that reads them.
@@ -48,7 +49,7 @@ pub struct Envoys {
     server: eds::Server<Endpoints>,
     say: mpsc::Sender<Report>,
     /// One task reads at a time: that of the configuration in force.
-    reports: Arc<Mutex<mpsc::Receiver<Report>>>,
+    heard: Arc<Mutex<Heard>>,
 }
 
 // === impl Endpoints ===
@@ -89,7 +90,7 @@ impl Envoys {
             changed: watch::Sender::new(()),
             server,
             say,
-            reports: Arc::new(Mutex::new(reports)),
+            heard: Arc::new(Mutex::new(Heard::new(reports))),
         }
     }
 
@@ -109,9 +110,9 @@ impl Envoys {
         self.changed.subscribe()
     }
 
-    /// The reports of all access logs, once the task of the former configuration has let go.
-    pub async fn reports(&self) -> OwnedMutexGuard<mpsc::Receiver<Report>> {
-        self.reports.clone().lock_owned().await
+    /// What access logs tell, once the task of the former configuration has let go.
+    pub async fn heard(&self) -> OwnedMutexGuard<Heard> {
+        self.heard.clone().lock_owned().await
     }
 
     /// Who takes endpoints.

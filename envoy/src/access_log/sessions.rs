@@ -155,11 +155,6 @@ impl Sessions {
         true
     }
 
-    /// Whether an Envoy has streams, as far as is known here.
-    pub fn is_connected(&self, node: &str) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.streams > 0)
-    }
-
     /// One of an Envoy's streams is closed, and these are left: what it would have said
     /// next is missed.
     pub fn closed(&mut self, node: &str, left: usize, now: Instant) {

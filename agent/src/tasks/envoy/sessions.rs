@@ -65,27 +65,37 @@ impl Config {
     }
 }
 
+/// What was heard of all Envoys. It outlives a reload of the configuration, as their
+/// streams do: sessions that are known stay known.
+#[derive(Debug)]
+pub struct Heard {
+    reports: mpsc::Receiver<Report>,
+    table: Sessions,
+    places: Places,
+    /// The Envoys whose log comes.
+    connected: BTreeSet<Arc<str>>,
+}
+
+impl Heard {
+    /// Nothing yet.
+    pub fn new(reports: mpsc::Receiver<Report>) -> Self {
+        let (table, places) = (Sessions::new(Limits::default()), Places::default());
+        Self { reports, table, places, connected: BTreeSet::new() }
+    }
+}
+
 /// Follows the access logs of all Envoys, for ever. `addresses` is where the instances are,
 /// `flush` the Envoys' longest `access_log_flush_interval`.
 pub async fn run(
     envoys: Vec<Config>,
     mut flush: watch::Receiver<Duration>,
-    mut reports: OwnedMutexGuard<mpsc::Receiver<Report>>,
+    heard: OwnedMutexGuard<Heard>,
     addresses: watch::Receiver<Addresses>,
     told: HandOffs,
     shared: Shared,
 ) {
-    let mut task = Task {
-        envoys,
-        table: Sessions::new(Limits { interval: *flush.borrow_and_update(), ..Limits::default() }),
-        places: Places::default(),
-        addresses,
-        told,
-        shared,
-        episodes: Episodes::default(),
-        heard: BTreeSet::new(),
-        listed: None,
-    };
+    let mut task =
+        Task { envoys, heard, addresses, told, shared, episodes: Episodes::default(), listed: None };
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Instant::now();
@@ -94,13 +104,13 @@ pub async fn run(
             biased;
             _ = rounds.tick() => {
                 if last.elapsed() > ROUND + LATE {
-                    task.table.missed(Instant::now());
+                    task.heard.table.missed(Instant::now());
                 }
                 last = Instant::now();
-                task.table.set_interval(*flush.borrow_and_update());
+                task.heard.table.set_interval(*flush.borrow_and_update());
                 task.round().await;
             }
-            report = reports.recv() => match report {
+            report = task.heard.reports.recv() => match report {
                 Some(report) => task.take(report),
                 // Everything stops.
                 None => return std::future::pending().await,
@@ -111,14 +121,11 @@ pub async fn run(
 
 struct Task {
     envoys: Vec<Config>,
-    table: Sessions,
-    places: Places,
+    heard: OwnedMutexGuard<Heard>,
     addresses: watch::Receiver<Addresses>,
     told: HandOffs,
     shared: Shared,
     episodes: Episodes,
-    /// The Envoys whose log comes.
-    heard: BTreeSet<Arc<str>>,
     /// When sessions were last listed.
     listed: Option<Instant>,
 }
@@ -128,28 +135,23 @@ impl Task {
         let now = Instant::now();
         match report {
             Report::Opened { node } => {
-                self.table.opened(&node, now);
+                self.heard.table.opened(&node, now);
                 self.changes();
             }
             Report::Closed { node, left } => {
-                self.table.closed(&node, left, now);
+                self.heard.table.closed(&node, left, now);
                 self.changes();
             }
             Report::Said { node, at, events, skipped } => {
                 if at.elapsed() > LATE {
-                    self.table.missed(now);
+                    self.heard.table.missed(now);
                 }
                 // What the clock of this host was when it came.
                 let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let clock = clock.saturating_sub(at.elapsed());
-                // Streams outlive a reload of the configuration, and this table does not.
-                if !self.table.is_connected(&node) {
-                    self.table.opened(&node, at);
-                    self.changes();
-                }
                 let name = self.envoys.iter().find(|envoy| envoy.is(&node)).map(|envoy| envoy.name.as_str());
                 for event in &events {
-                    self.table.observe(&node, at, clock, event);
+                    self.heard.table.observe(&node, at, clock, event);
                     if let Some(name) = name {
                         self.told.tell(name, event, &self.shared.metrics);
                     }
@@ -164,24 +166,30 @@ impl Task {
 
     /// Tells which Envoys have come and gone.
     fn changes(&mut self) {
-        let now: BTreeSet<Arc<str>> =
-            self.table.nodes().filter(|(_, connected)| *connected).map(|(node, _)| node.clone()).collect();
+        let now: BTreeSet<Arc<str>> = self
+            .heard
+            .table
+            .nodes()
+            .filter(|(_, connected)| *connected)
+            .map(|(node, _)| node.clone())
+            .collect();
         for envoy in &self.envoys {
             let own = |node: &&Arc<str>| envoy.is(node);
-            for node in now.difference(&self.heard).filter(own) {
+            for node in now.difference(&self.heard.connected).filter(own) {
                 AccessLogHeard { proxy: &envoy.name, node }.emit(&self.shared.metrics);
             }
-            for node in self.heard.difference(&now).filter(own) {
+            for node in self.heard.connected.difference(&now).filter(own) {
                 AccessLogLost { proxy: &envoy.name, node }.emit(&self.shared.metrics);
             }
         }
-        self.heard = now;
+        self.heard.connected = now;
     }
 
     async fn round(&mut self) {
         let now = Instant::now();
-        self.table.expire(now);
-        self.places.learn(&self.addresses.borrow_and_update(), now);
+        let heard = &mut *self.heard;
+        heard.table.expire(now);
+        heard.places.learn(&self.addresses.borrow_and_update(), now);
         let at = self.shared.clock.now();
         let mut inputs = Vec::new();
         let rested = self.listed.is_none_or(|listed| now.duration_since(listed) >= REST);
@@ -189,7 +197,7 @@ impl Task {
             self.listed = Some(now);
         }
         for envoy in &self.envoys {
-            let nodes: Vec<&Arc<str>> = self.heard.iter().filter(|node| envoy.is(node)).collect();
+            let nodes: Vec<&Arc<str>> = heard.connected.iter().filter(|node| envoy.is(node)).collect();
             if nodes.is_empty() && !(envoy.connected)() {
                 continue;
             }
@@ -205,13 +213,13 @@ impl Task {
             let mut all = Vec::new();
             let mut complete = true;
             for node in nodes {
-                match self.table.sweep(node, now) {
+                match heard.table.sweep(node, now) {
                     Some(sessions) => all.extend(sessions),
                     None => complete = false,
                 }
             }
             if complete {
-                let places = &self.places;
+                let places = &heard.places;
                 let own = |session| told(places, envoy, session);
                 let sessions = all.into_iter().filter_map(own).collect();
                 inputs.push(Input::Swept { proxy: envoy.proxy, at, sessions });
@@ -241,4 +249,117 @@ fn told(places: &Places, envoy: &Config, session: Session) -> Option<ProxySessio
         age: session.age,
         old_worker: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::{InstanceId, health::WantedRole, plan::Policy};
+    use envoy::access_log::{Event as Entry, Flags, Kind};
+    use tokio::{sync::Mutex, time::timeout};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        serve::xds::Envoys,
+        tasks::{Errands, SharedBudget, snapshot::Snapshot},
+    };
+
+    /// A session to the only instance, that began now.
+    fn entry() -> Entry {
+        Entry {
+            kind: Kind::Connected,
+            id: "session".into(),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap(),
+            lasted: None,
+            source: Some(([10, 0, 0, 1], 40_000).into()),
+            outgoing: Some(([10, 0, 0, 2], 50_000).into()),
+            peer: Some(([10, 0, 0, 3], 5_432).into()),
+            cluster: Some("w".into()),
+            received: None,
+            sent: None,
+            flags: Flags::default(),
+            transport_failure: None,
+            termination: None,
+        }
+    }
+
+    /// What the decider is told next of this kind, if anything within a minute.
+    async fn swept(inputs: &mut mpsc::Receiver<Input>) -> Option<Vec<ProxySession>> {
+        let next = async {
+            loop {
+                if let Some(Input::Swept { sessions, .. }) = inputs.recv().await {
+                    return sessions;
+                }
+            }
+        };
+        timeout(Duration::from_secs(60), next).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_are_told_when_they_are_all_and_stay_known_over_a_reload() {
+        let clock = Clock::start();
+        let (decider, mut inputs) = mpsc::channel(64);
+        let mut first = Snapshot::empty(clock.now());
+        first.watch.sweep.insert(0);
+        let (_publish, snapshot) = watch::channel(Arc::new(first));
+        let shared = Shared {
+            clock,
+            metrics: Arc::default(),
+            budget: SharedBudget::new(&Policy::default()),
+            snapshot,
+            decider,
+            probe_now: Arc::default(),
+            errands: Errands::default(),
+            envoys: Envoys::default(),
+        };
+        let instance = InstanceId::new("orders", "a");
+        let (_found, addresses) =
+            watch::channel(Addresses::from([(instance.clone(), vec![([10, 0, 0, 3], 5_432).into()])]));
+        let (_longest, flush) = watch::channel(Duration::from_secs(10));
+        let (say, reports) = mpsc::channel(8);
+        let heard = Arc::new(Mutex::new(Heard::new(reports)));
+        let start = async || {
+            let config = Config {
+                proxy: 0,
+                name: "envoy:*".into(),
+                node: None,
+                servers: vec![ServerConfig {
+                    id: ServerId::new(0, "w", "a"),
+                    instance: instance.clone(),
+                    wanted: WantedRole::Writer,
+                    commandable: false,
+                }],
+                drained: Drained::default(),
+                connected: Box::new(|| false),
+            };
+            let heard = heard.clone().lock_owned().await;
+            let (flush, addresses, shared) = (flush.clone(), addresses.clone(), shared.clone());
+            tokio::spawn(run(vec![config], flush, heard, addresses, HandOffs::default(), shared))
+        };
+        let node: Arc<str> = "envoy-1".into();
+        let task = start().await;
+        say.send(Report::Opened { node: node.clone() }).await.unwrap();
+        let began = Instant::now();
+        let said = Report::Said { node: node.clone(), at: began, events: vec![entry()], skipped: 0 };
+        say.send(said).await.unwrap();
+        let sessions = swept(&mut inputs).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_secs(10), "others might not have been told of");
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions[0].server, ServerId::new(0, "w", "a"));
+        assert_eq!(&*sessions[0].key.pointer, "session");
+
+        task.abort();
+        let _ = task.await;
+        while inputs.try_recv().is_ok() {}
+        let task = start().await;
+        let reloaded = Instant::now();
+        assert_eq!(swept(&mut inputs).await.unwrap().len(), 1);
+        assert!(reloaded.elapsed() <= Duration::from_secs(2), "{:?}", reloaded.elapsed());
+
+        say.send(Report::Closed { node, left: 0 }).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        while inputs.try_recv().is_ok() {}
+        assert_eq!(swept(&mut inputs).await, None, "an Envoy that is not heard is not spoken for");
+        task.abort();
+    }
 }
