@@ -5,6 +5,7 @@
 //! - `recipes`: Envoy takes the files
 //! - `agent`: endpoint discovery out of the test itself
 //! - `endpoints`: which instance new sessions reach, as endpoint discovery says it
+//! - `agent_checks`: the agent's own answers to health checks
 //! - `agent_gone`: what becomes of sessions when endpoint discovery ends, and comes back
 //! - `fallback`: what clients get while the agent has nothing to say
 //! - `seen`: what the agent sees of it: settings, what it took, clients that reached nobody
@@ -15,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
 
 mod agent;
+mod agent_checks;
 mod agent_gone;
 mod client;
 mod endpoints;

