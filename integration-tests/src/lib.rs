@@ -11,7 +11,7 @@
 //! - [`load`]: real clients, and an honest count of what broke
 //! - [`mysql`]: a small MySQL client
 //! - [`process`]: free ports, starting and stopping real programs, waiting with a deadline
-//! - [`scene`]: the stand-in, a HAProxy and the agent, set up together
+//! - [`scene`]: the stand-in, a proxy and the agent, set up together
 //! - [`standin`]: PostgreSQL or MariaDB servers that take only genuine IAM tokens
 //! - [`tls`]: verified TLS for `tokio-postgres` clients
 

@@ -7,7 +7,7 @@
 //! - [`Measurement`]: one number, beside its baseline where there is one
 //! - [`all`]: all that can be asked for, by name
 //! - `agent_check`, `envoy_role_change`, `parse`, `plan`, `tokens`, `idle`: the parts
-//! - [`load`]: real clients through HAProxy while their sessions are closed
+//! - [`load`]: real clients through a proxy while their sessions are closed
 
 mod agent_check;
 mod envoy_role_change;
