@@ -20,7 +20,10 @@ use std::collections::HashMap;
 pub use address::{AddressFound, AddressLost};
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
 pub use endpoints::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft};
-pub use envoy::{AccessLogHeard, AccessLogLost, AdminBack, AdminLost, EntriesSkipped, HandOffFailed, LogEntriesLost, NotTaken, SettingUnsafe};
+pub use envoy::{
+    AccessLogHeard, AccessLogLost, AdminBack, AdminLost, EntriesSkipped, HandOffFailed, LogEntriesLost,
+    NotTaken, SettingUnsafe,
+};
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
 pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,

@@ -318,7 +318,7 @@ mod tests {
         let (_longest, flush) = watch::channel(Duration::from_secs(10));
         let (say, reports) = mpsc::channel(8);
         let heard = Arc::new(Mutex::new(Heard::new(reports)));
-        let start = async || {
+        let start = |heard| {
             let config = Config {
                 proxy: 0,
                 name: "envoy:*".into(),
@@ -332,12 +332,11 @@ mod tests {
                 drained: Drained::default(),
                 connected: Box::new(|| false),
             };
-            let heard = heard.clone().lock_owned().await;
             let (flush, addresses, shared) = (flush.clone(), addresses.clone(), shared.clone());
             tokio::spawn(run(vec![config], flush, heard, addresses, HandOffs::default(), shared))
         };
         let node: Arc<str> = "envoy-1".into();
-        let task = start().await;
+        let task = start(heard.clone().lock_owned().await);
         say.send(Report::Opened { node: node.clone() }).await.unwrap();
         let began = Instant::now();
         let said = Report::Said { node: node.clone(), at: began, events: vec![entry()], skipped: 0 };
@@ -351,7 +350,7 @@ mod tests {
         task.abort();
         let _ = task.await;
         while inputs.try_recv().is_ok() {}
-        let task = start().await;
+        let task = start(heard.clone().lock_owned().await);
         let reloaded = Instant::now();
         assert_eq!(swept(&mut inputs).await.unwrap().len(), 1);
         assert!(reloaded.elapsed() <= Duration::from_secs(2), "{:?}", reloaded.elapsed());
