@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(serve(listener, snapshots, Arc::new(|event| println!("{event:?}"))));
     println!("serving on {address}");
     // This thread is free to wait: the streams have their own.
-    for line in std::io::stdin().lines() {
+    for line in io::stdin().lines() {
         match line?.split(';').map(cluster).collect::<Result<Vec<_>, _>>() {
             Ok(clusters) => {
                 publish.send_replace(Snapshot::new(clusters));

@@ -439,6 +439,36 @@ async fn a_peer_that_does_not_read_misses_what_is_in_between_and_nothing_queues_
 }
 
 #[tokio::test]
+async fn a_peer_whose_window_is_shut_holds_one_response_and_nobody_up() {
+    let large = |port| {
+        let endpoint = |name: usize| Endpoint {
+            name: format!("{name:0100}"),
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], port))],
+            health: Health::Healthy,
+        };
+        let all = (0..1_000).map(endpoint).collect();
+        Snapshot::new([Cluster { name: "writer".into(), endpoints: Some(all) }])
+    };
+    let agent = Agent::start().await;
+    agent.publish.send_replace(large(1));
+    let narrow = Channel::from_shared(format!("http://{}", agent.address)).unwrap();
+    let narrow = narrow.initial_stream_window_size(1_024).initial_connection_window_size(65_535);
+    let mut deaf = Envoy::open(narrow.connect().await.unwrap(), &["writer"]).await;
+    until("sent as far as it goes", || agent.peers.list()[0].waiting_s.is_some()).await;
+    for port in 2..200 {
+        agent.publish.send_replace(large(port));
+    }
+    let mut envoy = agent.envoy().await;
+    envoy.sees(&agent, 3).await;
+    agent.publish.send_replace(large(200));
+    // What it was sent at first is whole, and what comes then is the last.
+    let first = deaf.next().await;
+    assert_eq!(first.version_info, large(1).version());
+    deaf.ack(&first).await;
+    assert_eq!(deaf.next().await.version_info, large(200).version());
+}
+
+#[tokio::test]
 async fn a_peer_that_never_answers_or_never_speaks_loses_its_stream() {
     let bounds = Bounds {
         introduction: Duration::from_millis(100),
