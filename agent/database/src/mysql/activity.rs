@@ -49,14 +49,15 @@ const NOT_CLIENTS: [&str; 6] =
 /// The administrator's own account on RDS.
 const PLATFORM_USER: &str = "rdsadmin";
 
-/// From the thread to its transaction and to whether it holds a lock.
+/// From the connection to its thread and its transaction.
 const EVENTS: &str = "\
-    SELECT t.PROCESSLIST_ID, t.INSTRUMENTED = 'YES', COALESCE(e.STATE = 'ACTIVE', 0), l.OWNER_THREAD_ID IS NOT NULL \
+    SELECT t.PROCESSLIST_ID, t.THREAD_ID, t.INSTRUMENTED = 'YES', COALESCE(e.STATE = 'ACTIVE', 0) \
       FROM performance_schema.threads AS t \
       LEFT JOIN performance_schema.events_transactions_current AS e ON e.THREAD_ID = t.THREAD_ID \
-      LEFT JOIN (SELECT DISTINCT OWNER_THREAD_ID FROM performance_schema.metadata_locks) AS l \
-        ON l.OWNER_THREAD_ID = t.THREAD_ID \
      WHERE ";
+
+/// The threads that hold a lock. Joined here: the server takes three times as long.
+const LOCKS: &str = "SELECT DISTINCT OWNER_THREAD_ID FROM performance_schema.metadata_locks";
 
 /// How long ago the last statement of a thread ended; no row while one runs.
 const PAUSES: &str = "\
@@ -166,6 +167,7 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
     };
     let threads = those("t.PROCESSLIST_ID");
     also(facts.performance_schema, &mut sql, &format!("{EVENTS}{threads}"));
+    also(facts.locks, &mut sql, LOCKS);
     also(pauses, &mut sql, &format!("{PAUSES}{threads}{PAUSES_END}"));
     also(applications, &mut sql, &format!("{APPLICATIONS}{threads}"));
     also(touching, &mut sql, TOUCHING);
@@ -176,16 +178,19 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
     let mut next =
         |wanted: bool| if wanted { results.next().ok_or_else(too_few) } else { Ok(ResultSet::default()) };
     let mut look = Look { processes: next(true)?.rows, ..Look::default() };
-    look.events = next(facts.performance_schema)?
+    let threads = next(facts.performance_schema)?;
+    let owners = next(facts.locks)?;
+    let owners: HashSet<u64> = owners.rows.iter().filter_map(|row| number(row.first()?.as_deref())).collect();
+    look.events = threads
         .rows
         .iter()
         .filter_map(|row| match row.as_slice() {
-            [id, watched, active, locks] => Some((
+            [id, thread, watched, active] => Some((
                 number(id.as_deref())?,
                 Event {
                     watched: flag(watched.as_deref()),
                     active: flag(active.as_deref()),
-                    lock: flag(locks.as_deref()),
+                    lock: number(thread.as_deref()).is_some_and(|thread| owners.contains(&thread)),
                 },
             )),
             _ => None,
