@@ -40,7 +40,10 @@ fn imports_run_one_way() {
         ("haproxy", &["agent-core"]),
         ("envoy", &["agent-core"]),
         ("rds-lb-agent", &["agent-core", "agent-aws", "agent-database", "haproxy", "envoy"]),
-        ("integration-tests", &["agent-core", "agent-aws", "agent-database", "haproxy", "envoy", "rds-lb-agent"]),
+        (
+            "integration-tests",
+            &["agent-core", "agent-aws", "agent-database", "haproxy", "envoy", "rds-lb-agent"],
+        ),
     ]);
     for (package, imported) in imports() {
         let allowed = may_import

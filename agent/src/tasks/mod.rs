@@ -2,7 +2,6 @@
 //!
 //! - [`door`]: the one way to log in: budget, token, login, report.
 //! - [`unfinished`]: logins that a server counts, and how rare they have to be.
-//! - [`unfinished`]: logins that a server counts, and how rare they have to be.
 //! - [`probe`]: a full login now and then.
 //! - [`liveness`]: a quick question on a kept connection.
 //! - [`host_block`]: how near a server is to blocking the proxy's address.
@@ -24,7 +23,6 @@ pub mod proxy;
 pub mod sessions;
 pub mod snapshot;
 pub mod sweeps;
-pub mod unfinished;
 pub mod unfinished;
 
 use std::{
