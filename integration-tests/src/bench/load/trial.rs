@@ -31,7 +31,7 @@ const JITTER: f64 = 0.1;
 const BUDGET: u32 = 20;
 
 /// Closes come at least at this pace, or the trial ends without them.
-const SLOWEST: Duration = Duration::from_millis(400);
+const SLOWEST: Duration = Duration::from_secs(1);
 
 /// The clients with pauses, as the database knows them.
 const APPLICATION: &str = "bench-mixed";
