@@ -49,14 +49,16 @@ const NOT_CLIENTS: [&str; 6] =
 /// The administrator's own account on RDS.
 const PLATFORM_USER: &str = "rdsadmin";
 
-/// From the connection to its thread and its transaction.
-const EVENTS: &str = "\
-    SELECT t.PROCESSLIST_ID, t.THREAD_ID, t.INSTRUMENTED = 'YES', COALESCE(e.STATE = 'ACTIVE', 0) \
-      FROM performance_schema.threads AS t \
-      LEFT JOIN performance_schema.events_transactions_current AS e ON e.THREAD_ID = t.THREAD_ID \
-     WHERE ";
+/// From the connection to its thread. What the thread does is joined to it here: the
+/// server would compare every thread with every other.
+const THREADS: &str = "\
+    SELECT t.PROCESSLIST_ID, t.THREAD_ID, t.INSTRUMENTED = 'YES' FROM performance_schema.threads AS t WHERE ";
 
-/// The threads that hold a lock. Joined here: the server takes three times as long.
+/// The threads inside a transaction.
+const OPEN: &str =
+    "SELECT THREAD_ID FROM performance_schema.events_transactions_current WHERE STATE = 'ACTIVE'";
+
+/// The threads that hold a lock.
 const LOCKS: &str = "SELECT DISTINCT OWNER_THREAD_ID FROM performance_schema.metadata_locks";
 
 /// How long ago the last statement of a thread ended; no row while one runs.
@@ -166,7 +168,8 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
         }
     };
     let threads = those("t.PROCESSLIST_ID");
-    also(facts.performance_schema, &mut sql, &format!("{EVENTS}{threads}"));
+    also(facts.performance_schema, &mut sql, &format!("{THREADS}{threads}"));
+    also(facts.performance_schema, &mut sql, OPEN);
     also(facts.locks, &mut sql, LOCKS);
     also(pauses, &mut sql, &format!("{PAUSES}{threads}{PAUSES_END}"));
     also(applications, &mut sql, &format!("{APPLICATIONS}{threads}"));
@@ -179,20 +182,21 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
         |wanted: bool| if wanted { results.next().ok_or_else(too_few) } else { Ok(ResultSet::default()) };
     let mut look = Look { processes: next(true)?.rows, ..Look::default() };
     let threads = next(facts.performance_schema)?;
-    let owners = next(facts.locks)?;
-    let owners: HashSet<u64> = owners.rows.iter().filter_map(|row| number(row.first()?.as_deref())).collect();
+    let active = first_numbers(&next(facts.performance_schema)?);
+    let locked = first_numbers(&next(facts.locks)?);
     look.events = threads
         .rows
         .iter()
         .filter_map(|row| match row.as_slice() {
-            [id, thread, watched, active] => Some((
-                number(id.as_deref())?,
-                Event {
+            [id, thread, watched] => {
+                let thread = number(thread.as_deref())?;
+                let event = Event {
                     watched: flag(watched.as_deref()),
-                    active: flag(active.as_deref()),
-                    lock: number(thread.as_deref()).is_some_and(|thread| owners.contains(&thread)),
-                },
-            )),
+                    active: active.contains(&thread),
+                    lock: locked.contains(&thread),
+                };
+                Some((number(id.as_deref())?, event))
+            }
             _ => None,
         })
         .collect();
@@ -222,7 +226,7 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
         }
     }
     if touching {
-        let ids = next(true)?.rows.iter().filter_map(|row| number(row.first()?.as_deref())).collect();
+        let ids = first_numbers(&next(true)?);
         memory.touching = Some((ids, asked_at));
         memory.trx_read = Some(Instant::now());
     }
@@ -346,6 +350,11 @@ impl Seen<'_> {
         let hidden = (self.mode.by_events() && !events) || (self.mode.by_trx() && !self.facts.process);
         if hidden { Activity::Unknown } else { Activity::Idle(lasting) }
     }
+}
+
+/// The numbers of a result's first column.
+fn first_numbers(result: &ResultSet) -> HashSet<u64> {
+    result.rows.iter().filter_map(|row| number(row.first()?.as_deref())).collect()
 }
 
 fn number(cell: Option<&str>) -> Option<u64> {
