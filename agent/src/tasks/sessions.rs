@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use agent_core::{
     Fault, FaultKind, InstanceId,
     plan::{How, Outcome, Retire, Retired},
-    session::BackendKey,
+    session::{ActivityRow, BackendKey},
 };
 use agent_database::{Method, RetireOutcome, RetireTarget, Rights, Scope, Session};
 use tokio::{
@@ -161,9 +161,11 @@ impl Table<'_> {
         let at = self.door.shared.clock.now();
         let scope = only.as_deref().map_or(Scope::All, Scope::Only);
         let mut rows = self.session.activity(scope).await?;
-        // Agents' own connections are nobody's sessions.
+        // Agents' own connections are nobody's sessions. Where the server does not show what
+        // they call themselves, their user tells.
         let own = &self.door.target;
-        rows.retain(|row| row.application != own.application_name || row.user != own.user);
+        let named = |row: &ActivityRow| row.application == own.application_name || row.application.is_empty();
+        rows.retain(|row| row.user != own.user || !named(row));
         let instance: InstanceId = self.door.instance().clone();
         self.door.shared.tell(Input::Activity { instance, at, only, rows }).await;
         Ok(())

@@ -75,6 +75,17 @@ fn the_mysql_family_connects_to_no_database_unless_it_is_named() {
 }
 
 #[test]
+fn a_witness_that_takes_a_second_of_quiet_says_so() {
+    let with = |quiet: &str| {
+        let text = edited("engine: postgresql", "engine: mariadb\n    open_transactions: innodb_trx");
+        odd(&text.replace("max_age: 14m", &format!("max_age: 14m, quiet_min: {quiet}")))
+    };
+    assert_eq!(with("1s"), [""; 0]);
+    let odd = with("200ms");
+    assert!(odd[0].starts_with("4:24: sessions that pause for less than a second"), "{odd:?}");
+}
+
+#[test]
 fn without_a_sessions_section_the_agent_only_observes() {
     let config = accepted(&edited("sessions: {mode: retire, max_age: 14m}\n", ""));
     assert_eq!(config.sessions, Policy::default());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use agent_core::{
     InstanceId,
     health::{self, HealthRules},
+    plan::{Mode, Policy},
 };
 use agent_database::{Address, Method, Target, TrustSource};
 
@@ -91,6 +92,22 @@ impl Check {
         if let Some(at) = platform {
             let hint = "RDS for PostgreSQL gives `signal` and `function`; `auto` takes what is there";
             self.problem(Problem::at(at.location(), "`platform` is for mysql and mariadb").hint(hint));
+        }
+    }
+
+    /// That witness takes a second of quiet at least, whatever `quiet_min` is.
+    pub(super) fn what_innodb_trx_needs(&mut self, file: &file::File, policy: &Policy) {
+        let least = Duration::from_secs(1);
+        let chosen = file.databases.value().iter().filter_map(|database| database.open_transactions.as_ref());
+        let slow =
+            |at: &&At<file::OpenTransactions>| *at.value() != file::OpenTransactions::PerformanceSchema;
+        if policy.mode != Mode::Retire || policy.quiet_min >= least {
+            return;
+        }
+        for at in chosen.filter(slow) {
+            let message = "sessions that pause for less than a second are never closed with this";
+            let hint = "write `quiet_min: 1s` below `sessions`, so that shorter pauses are not tried in vain";
+            self.warnings.push(Problem::at(at.location(), message).hint(hint));
         }
     }
 

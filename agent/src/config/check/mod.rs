@@ -55,6 +55,7 @@ impl Check {
             .map_or_else(|| Some(Policy::default()), |sessions| self.sessions(sessions));
         if let Some(policy) = &sessions {
             self.what_envoys_cannot(file, policy);
+            self.what_innodb_trx_needs(file, policy);
         }
         // Everything is looked at before anything is given up.
         let envoy = file.proxies.iter().any(|proxy| proxy.value().envoy.is_some());
