@@ -23,6 +23,10 @@ const FOCUS: Duration = Duration::from_millis(100);
 /// How often all are looked at while something is due.
 const BUSY: Duration = Duration::from_secs(1);
 
+/// A close that has waited longer than this for those before it is not tried: its session may
+/// well be at work again, and where a try takes long, others are quiet meanwhile.
+const WAITED: Duration = Duration::from_millis(300);
+
 /// What the operator chose about one instance's sessions.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -75,7 +79,7 @@ impl Table<'_> {
         let mut all_at = Instant::now();
         let mut listed = all_at;
         let mut focus_at = Instant::now();
-        let mut waiting: VecDeque<Retire> = VecDeque::new();
+        let mut waiting: VecDeque<Waiting> = VecDeque::new();
         loop {
             let (focus, due, again) = {
                 let now = snapshot.borrow_and_update();
@@ -86,8 +90,10 @@ impl Table<'_> {
                 all_at = all_at.min(listed + BUSY);
             }
             let now = Instant::now();
-            let result = if let Some(command) = take_quiet(&mut waiting) {
-                self.close(command).await;
+            // Where each close takes long, looks must not wait for all of them.
+            let overdue = now >= focus_at + FOCUS && !focus.is_empty();
+            let result = if !overdue && let Some(quiet) = take_quiet(&mut waiting) {
+                self.try_close(quiet).await;
                 Ok(())
             } else if now >= all_at {
                 listed = now;
@@ -97,9 +103,9 @@ impl Table<'_> {
             } else if now >= focus_at && !focus.is_empty() {
                 focus_at = now + FOCUS;
                 self.look(Some(focus.clone())).await
-            } else if let Some(command) = waiting.pop_front() {
+            } else if let Some(catch) = waiting.pop_front() {
                 // A catch takes its time: many in a row would hide the pauses of all others.
-                self.close(command).await;
+                self.close(catch.command).await;
                 Ok(())
             } else {
                 Ok(())
@@ -112,7 +118,7 @@ impl Table<'_> {
                 return self.leave(fault, waiting).await;
             }
             while let Ok(command) = commands.try_recv() {
-                waiting.push_back(command);
+                waiting.push_back(Waiting { command, since: Instant::now() });
             }
             if !waiting.is_empty() {
                 continue;
@@ -121,7 +127,7 @@ impl Table<'_> {
             let next = if due { next.min(Instant::now() + BUSY) } else { next };
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => waiting.push_back(command),
+                    Some(command) => waiting.push_back(Waiting { command, since: Instant::now() }),
                     None => std::future::pending().await,
                 },
                 () = sleep_until(next) => {}
@@ -134,11 +140,20 @@ impl Table<'_> {
         }
     }
 
-    async fn leave(&mut self, fault: Fault, waiting: VecDeque<Retire>) -> Fault {
-        for command in waiting {
+    async fn leave(&mut self, fault: Fault, waiting: VecDeque<Waiting>) -> Fault {
+        for Waiting { command, .. } in waiting {
             answer(&self.door.shared, &command, Retired::Failed).await;
         }
         fault
+    }
+
+    /// Closes a session, unless that was decided too long ago.
+    async fn try_close(&mut self, Waiting { command, since }: Waiting) {
+        if since.elapsed() > WAITED {
+            answer(&self.door.shared, &command, Retired::Busy).await;
+        } else {
+            self.close(command).await;
+        }
     }
 
     /// Asks what may be done here. What is missing is told once.
@@ -214,10 +229,16 @@ impl Table<'_> {
     }
 }
 
+/// A close whose turn has not come yet.
+struct Waiting {
+    command: Retire,
+    since: Instant,
+}
+
 /// The next close that is a matter of one statement. Its session is quiet now, and may not be
 /// for long.
-fn take_quiet(waiting: &mut VecDeque<Retire>) -> Option<Retire> {
-    let place = waiting.iter().position(|command| !matches!(command.how, How::Catch(_)))?;
+fn take_quiet(waiting: &mut VecDeque<Waiting>) -> Option<Waiting> {
+    let place = waiting.iter().position(|waiting| !matches!(waiting.command.how, How::Catch(_)))?;
     waiting.remove(place)
 }
 
