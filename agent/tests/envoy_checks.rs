@@ -67,6 +67,7 @@ impl Served {
             proxy: "envoy:*".into(),
             node: None,
             endpoints: Snapshot::default(),
+            undrained: Snapshot::default(),
             checked: Checked::from([("orders_write".into(), endpoints)]),
         }]);
         self.decided.store(
@@ -138,6 +139,7 @@ async fn what_a_decider_that_hangs_last_said_fails_nothing() {
         proxy: "envoy:*".into(),
         node: None,
         endpoints: Snapshot::default(),
+        undrained: Snapshot::default(),
         checked: Checked::from([("orders_write".into(), vec![down])]),
     }]);
     let answers = Answers::new(&envoys, clock, Arc::new(move || at));

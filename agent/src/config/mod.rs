@@ -122,13 +122,16 @@ pub struct Envoy {
     pub access_log: Option<PathBuf>,
 }
 
+/// What the names of Envoys begin with. No runtime socket's does.
+pub const ENVOY: &str = "envoy:";
+
 impl Proxy {
     /// Its name in logs, metrics and records: the runtime socket, or the node.
     pub fn name(&self) -> String {
         match &self.kind {
             ProxyKind::Haproxy(haproxy) => haproxy.socket.to_string(),
             ProxyKind::Envoy(envoy) => {
-                format!("envoy:{}", envoy.node.as_deref().unwrap_or("*"))
+                format!("{ENVOY}{}", envoy.node.as_deref().unwrap_or("*"))
             }
         }
     }

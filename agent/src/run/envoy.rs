@@ -42,10 +42,12 @@ pub(super) fn begin(config: &Config, shared: &Shared) {
     });
     let told = envoys.map(|(proxy, envoy)| {
         let clusters = proxy.servers.iter().map(|server| server.id.backend.to_string());
+        let endpoints = Snapshot::new(clusters.map(|name| Cluster { name, endpoints: None }));
         Told {
             proxy: proxy.name(),
             node: envoy.node.clone(),
-            endpoints: Snapshot::new(clusters.map(|name| Cluster { name, endpoints: None })),
+            undrained: endpoints.clone(),
+            endpoints,
             checked: Checked::new(),
         }
     });
@@ -68,7 +70,13 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
             let (envoys, node) = (shared.envoys.clone(), envoy.node.clone());
             move || envoys.connected(node.as_deref())
         };
-        tasks.push(Box::pin(drains::run(drained.clone(), connected.clone(), shared.clone(), commands)));
+        let drains = drains::Config {
+            proxy: index,
+            servers: proxy.servers.iter().map(|server| server.id.clone()).collect(),
+            drained: drained.clone(),
+            connected: connected.clone(),
+        };
+        tasks.push(Box::pin(drains::run(drains, shared.clone(), commands)));
         if let Some(place) = &envoy.admin {
             let look = admin::Config {
                 name: proxy.name(),

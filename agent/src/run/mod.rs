@@ -179,6 +179,7 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
             Ok(prepared) => prepared,
             Err(reason) => {
                 Stopping { reason }.emit(&metrics);
+                shared.envoys.take_back().await;
                 listeners.close().await;
                 return Ok(());
             }

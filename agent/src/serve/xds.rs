@@ -3,7 +3,7 @@
 //! It outlives reloads, as all listeners do: the tasks of each configuration publish what
 //! there is to say, and Envoys stay connected meanwhile.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use envoy::{
     access_log::{self, Intake, Report},
@@ -11,7 +11,10 @@ use envoy::{
     health::Checks,
     serve::{Routes, RoutesBuilder},
 };
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, mpsc, watch},
+    time::Instant,
+};
 
 use super::checks::{Answers, Checked};
 use crate::{
@@ -23,6 +26,9 @@ use crate::{
 /// Reports of access logs that may wait for the task that reads them.
 const REPORTS: usize = 1_024;
 
+/// How long Envoys have to take the last endpoints of an agent that stops.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// What one configured Envoy is told.
 #[derive(Clone, Debug)]
 pub struct Told {
@@ -32,6 +38,8 @@ pub struct Told {
     pub node: Option<String>,
     /// Its endpoints.
     pub endpoints: Snapshot,
+    /// The same without the drains of the agent's own: what is left when it stops.
+    pub undrained: Snapshot,
     /// What health checks are answered.
     pub checked: Checked,
 }
@@ -57,6 +65,15 @@ pub struct Envoys {
 impl Endpoints {
     fn of(&self, node: &str) -> Option<&Told> {
         self.0.iter().find(|told| told.node.as_deref().is_none_or(|own| own == node))
+    }
+
+    /// The same without the drains of the agent's own, if there are any.
+    fn undrained(&self) -> Option<Self> {
+        if self.0.iter().all(|told| told.endpoints == told.undrained) {
+            return None;
+        }
+        let undrained = |told: &Told| Told { endpoints: told.undrained.clone(), ..told.clone() };
+        Some(Self(Arc::new(self.0.iter().map(undrained).collect())))
     }
 
     /// The endpoints of a configured Envoy, by its name.
@@ -98,6 +115,21 @@ impl Envoys {
     pub fn publish(&self, endpoints: Vec<Told>) {
         self.endpoints.send_replace(Endpoints(Arc::new(endpoints)));
         self.changed.send_replace(());
+    }
+
+    /// Takes back the agent's own drains, since nobody else could: an Envoy keeps the last
+    /// endpoints it was sent. Returns when all Envoys have taken that, or after a second.
+    pub async fn take_back(&self) {
+        let Some(undrained) = self.endpoints.borrow().undrained() else { return };
+        let versions: BTreeSet<String> =
+            undrained.0.iter().map(|told| told.endpoints.version().to_owned()).collect();
+        self.endpoints.send_replace(undrained);
+        self.changed.send_replace(());
+        let taken = |peer: &Peer| peer.accepted.as_ref().is_some_and(|version| versions.contains(version));
+        let until = Instant::now() + LAST_WORD;
+        while Instant::now() < until && !self.peers().iter().all(taken) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// What they are told.

@@ -62,6 +62,7 @@ impl Agent {
             proxy: "envoy:*".into(),
             node: None,
             endpoints: Snapshot::default(),
+            undrained: Snapshot::default(),
             checked: checked.into_iter().map(|(name, them)| (name.to_owned(), them)).collect::<Checked>(),
         }]);
     }

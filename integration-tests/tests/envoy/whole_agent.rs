@@ -100,6 +100,52 @@ async fn a_frozen_agent_costs_no_session() {
     end(scene, load).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_drain_ends_with_its_word_and_with_the_agent() {
+    let mut scene = set(OBSERVE).await;
+    let control = scene.agent.control();
+    let said = async |words: &[&str]| {
+        let control = ["--control", control.to_str().unwrap()];
+        scene.agent.command(&[words, &control].concat()).await.unwrap()
+    };
+    // Refused while the last drain is being forgotten.
+    let drain = async || {
+        wait_for("a drain", PATIENCE, async || match said(&["drain", "orders_read/b"]).await {
+            (0, ..) => Ok(()),
+            refused => Err(format!("{refused:?}")),
+        })
+        .await
+        .unwrap();
+    };
+    let reads = |expected: &'static [&'static str]| shown(&scene, expected);
+    reads(&["UNHEALTHY", "HEALTHY", "HEALTHY"]).await;
+    drain().await;
+    reads(&["UNHEALTHY", "DRAINING", "HEALTHY"]).await;
+    assert_eq!(instances_of_new_sessions(&scene.standin, scene.proxy.address("read"), 10).await, ["c"]);
+    assert_eq!(said(&["undrain", "orders_read/b"]).await.0, 0);
+    reads(&["UNHEALTHY", "HEALTHY", "HEALTHY"]).await;
+
+    drain().await;
+    reads(&["UNHEALTHY", "DRAINING", "HEALTHY"]).await;
+    scene.agent.stop().await.unwrap();
+    shown(&scene, &["UNHEALTHY", "HEALTHY", "HEALTHY"]).await;
+    let state_dir = scene.agent.state_dir();
+    let own = ["undrain", "--own", "--state-dir", state_dir.to_str().unwrap()];
+    assert_eq!(scene.agent.command(&own).await.unwrap().0, 0, "there is nothing left to ask anybody");
+    scene.clear().await.unwrap();
+}
+
+/// Waits until Envoy shows this of the readers `a`, `b`, `c`.
+async fn shown(scene: &Scene<Envoy>, expected: &[&str]) {
+    wait_for("the readers' health", PATIENCE, async || {
+        let hosts = scene.proxy.hosts("orders_read").await.unwrap();
+        let now: Vec<String> = hosts.into_iter().map(|host| host.eds).collect();
+        if now == expected { Ok(()) } else { Err(format!("{now:?} for {expected:?}; {}", scene.agent.log())) }
+    })
+    .await
+    .unwrap();
+}
+
 /// Clients that work, and some that are idle.
 async fn clients(scene: &Scene<Envoy>) -> Load {
     let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();

@@ -60,42 +60,56 @@ impl Drained {
     }
 }
 
-/// Carries out what the planner commands, for ever. `connected` says whether an Envoy takes
-/// endpoints now: what nobody hears is not begun.
-pub async fn run(
-    drained: Drained,
-    connected: impl Fn() -> bool + Send,
+/// One configured Envoy, or all that share its configuration.
+pub struct Config<C> {
+    /// Its index in the configuration.
+    pub proxy: usize,
+    /// Its servers.
+    pub servers: Vec<ServerId>,
+    /// The drains.
+    pub drained: Drained,
+    /// Whether it takes endpoints now: what nobody hears is not begun.
+    pub connected: C,
+}
+
+/// Carries out what the planner commands, for ever.
+pub async fn run<C: Fn() -> bool + Send + Sync>(
+    config: Config<C>,
     shared: Shared,
     mut commands: mpsc::Receiver<Order>,
 ) {
     while let Some(Order { command, decided }) = commands.recv().await {
         let outdated = decided.elapsed() > OUTDATED;
-        carry_out(command, outdated, &drained, &connected, &shared).await;
+        config.carry_out(command, outdated, &shared).await;
     }
 }
 
-async fn carry_out(
-    command: Command,
-    outdated: bool,
-    drained: &Drained,
-    connected: &(impl Fn() -> bool + Send),
-    shared: &Shared,
-) {
-    match command {
-        Command::Drain(server) => {
-            let sent = if outdated || !connected() { Err(false) } else { Ok(()) };
-            if sent.is_ok() {
-                drained.set(&server, true);
+impl<C: Fn() -> bool + Send + Sync> Config<C> {
+    async fn carry_out(&self, command: Command, outdated: bool, shared: &Shared) {
+        match command {
+            Command::Drain(server) => {
+                let sent = if outdated || !(self.connected)() { Err(false) } else { Ok(()) };
+                if sent.is_ok() {
+                    self.drained.set(&server, true);
+                }
+                shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
+                self.tell_flags(shared).await;
             }
-            shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
+            Command::Undrain(server) => {
+                self.drained.set(&server, false);
+                shared.tell(Input::Outcome(Outcome::Undrain { server, sent: true })).await;
+                self.tell_flags(shared).await;
+            }
+            // The endpoints say it as soon as it is decided.
+            Command::Agent(..) => {}
+            // The configuration refuses what would need it: Envoy closes no single session.
+            Command::Close(retire) => answer(shared, &retire, Retired::Failed).await,
         }
-        Command::Undrain(server) => {
-            drained.set(&server, false);
-            shared.tell(Input::Outcome(Outcome::Undrain { server, sent: true })).await;
-        }
-        // The endpoints say it as soon as it is decided.
-        Command::Agent(..) => {}
-        // The configuration refuses what would need it: Envoy closes no single session.
-        Command::Close(retire) => answer(shared, &retire, Retired::Failed).await,
+    }
+
+    /// At once, rather than with the next round of the sessions.
+    async fn tell_flags(&self, shared: &Shared) {
+        let (at, flags) = (shared.clock.now(), self.drained.flags(&self.servers));
+        shared.tell(Input::Admin { proxy: self.proxy, at, flags }).await;
     }
 }

@@ -58,6 +58,7 @@ pub async fn run(envoys: Vec<Config>, mut addresses: watch::Receiver<Addresses>,
                 proxy: envoy.proxy.clone(),
                 node: envoy.node.clone(),
                 endpoints: snapshot(&envoy.servers, &fleet, &drained, &known, settling),
+                undrained: snapshot(&envoy.servers, &fleet, &BTreeSet::new(), &known, settling),
                 checked: checked(&envoy.servers, &fleet, &drained, &known),
             }
         });
