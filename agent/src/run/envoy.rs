@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -116,9 +117,16 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     }
     tasks.push(Box::pin(follow_names(names(config), found, shared.clone())));
     tasks.push(Box::pin(eds::run(endpoints, addresses.clone(), shared.clone())));
+    let same_host = match &config.listen.envoy {
+        Some(Place::Tcp(address)) => {
+            address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+        }
+        Some(Place::Unix(_)) | None => true,
+    };
     let shared = shared.clone();
     tasks.push(Box::pin(async move {
-        let heard = shared.envoys.heard().await;
+        let mut heard = shared.envoys.heard().await;
+        heard.set_same_host(same_host);
         sessions::run(logs, flush, heard, addresses, told, shared).await;
     }));
 }

@@ -147,12 +147,14 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
                 signal = signals.next() => signal,
                 what = running.broken() => {
                     AgentBroken { error: &what }.emit(&metrics);
+                    shared.envoys.take_back().await;
                     listeners.close().await;
                     running.abandon().await;
                     return Err(RunError::Broken(what));
                 }
                 what = listeners.broken() => {
                     AgentBroken { error: &what }.emit(&metrics);
+                    shared.envoys.take_back().await;
                     listeners.close().await;
                     running.abandon().await;
                     return Err(RunError::Broken(what));

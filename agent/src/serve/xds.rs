@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use envoy::{
-    access_log::{self, Intake, Report},
+    access_log::{self, Intake},
     eds::{self, Bounds, Peer, Snapshot},
     health::Checks,
     serve::{Routes, RoutesBuilder},
@@ -23,8 +23,8 @@ use crate::{
     tasks::envoy::sessions::Heard,
 };
 
-/// Reports of access logs that may wait for the task that reads them.
-const REPORTS: usize = 1_024;
+/// Reports of access logs that may wait for the task that reads them; each has 512 entries at most.
+const REPORTS: usize = 128;
 
 /// How long Envoys have to take the last endpoints of an agent that stops.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -55,7 +55,8 @@ pub struct Envoys {
     /// Changes with them.
     changed: watch::Sender<()>,
     server: eds::Server<Endpoints>,
-    say: mpsc::Sender<Report>,
+    /// One for all listeners: it counts the streams of each Envoy.
+    log: access_log::Server,
     /// One task reads at a time: that of the configuration in force.
     heard: Arc<Mutex<Heard>>,
 }
@@ -106,7 +107,7 @@ impl Envoys {
             endpoints,
             changed: watch::Sender::new(()),
             server,
-            say,
+            log: access_log::service(Intake::new(say, None)),
             heard: Arc::new(Mutex::new(Heard::new(reports))),
         }
     }
@@ -125,7 +126,10 @@ impl Envoys {
             undrained.0.iter().map(|told| told.endpoints.version().to_owned()).collect();
         self.endpoints.send_replace(undrained);
         self.changed.send_replace(());
-        let taken = |peer: &Peer| peer.accepted.as_ref().is_some_and(|version| versions.contains(version));
+        let taken = |peer: &Peer| {
+            peer.waiting_s.is_none()
+                && peer.accepted.as_ref().is_some_and(|version| versions.contains(version))
+        };
         let until = Instant::now() + LAST_WORD;
         while Instant::now() < until && !self.peers().iter().all(taken) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -161,7 +165,7 @@ impl Envoys {
     pub fn services(&self, checks: Answers) -> Routes {
         let mut routes = RoutesBuilder::default();
         self.server.add_to(&mut routes);
-        routes.add_service(access_log::service(Intake::new(self.say.clone(), None)));
+        routes.add_service(self.log.clone());
         Checks::new(Arc::new(checks)).add_to(&mut routes);
         routes.routes()
     }

@@ -80,6 +80,9 @@ impl Door {
         let target = self.target.clone().dialled_from(source);
         let (session, _) = self.engine.login(&target, &self.trust, token.expose_secret(), &self.limits).await;
         drop(place);
+        if let Err(fault) = &session {
+            self.ended(Some(fault));
+        }
         session
     }
 

@@ -23,9 +23,10 @@ const FOCUS: Duration = Duration::from_millis(100);
 /// How often all are looked at while something is due.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// A close that has waited longer than this for those before it is not tried: its session may
-/// well be at work again, and where a try takes long, others are quiet meanwhile.
-const WAITED: Duration = Duration::from_millis(300);
+/// A close that was decided longer ago than this is not tried: its session may well be at work
+/// again, and where a try takes long, others are quiet meanwhile. Nor is one from before a
+/// pause of this process, or of an operator's.
+const WAITED: Duration = Duration::from_millis(500);
 
 /// What the operator chose about one instance's sessions.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ pub struct Config {
 }
 
 /// Follows one instance's sessions for ever.
-pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<Retire>) {
+pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<Order>) {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
     let mut told = None;
     loop {
@@ -54,8 +55,8 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<R
         }
         let wait = Instant::now() + backoff.wait();
         // Nothing is closed meanwhile, and nobody waits for it.
-        while let Ok(Some(command)) = tokio::time::timeout_at(wait, commands.recv()).await {
-            answer(&door.shared, &command, Retired::Failed).await;
+        while let Ok(Some(order)) = tokio::time::timeout_at(wait, commands.recv()).await {
+            answer(&door.shared, &order.command, Retired::Failed).await;
         }
         sleep_until(wait).await;
     }
@@ -71,7 +72,7 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    async fn follow(&mut self, commands: &mut mpsc::Receiver<Retire>) -> Fault {
+    async fn follow(&mut self, commands: &mut mpsc::Receiver<Order>) -> Fault {
         if let Err(fault) = self.learn().await {
             return fault;
         }
@@ -79,7 +80,7 @@ impl Table<'_> {
         let mut all_at = Instant::now();
         let mut listed = all_at;
         let mut focus_at = Instant::now();
-        let mut waiting: VecDeque<Waiting> = VecDeque::new();
+        let mut waiting: VecDeque<Order> = VecDeque::new();
         loop {
             let (focus, due, again) = {
                 let now = snapshot.borrow_and_update();
@@ -97,15 +98,19 @@ impl Table<'_> {
                 Ok(())
             } else if now >= all_at {
                 listed = now;
+                let looked = self.look(None).await;
+                // From its end: a slow server is not looked at without a rest.
+                let now = Instant::now();
                 all_at = now + if due { self.config.interval.min(BUSY) } else { self.config.interval };
                 focus_at = now + FOCUS;
-                self.look(None).await
+                looked
             } else if now >= focus_at && !focus.is_empty() {
-                focus_at = now + FOCUS;
-                self.look(Some(focus.clone())).await
+                let looked = self.look(Some(focus.clone())).await;
+                focus_at = Instant::now() + FOCUS;
+                looked
             } else if let Some(catch) = waiting.pop_front() {
                 // A catch takes its time: many in a row would hide the pauses of all others.
-                self.close(catch.command).await;
+                self.try_close(catch).await;
                 Ok(())
             } else {
                 Ok(())
@@ -117,8 +122,8 @@ impl Table<'_> {
                 let fault = fault.clone();
                 return self.leave(fault, waiting).await;
             }
-            while let Ok(command) = commands.try_recv() {
-                waiting.push_back(Waiting { command, since: Instant::now() });
+            while let Ok(order) = commands.try_recv() {
+                waiting.push_back(order);
             }
             if !waiting.is_empty() {
                 continue;
@@ -126,8 +131,8 @@ impl Table<'_> {
             let next = if focus.is_empty() { all_at } else { all_at.min(focus_at) };
             let next = if due { next.min(Instant::now() + BUSY) } else { next };
             tokio::select! {
-                command = commands.recv() => match command {
-                    Some(command) => waiting.push_back(Waiting { command, since: Instant::now() }),
+                order = commands.recv() => match order {
+                    Some(order) => waiting.push_back(order),
                     None => std::future::pending().await,
                 },
                 () = sleep_until(next) => {}
@@ -140,16 +145,16 @@ impl Table<'_> {
         }
     }
 
-    async fn leave(&mut self, fault: Fault, waiting: VecDeque<Waiting>) -> Fault {
-        for Waiting { command, .. } in waiting {
+    async fn leave(&mut self, fault: Fault, waiting: VecDeque<Order>) -> Fault {
+        for Order { command, .. } in waiting {
             answer(&self.door.shared, &command, Retired::Failed).await;
         }
         fault
     }
 
     /// Closes a session, unless that was decided too long ago.
-    async fn try_close(&mut self, Waiting { command, since }: Waiting) {
-        if since.elapsed() > WAITED {
+    async fn try_close(&mut self, Order { command, decided }: Order) {
+        if decided.elapsed() > WAITED {
             answer(&self.door.shared, &command, Retired::Busy).await;
         } else {
             self.close(command).await;
@@ -229,15 +234,18 @@ impl Table<'_> {
     }
 }
 
-/// A close whose turn has not come yet.
-struct Waiting {
-    command: Retire,
-    since: Instant,
+/// A session to be closed, and when that was decided.
+#[derive(Debug)]
+pub struct Order {
+    /// Which, and how.
+    pub command: Retire,
+    /// When.
+    pub decided: Instant,
 }
 
 /// The next close that is a matter of one statement. Its session is quiet now, and may not be
 /// for long.
-fn take_quiet(waiting: &mut VecDeque<Waiting>) -> Option<Waiting> {
+fn take_quiet(waiting: &mut VecDeque<Order>) -> Option<Order> {
     let place = waiting.iter().position(|waiting| !matches!(waiting.command.how, How::Catch(_)))?;
     waiting.remove(place)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_core::plan::{Mode, Policy};
 use rds_lb_agent::config::{Place, ProxyKind};
 
-use super::{GOOD, accepted, edited, odd};
+use super::{GOOD, accepted, edited, odd, refused};
 
 #[test]
 fn a_good_file_means_what_it_says() {
@@ -83,6 +83,9 @@ fn a_witness_that_takes_a_second_of_quiet_says_so() {
     assert_eq!(with("1s"), [""; 0]);
     let odd = with("200ms");
     assert!(odd[0].starts_with("4:24: sessions that pause for less than a second"), "{odd:?}");
+    let text = edited("engine: postgresql", "engine: mariadb\n    open_transactions: innodb_trx");
+    let problem = refused(&text.replace("max_age: 14m", "close_via: proxy, quiet_min: 1s"));
+    assert!(problem.contains("4:24: with this only the database can close sessions"), "{problem}");
 }
 
 #[test]

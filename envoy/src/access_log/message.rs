@@ -8,6 +8,10 @@
 use super::{Event, Skipped, entry::from_grpc};
 use crate::proto::{Message as _, TcpAccessLogEntry};
 
+/// Envoy gathers 16 kB of entries unless it is told otherwise, and one of them has more than
+/// a hundred bytes. A message of very many tiny ones would take far more memory than its length.
+const MAX_ENTRIES: usize = 512;
+
 /// No entry of a TCP session comes near this.
 const MAX_ENTRY: usize = 32 * 1024;
 
@@ -44,6 +48,9 @@ impl Message {
                 (3, entries) => {
                     for entry in Fields(entries) {
                         let (1, entry) = entry? else { continue };
+                        if message.events.len() + message.skipped.len() >= MAX_ENTRIES {
+                            return Err(NotAMessage);
+                        }
                         match read_entry(entry) {
                             Ok(event) => message.events.push(event),
                             Err(skipped) => message.skipped.push(skipped),

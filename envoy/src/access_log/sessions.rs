@@ -30,12 +30,15 @@ pub struct Limits {
     pub sessions: usize,
     /// Envoys at most.
     pub nodes: usize,
+    /// Whether all Envoys share this host's clock. Where they do not, a session is dated only
+    /// once an entry has shown the difference.
+    pub same_clock: bool,
 }
 
 impl Default for Limits {
     /// The shipped configuration's interval; as many sessions as the ledger keeps.
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), misses: 3, sessions: 100_000, nodes: 32 }
+        Self { interval: Duration::from_secs(10), misses: 3, sessions: 100_000, nodes: 32, same_clock: true }
     }
 }
 
@@ -118,6 +121,11 @@ struct Entry {
     started: Duration,
     /// When the client was accepted.
     begin: Instant,
+    /// Whether that is known by one clock: then it does not change any more, whatever else is
+    /// heard, or done to that clock.
+    dated: bool,
+    /// Whether the difference of the clocks was known when it was last told of.
+    comparable: bool,
     seen: Instant,
     source: Option<SocketAddr>,
     outgoing: Option<SocketAddr>,
@@ -141,6 +149,11 @@ impl Sessions {
     /// Follows another interval, when the Envoys' own turns out to differ.
     pub fn set_interval(&mut self, interval: Duration) {
         self.limits.interval = interval;
+    }
+
+    /// Says whether all Envoys share this host's clock.
+    pub fn set_same_clock(&mut self, same: bool) {
+        self.limits.same_clock = same;
     }
 
     /// An Envoy has opened a stream. `false` if there is no room for another Envoy.
@@ -198,9 +211,10 @@ impl Sessions {
         if new && full && !self.make_room(node, now) {
             return Taken::Dropped;
         }
+        let same_clock = self.limits.same_clock;
         let Some(known) = self.nodes.get_mut(node) else { return Taken::Dropped };
         self.count += usize::from(new);
-        self.count -= usize::from(known.take(now, clock, event));
+        self.count -= usize::from(known.take(now, clock, event, same_clock));
         if new { Taken::New } else { Taken::Known }
     }
 
@@ -212,7 +226,11 @@ impl Sessions {
         if self.complete_since(node)? > now {
             return None;
         }
-        Some(self.sessions(node, now))
+        // One whose end was missed is told of no more, and its port may be another's by now.
+        let round = self.limits.round();
+        let known = self.nodes.get(node).into_iter().flat_map(|node| &node.sessions);
+        let lately = known.filter(|(_, entry)| now.saturating_duration_since(entry.seen) <= round);
+        Some(lately.filter_map(|(id, entry)| entry.session(id, now)).collect())
     }
 
     /// The live sessions of one Envoy, as far as they are known.
@@ -327,10 +345,10 @@ impl Node {
     }
 
     /// Adds or refreshes a session; whether that showed another one to be over.
-    fn take(&mut self, now: Instant, clock: Duration, event: &Event) -> bool {
+    fn take(&mut self, now: Instant, clock: Duration, event: &Event, same_clock: bool) -> bool {
         self.compare(clock, event);
-        // The two run on one host, as a rule, so that there is no difference.
-        let age = micros(clock) - micros(event.started) - self.behind.unwrap_or_default();
+        let behind = if same_clock { Some(0) } else { self.behind };
+        let age = micros(clock) - micros(event.started) - behind.unwrap_or_default();
         let age = Duration::from_micros(u64::try_from(age).unwrap_or_default());
         let begin = now.checked_sub(age).unwrap_or(now);
         let entry = match self.sessions.entry(event.id.clone()) {
@@ -338,6 +356,8 @@ impl Node {
             hash_map::Entry::Vacant(place) => place.insert(Entry {
                 started: event.started,
                 begin,
+                dated: false,
+                comparable: false,
                 seen: now,
                 source: None,
                 outgoing: None,
@@ -345,8 +365,12 @@ impl Node {
                 cluster: None,
             }),
         };
-        // With the next entry more is known of the clocks.
-        entry.begin = begin;
+        // A clock that is set later on makes nobody older.
+        if !entry.dated {
+            entry.begin = begin;
+            entry.dated = same_clock;
+            entry.comparable = behind.is_some();
+        }
         entry.seen = entry.seen.max(now);
         entry.source = event.source.or(entry.source);
         entry.cluster = event.cluster.clone().or_else(|| entry.cluster.take());
@@ -393,6 +417,9 @@ impl Entry {
     }
 
     fn session(&self, id: &Arc<str>, now: Instant) -> Option<Session> {
+        if !self.comparable {
+            return None;
+        }
         Some(Session {
             id: id.clone(),
             started: self.started,

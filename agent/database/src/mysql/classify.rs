@@ -103,7 +103,7 @@ fn advice(number: u16) -> Option<&'static str> {
         1290 | 1792 | 1836 => "the instance is read-only",
         1044 => "grant the agent's user a right on this database, or name another one",
         1049 => "there is no database of this name: leave it out, or name another one",
-        1142 | 1143 | 1227 | 1370 => "a grant is missing; `rds-lb-agent render grants` prints what is needed",
+        1142 | 1143 | 1227 | 1370 => "a grant is missing; deploy/mysql/agent.sql has what is needed",
         1095 => "ending sessions of others takes CONNECTION_ADMIN, or mysql.rds_kill on RDS",
         1205 => "another session holds the lock for longer than the agent waits",
         _ => return None,

@@ -141,6 +141,10 @@ async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Meth
     let answered = session.ask(&sql).await;
     if mode.by_trx() {
         session.memory.trx_read = Some(Instant::now());
+        // What was refused in the middle has left the witness's own transaction open.
+        if !matches!(&answered, Ok(Answered { refused: None, .. })) {
+            let _ = session.ask("ROLLBACK").await;
+        }
     }
     let verdict = match answered {
         Ok(answered) => judge(&answered, method),

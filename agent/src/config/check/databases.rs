@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_core::{
     InstanceId,
     health::{self, HealthRules},
-    plan::{Mode, Policy},
+    plan::{CloseVia, Mode, Policy},
 };
 use agent_database::{Address, Method, Target, TrustSource};
 
@@ -101,10 +101,19 @@ impl Check {
         let chosen = file.databases.value().iter().filter_map(|database| database.open_transactions.as_ref());
         let slow =
             |at: &&At<file::OpenTransactions>| *at.value() != file::OpenTransactions::PerformanceSchema;
-        if policy.mode != Mode::Retire || policy.quiet_min >= least {
+        if policy.mode != Mode::Retire {
             return;
         }
         for at in chosen.filter(slow) {
+            if policy.close_via == CloseVia::Proxy {
+                // Whether the cache is fresh is only known inside the closing statement.
+                let message = "with this only the database can close sessions, not `close_via: proxy`";
+                let hint = "leave `close_via` out, or turn performance_schema on";
+                self.problem(Problem::at(at.location(), message).hint(hint));
+            }
+            if policy.quiet_min >= least {
+                continue;
+            }
             let message = "sessions that pause for less than a second are never closed with this";
             let hint = "write `quiet_min: 1s` below `sessions`, so that shorter pauses are not tried in vain";
             self.warnings.push(Problem::at(at.location(), message).hint(hint));

@@ -206,6 +206,17 @@ impl Check {
                 }
             }
         }
+        let mut seen = BTreeSet::new();
+        for proxy in &file.proxies {
+            for (name, cluster) in proxy.value().clusters.iter().flatten() {
+                if !seen.insert(name) {
+                    let hint = "operators and health checks name cluster and instance only: give each a name of its own, \
+                                or let Envoys with the same clusters be one entry without `node`";
+                    let message = format!("`{name}` is a cluster of two proxies");
+                    self.problem(Problem::at(cluster.database.location(), message).hint(hint));
+                }
+            }
+        }
     }
 
     /// Two names for one server would each spend its login budget, and be each other's sibling.

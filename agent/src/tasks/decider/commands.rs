@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Running;
 use crate::{
     events::{DrainEnded, DrainForgotten, DrainNotRecorded, Event},
-    tasks::proxy,
+    tasks::{proxy, sessions},
 };
 
 impl Running {
@@ -47,12 +47,10 @@ impl Running {
 
     pub(super) fn retire(&mut self, retire: Retire) {
         let sent = match retire.via {
-            CloseVia::Database => self
-                .decider
-                .routes
-                .instances
-                .get(&retire.instance)
-                .is_some_and(|route| route.try_send(retire.clone()).is_ok()),
+            CloseVia::Database => self.decider.routes.instances.get(&retire.instance).is_some_and(|route| {
+                let order = sessions::Order { command: retire.clone(), decided: Instant::now() };
+                route.try_send(order).is_ok()
+            }),
             CloseVia::Proxy => {
                 let server = retire.proxy.server.clone();
                 self.to_proxy(&server, proxy::Command::Close(Box::new(retire.clone())))

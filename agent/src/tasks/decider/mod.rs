@@ -25,7 +25,7 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     health::{Fleet, Health, Remembered},
-    plan::{Hold, Outcome, Plan, Planner, Retire, Retired},
+    plan::{Hold, Outcome, Plan, Planner, Retired},
     session::{Ledger, Seen},
 };
 use agent_database::{LoginReport, Rights};
@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 pub use disk::Disk;
 
 use super::{
-    Input, Shared, proxy,
+    Input, Shared, proxy, sessions,
     snapshot::{Line, Snapshot},
 };
 use crate::{
@@ -70,7 +70,7 @@ pub struct Files {
 #[derive(Debug, Default)]
 pub struct Routes {
     /// The session task of each instance.
-    pub instances: HashMap<InstanceId, mpsc::Sender<Retire>>,
+    pub instances: HashMap<InstanceId, mpsc::Sender<sessions::Order>>,
     /// The task of each proxy, and the socket that its records name.
     pub proxies: HashMap<usize, (mpsc::Sender<proxy::Order>, String)>,
 }

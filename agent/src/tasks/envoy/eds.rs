@@ -144,9 +144,11 @@ fn endpoints(
     if members.iter().all(|server| state(server) == State::Unknown) {
         return None;
     }
-    // A former agent may have taken it out for what this one is about to see.
+    // A former agent may have taken it out for what this one is about to see, and what is only
+    // remembered may have changed since.
     let unseen = |server: &&ServerConfig| {
-        fleet.servers.get(&server.id).is_none_or(|it| it.reason == VerdictReason::NotProbedYet)
+        use VerdictReason::{LastKnown, NotProbedYet};
+        fleet.servers.get(&server.id).is_none_or(|it| matches!(it.reason, NotProbedYet | LastKnown))
     };
     if settling && members.iter().any(unseen) {
         return None;
@@ -162,9 +164,14 @@ fn endpoints(
         },
     };
     let endpoints: Vec<Endpoint> = members.iter().map(endpoint).collect();
-    // Better the endpoints of before than a cluster that lacks the one that is usable.
-    let lost = |one: &Endpoint| one.health == Health::Healthy && one.addresses.is_empty();
-    if endpoints.iter().any(lost) { None } else { Some(endpoints) }
+    // Better the endpoints of before than a cluster that lacks one that is proved. One without an
+    // address that has proved nothing would only keep the others from being told of.
+    let reason = |server: &ServerConfig| fleet.servers.get(&server.id).map(|it| it.reason);
+    let lost = members.iter().zip(&endpoints).any(|(server, endpoint)| {
+        let proved = endpoint.health == Health::Healthy && reason(server) == Some(VerdictReason::Proved);
+        endpoint.addresses.is_empty() && (proved || settling)
+    });
+    if lost { None } else { Some(endpoints) }
 }
 
 /// What a verdict is in Envoy's words. `proved` says whether any server of the cluster is

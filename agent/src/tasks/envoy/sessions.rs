@@ -82,6 +82,11 @@ impl Heard {
         let (table, places) = (Sessions::new(Limits::default()), Places::default());
         Self { reports, table, places, connected: BTreeSet::new() }
     }
+
+    /// Says whether Envoys can only call from this host, whose clock is theirs.
+    pub fn set_same_host(&mut self, same: bool) {
+        self.table.set_same_clock(same);
+    }
 }
 
 /// Follows the access logs of all Envoys, for ever. `addresses` is where the instances are,
@@ -339,8 +344,12 @@ mod tests {
         let task = start(heard.clone().lock_owned().await);
         say.send(Report::Opened { node: node.clone() }).await.unwrap();
         let began = Instant::now();
-        let said = Report::Said { node: node.clone(), at: began, events: vec![entry()], skipped: 0 };
-        say.send(said).await.unwrap();
+        for pause in [0, 10] {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            let said =
+                Report::Said { node: node.clone(), at: Instant::now(), events: vec![entry()], skipped: 0 };
+            say.send(said).await.unwrap();
+        }
         let sessions = swept(&mut inputs).await.unwrap();
         assert!(began.elapsed() >= Duration::from_secs(10), "others might not have been told of");
         assert_eq!(sessions.len(), 1);
