@@ -179,7 +179,14 @@ impl Rights {
     pub fn method(&self) -> Option<Method> {
         if self.function == FunctionState::Ready {
             Some(Method::Function)
-        } else if self.platform {
+        } else {
+            self.method_for_any_user()
+        }
+    }
+
+    /// The method for a session whose user does not log in by IAM: the function closes none of them.
+    pub fn method_for_any_user(&self) -> Option<Method> {
+        if self.platform {
             Some(Method::Platform)
         } else if self.may_signal {
             Some(Method::Signal)

@@ -82,6 +82,11 @@ impl Endpoints {
         self.0.iter().find(|told| told.proxy == proxy).map(|told| told.endpoints.clone())
     }
 
+    /// The `node.id` of a configured Envoy (`None` where any will do), by its name.
+    pub fn node_of(&self, proxy: &str) -> Option<Option<&str>> {
+        self.0.iter().find(|told| told.proxy == proxy).map(|told| told.node.as_deref())
+    }
+
     fn proxy_of(&self, node: &str) -> String {
         self.of(node).map_or_else(|| "-".into(), |told| told.proxy.clone())
     }

@@ -46,7 +46,14 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<O
     loop {
         if let Ok(session) = door.login().await {
             backoff.reset();
-            let mut table = Table { door: &door, config: &config, session, method: None, told: &mut told };
+            let mut table = Table {
+                door: &door,
+                config: &config,
+                session,
+                method: None,
+                method_for_any_user: None,
+                told: &mut told,
+            };
             let fault = table.follow(&mut commands).await;
             tracing::debug!(instance = %door.instance(), %fault, "activity connection lost");
             // One that fails at once, again and again, must not use up the login budget.
@@ -66,7 +73,10 @@ struct Table<'a> {
     door: &'a Door,
     config: &'a Config,
     session: Box<dyn Session>,
+    /// How sessions of users who log in by IAM are closed.
     method: Option<Method>,
+    /// The same for users that the operator named.
+    method_for_any_user: Option<Method>,
     /// The rights that were told last, over all connections.
     told: &'a mut Option<Rights>,
 }
@@ -165,6 +175,8 @@ impl Table<'_> {
     async fn learn(&mut self) -> Result<(), Fault> {
         let rights = self.session.rights().await?;
         self.method = self.config.method.or(rights.method());
+        let chosen = self.config.method.filter(|method| *method != Method::Function);
+        self.method_for_any_user = chosen.or(rights.method_for_any_user());
         if self.told.as_ref() != Some(&rights) {
             let metrics = &self.door.shared.metrics;
             let instance = self.door.instance().to_string();
@@ -191,13 +203,17 @@ impl Table<'_> {
         Ok(())
     }
 
+    fn method_of(&self, command: &Retire) -> Option<Method> {
+        if command.iam_only { self.method } else { self.method_for_any_user }
+    }
+
     async fn close(&mut self, command: Retire) {
-        if self.method.is_none() {
+        if self.method_of(&command).is_none() {
             // The missing right may have been granted meanwhile. A failure ends this connection.
             let _ = self.learn().await;
         }
         let shared = &self.door.shared;
-        let Some(method) = self.method else {
+        let Some(method) = self.method_of(&command) else {
             return answer(shared, &command, Retired::Denied).await;
         };
         let _errand = shared.errands.begin().await;

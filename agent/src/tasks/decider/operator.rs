@@ -32,6 +32,7 @@ impl Running {
             }
             Request::Drain { server } => {
                 let server = self.find(&server)?;
+                self.heard_of(&server)?;
                 self.decider
                     .planner
                     .request_drain(&server, &self.fleet, now)
@@ -65,6 +66,21 @@ impl Running {
             Ok(()) => Ok(serde_json::json!({"paused": paused})),
             Err(error) => Err(format!("in force now, but not after a restart: {error}")),
         }
+    }
+
+    /// An Envoy hears of a drain with its endpoints, or not at all.
+    fn heard_of(&self, server: &ServerId) -> Result<(), String> {
+        let envoys = &self.decider.shared.envoys;
+        let name = self.decider.routes.proxies.get(&server.proxy).map(|(_, name)| name.as_str());
+        let deaf = envoys
+            .told()
+            .borrow()
+            .node_of(name.unwrap_or_default())
+            .is_some_and(|node| !envoys.connected(node));
+        if deaf {
+            return Err(format!("{server} is not drained: no Envoy takes endpoints from the agent now"));
+        }
+        Ok(())
     }
 
     pub(super) fn find(&self, name: &str) -> Result<ServerId, String> {
