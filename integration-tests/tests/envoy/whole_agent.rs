@@ -135,6 +135,21 @@ async fn an_operators_drain_ends_with_its_word_and_with_the_agent() {
     scene.clear().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_no_envoy_would_hear_of_is_refused() {
+    let mut scene = set(OBSERVE).await;
+    scene.proxy.stop().await.unwrap();
+    let control = scene.agent.control();
+    let drain = ["drain", "orders_read/b", "--control", control.to_str().unwrap()];
+    wait_for("the refusal", PATIENCE, async || match scene.agent.command(&drain).await.unwrap() {
+        (1, _, said) if said.contains("no Envoy takes endpoints") => Ok(()),
+        said => Err(format!("{said:?}")),
+    })
+    .await
+    .unwrap();
+    scene.clear().await.unwrap();
+}
+
 /// Waits until Envoy shows this of the readers `a`, `b`, `c`.
 async fn shown(scene: &Scene<Envoy>, expected: &[&str]) {
     wait_for("the readers' health", PATIENCE, async || {
