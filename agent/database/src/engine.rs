@@ -268,3 +268,35 @@ pub enum FunctionState {
     /// It can be used.
     Ready,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_function_is_for_users_who_log_in_by_iam() {
+        let sight = Sight { open_transactions: TransactionSight::All, table_locks: true, user_locks: true };
+        let mut rights = Rights {
+            version: "10.11.19".into(),
+            version_number: 101_119,
+            sees_all_activity: true,
+            sight,
+            may_signal: false,
+            function: FunctionState::Ready,
+            catch_function: FunctionState::Missing,
+            platform: false,
+            superuser: false,
+            iam_known: true,
+            iam_user: true,
+            missing: Vec::new(),
+        };
+        assert_eq!((rights.method(), rights.method_for_any_user()), (Some(Method::Function), None));
+        rights.may_signal = true;
+        assert_eq!(
+            (rights.method(), rights.method_for_any_user()),
+            (Some(Method::Function), Some(Method::Signal))
+        );
+        rights.platform = true;
+        assert_eq!(rights.method_for_any_user(), Some(Method::Platform));
+    }
+}
