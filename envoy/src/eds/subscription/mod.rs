@@ -84,7 +84,8 @@ pub enum Heard {
         /// The clusters that were in it.
         clusters: Vec<String>,
     },
-    /// It answers a response that is not the last: the peer has not read on yet.
+    /// It answers a response that is not the last: the peer has not read on yet, and what it
+    /// wants will be said by its answer to the last.
     Stale,
 }
 
@@ -192,6 +193,13 @@ impl Known {
             let names = &self.names;
             self.told.retain(|name, _| names.contains(name));
             self.alone.retain(|name| names.contains(name));
+        }
+    }
+
+    /// What these names leave out is sent again, should it still be wanted when its turn comes.
+    fn forget_unnamed(&mut self, names: &[String]) {
+        if !self.wildcard {
+            self.told.retain(|told, _| names.contains(told));
         }
     }
 

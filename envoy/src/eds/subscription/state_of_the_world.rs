@@ -43,6 +43,9 @@ impl Subscription for StateOfTheWorld {
         // said before anything was read.
         let first = !std::mem::replace(&mut self.spoken, true);
         if !first && !nonce.is_empty() && !self.known.is_last_nonce(nonce) {
+            // What it wants now, the answer to the response under way will say. What it has dropped
+            // may be wanted again by then, and would have to be sent again.
+            self.known.forget_unnamed(&request.resource_names);
             return Ok(Heard::Stale);
         }
         let answer = if first { None } else { self.known.answered(nonce, request.error_detail.is_none()) };
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_an_older_response_changes_nothing() {
+    fn an_answer_to_an_older_response_does_not_change_what_is_wanted() {
         let mut peer = StateOfTheWorld::default();
         peer.hear(&ask(&["w"])).unwrap();
         peer.push(&snapshot(&[("w", 1)])).unwrap();
@@ -140,6 +143,21 @@ mod tests {
         }
         assert!(peer.known().is_waiting());
         assert_eq!(names(&peer), ["w"]);
+    }
+
+    #[test]
+    fn what_is_dropped_and_wanted_again_while_a_response_is_under_way_is_sent_again() {
+        let mut peer = StateOfTheWorld::default();
+        peer.hear(&ask(&["w", "r"])).unwrap();
+        peer.push(&snapshot(&[("w", 1)])).unwrap();
+        peer.hear(&ack(&["w", "r"], "1")).unwrap();
+        let now = snapshot(&[("w", 1), ("r", 1)]);
+        peer.push(&now).unwrap();
+        for named in [&["r"][..], &["w", "r"]] {
+            assert_eq!(peer.hear(&ack(named, "1")), Ok(Heard::Stale));
+        }
+        peer.hear(&ack(&["w", "r"], "2")).unwrap();
+        assert_eq!(pushed(&mut peer, &now), Some(("3".into(), vec!["w".into()])));
     }
 
     #[test]
