@@ -10,12 +10,12 @@ SCRIPTS := integration-tests/scripts
 export HOLD ENGINE PROXY
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test lint bench clean
+.PHONY: help deps build demo test fuzz lint bench clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-deps: ## install what is missing (haproxy, postgresql, gcc, ...); start no service
+deps: ## install what is missing (haproxy, postgresql, mariadb, gcc, ...); start no service
 	@$(SCRIPTS)/deps.sh
 
 build: ## everything, dev profile
@@ -25,8 +25,11 @@ demo: deps ## the main job on real servers, live, in about a minute (ENGINE=mari
 	cargo build --workspace --bins
 	@cargo run --quiet --bin demo
 
-test: deps ## all tests, against real HAProxy and PostgreSQL
+test: deps ## all tests, against real HAProxy, Envoy, PostgreSQL and MariaDB
 	@$(SCRIPTS)/test.sh
+
+fuzz: ## every property with 20,000 cases drawn anew, the simulation with 100 seeds (PROPTEST_CASES, SIMULATION_SEEDS)
+	@$(SCRIPTS)/fuzz.sh
 
 lint: ## formatting, clippy, dependency rules
 	@$(SCRIPTS)/lint.sh
