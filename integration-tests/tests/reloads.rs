@@ -106,3 +106,54 @@ async fn a_configuration_can_go_back_to_the_ports_it_came_from() {
     scene.routed().await.unwrap();
     scene.clear().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn authorities_that_are_replaced_are_trusted_from_then_on() {
+    let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
+    let scene = Scene::set(setting.clone()).await.unwrap();
+    // Next to neither the configuration nor the state.
+    let folder = tempfile::tempdir().unwrap();
+    let authorities = folder.path().join("ca.pem");
+    let put = |pem: &str| {
+        let new = folder.path().join("new");
+        std::fs::write(&new, pem).unwrap();
+        std::fs::rename(&new, &authorities).unwrap();
+    };
+    let another = rcgen::generate_simple_self_signed(["another".to_owned()]).unwrap().cert.pem();
+    put(&another);
+    let right = scene.standin.ca_file().display().to_string();
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
+    let config = config.replace(&right, &authorities.display().to_string());
+    reload(&scene, &config).await;
+    wait_for("a certificate that is not trusted", PATIENCE, async || {
+        let state = scene.agent.state().await.unwrap().to_string();
+        if state.contains("certificate") { Ok(()) } else { Err(state) }
+    })
+    .await
+    .unwrap();
+
+    // Broken authorities are refused, and nothing is worse than before.
+    put("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n");
+    wait_for("the refusal", PATIENCE, async || {
+        let refused = scene.agent.log().contains(&authorities.display().to_string())
+            && said(&scene, "new configuration refused, the old one stays in force") > 0;
+        if refused { Ok(()) } else { Err(scene.agent.log()) }
+    })
+    .await
+    .unwrap();
+
+    let reloads = said(&scene, "configuration reloaded");
+    put(&std::fs::read_to_string(&right).unwrap());
+    wait_for("another reload", PATIENCE, async || {
+        if said(&scene, "configuration reloaded") > reloads { Ok(()) } else { Err(scene.agent.log()) }
+    })
+    .await
+    .unwrap();
+    wait_for("no complaint", PATIENCE, async || {
+        let state = scene.agent.state().await.unwrap().to_string();
+        if state.contains("certificate") { Err(state) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+    scene.clear().await.unwrap();
+}

@@ -76,7 +76,8 @@ pub struct Database {
     pub user: At<String>,
     /// The database name to connect to. Default: postgres; none in MySQL and MariaDB
     pub database_name: Option<At<String>>,
-    /// A PEM file of certificate authorities. Default: Amazon's RDS authorities, built in.
+    /// A PEM file of certificate authorities, taken anew when it changes. Default: Amazon's RDS
+    /// authorities, built in.
     pub ca_file: Option<At<String>>,
     /// Its database servers, each by its own endpoint (not the cluster's).
     pub instances: At<Vec<Instance>>,

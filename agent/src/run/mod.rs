@@ -2,9 +2,11 @@
 //! between them.
 //!
 //! - [`generation`]: all tasks of one configuration. [`envoy`]: those of its Envoys.
-//! - [`watch`]: when to look at the file again, and when to stop.
+//! - [`watch`]: when to look at the files again, and when to stop.
+//! - [`authorities`]: the files that a configuration names.
 //! - [`logging`]: lines on standard error. [`collapse`]: not too many of one kind.
 
+mod authorities;
 mod collapse;
 mod envoy;
 mod generation;
@@ -38,6 +40,7 @@ use crate::{
     tasks::{Errands, Input, Shared, SharedBudget, snapshot::Snapshot},
     undrain,
 };
+use authorities::Authorities;
 use collapse::Collapse;
 use generation::{Generation, Prepared};
 use watch::{Signal, Signals};
@@ -130,6 +133,9 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
     envoy::begin(&config, &shared);
     let mut listeners = Listeners::open(&config, &shared).await?;
     let mut signals = Signals::listen(path).map_err(|error| RunError::Setup(error.to_string()))?;
+    // Before they are used: what changes in between is seen at the next look.
+    let mut authorities = Authorities::of(&config);
+    signals.follow(&authorities.folders());
     let mut generation = Generation::build(&config, &shared, publish).await.map_err(RunError::Setup)?;
     Started {
         version: env!("CARGO_PKG_VERSION"),
@@ -167,10 +173,12 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
             match signal {
                 Signal::Stop(reason) => break Err(reason),
                 Signal::Look | Signal::Reload => {
-                    let taken = take(path, &config, &mut listeners, &shared, &mut refused).await;
-                    if let Some((new, prepared)) = taken {
-                        config = new;
-                        break Ok(prepared);
+                    let now = (&config, &authorities);
+                    let taken = take(path, now, &mut listeners, &shared, &mut refused).await;
+                    if let Some(taken) = taken {
+                        (config, authorities) = (taken.config, taken.authorities);
+                        signals.follow(&authorities.folders());
+                        break Ok(taken.prepared);
                     }
                 }
             }
@@ -192,16 +200,23 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
     }
 }
 
+/// A configuration that can be used as a whole.
+struct Taken {
+    config: Config,
+    authorities: Authorities,
+    prepared: Prepared,
+}
+
 /// The new configuration, if there is one and it can be used as a whole. `refused` is
 /// why the last one was not: the folder changes for other reasons too, a log in it for
 /// one, and the same refusal is told once.
 async fn take(
     path: &Path,
-    old: &Config,
+    (old, known): (&Config, &Authorities),
     listeners: &mut Listeners,
     shared: &Shared,
     refused: &mut Option<String>,
-) -> Option<(Config, Prepared)> {
+) -> Option<Taken> {
     let before = refused.take();
     let mut refuse = |error: String| {
         if before.as_ref() != Some(&error) {
@@ -214,7 +229,8 @@ async fn take(
         Ok(loaded) => loaded.config,
         Err(problems) => return refuse(problems.brief()),
     };
-    if new == *old {
+    let authorities = Authorities::of(&new);
+    if new == *old && authorities == *known {
         return None;
     }
     if new.state_dir != old.state_dir {
@@ -231,7 +247,7 @@ async fn take(
             Err(error) => return refuse(error.to_string()),
         }
     }
-    Some((new, prepared))
+    Some(Taken { config: new, authorities, prepared })
 }
 
 /// Takes recorded drains back, and says what became of them.

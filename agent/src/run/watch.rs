@@ -1,6 +1,11 @@
 //! When to look at the configuration again, and when to stop.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use notify::{RecursiveMode, Watcher};
 use tokio::{
@@ -11,7 +16,7 @@ use tokio::{
 /// What happened.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// The file may have changed.
+    /// A file may have changed.
     Look,
     /// Somebody asks to look.
     Reload,
@@ -22,14 +27,16 @@ pub(super) enum Signal {
 /// A burst of changes to the folder is looked at once.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Signals to the process, and changes of the file.
+/// Signals to the process, and changes of files.
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
     changes: mpsc::Receiver<()>,
-    /// Watches while it is kept.
-    _watcher: Option<notify::RecommendedWatcher>,
+    /// Watches while it is kept. `None` where nothing can be watched.
+    watcher: Option<notify::RecommendedWatcher>,
+    /// The folders it watches.
+    watched: BTreeSet<PathBuf>,
 }
 
 impl Signals {
@@ -37,18 +44,38 @@ impl Signals {
     /// replace files, and Kubernetes swaps links in it.
     pub(super) fn listen(path: &Path) -> io::Result<Self> {
         let (sender, changes) = mpsc::channel(1);
-        let watcher = watch(path, sender)
-            .inspect_err(
-                |error| tracing::warn!(%error, "changes of the file are not seen; SIGHUP reloads it"),
-            )
+        let watcher = watcher(sender)
+            .inspect_err(|error| tracing::warn!(%error, "changes of files are not seen; SIGHUP reloads them"))
             .ok();
-        Ok(Self {
+        let mut signals = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             changes,
-            _watcher: watcher,
-        })
+            watcher,
+            watched: BTreeSet::new(),
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        signals.follow(&BTreeSet::from([folder.unwrap_or(Path::new("."))]));
+        Ok(signals)
+    }
+
+    /// Watches these folders too.
+    pub(super) fn follow(&mut self, folders: &BTreeSet<&Path>) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in folders.iter().filter(|folder| !folder.as_os_str().is_empty()) {
+            if self.watched.contains(*folder) {
+                continue;
+            }
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.watched.insert(folder.to_path_buf())),
+                Err(error) => tracing::warn!(
+                    folder = %folder.display(),
+                    %error,
+                    "changes of files in this folder are not seen; SIGHUP reloads them"
+                ),
+            }
+        }
     }
 
     /// The next thing that happens.
@@ -71,15 +98,12 @@ async fn changed(changes: &mut mpsc::Receiver<()>) {
     while changes.try_recv().is_ok() {}
 }
 
-fn watch(path: &Path, sender: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+fn watcher(sender: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let read = event.as_ref().is_ok_and(|event| event.kind.is_access());
         if !read {
             // Full means that a look is due already.
             let _ = sender.try_send(());
         }
-    })?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+    })
 }
