@@ -29,6 +29,7 @@ async fn a_changed_file_is_in_force_at_once_and_a_bad_one_is_refused() {
         let look = async || if said(&scene, message) >= times { Ok(()) } else { Err(scene.agent.log()) };
         wait_for(&what, PATIENCE, look).await.unwrap();
     };
+    until_said("agent started", 1).await;
     let started = scene.agent.events().into_iter().find(|event| event["message"] == "agent started").unwrap();
     assert_eq!(started["mode"], "observe", "the default");
     let client = Login::through(&scene).open(&scene).await;
