@@ -81,11 +81,11 @@ async fn a_close_during_a_long_pause_is_a_clean_retirement() {
     bench.load.all_in(PATIENCE).await.unwrap();
     // Idle for much longer than a short pause: in a long one, most of which is still to come.
     let pausing = "state = 'idle' AND state_change < clock_timestamp() - interval '200 ms'";
-    let enough = |report: &LoadReport| report.clean_retirements >= 20;
+    // The look has to read what the server said.
+    let enough = |report: &LoadReport| report.causes.get("clean 57P01").is_some_and(|n| *n >= 20);
     bench.until("clean retirements", enough, || terminate(&bench, pausing)).await;
 
     let report = bench.load.stop().await.unwrap();
-    assert!(report.causes["clean 57P01"] >= 20, "the look has to read what the server said: {report:?}");
     let broken = report.broken_at_begin + report.broken_inside + report.broken_at_commit;
     assert!(broken * 5 <= report.clean_retirements, "{report:?}");
     // The last ones may find that the load is to stop.
@@ -100,11 +100,10 @@ async fn blind_closes_are_counted_in_the_phase_they_hit() {
     bench.load.add(BUSY, 6);
     bench.load.all_in(PATIENCE).await.unwrap();
 
-    let in_transaction = |report: &LoadReport| report.broken_inside >= 10;
+    // What the server said can be lost: a reset overtakes it where the client was just sending.
+    let in_transaction = |report: &LoadReport| report.causes.get("inside 57P01").is_some_and(|n| *n >= 10);
     let close = || terminate(&bench, "state = 'idle in transaction'");
     bench.until("closes inside", in_transaction, close).await;
-    let report = bench.load.report();
-    assert!(report.causes["inside 57P01"] >= 10, "{report:?}");
 
     // Clients that pause so briefly are hit between their look and BEGIN now and then.
     let at_begin = |report: &LoadReport| report.broken_at_begin >= 3;
