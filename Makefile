@@ -28,7 +28,7 @@ demo: deps ## the main job on real servers, live, in about a minute (ENGINE=mari
 test: deps ## all tests, against real HAProxy, Envoy, PostgreSQL and MariaDB
 	@$(SCRIPTS)/test.sh
 
-fuzz: ## every property with 20,000 cases drawn anew, the simulation with 100 seeds (PROPTEST_CASES, SIMULATION_SEEDS)
+fuzz: ## every property with 5,000 cases drawn anew, the simulation with 100 seeds (PROPTEST_CASES, SIMULATION_SEEDS)
 	@$(SCRIPTS)/fuzz.sh
 
 lint: ## formatting, clippy, dependency rules

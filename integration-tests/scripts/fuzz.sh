@@ -5,5 +5,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-export PROPTEST_CASES=${PROPTEST_CASES:-20000} SIMULATION_SEEDS=${SIMULATION_SEEDS:-100}
+export PROPTEST_CASES=${PROPTEST_CASES:-5000} SIMULATION_SEEDS=${SIMULATION_SEEDS:-100}
 exec cargo test --workspace --exclude integration-tests --no-fail-fast "$@"

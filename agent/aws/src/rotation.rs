@@ -199,15 +199,21 @@ impl<T> Rotation<T> {
         self.failures = 0;
         self.refused = None;
         self.retry_at = None;
+        let refresh_at = life.refresh_at();
         let slot = Some(Slot { life, token, taken: now, proved: false });
-        if self.served.is_none() || reset {
+        let signed = if self.served.is_none() || reset {
             self.served = slot;
             self.candidate = None;
             Signed::Served
         } else {
             self.candidate = slot;
             Signed::Candidate
+        };
+        if refresh_at <= now {
+            // Signed with credentials near their end: the next ones are not there this moment.
+            self.put_off(now, 1, chance);
         }
+        signed
     }
 
     /// An attempt gave nothing. `chance` in 0..1.

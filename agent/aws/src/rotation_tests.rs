@@ -135,6 +135,16 @@ fn a_clock_set_back_replaces_the_token_at_once() {
     assert_eq!(rotation.current(at(-3600.0)), Some(&2));
 }
 
+#[test]
+fn credentials_near_their_end_are_not_asked_for_their_successors_at_once() {
+    let mut rotation = Rotation::default();
+    let dying = life(-900.0, 0.0, 40.0);
+    assert_eq!(rotation.signed(at(0.0), dying, 1, 0.5), Signed::Served);
+    assert!(dying.refresh_at() <= at(0.0));
+    assert_eq!(rotation.plan(at(0.0)), Action::Wait(at(1.0)));
+    assert!(matches!(rotation.plan(at(1.0)), Action::Sign(_)));
+}
+
 /// The world outside one source: a provider that hands out its newest credentials.
 #[derive(Clone, Debug)]
 struct World {
