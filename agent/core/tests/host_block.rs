@@ -171,7 +171,7 @@ proptest! {
         let mut errors = 0;
         let mut now = Time::AGENT_START;
         for percent in steps {
-            errors += limit / 2 * percent / 100;
+            errors += (limit - 1) / 2 * percent / 100;
             prop_assert!(errors < limit, "blocked at {errors} of {limit}");
             let look = guard.look(now, &counted(limit, &[(PROXY, errors)]), &ours());
             if look.reset.is_some() {
