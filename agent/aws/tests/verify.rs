@@ -57,7 +57,10 @@ fn verified(token: &str, secret_key: &str) -> (String, BTreeMap<String, String>)
     assert_eq!(said.len(), pairs.len(), "a parameter twice");
 
     let (_, scope) = said["X-Amz-Credential"].split_once('/').expect("a scope");
-    let request = format!("GET\n/\n{}\nhost:{host}\n\nhost\n{}", pairs.join("&"), hex(&Sha256::digest(b"")));
+    // HTTPS's own port is not named in the header that is signed. botocore's tokens say the same.
+    let header = host.strip_suffix(":443").unwrap_or(host);
+    let request =
+        format!("GET\n/\n{}\nhost:{header}\n\nhost\n{}", pairs.join("&"), hex(&Sha256::digest(b"")));
     let to_sign = format!(
         "AWS4-HMAC-SHA256\n{}\n{scope}\n{}",
         said["X-Amz-Date"],
@@ -77,7 +80,7 @@ proptest! {
     #[test]
     fn every_token_verifies_and_says_what_it_was_signed_for(
         host in "[A-Za-z0-9][A-Za-z0-9-]{0,30}(\\.[A-Za-z0-9][A-Za-z0-9-]{0,20}){1,5}",
-        port in 1..=u16::MAX,
+        port in prop_oneof![1 => Just(80), 1 => Just(443), 8 => 1..=u16::MAX],
         user in users(),
         region in "[a-z]{2}(-gov|-iso)?-(north|southeast|central)-[1-9]",
         access_key in "A[SK]IA[A-Z2-7]{16}",

@@ -308,7 +308,9 @@ fn signature(
     let mut query = encoded(parameters);
     query.sort_unstable();
     let nothing = hexadecimal(&Sha256::digest(b""));
-    let request = format!("GET\n/\n{}\nhost:{authority}\n\nhost\n{nothing}", query.join("&"));
+    // HTTPS's own port is not named in the header that is signed.
+    let header = authority.strip_suffix(":443").unwrap_or(authority);
+    let request = format!("GET\n/\n{}\nhost:{header}\n\nhost\n{nothing}", query.join("&"));
     let request = hexadecimal(&Sha256::digest(request.as_bytes()));
     let to_sign = format!("{ALGORITHM}\n{date_time}\n{scope}\n{request}");
 
