@@ -67,6 +67,24 @@ fn the_order_in_which_the_sources_speak_does_not_matter() {
 }
 
 #[test]
+fn some_sessions_are_joined_before_all_are_known_and_take_nothing_from_a_whole_listing() {
+    let (row, session) = pair(secs(60));
+    let mut ledger = ledger();
+    poll(&mut ledger, now(), &[&row]);
+    ledger.observe_some(0, now(), vec![session.clone()]);
+    assert_eq!(joined(&ledger), "joined");
+    assert_eq!((ledger.proxy_swept(0), ledger.proxy_seen(0)), (None, Some(now())), "it is no listing");
+    ledger.observe_some(0, now() + secs(1), vec![]);
+    assert_eq!(joined(&ledger), "not joined", "each says all that is known");
+
+    ledger.observe_proxy(0, now() + secs(2), vec![session]);
+    ledger.observe_some(0, now() + secs(3), vec![]);
+    assert_eq!(joined(&ledger), "joined");
+    ledger.observe_proxy(0, now() + secs(4), vec![]);
+    assert_eq!(joined(&ledger), "not joined");
+}
+
+#[test]
 fn an_address_in_ipv6_clothes_is_the_same_address() {
     let (mut row, session) = pair(secs(60));
     row.client = Some(format!("[::ffff:10.0.0.9]:{}", session.outgoing.port()).parse().expect("an address"));

@@ -74,6 +74,15 @@ pub enum Input {
         /// Its sessions, in all workers.
         sessions: Vec<ProxySession>,
     },
+    /// Sessions of a proxy of which others are not known yet.
+    Glimpsed {
+        /// The proxy.
+        proxy: usize,
+        /// The moment that the ages are of.
+        at: Time,
+        /// Those that are known.
+        sessions: Vec<ProxySession>,
+    },
     /// The admin flags of a proxy's servers; also proves it alive.
     Admin {
         /// The proxy.

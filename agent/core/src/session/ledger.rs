@@ -176,7 +176,21 @@ impl Ledger {
             return;
         }
         source.swept = Some(at);
-        source.alive = source.alive.max(Some(at));
+        self.list(proxy, at, sessions);
+    }
+
+    /// Takes in those sessions of a proxy that are known so far, before its first complete
+    /// sweep: what is joined by them need not wait for the others. They prove nothing of any
+    /// other, so after a complete sweep they are not heard.
+    pub fn observe_some(&mut self, proxy: usize, at: Time, sessions: Vec<ProxySession>) {
+        if self.proxy_swept(proxy).is_none() {
+            self.list(proxy, at, sessions);
+        }
+    }
+
+    /// Puts these in the place of what the proxy claimed before.
+    fn list(&mut self, proxy: usize, at: Time, sessions: Vec<ProxySession>) {
+        self.proxy_alive(proxy, at);
         for table in self.tables.values_mut() {
             table.claims.remove(&proxy);
             table.dropped_claims.remove(&proxy);

@@ -210,6 +210,7 @@ impl Running {
                 self.decider.ledger.observe_activity(&instance, at, seen, rows);
             }
             Input::Swept { proxy, at, sessions } => self.decider.ledger.observe_proxy(proxy, at, sessions),
+            Input::Glimpsed { proxy, at, sessions } => self.decider.ledger.observe_some(proxy, at, sessions),
             Input::Admin { proxy, at, flags } => {
                 self.decider.ledger.proxy_alive(proxy, at);
                 for (server, flags) in flags {

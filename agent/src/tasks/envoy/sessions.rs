@@ -1,7 +1,7 @@
 //! The sessions of all Envoys, from the access logs that they stream to the agent.
 //!
-//! They are told to the decider as HAProxy's are: all of one proxy at once, and only
-//! when they are all.
+//! They are told to the decider as HAProxy's are: all of one proxy at once. Until they are
+//! all, those that are known are told as what they are: some.
 
 use std::{
     collections::BTreeSet,
@@ -214,21 +214,23 @@ impl Task {
             {
                 continue;
             }
-            // All of all of them, or nothing: one Envoy that is silent may have any session.
+            // They are all if they are of each: one Envoy that is silent may have any session.
             let mut all = Vec::new();
             let mut complete = true;
             for node in nodes {
-                match heard.table.sweep(node, now) {
-                    Some(sessions) => all.extend(sessions),
-                    None => complete = false,
-                }
+                let sessions = heard.table.sweep(node, now).unwrap_or_else(|| {
+                    complete = false;
+                    heard.table.sessions(node, now)
+                });
+                all.extend(sessions);
             }
-            if complete {
-                let places = &heard.places;
-                let own = |session| told(places, envoy, session);
-                let sessions = all.into_iter().filter_map(own).collect();
-                inputs.push(Input::Swept { proxy: envoy.proxy, at, sessions });
-            }
+            let (proxy, places) = (envoy.proxy, &heard.places);
+            let sessions = all.into_iter().filter_map(|session| told(places, envoy, session)).collect();
+            inputs.push(if complete {
+                Input::Swept { proxy, at, sessions }
+            } else {
+                Input::Glimpsed { proxy, at, sessions }
+            });
         }
         for input in inputs {
             self.shared.tell(input).await;
@@ -300,6 +302,17 @@ mod tests {
         timeout(Duration::from_secs(60), next).await.ok()
     }
 
+    /// The first sessions that it is told as some of more.
+    async fn glimpsed(inputs: &mut mpsc::Receiver<Input>) -> Vec<ProxySession> {
+        loop {
+            match inputs.recv().await {
+                Some(Input::Glimpsed { sessions, .. }) if !sessions.is_empty() => return sessions,
+                Some(Input::Swept { .. }) | None => panic!("they are not all"),
+                Some(_) => {}
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn sessions_are_told_when_they_are_all_and_stay_known_over_a_reload() {
         let clock = Clock::start();
@@ -344,12 +357,17 @@ mod tests {
         let task = start(heard.clone().lock_owned().await);
         say.send(Report::Opened { node: node.clone() }).await.unwrap();
         let began = Instant::now();
-        for pause in [0, 10] {
-            tokio::time::sleep(Duration::from_secs(pause)).await;
-            let said =
-                Report::Said { node: node.clone(), at: Instant::now(), events: vec![entry()], skipped: 0 };
-            say.send(said).await.unwrap();
-        }
+        let said =
+            |node: Arc<str>| Report::Said { node, at: Instant::now(), events: vec![entry()], skipped: 0 };
+        say.send(said(node.clone())).await.unwrap();
+        let some = glimpsed(&mut inputs).await;
+        assert_eq!((some.len(), &*some[0].key.pointer), (1, "session"), "those that are known need not wait");
+        assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+        let (again, sayer) = (node.clone(), say.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            sayer.send(said(again)).await.unwrap();
+        });
         let sessions = swept(&mut inputs).await.unwrap();
         assert!(began.elapsed() >= Duration::from_secs(10), "others might not have been told of");
         assert_eq!(sessions.len(), 1);
