@@ -43,18 +43,34 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
     let (began, before) = (Instant::now(), cpu_seconds(pid)?);
     sleep(Duration::from_secs(if quick { 8 } else { 20 })).await;
     let (seconds, used) = (began.elapsed().as_secs_f64(), cpu_seconds(pid)? - before);
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kilobytes = |key: &str| -> Option<f64> {
-        let value = status.lines().find_map(|line| line.strip_prefix(key))?;
-        value.trim_start_matches(':').trim().strip_suffix(" kB")?.parse().ok()
-    };
-    let unreadable = || Error::Unexpected(format!("/proc/{pid}/status is not as expected"));
-    let rss = kilobytes("VmRSS").ok_or_else(unreadable)? / 1_024.0;
-    let peak = kilobytes("VmHWM").ok_or_else(unreadable)? / 1_024.0;
+    let Memory { now, peak } = memory(pid)?;
     scene.clear().await?;
 
-    report.tell(&Measurement::new("idle_rss", rss, "MiB").details(&json!({"peak_mib": peak})))?;
+    report.tell(&Measurement::new("idle_rss", now, "MiB").details(&json!({"peak_mib": peak})))?;
     report.tell(&Measurement::new("idle_cpu", used / seconds * 100.0, "% of a core"))
+}
+
+/// The resident memory of a process, in MiB.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    /// Now.
+    pub(super) now: f64,
+    /// The most that it has had.
+    pub(super) peak: f64,
+}
+
+pub(super) fn memory(pid: u32) -> Result<Memory, Error> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let mebibytes = |key: &str| -> Option<f64> {
+        let value = status.lines().find_map(|line| line.strip_prefix(key))?;
+        let kilobytes: f64 = value.trim_start_matches(':').trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kilobytes / 1_024.0)
+    };
+    let unreadable = || Error::Unexpected(format!("/proc/{pid}/status is not as expected"));
+    Ok(Memory {
+        now: mebibytes("VmRSS").ok_or_else(unreadable)?,
+        peak: mebibytes("VmHWM").ok_or_else(unreadable)?,
+    })
 }
 
 /// User and system time of a process.

@@ -6,10 +6,11 @@
 //! # Layout
 //! - [`Measurement`]: one number, beside its baseline where there is one
 //! - [`all`]: all that can be asked for, by name
-//! - `agent_check`, `envoy_role_change`, `parse`, `plan`, `tokens`, `idle`: the parts
+//! - `agent_check`, `envoy_role_change`, `envoy_hostile_peers`, `parse`, `plan`, `tokens`, `idle`: the parts
 //! - [`load`]: real clients through a proxy while their sessions are closed
 
 mod agent_check;
+mod envoy_hostile_peers;
 mod envoy_role_change;
 mod idle;
 pub mod load;
@@ -58,6 +59,8 @@ pub enum Bench {
     AgentCheck,
     /// A role change on its way to new sessions behind Envoy.
     EnvoyRoleChange,
+    /// Callers that mean no good.
+    EnvoyHostilePeers,
     /// Reading `show sess all`.
     Parse,
     /// Making plans.
@@ -76,6 +79,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
     let mut all = vec![
         ("agent_check", "agent-check answers a second, beside a bare server", Bench::AgentCheck),
         ("envoy_role_change", "from a change to new sessions on the right instance", Bench::EnvoyRoleChange),
+        ("envoy_hostile_peers", "memory and answers among hostile callers", Bench::EnvoyHostilePeers),
         ("show_sess", "reading `show sess all` of 10,000 sessions", Bench::Parse),
         ("planner", "a plan for 10,000 and for 100,000 sessions", Bench::Plan),
         ("tokens", "tokens signed a second", Bench::Tokens),
@@ -91,6 +95,7 @@ impl Bench {
         match self {
             Bench::AgentCheck => agent_check::run(quick, report).await,
             Bench::EnvoyRoleChange => envoy_role_change::run(quick, report).await,
+            Bench::EnvoyHostilePeers => envoy_hostile_peers::run(quick, report).await,
             Bench::Parse => parse::run(quick, report),
             Bench::Plan => plan::run(quick, report),
             Bench::Tokens => tokens::run(quick, report),

@@ -91,6 +91,11 @@ impl Agent {
         self.folder().join("control.sock")
     }
 
+    /// The socket that Envoys call.
+    pub fn envoy(&self) -> PathBuf {
+        self.files.envoy()
+    }
+
     /// The port for agent checks.
     pub fn agent_check(&self) -> SocketAddr {
         self.files.agent_check
