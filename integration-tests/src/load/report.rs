@@ -18,6 +18,8 @@ pub struct LoadReport {
     pub clients: usize,
     /// Commits that were acknowledged.
     pub transactions: u64,
+    /// Sessions that ended before their client's first transaction; no retirements, well or ill.
+    pub ended_unprepared: u64,
     /// Closes that a look before BEGIN found.
     pub clean_retirements: u64,
     /// BEGINs that failed and went well when tried again; clients that may retry only.
@@ -96,6 +98,7 @@ impl LoadReport {
             seconds: tally.began.elapsed().as_secs_f64(),
             clients: tally.clients,
             transactions: tally.transactions,
+            ended_unprepared: tally.unprepared,
             clean_retirements: tally.clean,
             begins_retried: tally.retried,
             broken_at_begin: tally.at_begin,

@@ -10,6 +10,8 @@ use super::{Ending, SteadySession};
 /// When a session's end hit its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Before the client's first transaction, while it made its row.
+    Preparation,
     /// Found by the look before BEGIN.
     Look,
     /// BEGIN failed, and the one retry went well.
@@ -27,6 +29,7 @@ pub(super) enum Phase {
 impl Phase {
     pub(super) fn word(self) -> &'static str {
         match self {
+            Phase::Preparation => "in preparation",
             Phase::Look => "clean",
             Phase::RetriedBegin => "retried at BEGIN",
             Phase::Begin => "at BEGIN",
@@ -63,6 +66,8 @@ pub(super) struct Tally {
     pub transactions: u64,
     /// Of each transaction, the time that its statements took.
     pub waits: Vec<Duration>,
+    /// Ended before their client had begun to work.
+    pub unprepared: u64,
     pub clean: u64,
     pub retried: u64,
     pub at_begin: u64,
@@ -89,6 +94,7 @@ impl Tally {
             commits: BTreeMap::new(),
             transactions: 0,
             waits: Vec::new(),
+            unprepared: 0,
             clean: 0,
             retried: 0,
             at_begin: 0,
@@ -106,6 +112,7 @@ impl Tally {
     /// A session ended, or a statement of it failed, which ends it too.
     pub(super) fn ended(&mut self, phase: Phase, ending: &Ending, backend: u64) {
         let count = match phase {
+            Phase::Preparation => &mut self.unprepared,
             Phase::Look => &mut self.clean,
             Phase::RetriedBegin => &mut self.retried,
             Phase::Begin => &mut self.at_begin,

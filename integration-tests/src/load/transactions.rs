@@ -16,11 +16,11 @@ pub(super) async fn run(mut client: Client, habits: Habits) {
     let mut begun = false;
     while let Some(mut session) = client.log_in().await {
         if habits.writes && !begun {
-            // Its row has to be there before the first transaction; a session that ends
-            // here was not in one.
+            // Its row has to be there before the first transaction. A session that ends here was
+            // neither in one nor looked at before one: it tells nothing of how well it was closed.
             let own_row = statements::own_row(session.engine(), client.shared.run, client.id);
             if let Err(ending) = session.execute(&own_row).await {
-                client.ended(Phase::Look, &ending, &session);
+                client.ended(Phase::Preparation, &ending, &session);
                 continue;
             }
             begun = true;

@@ -125,6 +125,24 @@ async fn blind_closes_are_counted_in_the_phase_they_hit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_before_the_first_transaction_is_no_retirement() {
+    let bench = Bench::set_up(Engine::Postgresql).await;
+    bench.sql("ALTER TABLE load_counters ADD CONSTRAINT nobody CHECK (run = 0) NOT VALID").await;
+    bench.load.add(BUSY, 1);
+    let refused = |report: &LoadReport| report.causes.get("in preparation 23514").is_some_and(|n| *n >= 2);
+    bench.until("refused first rows", refused, async || ()).await;
+    assert_eq!(bench.load.report().retirements(), 0, "{:?}", bench.load.report());
+
+    bench.sql("ALTER TABLE load_counters DROP CONSTRAINT nobody").await;
+    bench.until("work", |report| report.transactions >= 10, async || ()).await;
+    let report = bench.load.stop().await.unwrap();
+    assert_eq!((report.retirements(), report.clean_retirements), (0, 0), "{report:?}");
+    assert!(report.ended_unprepared >= 2, "{report:?}");
+    assert!(bench.load.verify(&bench.app).await.unwrap().is_exact());
+    bench.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_committed_without_a_word_is_found_in_the_tables() {
     let bench = Bench::set_up(Engine::Postgresql).await;
     bench.load.add(BUSY, 3);
