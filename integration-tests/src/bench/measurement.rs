@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Error;
+use super::{Bar, Error};
 
 /// One number that was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,9 @@ pub struct Measurement {
     /// `value` over `baseline`; none where the baseline is 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// Whether what is promised of it was kept; none where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bar: Option<Bar>,
     /// Whatever else is worth keeping.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub details: Value,
@@ -47,6 +50,7 @@ impl Measurement {
             baseline: None,
             baseline_name: None,
             ratio: None,
+            bar: None,
             details: Value::Null,
             notes: Vec::new(),
         }
@@ -58,6 +62,13 @@ impl Measurement {
         self.baseline = Some(baseline);
         self.baseline_name = Some(baseline_name);
         self.ratio = (baseline != 0.0).then_some(self.value / baseline);
+        self
+    }
+
+    /// With what is promised of it.
+    #[must_use]
+    pub fn bar(mut self, bar: Bar) -> Self {
+        self.bar = Some(bar);
         self
     }
 
@@ -81,6 +92,7 @@ impl Measurement {
 pub struct Report {
     folder: PathBuf,
     told: BTreeMap<String, f64>,
+    missed: Vec<String>,
 }
 
 impl Report {
@@ -91,12 +103,12 @@ impl Report {
             "{:<34} {:>14} {:<12} {:>14} {:>7}  beside",
             "measurement", "value", "unit", "baseline", "ratio"
         );
-        Ok(Self { folder: folder.to_owned(), told: BTreeMap::new() })
+        Ok(Self { folder: folder.to_owned(), told: BTreeMap::new(), missed: Vec::new() })
     }
 
     /// Prints one measurement, and writes it.
     pub fn tell(&mut self, measurement: &Measurement) -> Result<(), Error> {
-        let Measurement { name, unit, value, baseline, baseline_name, ratio, notes, .. } = measurement;
+        let Measurement { name, unit, value, baseline, baseline_name, ratio, bar, notes, .. } = measurement;
         let row = format!(
             "{name:<34} {:>14} {unit:<12} {:>14} {:>7}  {}",
             number(*value),
@@ -108,10 +120,21 @@ impl Report {
         for note in notes {
             println!("    {note}");
         }
+        if let Some(bar) = bar {
+            println!("    {}", bar.line());
+            if !bar.is_met() {
+                self.missed.push(name.clone());
+            }
+        }
         let text = serde_json::to_string_pretty(measurement).map_err(std::io::Error::from)?;
         fs::write(self.folder.join(format!("{name}.json")), text + "\n")?;
         self.told.insert(name.clone(), *value);
         Ok(())
+    }
+
+    /// The measurements of this run that missed their bar.
+    pub fn missed(&self) -> &[String] {
+        &self.missed
     }
 
     /// A number of this run.
@@ -164,5 +187,21 @@ mod tests {
         let measurement = Measurement::new("x", 3.0, "s").beside("other", 2.0);
         assert_eq!(measurement.ratio, Some(1.5));
         assert_eq!(Measurement::new("x", 3.0, "s").beside("other", 0.0).ratio, None);
+    }
+
+    #[test]
+    fn a_missed_bar_is_remembered_and_written_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut report = Report::begin(folder.path()).unwrap();
+        report
+            .tell(&Measurement::new("kept", 1.0, "s").bar(Bar::default().at_most("seconds", 1.0, 2.0)))
+            .unwrap();
+        assert!(report.missed().is_empty());
+        report
+            .tell(&Measurement::new("broken", 3.0, "s").bar(Bar::default().at_most("seconds", 3.0, 2.0)))
+            .unwrap();
+        assert_eq!(report.missed(), ["broken"]);
+        let written = fs::read_to_string(folder.path().join("broken.json")).unwrap();
+        assert!(written.contains("seconds 3.000, at most 2"), "{written}");
     }
 }

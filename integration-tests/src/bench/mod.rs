@@ -1,15 +1,19 @@
 //! Measurements: how fast the agent's parts are, and what its work breaks under load.
 //!
-//! Nothing here is asserted: a number is printed, and written to `target/bench/NAME.json`.
-//! What must hold is the business of the tests.
+//! A number is printed, and written to `target/bench/NAME.json`. Most are measurements and no more.
+//! Where a rate or a time is promised, which no test can judge, it is judged here: see [`Bar`].
 //!
 //! # Layout
 //! - [`Measurement`]: one number, beside its baseline where there is one
+//! - [`Bar`]: what is promised of it
 //! - [`all`]: all that can be asked for, by name
 //! - `agent_check`, `envoy_role_change`, `envoy_hostile_peers`, `parse`, `plan`, `tokens`, `idle`: the parts
+//! - `commit_to_close`, `restart_to_right`: how soon things are as promised
 //! - [`load`]: real clients through a proxy while their sessions are closed
 
 mod agent_check;
+mod bar;
+mod commit_to_close;
 mod envoy_hostile_peers;
 mod envoy_role_change;
 mod idle;
@@ -17,8 +21,10 @@ pub mod load;
 mod measurement;
 mod parse;
 mod plan;
+mod restart_to_right;
 mod tokens;
 
+pub use bar::Bar;
 pub use measurement::{Measurement, Report};
 
 use crate::{load::LoadError, process, scene, standin};
@@ -69,6 +75,12 @@ pub enum Bench {
     Tokens,
     /// The agent with ten instances and nothing to do.
     Idle,
+    /// The agent with sessions that stay for ever.
+    IdleHeld,
+    /// How soon a session goes after a long transaction.
+    CommitToClose,
+    /// How soon the proxy is right after a `kill -9`.
+    RestartToRight,
     /// Clients under load.
     Load(&'static load::Variant),
 }
@@ -84,6 +96,13 @@ pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
         ("planner", "a plan for 10,000 and for 100,000 sessions", Bench::Plan),
         ("tokens", "tokens signed a second", Bench::Tokens),
         ("idle", "memory and CPU of the idle agent with ten instances", Bench::Idle),
+        ("idle_held", "the same beside sessions that are held past their limit for ever", Bench::IdleHeld),
+        ("commit_to_close", "from a late COMMIT to the close of its session", Bench::CommitToClose),
+        (
+            "restart_to_right",
+            "from a start after kill -9 to the right state in HAProxy",
+            Bench::RestartToRight,
+        ),
     ];
     all.extend(load::VARIANTS.iter().map(|variant| (variant.name, variant.what, Bench::Load(variant))));
     all
@@ -100,6 +119,9 @@ impl Bench {
             Bench::Plan => plan::run(quick, report),
             Bench::Tokens => tokens::run(quick, report),
             Bench::Idle => idle::run(quick, report).await,
+            Bench::IdleHeld => idle::run_held(quick, report).await,
+            Bench::CommitToClose => commit_to_close::run(quick, report).await,
+            Bench::RestartToRight => restart_to_right::run(quick, report).await,
             Bench::Load(variant) => load::run(variant, quick, report).await,
         }
     }

@@ -69,8 +69,10 @@ async fn run<P: Proxy>(options: Options, database: &str, more: &str, enough: u64
         report.broken_at_commit,
         report.causes,
     );
-    // One in a thousand is the bar of the benchmark; this few cannot tell one from none.
+    // The bars of the benchmark are one in a thousand inside, five at BEGIN: as few as these cannot
+    // tell one from none. Clients that just keep within them break more than so once in hundreds of runs.
     assert!(report.broken_inside <= 1, "{report:?}");
+    assert!(report.broken_at_begin <= 4, "{report:?}");
     assert_eq!(report.broken_at_commit, 0, "{report:?}");
     assert!(verified.is_exact(), "{verified:?}");
 

@@ -1,22 +1,25 @@
 //! Clients through a proxy while something closes their sessions: the agent, or people's habits.
 //!
 //! - [`Variant`], [`VARIANTS`]: what closes, and what is there beside the clients
+//! - `bar`: what is promised of it
 //! - `trial`: one variant, from an empty stand-in to its [`Summary`]
 //! - `closers`: what people do without an agent
-//! - `watch`: how old sessions get, asked of the database itself
+//! - [`watch`]: how old sessions get, asked of the database itself
 //! - `closes`: what the agent says it did
 //! - [`Summary`]: the result
 
+mod bar;
 mod closers;
 mod closes;
 mod summary;
 mod trial;
-mod watch;
+pub mod watch;
 
 pub use summary::Summary;
 
 use super::{Error, Measurement, Report};
 use crate::standin::Engine;
+use bar::Promise;
 
 /// What closes sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum Closer {
     Shutdown,
     /// `pg_terminate_backend` of all that are old, without looking at what they do.
     Terminate,
+    /// The same for one session at a time, of those that `pg_stat_activity` shows as idle.
+    LooseGuard,
 }
 
 /// One way of closing under one load.
@@ -47,7 +52,14 @@ pub struct Variant {
     busy: usize,
     /// Whether clients try BEGIN once more.
     retry: bool,
+    /// What is promised; none of what is only measured beside.
+    promise: Option<Promise>,
 }
+
+const POSTGRESQL_PROMISE: Option<Promise> =
+    Some(Promise { inside_one_in: 1_500, at_begin_per_1000: Some(5) });
+
+const MARIADB_PROMISE: Option<Promise> = Some(Promise { inside_one_in: 1_000, at_begin_per_1000: None });
 
 const PLAIN: Variant = Variant {
     name: "",
@@ -59,7 +71,10 @@ const PLAIN: Variant = Variant {
     idle: 0,
     busy: 5,
     retry: false,
+    promise: None,
 };
+
+const ENVOY: Variant = Variant { behind_envoy: true, ..PLAIN };
 
 const MARIADB: Variant = Variant { engine: Engine::Mariadb, ..PLAIN };
 
@@ -86,9 +101,17 @@ pub const VARIANTS: &[Variant] = &[
         ..PLAIN
     },
     Variant {
+        name: "load_loose_guard_1000_idle",
+        what: "old sessions that pg_stat_activity shows as idle, 20 a second, 1,000 idle ones beside",
+        closer: Closer::LooseGuard,
+        idle: 1_000,
+        ..PLAIN
+    },
+    Variant {
         name: "load_database",
         what: "the agent retires through the database",
         closer: Closer::Agent("close_via: database"),
+        promise: POSTGRESQL_PROMISE,
         ..PLAIN
     },
     Variant {
@@ -96,6 +119,7 @@ pub const VARIANTS: &[Variant] = &[
         what: "the same with 1,000 idle sessions beside",
         closer: Closer::Agent("close_via: database"),
         idle: 1_000,
+        promise: POSTGRESQL_PROMISE,
         ..PLAIN
     },
     Variant {
@@ -116,14 +140,38 @@ pub const VARIANTS: &[Variant] = &[
         what: "through the database; clients try BEGIN once more",
         closer: Closer::Agent("close_via: database"),
         retry: true,
+        promise: POSTGRESQL_PROMISE,
         ..PLAIN
     },
     Variant {
         name: "envoy_load_database",
         what: "behind Envoy: the agent retires through the database",
-        behind_envoy: true,
         closer: Closer::Agent("close_via: database"),
-        ..PLAIN
+        promise: POSTGRESQL_PROMISE,
+        ..ENVOY
+    },
+    Variant {
+        name: "envoy_load_database_1000_idle",
+        what: "the same with 1,000 idle sessions beside",
+        closer: Closer::Agent("close_via: database"),
+        idle: 1_000,
+        promise: POSTGRESQL_PROMISE,
+        ..ENVOY
+    },
+    Variant {
+        name: "envoy_load_catch",
+        what: "behind Envoy: the agent catches sessions that are never quiet",
+        closer: Closer::Agent("close_via: database, busy: catch"),
+        busy: 20,
+        ..ENVOY
+    },
+    Variant {
+        name: "envoy_load_retry",
+        what: "behind Envoy: clients try BEGIN once more",
+        closer: Closer::Agent("close_via: database"),
+        retry: true,
+        promise: POSTGRESQL_PROMISE,
+        ..ENVOY
     },
     Variant {
         name: baseline(Engine::Mariadb),
@@ -135,14 +183,45 @@ pub const VARIANTS: &[Variant] = &[
         name: "mariadb_load_database",
         what: "MariaDB: the agent retires through the database",
         closer: Closer::Agent("close_via: database"),
+        promise: MARIADB_PROMISE,
+        ..MARIADB
+    },
+    Variant {
+        name: "mariadb_load_database_1000_idle",
+        what: "the same with 1,000 idle sessions beside",
+        closer: Closer::Agent("close_via: database"),
+        idle: 1_000,
+        promise: MARIADB_PROMISE,
+        ..MARIADB
+    },
+    Variant {
+        name: "mariadb_load_proxy",
+        what: "MariaDB: the agent retires through the proxy",
+        closer: Closer::Agent("close_via: proxy"),
+        ..MARIADB
+    },
+    Variant {
+        name: "mariadb_load_catch",
+        what: "MariaDB: the agent catches sessions that are never quiet",
+        closer: Closer::Agent("close_via: database, busy: catch"),
+        busy: 20,
+        ..MARIADB
+    },
+    Variant {
+        name: "mariadb_load_retry",
+        what: "MariaDB: clients try BEGIN once more",
+        closer: Closer::Agent("close_via: database"),
+        retry: true,
+        promise: MARIADB_PROMISE,
         ..MARIADB
     },
     Variant {
         name: "mariadb_load_innodb_trx",
-        what: "the same without performance_schema, by innodb_trx",
+        what: "MariaDB: without performance_schema, by innodb_trx",
         // What this witness needs at least.
         closer: Closer::Agent("close_via: database, quiet_min: 1s"),
         performance_schema: false,
+        promise: MARIADB_PROMISE,
         ..MARIADB
     },
 ];
@@ -164,6 +243,9 @@ pub(super) async fn run(variant: &Variant, quick: bool, report: &mut Report) -> 
     }
     for line in summary.lines() {
         measurement = measurement.note(line);
+    }
+    if let Some(promise) = variant.promise {
+        measurement = measurement.bar(promise.judge(&summary));
     }
     report.tell(&measurement)
 }

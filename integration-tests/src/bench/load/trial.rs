@@ -50,7 +50,7 @@ async fn behind<P: Proxy>(variant: &Variant, retirements: u64) -> Result<Summary
         Closer::Agent(words) => {
             format!("{{mode: retire, max_age: {MAX_AGE_S:.0}s, login_budget: {BUDGET}, {words}}}")
         }
-        Closer::Shutdown | Closer::Terminate => "{mode: observe}".to_owned(),
+        Closer::Shutdown | Closer::Terminate | Closer::LooseGuard => "{mode: observe}".to_owned(),
     };
     let standin = Options {
         engine: variant.engine,

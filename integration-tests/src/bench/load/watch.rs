@@ -22,7 +22,7 @@ const PAUSE: f64 = 0.3;
 
 /// What was seen at most, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Oldest {
+pub struct Oldest {
     /// The age of a session, whatever it did.
     pub age: f64,
     /// How long a session past every limit lived on after its first long pause.
@@ -31,7 +31,7 @@ pub(super) struct Oldest {
 
 /// Asks for the sessions of the clients with pauses: identity, age (none where the database
 /// does not know), and for how long it is idle outside a transaction; 0 where that is not known.
-pub(super) fn sessions(engine: Engine, transactions_shown: bool, application: &str) -> String {
+pub fn sessions(engine: Engine, transactions_shown: bool, application: &str) -> String {
     match (engine, transactions_shown) {
         (Engine::Postgresql, _) => format!(
             "SELECT pid || '@' || backend_start, extract(epoch FROM clock_timestamp() - backend_start), \
@@ -54,8 +54,9 @@ pub(super) fn sessions(engine: Engine, transactions_shown: bool, application: &s
     }
 }
 
-/// Looks at sessions until told to stop. Past every limit is who is older than `limit_s`.
-pub(super) async fn watch<P: Proxy>(
+/// Looks at sessions with such a statement of [`sessions`] until told to stop. Past every limit is who
+/// is older than `limit_s`.
+pub async fn watch<P: Proxy>(
     statement: &str,
     limit_s: f64,
     scene: &Scene<P>,
