@@ -1,10 +1,11 @@
 //! `observe`: the sessions of a HAProxy with their ages, without any configuration.
 //!
-//! It asks the runtime socket only, and changes nothing. What the sessions do is
-//! the database's to say: a running agent (`sessions`) shows that as well.
+//! It asks the runtime socket only, and changes nothing. What the sessions do, and so
+//! who would be held, is the database's to say: a running agent (`sessions`) shows that.
 
 use std::time::Duration;
 
+use agent_core::plan::Policy;
 use haproxy::{
     runtime::{Connection, Limits, RuntimeError},
     show_sess::Session,
@@ -59,19 +60,54 @@ async fn all(arguments: &Observe) -> Result<(String, Vec<(Worker, Session)>), Ru
     Ok((info.version_text, sessions.collect()))
 }
 
-fn due(session: &Session, max_age: Duration) -> Option<bool> {
-    session.age.map(|age| age >= max_age)
+/// Where a session stands; each session's own limit may differ from `max_age` by the jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// HAProxy does not say how old it is.
+    Unknown,
+    Young,
+    /// In its window: an agent would retire it at the next quiet moment.
+    Due,
+    /// Due, and past `max_age`.
+    Past,
+}
+
+impl Standing {
+    fn of(session: &Session, max_age: Duration) -> Self {
+        let window = Policy { max_age, ..Policy::default() }.window();
+        match session.age {
+            None => Self::Unknown,
+            Some(age) if age >= max_age => Self::Past,
+            Some(age) if age >= max_age.saturating_sub(window) => Self::Due,
+            Some(_) => Self::Young,
+        }
+    }
+
+    fn is_due(self) -> bool {
+        matches!(self, Self::Due | Self::Past)
+    }
+
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Unknown | Self::Young => "",
+            Self::Due => "  due",
+            Self::Past => "  due, past max_age",
+        }
+    }
 }
 
 fn as_json(version: &str, sessions: &[(Worker, Session)], max_age: Duration) -> Value {
     let rows = sessions.iter().map(|(worker, session)| {
+        let standing = Standing::of(session, max_age);
+        let known = |answer: bool| (standing != Standing::Unknown).then_some(answer);
         json!({
             "server": format!("{}/{}", session.backend, session.server),
             "source": session.source.to_string(),
             "outgoing": session.outgoing.to_string(),
             "peer": session.peer.to_string(),
             "age_s": session.age.map(|age| age.as_secs_f64()),
-            "past_max_age": due(session, max_age),
+            "due": known(standing.is_due()),
+            "past_max_age": known(standing == Standing::Past),
             "worker": worker.pid,
             "old_worker": worker.old,
         })
@@ -84,7 +120,7 @@ fn as_text(version: &str, sessions: &[(Worker, Session)], max_age: Duration) {
     print(format_args!("{:<28} {:<24} {:<24} {:>10}", "SERVER", "CLIENT", "DATABASE", "AGE"));
     for (worker, session) in sessions {
         let age = session.age.map_or_else(|| "?".to_owned(), |age| format!("{:.1}s", age.as_secs_f64()));
-        let mark = if due(session, max_age) == Some(true) { "  past max_age" } else { "" };
+        let mark = Standing::of(session, max_age).mark();
         let old = if worker.old { "  old worker" } else { "" };
         let server = format!("{}/{}", session.backend, session.server);
         print(format_args!(
@@ -93,8 +129,11 @@ fn as_text(version: &str, sessions: &[(Worker, Session)], max_age: Duration) {
             session.peer.to_string()
         ));
     }
-    let past = sessions.iter().filter(|(_, session)| due(session, max_age) == Some(true)).count();
+    let standings = || sessions.iter().map(|(_, session)| Standing::of(session, max_age));
+    let due = standings().filter(|standing| standing.is_due()).count();
+    let past = standings().filter(|standing| *standing == Standing::Past).count();
     print(format_args!(
-        "{past} past {max_age:?}; only the database knows whether they are between transactions"
+        "{due} due, {past} of them past {max_age:?}: those an agent would retire between two transactions.\n\
+         Which of them would be held, and why, only the database knows: `sessions` of a running agent tells."
     ));
 }

@@ -62,6 +62,16 @@ async fn an_operator_can_look_pause_resume_drain_and_undrain() {
     );
     let seen = parsed(&run(&scene, &[&observe[..], &["--output", "json"]].concat()).await);
     assert_eq!(seen["sessions"][0]["past_max_age"], true, "{seen}");
+    assert!(table.1.contains("due") && table.1.contains("would be held"), "{table:?}");
+    // In its window, the last two sevenths before the limit, it is due and not past it.
+    let age = seen["sessions"][0]["age_s"].as_f64().unwrap();
+    for (max_age, due) in [(age * 1.35, true), (age * 10.0, false)] {
+        let max_age = format!("{}ms", (max_age * 1_000.0).round());
+        let observe = ["observe", "--socket", socket.to_str().unwrap(), "--max-age", &max_age];
+        let seen = parsed(&run(&scene, &[&observe[..], &["--output", "json"]].concat()).await);
+        let session = &seen["sessions"][0];
+        assert_eq!((&session["due"], &session["past_max_age"]), (&json!(due), &json!(false)), "{seen}");
+    }
 
     let resumed = ask(&scene, &["resume"]).await;
     assert_eq!((resumed.0, resumed.1.trim()), (0, "resumed"));
