@@ -6,8 +6,8 @@
 SHELL := /bin/bash
 SCRIPTS := integration-tests/scripts
 # Passed on to the demo: HOLD=1 leaves everything running for you to try; ENGINE is postgresql or mariadb;
-# PROXY is haproxy or envoy.
-export HOLD ENGINE PROXY
+# PROXY is haproxy or envoy; DURATION is in seconds.
+export HOLD ENGINE PROXY DURATION
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build demo test fuzz lint bench clean

@@ -28,8 +28,8 @@ const MAX_AGE: Duration = Duration::from_secs(15);
 /// The limits of sessions differ by this share of it, both ways.
 const JITTER: f64 = 0.10;
 
-/// How long it runs.
-const LENGTH: Duration = Duration::from_secs(60);
+/// How long it runs, if nobody says otherwise.
+pub const LENGTH: Duration = Duration::from_secs(60);
 
 /// How long the holder keeps its transaction open: well past the limit.
 const HELD: Duration = Duration::from_secs(35);
@@ -40,48 +40,94 @@ const BUDGET: u32 = 5;
 /// A demo that failed.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs the demo. With `hold`, everything stays up until Ctrl-C after it.
-pub async fn run<P: Proxy>(engine: Engine, hold: bool) -> Result<Summary, Error> {
-    let mut screen = Screen::new();
-    let kind = match engine {
-        Engine::Postgresql => "PostgreSQL",
-        Engine::Mariadb => "MariaDB",
-    };
-    screen.say(&format!(
-        "starting a {kind} writer and two replicas that take only genuine IAM tokens, {}, and the agent",
-        P::NAME
-    ));
-    let setting = Setting {
-        standin: Options { engine, replicas: 2, ..Options::default() },
-        sessions: format!("{{mode: retire, max_age: {}s, login_budget: {BUDGET}}}", MAX_AGE.as_secs()),
-        ..Setting::default()
-    };
-    let scene = Scene::<P>::with(setting).await?;
-    screen.say(&format!(
-        "{0} routes by what the agent has proved; clients log in with tokens, through {0}",
-        P::NAME
-    ));
-    let load = clients(&scene).await?;
-    let end = Instant::now() + LENGTH;
-    let mut beat = interval(Duration::from_millis(500));
-    let mut oldest = summary::Oldest::default();
-    while Instant::now() < end {
-        beat.tick().await;
-        let picture = Picture::take(&scene, &load).await;
-        oldest.look(&picture);
-        screen.show(&picture, end.saturating_duration_since(Instant::now()));
+/// Everything that the demo has started. Dropping it stops and removes all of it.
+pub struct Demo<P> {
+    // Before the scene, whose servers its clients use.
+    load: Load,
+    scene: Scene<P>,
+    screen: Screen,
+}
+
+impl<P: Proxy> Demo<P> {
+    /// Starts everything, the clients last.
+    pub async fn begin(engine: Engine) -> Result<Self, Error> {
+        let mut screen = Screen::new();
+        let kind = match engine {
+            Engine::Postgresql => "PostgreSQL",
+            Engine::Mariadb => "MariaDB",
+        };
+        screen.say(&format!(
+            "starting a {kind} writer and two replicas that take only genuine IAM tokens, {}, and the agent",
+            P::NAME
+        ));
+        let setting = Setting {
+            standin: Options { engine, replicas: 2, ..Options::default() },
+            sessions: format!("{{mode: retire, max_age: {}s, login_budget: {BUDGET}}}", MAX_AGE.as_secs()),
+            ..Setting::default()
+        };
+        let scene = Scene::<P>::with(setting).await?;
+        screen.say(&format!(
+            "{0} routes by what the agent has proved; clients log in with tokens, through {0}",
+            P::NAME
+        ));
+        let load = clients(&scene).await?;
+        Ok(Self { load, scene, screen })
     }
-    let report = load.stop().await?;
-    let verified = load.verify(&scene.writer("app")?).await?;
-    let summary = Summary::of(&scene, &report, &verified, oldest);
-    screen.end();
-    screen.say(&summary.to_string());
-    if hold {
-        hold_on(&scene, &mut screen).await?;
+
+    /// Lets the clients work for so long, and shows it.
+    pub async fn run(&mut self, length: Duration) -> Result<Summary, Error> {
+        let Self { load, scene, screen } = self;
+        let end = Instant::now() + length;
+        let mut beat = interval(Duration::from_millis(500));
+        let mut seen = summary::Seen::default();
+        while Instant::now() < end {
+            beat.tick().await;
+            let picture = Picture::take(scene, load).await;
+            seen.look(&picture);
+            screen.show(&picture, end.saturating_duration_since(Instant::now()));
+        }
+        let report = load.stop().await?;
+        let verified = load.verify(&scene.writer("app")?).await?;
+        let summary = Summary::of(scene, &report, &verified, seen);
+        screen.end();
+        screen.say(&summary.to_string());
+        Ok(summary)
     }
-    drop(load);
-    scene.clear().await?;
-    Ok(summary)
+
+    /// How to use what runs: each line can be pasted into another terminal as it is.
+    pub fn instructions(&self) -> Result<String, Error> {
+        let Self { scene, .. } = self;
+        let standin: &Arc<StandIn> = &scene.standin;
+        let known = standin.summary()?;
+        // What finds the credentials goes with the command that needs them.
+        let environment: Vec<String> =
+            standin.environment().iter().map(|(name, value)| format!("{name}='{value}'")).collect();
+        let endpoint = standin.cluster_endpoint();
+        let agent = Agent::binary();
+        let token = format!(
+            "env {} '{}' token --endpoint {endpoint}:{} --user app --region {}",
+            environment.join(" "),
+            agent.display(),
+            known.port,
+            known.region
+        );
+        let client = known.command_line(endpoint, scene.proxy.dial("write"), "app", &token);
+        Ok(format!(
+            "everything stays up until Ctrl-C\n\n# a session through {}\n{client}\n\n# what the agent knows\n\
+             '{}' sessions --control '{}'\ncurl -s http://{}/state",
+            P::NAME,
+            agent.display(),
+            scene.agent.control().display(),
+            scene.agent.http(),
+        ))
+    }
+
+    /// Stops and removes everything.
+    pub async fn end(self) -> Result<(), Error> {
+        let Self { load, scene, .. } = self;
+        drop(load);
+        Ok(scene.clear().await?)
+    }
 }
 
 /// The limit of the oldest a session may get before it is past it for sure.
@@ -134,32 +180,5 @@ async fn on_replicas(standin: &StandIn) -> Result<(), Error> {
         })
         .await?;
     }
-    Ok(())
-}
-
-/// Leaves everything running, and says how to use it.
-async fn hold_on<P: Proxy>(scene: &Scene<P>, screen: &mut Screen) -> Result<(), Error> {
-    let standin: &Arc<StandIn> = &scene.standin;
-    let known = standin.summary()?;
-    let exports: Vec<String> =
-        standin.environment().iter().map(|(name, value)| format!("export {name}='{value}'")).collect();
-    let endpoint = standin.cluster_endpoint();
-    let token = format!(
-        "{} token --endpoint {endpoint}:{} --user app --region {}",
-        Agent::binary().display(),
-        known.port,
-        known.region
-    );
-    let psql = known.command_line(endpoint, scene.proxy.dial("write"), "app", &token);
-    screen.say(&format!(
-        "everything stays up until Ctrl-C\n\n{}\n\n# a session through {}\n{psql}\n\n# what the agent knows\n\
-         {} sessions --control {}\ncurl -s http://{}/state",
-        exports.join("\n"),
-        P::NAME,
-        Agent::binary().display(),
-        scene.agent.control().display(),
-        scene.agent.http(),
-    ));
-    tokio::signal::ctrl_c().await?;
     Ok(())
 }

@@ -1,9 +1,6 @@
 //! What it all came to.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -16,16 +13,16 @@ use crate::{
     standin::busiest_second,
 };
 
-/// The oldest sessions seen.
+/// The oldest sessions seen, and what was held.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Oldest {
+pub(super) struct Seen {
     free_s: f64,
     never_quiet_s: f64,
     held_s: f64,
-    holds: BTreeSet<String>,
+    holds: BTreeMap<String, u64>,
 }
 
-impl Oldest {
+impl Seen {
     pub(super) fn look(&mut self, picture: &Picture) {
         for session in &picture.sessions {
             let oldest = match session.hold.as_deref() {
@@ -37,8 +34,9 @@ impl Oldest {
             };
             *oldest = oldest.max(session.age_s);
         }
-        for reason in picture.value("/sessions/holds").as_object().into_iter().flatten() {
-            self.holds.insert(reason.0.clone());
+        for (reason, count) in picture.value("/sessions/holds").as_object().into_iter().flatten() {
+            let most = self.holds.entry(reason.clone()).or_default();
+            *most = (*most).max(count.as_u64().unwrap_or(0));
         }
     }
 }
@@ -78,6 +76,8 @@ pub struct Summary {
     pub broken: BTreeMap<String, u64>,
     /// Every reason for which something due was left alone at some time.
     pub holds: Vec<String>,
+    /// How many at most at one time, by reason.
+    pub holds_count: BTreeMap<String, u64>,
 }
 
 impl Summary {
@@ -85,7 +85,7 @@ impl Summary {
         scene: &Scene<P>,
         report: &LoadReport,
         verified: &Verified,
-        oldest: Oldest,
+        seen: Seen,
     ) -> Self {
         let events = scene.agent.events();
         let closes = closes(&events);
@@ -110,9 +110,9 @@ impl Summary {
         };
         Self {
             retired: closes.len() as u64,
-            oldest_age_s: oldest.free_s,
-            oldest_held_s: oldest.held_s,
-            oldest_never_quiet_s: oldest.never_quiet_s,
+            oldest_age_s: seen.free_s,
+            oldest_held_s: seen.held_s,
+            oldest_never_quiet_s: seen.never_quiet_s,
             limit_s: limit().as_secs_f64(),
             transactions: report.transactions + report.rows_inserted,
             broken_at_begin: report.broken_at_begin,
@@ -129,8 +129,27 @@ impl Summary {
                 .filter(|(cause, _)| !cause.starts_with("clean") && !cause.starts_with("steady"))
                 .map(|(cause, count)| (cause.clone(), *count))
                 .collect(),
-            holds: oldest.holds.into_iter().collect(),
+            holds: seen.holds.keys().cloned().collect(),
+            holds_count: seen.holds,
         }
+    }
+
+    /// What must not be, in words: nothing, unless the agent did what it never does.
+    pub fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if !self.tables_exact {
+            wrong.push("the tables do not have exactly what was acknowledged".to_owned());
+        }
+        if self.broken_at_commit > 0 {
+            wrong.push(format!("{} transactions were broken at COMMIT", self.broken_at_commit));
+        }
+        if self.max_closes_and_own_logins_per_s > self.budget_per_s as usize {
+            wrong.push(format!(
+                "{} closes and own logins in a second, of {}",
+                self.max_closes_and_own_logins_per_s, self.budget_per_s
+            ));
+        }
+        wrong
     }
 }
 
@@ -180,6 +199,48 @@ impl fmt::Display for Summary {
             self.max_closes_and_own_logins_per_s, self.budget_per_s
         )?;
         writeln!(f, "  logins of anybody in a second         {}", self.max_logins_per_s)?;
-        write!(f, "  held for                              {}", self.holds.join(", "))
+        let holds: Vec<String> =
+            self.holds_count.iter().map(|(reason, most)| format!("{reason} ({most})")).collect();
+        write!(f, "  held for (at most at one time)        {}", holds.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Summary {
+        Summary {
+            retired: 20,
+            oldest_age_s: 14.0,
+            oldest_held_s: 40.0,
+            oldest_never_quiet_s: 50.0,
+            limit_s: 16.5,
+            transactions: 3_000,
+            broken_at_begin: 1,
+            broken_inside: 1,
+            broken_at_commit: 0,
+            rows_failed: 1,
+            tables_exact: true,
+            max_closes_and_own_logins_per_s: 5,
+            budget_per_s: 5,
+            max_logins_per_s: 9,
+            broken: BTreeMap::new(),
+            holds: Vec::new(),
+            holds_count: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_the_agent_never_does_is_wrong() {
+        assert_eq!(good().wrong(), Vec::<String>::new(), "the window at BEGIN never shuts entirely");
+        let bad = [
+            Summary { tables_exact: false, ..good() },
+            Summary { broken_at_commit: 1, ..good() },
+            Summary { max_closes_and_own_logins_per_s: 6, ..good() },
+        ];
+        for summary in bad {
+            assert_eq!(summary.wrong().len(), 1, "{summary:?}");
+        }
     }
 }
