@@ -32,10 +32,10 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
         took.sort_by(f64::total_cmp);
         let at = |index: usize| took.get(index).copied().unwrap_or_default();
         let (median, most) = (at(took.len() / 2), at(took.len().saturating_sub(1)));
-        let measurement = Measurement::new(name, most, "s at most")
+        let measurement = Measurement::new(name, most, "s")
             .bar(Bar::default().at_most("seconds after a COMMIT", most, MOST_S))
             .details(&json!({"sessions": took.len(), "p50_s": median, "max_s": most}))
-            .note(format!("{} sessions, p50 {median:.2} s", took.len()));
+            .note(format!("the longest of {} sessions, p50 {median:.2} s", took.len()));
         report.tell(&measurement)?;
     }
     Ok(())

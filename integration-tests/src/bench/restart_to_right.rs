@@ -27,10 +27,10 @@ fn tell(report: &mut Report, name: &str, mut took: Vec<f64>) -> Result<(), Error
     took.sort_by(f64::total_cmp);
     let at = |index: usize| took.get(index).copied().unwrap_or_default();
     let (median, most) = (at(took.len() / 2), at(took.len().saturating_sub(1)));
-    let measurement = Measurement::new(name, most, "s at most")
+    let measurement = Measurement::new(name, most, "s")
         .bar(Bar::default().at_most("seconds after a restart", most, MOST_S))
         .details(&json!({"rounds": took.len(), "p50_s": median, "max_s": most}))
-        .note(format!("{} rounds, p50 {median:.2} s", took.len()));
+        .note(format!("the longest of {} rounds, p50 {median:.2} s", took.len()));
     report.tell(&measurement)
 }
 

@@ -49,3 +49,98 @@ impl Promise {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        bench::load::summary::Kind,
+        load::{Interval, Latency, Verified},
+    };
+
+    const PROMISE: Promise = Promise { inside_one_in: 1_500, at_begin_per_1000: Some(5) };
+
+    /// Of so many closes, so many broke.
+    fn summary(closes: u64, at_begin: u64, inside: u64, at_commit: u64) -> Summary {
+        let kind = |closes, at_begin, inside, at_commit| Kind {
+            retirements: closes,
+            at_begin: Interval::of(at_begin, closes),
+            inside: Interval::of(inside, closes),
+            at_commit: Interval::of(at_commit, closes),
+            begins_retried: 0,
+            transactions: 100 * closes,
+        };
+        let tables = Verified {
+            commits_acknowledged: 0,
+            commits_in_table: 0,
+            commits_unacknowledged: 0,
+            commits_lost: 0,
+            rows_acknowledged: 0,
+            rows_in_table: 0,
+            rows_present_after_error: 0,
+            rows_lost: 0,
+        };
+        Summary {
+            seconds: 150.0,
+            broken: Interval::of(at_begin + inside + at_commit, closes),
+            mixed: kind(closes - 100, at_begin, inside, at_commit),
+            busy: kind(100, 0, 0, 0),
+            autocommit_failed: Interval::of(0, 100),
+            autocommit_present_after_error: 0,
+            exact: true,
+            tables_mixed: tables,
+            tables_busy: tables,
+            limit_s: 5.5,
+            oldest_s: 7.0,
+            longest_after_pause_s: Some(1.0),
+            most_overdue_s: 2.0,
+            agent_closes: closes,
+            budget_per_s: 20,
+            max_closes_and_own_logins_per_s: 20,
+            max_relogins_per_s: 20,
+            failed_logins: 0,
+            connect: Latency::default(),
+            transaction: Latency::default(),
+            idle_closed: 0,
+            causes: std::collections::BTreeMap::new(),
+            holds: Value::Null,
+        }
+    }
+
+    fn missed(summary: &Summary) -> usize {
+        PROMISE.judge(summary).missed.len()
+    }
+
+    #[test]
+    fn what_is_just_promised_is_enough_and_one_more_is_not() {
+        assert_eq!(missed(&summary(1_500, 7, 1, 0)), 0);
+        assert_eq!(missed(&summary(1_500, 8, 1, 0)), 1, "at BEGIN");
+        assert_eq!(missed(&summary(1_500, 7, 2, 0)), 1, "inside");
+        assert_eq!(missed(&summary(3_000, 15, 2, 0)), 0);
+        assert_eq!(missed(&summary(1_500, 7, 1, 1)), 1, "at COMMIT");
+    }
+
+    #[test]
+    fn a_short_run_is_judged_by_what_never_happens_only() {
+        assert_eq!(missed(&summary(150, 5, 2, 0)), 0);
+        assert_eq!(missed(&summary(150, 0, 0, 1)), 1);
+    }
+
+    #[test]
+    fn each_other_promise_is_judged_too() {
+        let good = || summary(1_500, 0, 0, 0);
+        let bad = [
+            Summary { exact: false, ..good() },
+            Summary { autocommit_present_after_error: 1, ..good() },
+            Summary { max_closes_and_own_logins_per_s: 21, ..good() },
+            Summary { idle_closed: 1, ..good() },
+            Summary { longest_after_pause_s: Some(5.1), ..good() },
+        ];
+        for summary in bad {
+            assert_eq!(missed(&summary), 1, "{summary:?}");
+        }
+        assert_eq!(missed(&Summary { longest_after_pause_s: None, ..good() }), 0, "not shown there");
+    }
+}
