@@ -177,6 +177,13 @@ pub(super) fn launch(server: &Server) -> Launch {
         // Said first: no other file of settings is read.
         .arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
         .env("LD_PRELOAD", server.common().libraries.join(programs::NAMES))
+        .env("IAM_STANDIN_NAMES", names(server))
+}
+
+/// What the library of names goes by.
+fn names(server: &Server) -> String {
+    let names = server.common().names.iter().map(|(address, name)| format!("{address} {name}"));
+    names.collect::<Vec<_>>().join(" ")
 }
 
 // === asking it ===

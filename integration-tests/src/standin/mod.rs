@@ -203,6 +203,7 @@ impl StandIn {
             ca_file: root.join("ca.pem"),
             passwords: Passwords { replicator: password(), superuser: password() },
             settings: options.engine.settings(&options),
+            names: options.names.clone(),
         };
         let common = Arc::new(common);
         server::write(&common.ca_file, &authority.pem(), 0o644, None)?;

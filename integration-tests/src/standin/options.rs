@@ -1,6 +1,6 @@
 //! How large a stand-in is, what its servers are called, how long its credentials live.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use super::{Engine, Error};
 
@@ -29,6 +29,9 @@ pub struct Options {
     /// Whether MariaDB shows what sessions do; with it come open transactions and the locks
     /// of tables. RDS often has it off.
     pub performance_schema: bool,
+    /// Loopback addresses that have names, as MariaDB finds them when clients come from there;
+    /// no other has one.
+    pub names: Vec<(Ipv4Addr, String)>,
     /// More settings for `postgresql.conf` or `my.cnf`: names and values, quoted where they
     /// need it.
     pub settings: Vec<(String, String)>,
@@ -47,6 +50,7 @@ impl Default for Options {
             renew_before: None,
             max_connect_errors: 100,
             performance_schema: true,
+            names: Vec::new(),
             settings: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::Arc,
@@ -59,6 +59,8 @@ pub(super) struct Common {
     pub(super) passwords: Passwords,
     /// Lines of the configuration file that are the same for all.
     pub(super) settings: String,
+    /// The names of loopback addresses.
+    pub(super) names: Vec<(Ipv4Addr, String)>,
 }
 
 /// Passwords that the servers keep among themselves.

@@ -4,6 +4,7 @@ mod activity;
 mod clients;
 mod lab;
 mod login;
+mod names;
 mod retire;
 mod rights;
 mod role;
