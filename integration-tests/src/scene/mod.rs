@@ -32,6 +32,8 @@ pub struct Setting {
     pub haproxy: Option<HaproxyBinary>,
     /// How often HAProxy asks the agent.
     pub agent_inter: Duration,
+    /// More words of each server's line in a HAProxy: `source 127.0.0.2` for one.
+    pub server_words: String,
     /// The `sessions` section, as YAML in one line.
     pub sessions: String,
     /// More keys of the database, as YAML lines.
@@ -48,6 +50,7 @@ impl Default for Setting {
             standin: Options::default(),
             haproxy: None,
             agent_inter: Duration::from_millis(500),
+            server_words: String::new(),
             sessions: "{mode: observe}".into(),
             database: String::new(),
             user: "lb_agent".into(),

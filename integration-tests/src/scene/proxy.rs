@@ -53,7 +53,7 @@ impl Proxy for Haproxy {
     async fn begin(standin: &StandIn, files: &Files, setting: &Setting) -> Result<Self, Error> {
         let backend = |name: &str| {
             standin.servers().iter().fold(Backend::new(name), |backend, server| {
-                let entry = Server::new(server.name(), server.connect());
+                let entry = Server::new(server.name(), server.connect()).words(&setting.server_words);
                 backend.server(entry.agent_check(files.agent_check, setting.agent_inter))
             })
         };

@@ -1,65 +1,24 @@
 //! The real agent beside a HAProxy whose address the server is about to block.
 
-use std::net::SocketAddr;
-
 use futures_util::future::join_all;
 use integration_tests::{
-    haproxy::{Backend, Haproxy, HaproxyBinary, HaproxyConfig, Server},
-    process::{self, wait_for},
-    scene::{Error, Files, Proxy, Scene, Setting},
-    standin::{Engine, Options, StandIn},
+    process::wait_for,
+    scene::{Scene, Setting},
+    standin::{Engine, Options},
 };
 use serde_json::Value;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use crate::lab::{AGENT, LIMIT, PATIENCE};
 
-/// A HAProxy whose connections come from an address that is not exempt. It is the agent's
-/// host's, and not the one that the agent's own logins come from.
-struct FromAddress(Haproxy);
-
-impl Proxy for FromAddress {
-    const NAME: &'static str = "HAProxy";
-
-    async fn begin(standin: &StandIn, files: &Files, setting: &Setting) -> Result<Self, Error> {
-        let server = standin.writer()?;
-        let entry = Server::new(server.name(), server.connect()).words(&format!("source {AGENT}"));
-        let entry = entry.agent_check(files.agent_check, setting.agent_inter);
-        let config = HaproxyConfig::new()
-            .frontend("write", "orders_write")
-            .frontend("read", "orders_read")
-            .backend(Backend::new("orders_write").server(entry.clone()))
-            .backend(Backend::new("orders_read").server(entry));
-        Ok(Self(Haproxy::start(&HaproxyBinary::debian()?, config).await?))
-    }
-
-    fn dial(&self, frontend: &str) -> SocketAddr {
-        self.0.dial(frontend)
-    }
-
-    fn entry(&self, standin: &StandIn, setting: &Setting) -> String {
-        self.0.entry(standin, setting)
-    }
-
-    async fn up(&self, backend: &str, standin: &StandIn) -> Result<Vec<String>, process::Error> {
-        self.0.up(backend, standin).await
-    }
-
-    async fn shut_down(&self, backend: &str, server: &str) -> Result<(), process::Error> {
-        self.0.shut_down(backend, server).await
-    }
-}
-
-impl FromAddress {
-    /// A client that hears the server's greeting through the proxy, and goes.
-    async fn half_way(&self) {
-        let mut stream = TcpStream::connect(self.0.address("write")).await.unwrap();
-        stream.read_exact(&mut [0; 4]).await.unwrap();
-    }
+/// A client that hears the server's greeting through the proxy, and goes.
+async fn half_way(scene: &Scene) {
+    let mut stream = TcpStream::connect(scene.proxy.address("write")).await.unwrap();
+    stream.read_exact(&mut [0; 4]).await.unwrap();
 }
 
 /// Waits for an event of the agent's with these words, of the proxy's address.
-async fn said(scene: &Scene<FromAddress>, words: &str) -> Value {
+async fn said(scene: &Scene, words: &str) -> Value {
     wait_for(words, PATIENCE, async || {
         let events = scene.agent.events();
         let of_address = |event: &&Value| event.pointer("/address").and_then(Value::as_str) == Some(AGENT);
@@ -71,7 +30,7 @@ async fn said(scene: &Scene<FromAddress>, words: &str) -> Value {
 }
 
 /// Waits for a line of `/metrics`.
-async fn metric(scene: &Scene<FromAddress>, name: &str, value: u64) {
+async fn metric(scene: &Scene, name: &str, value: u64) {
     let what = format!("{name} to be {value}");
     wait_for(&what, PATIENCE, async || {
         let (_, text) = scene.agent.get("/metrics").await.map_err(|error| error.to_string())?;
@@ -92,16 +51,18 @@ async fn the_agent_keeps_the_proxys_address_from_being_blocked_and_names_it_when
             max_connect_errors: LIMIT,
             ..Options::default()
         },
+        // It is the agent's host's, and not the one that the agent's own logins come from.
+        server_words: format!("source {AGENT}"),
         ..Setting::default()
     };
-    let scene = Scene::<FromAddress>::with(setting).await.unwrap();
+    let scene = Scene::set(setting).await.unwrap();
     metric(&scene, "rdslb_host_connect_errors_limit", LIMIT.into()).await;
 
     // Three times as many as block an address, each few of them followed by the agent's login.
     let errors = "SELECT coalesce(sum(SUM_CONNECT_ERRORS), 0) FROM performance_schema.host_cache";
     for round in 1..=3 {
         for _ in 0..3 {
-            scene.proxy.half_way().await;
+            half_way(&scene).await;
         }
         metric(&scene, "rdslb_host_resets_total", round).await;
     }
@@ -113,13 +74,13 @@ async fn the_agent_keeps_the_proxys_address_from_being_blocked_and_names_it_when
     metric(&scene, "rdslb_host_blocked", 0).await;
 
     // So many at once that one login in between does not help.
-    join_all((0..2 * LIMIT).map(|_| scene.proxy.half_way())).await;
+    join_all((0..2 * LIMIT).map(|_| half_way(&scene))).await;
     let blocked = said(&scene, "nobody behind the proxy can log in there").await;
     for cure in ["1129", "FLUSH HOSTS", "max_connect_errors"] {
         assert!(blocked.to_string().contains(cure), "{blocked}");
     }
     metric(&scene, "rdslb_host_blocked", 1).await;
-    assert_eq!(scene.proxy.0.operational_state("orders_write", "a").await.unwrap(), 2, "it is not down");
+    assert_eq!(scene.proxy.operational_state("orders_write", "a").await.unwrap(), 2, "it is not down");
 
     scene.standin.execute_sql("a", "FLUSH HOSTS").await.unwrap();
     said(&scene, "does not block the proxy's address any more").await;
