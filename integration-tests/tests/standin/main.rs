@@ -13,31 +13,15 @@ mod sight;
 
 use std::time::Duration;
 
-use integration_tests::standin::{Engine, Options, StandIn};
+use integration_tests::{
+    on_each_engine,
+    standin::{Engine, Options, StandIn},
+};
 
 use self::client::{Client, Refused, log_in};
 
 /// Generous: a machine that runs all tests at once is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Makes a test of each function for each engine, which it is given.
-macro_rules! on_each_engine {
-    ($($test:ident),+ $(,)?) => {
-        mod postgresql {
-            $(#[tokio::test]
-            async fn $test() {
-                super::$test(integration_tests::standin::Engine::Postgresql).await;
-            })+
-        }
-        mod mariadb {
-            $(#[tokio::test]
-            async fn $test() {
-                super::$test(integration_tests::standin::Engine::Mariadb).await;
-            })+
-        }
-    };
-}
-use on_each_engine;
 
 async fn started(engine: Engine, replicas: usize) -> StandIn {
     StandIn::start(Options { engine, replicas, ..Options::default() }).await.unwrap()
