@@ -3,16 +3,20 @@
 //!
 //! - `client`: one session by hand
 //! - `view`: what the agent says of it
-//! - `holds`, `pace`, `rights`, `proxy`, `breaker`, `commands`, `reload`: the scenarios
+//! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`,
+//!   `reload`: the scenarios
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
 
+mod balancers;
 mod breaker;
 mod client;
 mod commands;
 mod holds;
+mod names;
 mod pace;
 mod proxy;
 mod reload;
 mod rights;
+mod sight;
 mod view;
