@@ -2,7 +2,7 @@
 //! their login: the agent's own logins never count, they take the count back, and HAProxy's
 //! own checks are what blocks a proxy. Measured from 127.0.0.x, for 127.0.0.1 is exempt.
 //!
-//! `HOST_BLOCK_PROBES` says how many logins the load test makes (default 1,000).
+//! `HOST_BLOCK_PROBES` says how many logins the load test makes (default 10,000).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test")]
 

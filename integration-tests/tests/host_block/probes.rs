@@ -26,7 +26,7 @@ const UNCHECKED: &str = "127.0.0.6";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agents_logins_block_nobody_and_haproxys_own_check_does() {
-    let probes: u32 = std::env::var("HOST_BLOCK_PROBES").map_or(1_000, |number| number.parse().unwrap());
+    let probes: u32 = std::env::var("HOST_BLOCK_PROBES").map_or(10_000, |number| number.parse().unwrap());
     let lab = Arc::new(Lab::start(Options::default()).await);
     let mut watcher = lab.session(AGENT).await;
 
