@@ -10,3 +10,4 @@ mod agent;
 mod lab;
 mod probes;
 mod server;
+mod unfinished;
