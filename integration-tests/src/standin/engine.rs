@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::{
-    Error, Options, Server, SqlError, StandIn, StopMode, mariadb, postgresql,
+    Error, Options, Server, SqlError, StandIn, StopMode, mariadb, mysqld, postgresql,
     programs::{self, Programs},
 };
 use crate::process::{self, Launch, Signal};
@@ -59,7 +59,12 @@ impl Engine {
     pub(super) async fn build_libraries(self, folder: &Path, logs: &Path) -> Result<(), process::Error> {
         match self {
             Engine::Postgresql => Ok(()),
-            Engine::Mariadb => programs::build_names(folder, logs).await,
+            Engine::Mariadb => {
+                if mysqld::is_chosen() {
+                    programs::build_plugin(folder, logs).await?;
+                }
+                programs::build_names(folder, logs).await
+            }
         }
     }
 

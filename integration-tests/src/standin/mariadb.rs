@@ -8,6 +8,7 @@ use std::{env, fmt::Write as _, fs, path::PathBuf, time::Duration};
 use super::{
     DATABASE, Error, Options, Server, StandIn, StopMode,
     engine::Rows,
+    mysqld,
     programs::{self, Programs},
     server::{PATIENCE, START, make_folder, remove_folder, write},
 };
@@ -29,6 +30,9 @@ const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// By [`FOLDER_VARIABLE`], else in `PATH` and where Debian has servers.
 pub(super) fn find_programs() -> Result<Programs, process::Error> {
+    if mysqld::is_chosen() {
+        return mysqld::find_programs();
+    }
     let in_path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = env::split_paths(&in_path).collect();
     folders.extend(["/usr/sbin".into(), "/usr/bin".into()]);
@@ -38,6 +42,9 @@ pub(super) fn find_programs() -> Result<Programs, process::Error> {
 // === its files ===
 
 pub(super) fn settings(options: &Options) -> String {
+    if mysqld::is_chosen() {
+        return mysqld::settings(options);
+    }
     let mut settings = format!("[mariadbd]\nmax_connections = {}\n", options.max_connections);
     let _ = writeln!(settings, "max_connect_errors = {}", options.max_connect_errors);
     settings.push_str(SETTINGS);
@@ -96,6 +103,9 @@ const FILES: [(&str, &str); 3] = [
 
 /// Writes its settings; with an `upstream` it refuses writes.
 pub(super) fn configure(server: &Server, upstream: Option<&Server>) -> Result<(), process::Error> {
+    if mysqld::is_chosen() {
+        return mysqld::configure(server);
+    }
     let common = server.common();
     let mut settings = String::new();
     let mut set = |name: &str, value: String| {
@@ -138,6 +148,9 @@ fn identity(server: &Server) -> PathBuf {
 
 /// Without the users that the installation makes, but for the superuser.
 pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
+    if mysqld::is_chosen() {
+        return mysqld::initialise(server).await;
+    }
     let (common, data) = (server.common(), server.data());
     for folder in [&data, &temporary(server)] {
         remove_folder(folder)?;
@@ -172,6 +185,9 @@ pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
 // === its process ===
 
 pub(super) fn launch(server: &Server) -> Launch {
+    if mysqld::is_chosen() {
+        return mysqld::launch(server);
+    }
     server
         .launch("mariadbd")
         // Said first: no other file of settings is read.
@@ -189,6 +205,9 @@ fn names(server: &Server) -> String {
 // === asking it ===
 
 async fn superuser(server: &Server) -> Result<Session, mysql::Error> {
+    if mysqld::is_chosen() {
+        return mysqld::superuser(server).await;
+    }
     /// There is no such database, before it is made.
     const UNKNOWN_DATABASE: u16 = 1049;
     let mut login = Login {
@@ -252,6 +271,9 @@ GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.catch TO lb_agent_plain";
 
 pub(super) async fn set_up(standin: &StandIn, writer: &Server) -> Result<(), Error> {
+    if mysqld::is_chosen() {
+        return mysqld::set_up(standin, writer, include_str!("mariadb.sql")).await;
+    }
     writer.execute(include_str!("mariadb.sql")).await?;
     let passwords =
         [("legacy", standin.legacy_password()), ("replicator", &writer.common().passwords.replicator)];

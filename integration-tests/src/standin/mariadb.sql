@@ -15,7 +15,8 @@ GRANT REPLICATION SLAVE ON *.* TO replicator;
 CREATE DATABASE orders;
 USE orders;
 CREATE TABLE stock (item integer PRIMARY KEY, amount bigint NOT NULL);
-INSERT INTO stock SELECT seq, 1000000 FROM seq_1_to_1000;
+INSERT INTO stock WITH RECURSIVE items (item) AS (SELECT 1 UNION ALL SELECT item + 1 FROM items WHERE item < 1000)
+    SELECT item, 1000000 FROM items;
 CREATE TABLE orders (
     client integer NOT NULL,
     number bigint NOT NULL,

@@ -42,6 +42,7 @@ mod gate;
 pub(crate) mod guardian;
 mod journal;
 mod mariadb;
+mod mysqld;
 mod options;
 mod postgresql;
 mod programs;

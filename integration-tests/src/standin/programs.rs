@@ -76,6 +76,12 @@ pub(super) async fn build_names(folder: &Path, logs: &Path) -> Result<(), Error>
     build(folder, logs, NAMES, include_str!("../../pam/libnames.c"), &["-ldl".to_owned()]).await
 }
 
+/// Compiles the plugins of a real MySQL, with what asks about tokens in them.
+pub(super) async fn build_plugin(folder: &Path, logs: &Path) -> Result<(), Error> {
+    let source = concat!(include_str!("../../pam/libpam.c"), include_str!("../../pam/rds_iam.c"));
+    build(folder, logs, "rds_iam.so", source, &[]).await
+}
+
 async fn build(
     folder: &Path,
     logs: &Path,

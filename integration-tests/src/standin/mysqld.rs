@@ -1,0 +1,189 @@
+//! A real MySQL in MariaDB's place, where one is to be had: `STANDIN_MYSQL_BIN` names the
+//! folder of its `mysqld`.
+//!
+//! Debian has none, so nothing needs it. Where it is, every test of a writer of the MySQL
+//! family runs on it unchanged. There are no replicas here.
+//!
+//! Its plugin is `pam/rds_iam.c`, under the name that RDS's has: the operator's scripts run
+//! as they are. MySQL 9 has no plugin by which the small client could prove a password, so
+//! users with one send it, over TLS.
+
+use std::{env, fmt::Write as _, sync::LazyLock};
+
+use super::{
+    Error, Options, Server, StandIn,
+    engine::Rows,
+    programs::{self, Programs},
+    server::{START, make_folder, remove_folder, write},
+};
+use crate::{
+    mysql::{self, Dial, Login, Secret, Session, Tls},
+    process::{self, Launch},
+    tls::VerifiedTls,
+};
+
+/// Named as on RDS. It comes in by TCP, from anywhere.
+const SUPERUSER: &str = "rdsadmin";
+
+/// Says where its program is.
+pub const FOLDER_VARIABLE: &str = "STANDIN_MYSQL_BIN";
+
+/// Whether MariaDB's place is taken.
+pub(super) fn is_chosen() -> bool {
+    static CHOSEN: LazyLock<bool> = LazyLock::new(|| env::var_os(FOLDER_VARIABLE).is_some());
+    *CHOSEN
+}
+
+pub(super) fn find_programs() -> Result<Programs, process::Error> {
+    Programs::find("MySQL", "mysql-server-core", &["mysqld"], FOLDER_VARIABLE, [])
+}
+
+// === its files ===
+
+pub(super) fn settings(options: &Options) -> String {
+    let mut settings = format!("[mysqld]\nmax_connections = {}\n", options.max_connections);
+    let _ = writeln!(settings, "max_connect_errors = {}", options.max_connect_errors);
+    let _ = writeln!(settings, "performance_schema = {}", u8::from(options.performance_schema));
+    settings.push_str(SETTINGS);
+    for (name, value) in &options.settings {
+        // Writing to a string does not fail.
+        let _ = writeln!(settings, "{name} = {value}");
+    }
+    settings
+}
+
+const SETTINGS: &str = "\
+plugin_load_add = rds_iam.so
+mysqlx = OFF
+secure_file_priv = NULL
+server_id = 1
+skip_log_bin
+
+# Nothing here outlives the machine.
+innodb_flush_method = nosync
+innodb_flush_log_at_trx_commit = 2
+innodb_doublewrite = OFF
+innodb_buffer_pool_size = 32M
+innodb_redo_log_capacity = 16M
+default_time_zone = '+00:00'
+";
+
+pub(super) fn configure(server: &Server) -> Result<(), process::Error> {
+    let common = server.common();
+    let first = server.folder().join("first.sql");
+    let sql = format!(
+        "CREATE USER IF NOT EXISTS {SUPERUSER} IDENTIFIED WITH standin_password AS '{}' REQUIRE SSL;\n\
+         GRANT ALL ON *.* TO {SUPERUSER} WITH GRANT OPTION;\n\
+         DROP USER IF EXISTS root@localhost;\n",
+        common.passwords.superuser
+    );
+    write(&first, &sql, 0o600, common.account.as_ref())?;
+    let mut settings = common.settings.clone();
+    let folder = server.folder().display();
+    for (name, value) in [
+        ("datadir", server.data().display().to_string()),
+        ("tmpdir", format!("{folder}/tmp")),
+        ("pid_file", format!("{folder}/data/mysqld.pid")),
+        ("socket", server.sockets().join("mysql.sock").display().to_string()),
+        ("plugin_dir", common.libraries.display().to_string()),
+        ("init_file", first.display().to_string()),
+        ("bind_address", server.connect().ip().to_string()),
+        ("port", server.connect().port().to_string()),
+        ("ssl_ca", common.ca_file.display().to_string()),
+        ("ssl_cert", server.certificate_file().display().to_string()),
+        ("ssl_key", server.key_file().display().to_string()),
+    ] {
+        let _ = writeln!(settings, "{name} = {value}");
+    }
+    write(&server.folder().join("my.cnf"), &settings, 0o600, common.account.as_ref())
+}
+
+pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
+    let (common, data, temporary) = (server.common(), server.data(), server.folder().join("tmp"));
+    for folder in [&data, &temporary] {
+        remove_folder(folder)?;
+        make_folder(folder, 0o700, common.account.as_ref())?;
+    }
+    server
+        .launch("mysqld")
+        .args([
+            "--no-defaults",
+            "--initialize-insecure",
+            "--innodb-flush-method=nosync",
+            "--innodb-doublewrite=OFF",
+        ])
+        .arg(format!("--datadir={}", data.display()))
+        .arg(format!("--tmpdir={}", temporary.display()))
+        .run(START)
+        .await?;
+    Ok(())
+}
+
+// === its process ===
+
+pub(super) fn launch(server: &Server) -> Launch {
+    server
+        .launch("mysqld")
+        .arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
+        .env("LD_PRELOAD", server.common().libraries.join(programs::NAMES))
+}
+
+// === asking it ===
+
+pub(super) async fn superuser(server: &Server) -> Result<Session, mysql::Error> {
+    let common = server.common();
+    let tls = Tls {
+        config: VerifiedTls::from_ca_file(&common.ca_file)?.config(),
+        name: server.endpoint().to_owned(),
+    };
+    let login = Login {
+        dial: Dial::Tcp(server.connect()),
+        from: None,
+        tls: Some(tls),
+        user: SUPERUSER.to_owned(),
+        secret: Secret::Token(common.passwords.superuser.clone()),
+        database: None,
+    };
+    let mut session = login.connect().await?;
+    // Not there yet before it is made.
+    let _ = session.query(&format!("USE {}", super::DATABASE)).await;
+    Ok(session)
+}
+
+/// Runs a script as an operator would, whose client knows `DELIMITER`.
+async fn run_script(server: &Server, script: &str) -> Result<Rows, Error> {
+    let mut delimiter = ";";
+    let mut statement = String::new();
+    for line in script.lines() {
+        if let Some(other) = line.strip_prefix("DELIMITER ") {
+            delimiter = other;
+        } else if let Some(last) = line.trim_end().strip_suffix(delimiter) {
+            server.execute(&format!("{statement}{last}")).await?;
+            statement.clear();
+        } else {
+            let _ = writeln!(statement, "{line}");
+        }
+    }
+    Ok(Rows::new())
+}
+
+pub(super) async fn set_up(standin: &StandIn, writer: &Server, users: &str) -> Result<(), Error> {
+    let by_token = "IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'";
+    writer.execute(&users.replace("IDENTIFIED VIA pam USING 'rds_iam'", by_token)).await?;
+    let legacy = standin.legacy_password();
+    writer
+        .execute(&format!("ALTER USER legacy IDENTIFIED WITH standin_password AS '{legacy}' ACCOUNT UNLOCK"))
+        .await?;
+    let agent = include_str!("../../../deploy/mysql/agent.sql");
+    run_script(writer, agent).await?;
+    run_script(writer, &agent.replace("lb_agent", "lb_agent_plain")).await?;
+    run_script(writer, include_str!("../../../deploy/mysql/retire.sql")).await?;
+    run_script(writer, include_str!("../../../deploy/mysql/catch.sql")).await?;
+    writer.execute(GRANTS).await?;
+    Ok(())
+}
+
+const GRANTS: &str = "\
+GRANT CONNECTION_ADMIN ON *.* TO lb_agent;
+GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain;
+GRANT EXECUTE ON PROCEDURE rds_lb_agent.catch TO lb_agent_plain";
