@@ -71,7 +71,7 @@ async fn read_rows<S: AsyncRead + AsyncWrite + Unpin>(
     for _ in 0..count {
         let packet = packets.read(left.0).await?;
         left.spend(packet.len() + PER_ITEM)?;
-        result.columns.push(parse_column(&packet)?);
+        result.columns.push(parse_column(&packet, left)?);
     }
     let packet = packets.read(left.0).await?;
     parse_end(&packet)?;
@@ -82,7 +82,7 @@ async fn read_rows<S: AsyncRead + AsyncWrite + Unpin>(
             Some(&ERROR) => return Ok(Err(ServerError::parse(&packet)?)),
             _ => {
                 left.spend(packet.len() + PER_ITEM * (count + 1))?;
-                result.rows.push(parse_row(&packet, count)?);
+                result.rows.push(parse_row(&packet, count, left)?);
             }
         }
     }
@@ -109,7 +109,7 @@ fn parse_count(packet: &[u8]) -> Result<usize, Malformed> {
 }
 
 /// The name of a column, from its description.
-fn parse_column(packet: &[u8]) -> Result<String, Malformed> {
+fn parse_column(packet: &[u8], left: &mut Allowance) -> Result<String, Malformed> {
     let mut cursor = Cursor::new(packet);
     if cursor.counted()? != b"def" {
         return Err(Malformed("not the description of a column"));
@@ -124,10 +124,10 @@ fn parse_column(packet: &[u8]) -> Result<String, Malformed> {
         return Err(Malformed("not the description of a column"));
     }
     cursor.end()?;
-    Ok(String::from_utf8_lossy(name).into_owned())
+    text(name, left)
 }
 
-fn parse_row(packet: &[u8], columns: usize) -> Result<Vec<Option<String>>, Malformed> {
+fn parse_row(packet: &[u8], columns: usize, left: &mut Allowance) -> Result<Vec<Option<String>>, Malformed> {
     let mut cursor = Cursor::new(packet);
     let mut row = Vec::with_capacity(columns);
     for _ in 0..columns {
@@ -135,11 +135,22 @@ fn parse_row(packet: &[u8], columns: usize) -> Result<Vec<Option<String>>, Malfo
             cursor.take(1)?;
             row.push(None);
         } else {
-            row.push(Some(String::from_utf8_lossy(cursor.counted()?).into_owned()));
+            row.push(Some(text(cursor.counted()?, left)?));
         }
     }
     cursor.end()?;
     Ok(row)
+}
+
+/// What is no text becomes three bytes for each that is wrong. The bytes themselves were
+/// spent with their packet.
+fn text(bytes: &[u8], left: &mut Allowance) -> Result<String, Malformed> {
+    let of_chunk = |valid: &str, invalid: &[u8]| {
+        valid.len() + if invalid.is_empty() { 0 } else { char::REPLACEMENT_CHARACTER.len_utf8() }
+    };
+    let length: usize = bytes.utf8_chunks().map(|chunk| of_chunk(chunk.valid(), chunk.invalid())).sum();
+    left.spend(length.saturating_sub(bytes.len()))?;
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
 #[cfg(test)]

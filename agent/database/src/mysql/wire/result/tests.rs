@@ -96,6 +96,15 @@ fn a_server_is_sent_no_file() {
 }
 
 #[test]
+fn what_is_no_text_is_weighed_as_what_it_becomes() {
+    let cell = |length: usize| on_the_wire(&result(&["c"], &[vec![Some(vec![0xff; length])]], false));
+    let answered = read(&cell(MOST / 4)).unwrap();
+    assert_eq!(answered.results[0].cell(0, 0).map(str::len), Some(MOST / 4 * 3));
+    let error = read(&cell(MOST / 2)).unwrap_err();
+    assert!(error.to_string().contains("larger than any expected"), "{error}");
+}
+
+#[test]
 fn an_answer_has_an_end() {
     // Many small rows weigh more than their bytes.
     let rows = vec![vec![None; 200]; 300];
@@ -113,8 +122,8 @@ proptest! {
     #[test]
     fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = parse_count(&bytes);
-        let _ = parse_column(&bytes);
-        let _ = parse_row(&bytes, bytes.len() % 7);
+        let _ = parse_column(&bytes, &mut Allowance(MOST));
+        let _ = parse_row(&bytes, bytes.len() % 7, &mut Allowance(MOST));
         let _ = read(&bytes);
         let _ = read(&packet(0, &bytes));
     }
@@ -158,8 +167,9 @@ proptest! {
     fn a_row_has_exactly_its_cells(cells in proptest::collection::vec(proptest::option::of(".{0,20}"), 1..8)) {
         let cells: Vec<_> = cells.into_iter().map(|cell| cell.map(String::into_bytes)).collect();
         let bytes = row(&cells);
-        prop_assert_eq!(parse_row(&bytes, cells.len()).unwrap().len(), cells.len());
-        prop_assert!(parse_row(&bytes, cells.len() + 1).is_err());
-        prop_assert!(parse_row(&bytes, cells.len() - 1).is_err());
+        let mut left = Allowance(MOST);
+        prop_assert_eq!(parse_row(&bytes, cells.len(), &mut left).unwrap().len(), cells.len());
+        prop_assert!(parse_row(&bytes, cells.len() + 1, &mut left).is_err());
+        prop_assert!(parse_row(&bytes, cells.len() - 1, &mut left).is_err());
     }
 }
