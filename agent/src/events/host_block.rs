@@ -16,8 +16,9 @@ use crate::metrics::{Labels, Metrics};
 
 /// What ends a block, and what caused it.
 const CURE: &str = "clients or health checks end their connections half-way through the login: let HAProxy and \
-     others make no TCP or TLS check of this server, and raise max_connect_errors. FLUSH HOSTS, or \
-     TRUNCATE TABLE performance_schema.host_cache, lets a blocked address in again";
+     others make no TCP or TLS check of this server, and raise max_connect_errors. TRUNCATE TABLE \
+     performance_schema.host_cache lets a blocked address in again (before MySQL 8.4 and in MariaDB also \
+     FLUSH HOSTS)";
 
 fn labels(instance: &InstanceId) -> Labels {
     vec![("database", instance.database.to_string()), ("instance", instance.instance.to_string())]

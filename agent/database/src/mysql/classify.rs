@@ -23,13 +23,33 @@ pub(super) fn refused(phase: Phase, error: &ServerError) -> Fault {
 
 /// The fault behind a connection that gives no more answers.
 pub(super) fn broken(phase: Phase, error: &WireError) -> Fault {
-    match error {
-        // Clients of MySQL call this 2013.
+    let fault = match error {
         WireError::Lost(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Fault::new(phase, FaultKind::Disconnected, "the server closed the connection")
         }
         WireError::Lost(error) => io_fault(phase, error, "the connection broke"),
-        WireError::Malformed(malformed) => Fault::new(phase, FaultKind::Protocol, malformed.to_string()),
+        WireError::Malformed(malformed) => {
+            return Fault::new(phase, FaultKind::Protocol, malformed.to_string());
+        }
+    };
+    if fault.kind != FaultKind::Disconnected {
+        return fault;
+    }
+    let message = format!("{}: {}", fault.message, lost(phase));
+    Fault { message, ..fault }.with_code(LOST)
+}
+
+/// What clients of MySQL call a connection that is lost.
+const LOST: &str = "2013";
+
+/// Why a connection ends without a word. The server's error log has more.
+fn lost(phase: Phase) -> &'static str {
+    if phase < Phase::Query {
+        "it, or something between, ends connections before their login: is connect_timeout too short, \
+         is it stopping, is this its port?"
+    } else {
+        "killed (KILL, mysql.rds_kill), idle for longer than wait_timeout, an answer or a question larger \
+         than max_allowed_packet, or the server itself is gone"
     }
 }
 
@@ -47,8 +67,8 @@ pub(super) fn kind_of(phase: Phase, number: u16) -> FaultKind {
         // No slot: of the server, of any user, of this user.
         1040 | 1203 => FaultKind::TooManyConnections,
         1226 if phase < Phase::Query => FaultKind::TooManyConnections,
-        // Denied; no such plugin; not by this kind of login; expired; locked; TLS wanted.
-        1045 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 3159 | 4151 => FaultKind::LoginRefused,
+        // Denied; no such plugin; not by this kind of login; expired; locked, and for a while; TLS wanted.
+        1045 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 3159 | 3955 | 4151 => FaultKind::LoginRefused,
         // The host, the database name, the privilege, the table, the column, the routine;
         // the session of somebody else.
         1130 | 1044 | 1227 | 1142 | 1143 | 1370 | 1095 => FaultKind::PermissionDenied,
@@ -56,6 +76,7 @@ pub(super) fn kind_of(phase: Phase, number: u16) -> FaultKind {
         1969 | 3024 => FaultKind::TimedOut,
         // Bad handshake, unknown command, malformed packet.
         1043 | 1047 | 1835 => FaultKind::Protocol,
+        // 1290 as well: it says that an option is set, not which. The role is asked for by itself.
         _ => FaultKind::DatabaseError,
     }
 }
@@ -81,8 +102,9 @@ fn advice(number: u16) -> Option<&'static str> {
         }
         1129 => {
             "too many connections from this address ended before their login (TCP or TLS health checks do \
-             that), and nobody gets in from there any more. FLUSH HOSTS or TRUNCATE TABLE \
-             performance_schema.host_cache lets it in again; end such checks, and raise max_connect_errors"
+             that), and nobody gets in from there any more. TRUNCATE TABLE performance_schema.host_cache \
+             lets it in again (before MySQL 8.4 and in MariaDB also FLUSH HOSTS); end such checks, and \
+             raise max_connect_errors"
         }
         1130 => "no user of the server may come from this address: create the user for it, or for '%'",
         1040 => "max_connections is reached",
@@ -95,12 +117,20 @@ fn advice(number: u16) -> Option<&'static str> {
             "the user's password has expired, so it is not identified with AWSAuthenticationPlugin"
         }
         3118 | 4151 => "ALTER USER ... ACCOUNT UNLOCK lets it in again",
+        3955 => {
+            "the account is locked for a while after too many wrong logins (FAILED_LOGIN_ATTEMPTS): \
+             ALTER USER ... ACCOUNT UNLOCK ends that"
+        }
         3159 => {
             "the server takes this connection for one without TLS, though the agent uses it: \
              something between them ends TLS"
         }
         3032 => "only administrators may log in until offline_mode is off",
-        1290 | 1792 | 1836 => "the instance is read-only",
+        1290 => {
+            "an option of the server's forbids it, which its words name: read_only is on at a replica, and \
+             at a writer that is stopped from writing"
+        }
+        1792 | 1836 => "the instance is read-only",
         1044 => "grant the agent's user a right on this database, or name another one",
         1049 => "there is no database of this name: leave it out, or name another one",
         1142 | 1143 | 1227 | 1370 => "a grant is missing; deploy/mysql/agent.sql has what is needed",
@@ -129,6 +159,8 @@ mod tests {
         let cases = [
             (Phase::Login, 1045, FaultKind::LoginRefused),
             (Phase::Login, 1698, FaultKind::LoginRefused),
+            (Phase::Login, 3118, FaultKind::LoginRefused),
+            (Phase::Login, 3955, FaultKind::LoginRefused),
             (Phase::Login, 1524, FaultKind::LoginRefused),
             (Phase::Login, 1251, FaultKind::LoginRefused),
             (Phase::Login, 3159, FaultKind::LoginRefused),
@@ -162,7 +194,10 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_own_words() {
-        let numbers = [1045, 1129, 1130, 1040, 1203, 1226, 1251, 1290, 1524, 1698, 3032, 3159, 1205, 1227];
+        let numbers = [
+            1045, 1129, 1130, 1040, 1203, 1226, 1251, 1290, 1524, 1698, 1792, 3032, 3118, 3159, 3955, 1205,
+            1227,
+        ];
         let words: BTreeSet<_> = numbers.iter().filter_map(|&number| advice(number)).collect();
         assert_eq!(words.len(), numbers.len());
         let fault = refused(Phase::Login, &error(1129));
@@ -170,6 +205,9 @@ mod tests {
         for word in ["in its words", "host_cache", "max_connect_errors"] {
             assert!(fault.message.contains(word), "{fault}");
         }
+        // MySQL 8.4 knows only the first.
+        let cures = ["TRUNCATE", "FLUSH"].map(|cure| fault.message.find(cure).unwrap());
+        assert!(cures[0] < cures[1], "{fault}");
     }
 
     #[test]
@@ -177,9 +215,16 @@ mod tests {
         let closed = WireError::Lost(io::ErrorKind::UnexpectedEof.into());
         let fault = broken(Phase::Query, &closed);
         assert_eq!((fault.kind, fault.evidence()), (FaultKind::Disconnected, Evidence::Silent));
-        assert_eq!(fault.message, "the server closed the connection");
+        assert!(fault.message.starts_with("the server closed the connection: "), "{fault}");
+        for reason in ["killed", "wait_timeout", "max_allowed_packet"] {
+            assert!(fault.message.contains(reason), "{fault}");
+        }
         let reset = WireError::Lost(io::ErrorKind::ConnectionReset.into());
-        assert_eq!(broken(Phase::Query, &reset).kind, FaultKind::Disconnected);
+        for (phase, reason) in [(Phase::Query, "wait_timeout"), (Phase::Login, "connect_timeout")] {
+            let fault = broken(phase, &reset);
+            assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::Disconnected, Some("2013")));
+            assert!(fault.message.contains(reason), "{fault}");
+        }
         let malformed = WireError::Malformed(Malformed("a packet out of its order"));
         let fault = broken(Phase::Query, &malformed);
         assert_eq!((fault.kind, fault.evidence()), (FaultKind::Protocol, Evidence::Nothing));
