@@ -99,6 +99,13 @@ impl Door {
         }
     }
 
+    /// Learns how many logins that are not finished block this address.
+    pub fn limited(&self, limit: u64) {
+        if let Some(unfinished) = &self.unfinished {
+            unfinished.lock().unwrap_or_else(PoisonError::into_inner).limited(limit);
+        }
+    }
+
     /// Remembers how a login ended, as far as the server counts it.
     fn ended(&self, fault: Option<&Fault>) {
         let Some(unfinished) = &self.unfinished else { return };

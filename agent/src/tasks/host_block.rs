@@ -98,6 +98,8 @@ impl<'a> Watch<'a> {
                 }
             };
             self.told.ends("unknown");
+            // One that blocks nobody is limited like any: that may be changed.
+            self.door.limited(seen.limit);
             let ours = self.ours(&seen.counted);
             let look = self.guard.look(self.door.shared.clock.now(), &seen, &ours);
             self.tell(&seen, look.news);
