@@ -175,7 +175,7 @@ pub struct Rights {
 }
 
 impl Rights {
-    /// The method that can be used, the one with fewer rights first.
+    /// The method that can be used: the function first, which takes the fewest rights.
     pub fn method(&self) -> Option<Method> {
         if self.function == FunctionState::Ready {
             Some(Method::Function)
@@ -186,10 +186,11 @@ impl Rights {
 
     /// The method for a session whose user does not log in by IAM: the function closes none of them.
     pub fn method_for_any_user(&self) -> Option<Method> {
-        if self.platform {
-            Some(Method::Platform)
-        } else if self.may_signal {
+        // The platform's way takes a moment of its own between look and close.
+        if self.may_signal {
             Some(Method::Signal)
+        } else if self.platform {
+            Some(Method::Platform)
         } else {
             None
         }
@@ -297,6 +298,8 @@ mod tests {
             (Some(Method::Function), Some(Method::Signal))
         );
         rights.platform = true;
+        assert_eq!(rights.method_for_any_user(), Some(Method::Signal));
+        rights.may_signal = false;
         assert_eq!(rights.method_for_any_user(), Some(Method::Platform));
     }
 }

@@ -35,7 +35,9 @@ impl Lab {
     /// A client that logs in with a password.
     pub async fn password_client(&self) -> Session {
         let mut login = self.standin.mysql_login("a", "legacy").unwrap();
-        login.secret = Secret::Password(self.standin.legacy_password().to_owned());
+        let password = self.standin.legacy_password().to_owned();
+        login.secret =
+            if self.is_mariadb().await { Secret::Password(password) } else { Secret::Token(password) };
         login.connect().await.unwrap()
     }
 

@@ -61,6 +61,16 @@ impl Lab {
         self.standin.execute_sql("a", statement).await.unwrap()
     }
 
+    /// Whether the server is a MariaDB: a MySQL can be put in its place.
+    pub async fn is_mariadb(&self) -> bool {
+        self.standin.value("a", "SELECT VERSION()").await.unwrap().contains("MariaDB")
+    }
+
+    /// The right to end the sessions of others, by its name here.
+    pub async fn right_to_kill(&self) -> &'static str {
+        if self.is_mariadb().await { "CONNECTION ADMIN" } else { "CONNECTION_ADMIN" }
+    }
+
     pub async fn shutdown(self) {
         self.standin.shutdown().await.unwrap();
     }
