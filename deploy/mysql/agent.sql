@@ -9,7 +9,7 @@
 -- how they log in. It reads no data and cannot close sessions: see retire.sql for that.
 -- Can be run again at any time.
 --
--- MySQL 8.0 to 8.4, MariaDB 10.5 to 11, RDS and Aurora.
+-- MySQL 8.0 to 9.7, MariaDB 10.5 to 11, RDS and Aurora.
 
 CREATE USER IF NOT EXISTS lb_agent IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL;
 GRANT PROCESS, REPLICATION CLIENT ON *.* TO lb_agent;

@@ -12,7 +12,7 @@
 -- its answer is the least likely to have sent its next statement. performance_schema has
 -- to follow transactions: innodb_trx is too slow for that.
 --
--- MySQL 8.0 to 8.4, MariaDB 10.5 to 11, RDS and Aurora.
+-- MySQL 8.0 to 9.7, MariaDB 10.5 to 11, RDS and Aurora.
 
 DELIMITER //
 

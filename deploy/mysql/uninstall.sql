@@ -2,7 +2,7 @@
 --
 --   mysql < uninstall.sql
 --
--- MySQL 8.0 to 8.4, MariaDB 10.5 to 11, RDS and Aurora.
+-- MySQL 8.0 to 9.7, MariaDB 10.5 to 11, RDS and Aurora.
 
 -- One by one: grants on procedures would outlive a database that is dropped as a whole.
 CREATE DATABASE IF NOT EXISTS rds_lb_agent;

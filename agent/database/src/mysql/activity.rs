@@ -3,10 +3,12 @@
 //! `Sleep` alone is not idle: a transaction may be open. The events of
 //! `performance_schema` tell of every one; `innodb_trx`, the second witness, only of
 //! those that have touched a table. It is a cache that the server fills anew only after
-//! 100 ms without a reader, so it is read at most every 250 ms, and what it said before
-//! a session's pause began is not held against that session. If either says open, the
-//! session is in a transaction; if the one the operator relies on cannot be seen, it may
-//! be anything.
+//! 100 ms without a reader, so it is read at most every 250 ms by all agents together
+//! (`pace`), and what it said before a session's pause began is not held against that
+//! session. If either says open, the session is in a transaction; if the one the operator
+//! relies on cannot be seen, it may be anything. So may every session where the agent's
+//! user lacks `PROCESS`: the process list hides them, and of what `performance_schema` says
+//! only that they are there is taken.
 //!
 //! One round trip, a second one for connections whose `HOST` is a resolved name: the
 //! sockets of `performance_schema` have their addresses. Without those, nobody knows
@@ -36,9 +38,6 @@ use super::{
 };
 use crate::engine::Scope;
 
-/// The least time between two looks at `innodb_trx`.
-const TRX_EVERY: Duration = Duration::from_millis(250);
-
 /// The server's own threads, which are nobody's sessions.
 const OWN_THREADS: [&str; 2] = ["system user", "event_scheduler"];
 
@@ -48,6 +47,14 @@ const NOT_CLIENTS: [&str; 6] =
 
 /// The administrator's own account on RDS.
 const PLATFORM_USER: &str = "rdsadmin";
+
+/// Who is connected, in the columns of the process list, for a user to whom that shows nobody.
+const CONNECTED: &str = "\
+    SELECT t.PROCESSLIST_ID, t.PROCESSLIST_USER, CONCAT(s.IP, ':', s.PORT), t.PROCESSLIST_DB, \
+           t.PROCESSLIST_COMMAND, t.PROCESSLIST_TIME, NULL \
+      FROM performance_schema.threads AS t \
+      LEFT JOIN performance_schema.socket_instances AS s ON s.THREAD_ID = t.THREAD_ID AND s.PORT > 0 \
+     WHERE t.TYPE = 'FOREGROUND' AND ";
 
 /// From the connection to its thread. What the thread does is joined to it here: the
 /// server would compare every thread with every other.
@@ -61,9 +68,12 @@ const OPEN: &str =
 /// The threads that hold a lock.
 const LOCKS: &str = "SELECT DISTINCT OWNER_THREAD_ID FROM performance_schema.metadata_locks";
 
-/// How long ago the last statement of a thread ended; no row while one runs.
+/// How long ago the last statement of a thread ended; no row while one runs. The numbers have
+/// no sign, and one that ends during the look ends after it: MySQL refuses the whole
+/// statement where one of them would be less than 0.
 const PAUSES: &str = "\
-    SELECT t.PROCESSLIST_ID, FLOOR((MAX(me.now) - MAX(s.TIMER_END)) / 1000000) \
+    SELECT t.PROCESSLIST_ID, \
+           FLOOR((GREATEST(MAX(me.now), MAX(s.TIMER_END)) - MAX(s.TIMER_END)) / 1000000) \
       FROM performance_schema.threads AS t \
       JOIN performance_schema.events_statements_current AS s ON s.THREAD_ID = t.THREAD_ID \
      CROSS JOIN (SELECT MAX(own.TIMER_END) AS now \
@@ -101,6 +111,7 @@ pub(super) async fn activity(
         let here: HashSet<u64> = rows.iter().map(|row| row.id).collect();
         memory.addresses.retain(|id, _| here.contains(id));
         memory.applications.retain(|id, _| here.contains(id));
+        memory.trx.shared_by(agents(&rows, &facts.own_user));
     }
     let seen = Seen { facts: &facts, look: &look, mode: memory.open_transactions };
     let touching = memory.touching.as_ref();
@@ -119,6 +130,13 @@ pub(super) async fn activity(
             seen.row(process, client, application, touching)
         })
         .collect())
+}
+
+/// How many hosts the agent's own user is connected from: an agent has several connections.
+fn agents(rows: &[Process], own_user: &str) -> usize {
+    let own = rows.iter().filter(|row| &*row.user == own_user);
+    let hosts: HashSet<String> = own.map(|row| row.origin.host()).collect();
+    hosts.len()
 }
 
 /// The answers to one look.
@@ -148,11 +166,15 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
         Some(ids) => format!("{column} IN ({ids}) AND {column} <> CONNECTION_ID()"),
     };
     let pause = if mariadb { "FLOOR(p.TIME_MS * 1000)" } else { "NULL" };
-    let mut sql = format!(
-        "SELECT p.ID, p.USER, p.HOST, p.DB, p.COMMAND, p.TIME, {pause} \
-           FROM information_schema.PROCESSLIST AS p WHERE {}",
-        those("p.ID")
-    );
+    let mut sql = if facts.process || !facts.performance_schema {
+        format!(
+            "SELECT p.ID, p.USER, p.HOST, p.DB, p.COMMAND, p.TIME, {pause} \
+               FROM information_schema.PROCESSLIST AS p WHERE {}",
+            those("p.ID")
+        )
+    } else {
+        format!("{CONNECTED}{}", those("t.PROCESSLIST_ID"))
+    };
     let pauses = facts.statements && !mariadb;
     // A look at a few sessions asks only for names it does not know.
     let applications = facts.performance_schema
@@ -160,7 +182,7 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
             Scope::All => true,
             Scope::Only(keys) => keys.iter().any(|key| !session.memory.applications.contains_key(&key.pid)),
         };
-    let touching = facts.process && session.memory.trx_read.is_none_or(|at| at.elapsed() >= TRX_EVERY);
+    let touching = facts.process && session.memory.trx.is_due(Instant::now());
     let also = |wanted: bool, sql: &mut String, statement: &str| {
         if wanted {
             sql.push(';');
@@ -176,8 +198,11 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
     also(touching, &mut sql, TOUCHING);
 
     let asked_at = Instant::now();
-    let results = session.query(&sql).await.inspect_err(|_| session.forget_facts())?;
-    let mut results = results.into_iter();
+    let results = session.query(&sql).await.inspect_err(|_| session.forget_facts());
+    if touching {
+        session.memory.trx.read(Instant::now());
+    }
+    let mut results = results?.into_iter();
     let mut next =
         |wanted: bool| if wanted { results.next().ok_or_else(too_few) } else { Ok(ResultSet::default()) };
     let mut look = Look { processes: next(true)?.rows, ..Look::default() };
@@ -228,7 +253,6 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
     if touching {
         let ids = first_numbers(&next(true)?);
         memory.touching = Some((ids, asked_at));
-        memory.trx_read = Some(Instant::now());
     }
     Ok(look)
 }
@@ -319,7 +343,11 @@ impl Seen<'_> {
         let event = self.look.events.get(&process.id).copied();
         let lasting = self.look.pauses.get(&process.id).copied().unwrap_or(process.lasting);
         let touching = touching.is_some_and(|(ids, at)| ids.contains(&process.id) && lasting >= at.elapsed());
-        let activity = self.doing(&process.command, event, touching, lasting);
+        let activity = if self.facts.process {
+            self.doing(&process.command, event, touching, lasting)
+        } else {
+            Activity::Unknown
+        };
         // A transaction's own locks are no reason of their own.
         let lock = matches!(activity, Activity::Idle(_)) && event.is_some_and(|event| event.lock);
         ActivityRow {

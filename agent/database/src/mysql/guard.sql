@@ -28,13 +28,13 @@ SELECT COUNT(*) > 0 AND MIN(a.plugin IN ('AWSAuthenticationPlugin', 'pam')), COA
   FROM mysql.user AS a
  WHERE a.User IN (@lb_user, '');
 SELECT (SELECT CONCAT_WS(' ',
-                 p.USER = @lb_user
-                   AND (p.HOST = CONCAT(@lb_ip, ':', @lb_port)
-                        OR @lb_socket = 1
-                        OR p.HOST = CONCAT('localhost:', @lb_port) AND @lb_ip = '127.0.0.1'
-                           AND @@bind_address REGEXP '^[0-9.]+$'),
-                 p.COMMAND = 'Sleep',
-                 p.TIME,
+                 COALESCE(p.USER = @lb_user
+                            AND (p.HOST = CONCAT(@lb_ip, ':', @lb_port)
+                                 OR @lb_socket = 1
+                                 OR p.HOST = CONCAT('localhost:', @lb_port) AND @lb_ip = '127.0.0.1'
+                                    AND @@bind_address REGEXP '^[0-9.]+$'), 0),
+                 COALESCE(p.COMMAND = 'Sleep', 0),
+                 COALESCE(p.TIME, 0),
                  COALESCE(FLOOR(TIME_MS * 1000), -1))
           FROM information_schema.PROCESSLIST AS p
          WHERE p.ID = @lb_id)
@@ -42,7 +42,8 @@ SELECT (SELECT CONCAT_WS(' ',
   FROM (SELECT NULL AS TIME_MS) AS where_there_is_no_such_column;
 SET @lb_idle = COALESCE(
   NULLIF(CAST(SUBSTRING_INDEX(@lb_look, ' ', -1) AS SIGNED), -1),
-  (SELECT CAST(FLOOR((MAX(IF(s.THREAD_ID = @lb_me, s.TIMER_END, NULL))
+  (SELECT CAST(FLOOR((GREATEST(MAX(IF(s.THREAD_ID = @lb_me, s.TIMER_END, NULL)),
+                               MAX(IF(s.THREAD_ID = @lb_thread, s.TIMER_END, NULL)))
                       - MAX(IF(s.THREAD_ID = @lb_thread, s.TIMER_END, NULL))) / 1000000) AS SIGNED)
      FROM performance_schema.events_statements_current AS s
     WHERE s.THREAD_ID IN (@lb_me, @lb_thread)
@@ -61,8 +62,9 @@ SET @lb_verdict = CASE
     WHEN @lb_idle < TIMESTAMPDIFF(MICROSECOND, COALESCE(@lb_second, @lb_at), SYSDATE(6)) THEN 'not_idle'
     WHEN @lb_idle > @lb_most THEN 'not_fresh'
     WHEN @lb_locks > 0 THEN 'advisory_lock'
-    WHEN @lb_by_events AND @lb_transactions = 0
+    WHEN @lb_transactions = 0 AND NOT @lb_by_trx AND NOT COALESCE(@lb_may_ask, TRUE) THEN 'not_asked'
+    WHEN @lb_transactions = 0 AND NOT @lb_by_trx
      AND (SELECT COUNT(*) FROM information_schema.INNODB_TRX AS x WHERE x.trx_mysql_thread_id = @lb_id) > 0
-    THEN 'not_idle'
+    THEN 'touching'
     ELSE 'close'
   END;

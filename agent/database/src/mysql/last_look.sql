@@ -1,5 +1,9 @@
+SELECT COUNT(*)
+  INTO @lb_locks
+  FROM performance_schema.metadata_locks AS l
+ WHERE l.OWNER_THREAD_ID = @lb_thread;
 SET @lb_kill = CASE
-    WHEN @lb_verdict <> 'close' THEN NULL
+    WHEN @lb_verdict <> 'close' OR @lb_locks > 0 THEN NULL
     WHEN COALESCE(@lb_switched_on AND @lb_watched, 0)
     THEN (SELECT t.PROCESSLIST_ID
             FROM performance_schema.threads AS t

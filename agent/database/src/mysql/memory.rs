@@ -14,6 +14,7 @@ use agent_core::Fault;
 use serde::Serialize;
 
 use super::{
+    pace::TrxPace,
     session::MySqlSession,
     types::{is_ipv4_only, is_on},
     wire::ResultSet,
@@ -62,8 +63,8 @@ pub(super) struct Memory {
     pub(super) agents: Option<(u32, Instant)>,
     /// The connections with a transaction in `innodb_trx`, and when that was read.
     pub(super) touching: Option<(HashSet<u64>, Instant)>,
-    /// When `innodb_trx` was read last, for whatever reason.
-    pub(super) trx_read: Option<Instant>,
+    /// When `innodb_trx` may be read.
+    pub(super) trx: TrxPace,
     /// Where connections come from whose `HOST` is a name; it does not change.
     pub(super) addresses: HashMap<u64, SocketAddr>,
     /// What connections call themselves; it does not change.
@@ -73,6 +74,8 @@ pub(super) struct Memory {
 /// What can be seen on a server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
+    /// Who the agent is there.
+    pub(super) own_user: String,
     /// The sessions of others (`PROCESS`).
     pub(super) process: bool,
     /// `performance_schema` may be read, whether it is on or not.
@@ -142,6 +145,7 @@ impl MySqlSession {
         let settings = self.query(SETTINGS).await?.into_iter().next().unwrap_or_default();
         let process = self.if_allowed(PROCESS).await?.is_some();
         let mut facts = Facts {
+            own_user: settings.cell(0, 3).unwrap_or_default().to_owned(),
             process,
             ipv4_only: settings.cell(0, 1).is_some_and(is_ipv4_only),
             skips_names: is_on(settings.cell(0, 2)),
@@ -173,11 +177,11 @@ impl MySqlSession {
 pub(super) const NOT_HERE: [u16; 12] =
     [1044, 1142, 1143, 1370, 1227, 1345, 1049, 1146, 1109, 1054, 1193, 1305];
 
-const SETTINGS: &str =
-    "SELECT @@global.performance_schema, @@global.bind_address, @@global.skip_name_resolve";
+const SETTINGS: &str = "SELECT @@global.performance_schema, @@global.bind_address, @@global.skip_name_resolve, \
+            SUBSTRING_INDEX(USER(), '@', 1)";
 
-/// Refused without `PROCESS`, however it was granted.
-const PROCESS: &str = "SELECT 1 FROM information_schema.INNODB_TRX LIMIT 1";
+/// Refused without `PROCESS`, however it was granted. Some counters that cost nothing.
+const PROCESS: &str = "SELECT 1 FROM information_schema.INNODB_CMP LIMIT 1";
 
 /// Whether transactions are followed, locks are shown, statements are timed.
 const SWITCHES: &str = "\

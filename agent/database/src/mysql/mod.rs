@@ -1,7 +1,7 @@
 //! MySQL and MariaDB: RDS, Aurora, and any server with the same login.
 //!
-//! The SQL is written for MySQL 8.0 to 8.4 and MariaDB 10.5 to 11, and tested on MariaDB
-//! 10.11. Nothing in it needs `SUPER`: see `deploy/mysql/README.md` for the grants, and
+//! The SQL is written for MySQL 8.0 to 9.7 and MariaDB 10.5 to 11, and tested on MariaDB
+//! 10.11 and MySQL 9.7. Nothing in it needs `SUPER`: see `deploy/mysql/README.md` for the grants, and
 //! for what cannot be seen on which setting.
 //!
 //! # Layout
@@ -11,6 +11,7 @@
 //! - `session`: the open connection and its time limits.
 //! - `role`, `rights`, `activity`, `retire`: one question each.
 //! - `memory`: what a session has learned of its server, and how it is to look.
+//! - `pace`: how often `innodb_trx` may be read.
 //! - `types`: values as the MySQL family writes and reads them.
 //! - `host_block`: what the server counts of failed connections.
 //! - `classify`: error numbers and lost connections to faults.
@@ -22,6 +23,7 @@ mod gate;
 mod host_block;
 mod login;
 mod memory;
+mod pace;
 mod retire;
 mod rights;
 mod role;
@@ -77,6 +79,14 @@ impl MySqlSession {
     #[must_use]
     pub fn relying_on(mut self, open_transactions: OpenTransactions) -> Self {
         self.memory.open_transactions = open_transactions;
+        self
+    }
+
+    /// The same session, taking its server for a MySQL. A MariaDB understands what it is then
+    /// asked: for tests of the one where only the other is to be had.
+    #[must_use]
+    pub fn as_to_mysql(mut self) -> Self {
+        self.take_for_mysql();
         self
     }
 }

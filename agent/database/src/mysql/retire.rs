@@ -5,11 +5,13 @@
 //! changes only when the session does something is read: its transaction, its locks, how
 //! its user logs in. Then the process list: identity, `Sleep`, and for how long. A pause
 //! that began before the first look proves that everything read since still holds; one
-//! that is younger is left alone. Last, where `performance_schema` runs, its row alone is
-//! read once more (`Sleep`, no transaction; the look ends with that row), and `KILL`
-//! follows at once: some 100 µs are open to a race. Without `performance_schema` the last
+//! that is younger is left alone. Last, where `performance_schema` runs, the locks are
+//! counted again and its row alone is read once more (`Sleep`, no transaction; the look
+//! ends with that row), and `KILL` follows at once: some 100 µs are open to a race. Without `performance_schema` the last
 //! look is at the process list again, which copies the rows of all sessions: 1 to 2 ms
-//! with 1,000 of them.
+//! with 1,000 of them. `mysql.rds_kill` looks at that list itself before it kills: the same
+//! 1 to 2 ms once more, so `KILL` is taken wherever the agent, or the procedure's definer,
+//! may.
 //!
 //! MariaDB takes all of that as one compound statement, and a procedure is one in MySQL
 //! too: nothing is sent to the agent between look and `KILL`, for which the server might
@@ -21,10 +23,11 @@
 //! known by a transaction of the agent's own, which must be in it; the pause must be
 //! older than the second in which that began. A server whose cache is read by others more
 //! often than every 100 ms never fills it, and nothing is closed there by this witness.
+//! Every read of it has its turn (`pace`).
 //!
-//! Written for MariaDB 10.5 to 11 and MySQL 8.0 to 8.4, and tested on MariaDB 10.11.
-//! `TIME_MS` exists in MariaDB only: where the process list has no such column, the name
-//! means that of the query around it, which is NULL.
+//! Written for MariaDB 10.5 to 11 and MySQL 8.0 to 9.7, and tested on MariaDB 10.11 and
+//! MySQL 9.7. `TIME_MS` exists in MariaDB only: where the process list has no such column,
+//! the name means that of the query around it, which is NULL.
 //!
 //! The procedures of `deploy/mysql` contain the same text.
 
@@ -37,7 +40,7 @@ use super::{
     memory::OpenTransactions,
     session::MySqlSession,
     types::literal,
-    wire::{Answered, ServerError},
+    wire::{Answered, ResultSet, ServerError},
 };
 use crate::engine::{Method, RetireOutcome, RetireTarget};
 
@@ -69,11 +72,12 @@ const FRESH: Duration = Duration::from_millis(5);
 /// How long to wait for such a moment.
 const PATIENCE: Duration = Duration::from_millis(150);
 
-/// How long `innodb_trx` must not be read before the server fills it anew, and a little.
-const REFILL: Duration = Duration::from_millis(110);
-
 /// "Unknown thread id": there was nothing to kill.
 const NO_SUCH_THREAD: u16 = 1094;
+
+/// "Out of range": a number without a sign that would be less than 0. Only a session at work
+/// changes a number of the guard's during the look.
+const OUT_OF_RANGE: u16 = 1690;
 
 /// No such procedure, no such database.
 const NO_PROCEDURE: [u16; 2] = [1305, 1049];
@@ -86,19 +90,19 @@ pub(super) async fn retire(
 ) -> RetireOutcome {
     let by_trx = session.memory.open_transactions.by_trx();
     let idle = Idle::AtLeast(if by_trx { quiet.max(UNHURRIED) } else { quiet });
-    let mut attempts = 0;
-    loop {
-        if by_trx && let Some(read) = session.memory.trx_read {
-            tokio::time::sleep(REFILL.saturating_sub(read.elapsed())).await;
+    let mut waits = by_trx;
+    for _ in 0..2 {
+        if waits {
+            tokio::time::sleep(session.memory.trx.wait(Instant::now())).await;
         }
-        attempts += 1;
         match attempt(session, target, method, idle).await {
-            // Somebody else has read it in between. Once more, and not for ever.
-            Verdict::Stale if attempts < 2 => {}
-            Verdict::Stale => return RetireOutcome::NotIdle,
+            // Somebody else has read it in between, or it was needed and not the agent's turn.
+            // Once more, and not for ever.
+            Verdict::Stale | Verdict::NotAsked => waits = true,
             Verdict::Outcome(outcome) => return outcome,
         }
     }
+    RetireOutcome::NotIdle
 }
 
 pub(super) async fn catch(
@@ -114,8 +118,11 @@ pub(super) async fn catch(
     loop {
         match attempt(session, target, method, Idle::Fresh).await {
             // Try again at once: each attempt takes a round trip, which is the pace.
-            Verdict::Outcome(RetireOutcome::NotIdle) | Verdict::Stale if started.elapsed() < PATIENCE => {}
-            Verdict::Outcome(RetireOutcome::NotIdle) | Verdict::Stale => return RetireOutcome::NeverIdle,
+            Verdict::Outcome(RetireOutcome::NotIdle) | Verdict::Stale | Verdict::NotAsked => {
+                if started.elapsed() >= PATIENCE {
+                    return RetireOutcome::NeverIdle;
+                }
+            }
             Verdict::Outcome(outcome) => return outcome,
         }
     }
@@ -133,14 +140,19 @@ enum Verdict {
     Outcome(RetireOutcome),
     /// `innodb_trx` was not filled anew.
     Stale,
+    /// `innodb_trx` was needed, and it was not the agent's turn to read it.
+    NotAsked,
 }
 
 async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Method, idle: Idle) -> Verdict {
     let mode = session.memory.open_transactions;
-    let sql = statements(target, method, idle, mode, session.server().mariadb);
-    let answered = session.ask(&sql).await;
+    let may_ask = session.memory.trx.is_due(Instant::now());
+    let parameters = Parameters { target, method, idle, mode, may_ask };
+    let answered = session.ask(&statements(&parameters, session.server().mariadb)).await;
+    if mode.by_trx() || may_ask && answered.as_ref().map_or(true, has_asked) {
+        session.memory.trx.read(Instant::now());
+    }
     if mode.by_trx() {
-        session.memory.trx_read = Some(Instant::now());
         // What was refused in the middle has left the witness's own transaction open.
         if !matches!(&answered, Ok(Answered { refused: None, .. })) {
             let _ = session.ask("ROLLBACK").await;
@@ -165,13 +177,18 @@ async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Meth
     }
 }
 
-fn statements(
-    target: &RetireTarget,
+/// What one try is about.
+struct Parameters<'a> {
+    target: &'a RetireTarget,
     method: Method,
     idle: Idle,
     mode: OpenTransactions,
-    mariadb: bool,
-) -> String {
+    /// Whether `innodb_trx` may be read for a session of which no transaction was ever seen.
+    may_ask: bool,
+}
+
+fn statements(parameters: &Parameters<'_>, mariadb: bool) -> String {
+    let Parameters { target, method, idle, mode, may_ask } = *parameters;
     let id = target.key.pid;
     let user = literal(&target.user);
     let ip = literal(&target.client.ip().to_canonical().to_string());
@@ -185,9 +202,12 @@ fn statements(
         Method::Function => {
             return match idle {
                 Idle::AtLeast(_) => format!(
-                    "CALL rds_lb_agent.retire({id}, {ip}, {port}, {user}, {least}, {by_events}, {by_trx})"
+                    "SET @lb_may_ask = {may_ask}; \
+                     CALL rds_lb_agent.retire({id}, {ip}, {port}, {user}, {least}, {by_events}, {by_trx})"
                 ),
-                Idle::Fresh => format!("CALL rds_lb_agent.catch({id}, {ip}, {port}, {user})"),
+                Idle::Fresh => format!(
+                    "SET @lb_may_ask = {may_ask}; CALL rds_lb_agent.catch({id}, {ip}, {port}, {user})"
+                ),
             };
         }
         Method::Signal => "KILL CONNECTION @lb_kill",
@@ -198,28 +218,43 @@ fn statements(
     let parameters = format!(
         "SET @lb_id = {id}, @lb_ip = {ip}, @lb_port = {port}, @lb_user = {user}, @lb_any_user = {any_user}, \
              @lb_least = {least}, @lb_most = {most}, @lb_by_events = {by_events}, @lb_by_trx = {by_trx}, \
-             @lb_second = NULL, @lb_touching = 0, @lb_fresh = 0;\n"
+             @lb_may_ask = {may_ask}, @lb_second = NULL, @lb_touching = 0, @lb_fresh = 0;\n"
     );
     if mariadb {
         format!(
             "{parameters}BEGIN NOT ATOMIC\n{witness}{GUARD}{LAST_LOOK}\
              IF @lb_kill IS NULL THEN \
-               SELECT IF(@lb_verdict = 'close', 'not_idle', @lb_verdict), @lb_idle; \
-             ELSE {kill}; SELECT 'closed', @lb_idle; END IF; \
+               SELECT IF(@lb_verdict = 'close', 'not_idle', @lb_verdict), @lb_idle, @lb_transactions; \
+             ELSE {kill}; SELECT 'closed', @lb_idle, @lb_transactions; END IF; \
              END"
         )
     } else {
-        format!("{parameters}{witness}{GUARD}SELECT @lb_verdict, @lb_idle;\n{LAST_LOOK}{kill}")
+        format!(
+            "{parameters}{witness}{GUARD}SELECT @lb_verdict, @lb_idle, @lb_transactions;\n{LAST_LOOK}{kill}"
+        )
     }
 }
 
+/// What was said last: a procedure says at its end what became of it.
+fn said(answered: &Answered) -> Option<(&str, &ResultSet)> {
+    answered.results.iter().rev().find_map(|result| Some((result.cell(0, 0)?, result)))
+}
+
+/// Whether the guard may have read `innodb_trx`, as it does at its very end for a session of
+/// which no transaction was ever seen.
+fn has_asked(answered: &Answered) -> bool {
+    said(answered).is_none_or(|(verdict, result)| {
+        let came_so_far = matches!(verdict, "close" | "closed" | "touching" | "not_idle" | "gone");
+        came_so_far && result.cell(0, 2).is_none_or(|transactions| transactions == "0")
+    })
+}
+
 fn judge(answered: &Answered, method: Method) -> Verdict {
-    // A procedure says last what became of it.
-    let said = answered.results.iter().rev().find_map(|result| Some((result.cell(0, 0)?, result.cell(0, 1))));
-    let Some((verdict, pause)) = said else {
+    let Some((verdict, result)) = said(answered) else {
         let fault = match &answered.refused {
             // It ended between the last look and the kill.
             Some(error) if error.number == NO_SUCH_THREAD => return Verdict::Outcome(RetireOutcome::Gone),
+            Some(error) if error.number == OUT_OF_RANGE => return Verdict::Outcome(RetireOutcome::NotIdle),
             Some(error) => refused(error, method),
             None => Fault::new(Phase::Query, FaultKind::Protocol, "the guard gave no verdict"),
         };
@@ -227,12 +262,13 @@ fn judge(answered: &Answered, method: Method) -> Verdict {
     };
     match (verdict, &answered.refused) {
         ("stale", _) => Verdict::Stale,
+        ("not_asked", _) => Verdict::NotAsked,
         ("close", None) => Verdict::Outcome(RetireOutcome::Closed),
         // The last look has found it at work.
         ("close", Some(error)) if error.number == NO_SUCH_THREAD => Verdict::Outcome(RetireOutcome::NotIdle),
         ("close", Some(error)) => Verdict::Outcome(RetireOutcome::Failed(refused(error, method))),
         // Nothing was to be killed, which is refused too.
-        (verdict, _) => Verdict::Outcome(outcome(verdict, pause)),
+        (verdict, _) => Verdict::Outcome(outcome(verdict, result.cell(0, 1))),
     }
 }
 
@@ -254,7 +290,7 @@ fn outcome(verdict: &str, pause: Option<&str>) -> RetireOutcome {
         "closed" => RetireOutcome::Closed,
         "gone" => RetireOutcome::Gone,
         // Idle for longer than is fresh: as good as busy to a catch.
-        "not_idle" | "not_shown" | "not_fresh" => RetireOutcome::NotIdle,
+        "not_idle" | "not_shown" | "not_fresh" | "touching" => RetireOutcome::NotIdle,
         "not_quiet" => RetireOutcome::NotQuiet(super::types::microseconds(pause).unwrap_or_default()),
         "changed" => RetireOutcome::Changed,
         "advisory_lock" => RetireOutcome::AdvisoryLock,
@@ -272,7 +308,6 @@ mod tests {
     use agent_core::session::BackendKey;
 
     use super::{super::rights::PROCEDURE_VERSION, *};
-    use crate::mysql::wire::ResultSet;
 
     fn target() -> RetireTarget {
         RetireTarget {
@@ -293,7 +328,7 @@ mod tests {
     fn judged(verdict: &str, refused: Option<u16>) -> RetireOutcome {
         match judge(&answered(verdict, refused), Method::Signal) {
             Verdict::Outcome(outcome) => outcome,
-            Verdict::Stale => panic!("stale"),
+            Verdict::Stale | Verdict::NotAsked => panic!("once more"),
         }
     }
 
@@ -325,7 +360,7 @@ mod tests {
     fn every_verdict_of_the_guard_has_its_outcome() {
         let words = GUARD.split("THEN '").skip(1).filter_map(|rest| rest.split('\'').next());
         let mut seen = 0;
-        for verdict in words.filter(|verdict| *verdict != "stale") {
+        for verdict in words.filter(|verdict| !["stale", "not_asked"].contains(verdict)) {
             seen += 1;
             let outcome = outcome(verdict, Some("150000"));
             assert!(!matches!(outcome, RetireOutcome::Failed(_)), "{verdict}: {outcome:?}");
@@ -343,6 +378,34 @@ mod tests {
         let RetireOutcome::Failed(fault) = judged("close", Some(1095)) else { panic!("not owner") };
         assert_eq!(fault.kind, FaultKind::PermissionDenied);
         assert!(matches!(judge(&answered("stale", Some(1094)), Method::Signal), Verdict::Stale));
+        assert!(matches!(judge(&answered("not_asked", Some(1094)), Method::Signal), Verdict::NotAsked));
+    }
+
+    #[test]
+    fn a_guard_that_broke_on_a_number_has_met_a_session_at_work() {
+        let error = ServerError { number: 1690, sqlstate: None, message: "out of range".to_owned() };
+        let broken = Answered { results: vec![ResultSet::default()], refused: Some(error) };
+        for method in [Method::Signal, Method::Function] {
+            assert!(matches!(judge(&broken, method), Verdict::Outcome(RetireOutcome::NotIdle)));
+        }
+    }
+
+    #[test]
+    fn a_read_of_innodb_trx_is_noticed() {
+        let answered = |verdict: &str, transactions: Option<&str>| {
+            let row = vec![Some(verdict.to_owned()), None, transactions.map(str::to_owned)];
+            let result = ResultSet { rows: vec![row], ..ResultSet::default() };
+            Answered { results: vec![result], refused: None }
+        };
+        for verdict in ["close", "closed", "touching", "not_idle"] {
+            assert!(has_asked(&answered(verdict, Some("0"))), "{verdict}");
+            assert!(!has_asked(&answered(verdict, Some("1"))), "{verdict}");
+        }
+        // What ends before it, and what does not say so.
+        assert!(!has_asked(&answered("not_quiet", Some("0"))));
+        assert!(!has_asked(&answered("not_asked", Some("0"))));
+        assert!(has_asked(&answered("gone", None)));
+        assert!(has_asked(&Answered { results: Vec::new(), refused: None }));
     }
 
     #[test]
@@ -362,8 +425,14 @@ mod tests {
     fn nothing_of_a_name_is_read_as_sql() {
         for method in [Method::Signal, Method::Platform, Method::Function] {
             for mariadb in [true, false] {
-                let idle = Idle::AtLeast(Duration::MAX);
-                let sql = statements(&target(), method, idle, OpenTransactions::Strict, mariadb);
+                let parameters = Parameters {
+                    target: &target(),
+                    method,
+                    idle: Idle::AtLeast(Duration::MAX),
+                    mode: OpenTransactions::Strict,
+                    may_ask: true,
+                };
+                let sql = statements(&parameters, mariadb);
                 assert!(!sql.contains("o'app"), "{sql}");
                 assert!(sql.contains("X'6f276170705c'"), "{sql}");
             }

@@ -54,6 +54,10 @@ impl MySqlSession {
         &self.server
     }
 
+    pub(super) fn take_for_mysql(&mut self) {
+        self.server.mariadb = false;
+    }
+
     /// Ends the session in good order.
     pub async fn close(mut self) {
         if let Some(wire) = self.hang_up() {

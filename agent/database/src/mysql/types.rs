@@ -53,6 +53,15 @@ impl Origin {
             None => Self::Name(name.to_owned(), port),
         }
     }
+
+    /// The host alone.
+    pub(super) fn host(&self) -> String {
+        match self {
+            Self::Address(address) => address.ip().to_string(),
+            Self::Name(name, _) => name.clone(),
+            Self::Local => String::new(),
+        }
+    }
 }
 
 /// An address as a server writes it; one of IPv4 in IPv6 is the one of IPv4.

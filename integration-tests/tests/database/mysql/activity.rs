@@ -199,6 +199,56 @@ async fn users_are_told_apart_by_how_they_log_in() {
     lab.shutdown().await;
 }
 
+/// The process list hides them; they do not vanish for that.
+#[tokio::test]
+async fn what_the_agent_may_not_see_is_unknown() {
+    let lab = Lab::start(0).await;
+    let mut seeing = lab.session("a", "lb_agent").await;
+    let client = lab.named_client("app2", "hidden").await;
+    let seen = row_that(&mut seeing, client.id(), idle).await;
+    let neighbour = lab.client("app").await;
+
+    lab.sql("REVOKE PROCESS ON *.* FROM lb_agent").await;
+    let mut onlooker = lab.session("a", "lb_agent").await;
+    let hidden = row(&mut onlooker, client.id()).await.expect("a session that is there");
+    assert_eq!(hidden.activity, Activity::Unknown);
+    assert_eq!((hidden.key, hidden.client, &hidden.user), (seen.key, seen.client, &seen.user));
+    assert_eq!((&hidden.application, hidden.iam_user), (&seen.application, true));
+    let some = onlooker.activity(Scope::Only(&[seen.key])).await.unwrap();
+    assert_eq!(some.len(), 1, "{some:?}");
+    assert_eq!(some[0].activity, Activity::Unknown);
+    assert!(row(&mut onlooker, neighbour.id()).await.is_some());
+
+    // And it is said, with what to grant.
+    let rights = onlooker.rights().await.unwrap();
+    assert!(!rights.sees_all_activity);
+    assert!(rights.advice(false).any(|advice| advice.contains("GRANT PROCESS")), "{rights:?}");
+    lab.sql("GRANT PROCESS ON *.* TO lb_agent").await;
+    let mut again = lab.session("a", "lb_agent").await;
+    row_that(&mut again, client.id(), idle).await;
+    lab.shutdown().await;
+}
+
+/// The server refuses to count below 0, and a neighbour's statement may end after the look began.
+#[tokio::test]
+async fn sessions_at_work_do_not_spoil_the_look_at_the_others() {
+    let lab = Lab::start(0).await;
+    let quiet = lab.client("app").await;
+    let mut busy = Vec::new();
+    for _ in 0..8 {
+        let mut client = lab.client("app").await;
+        busy.push(tokio::spawn(async move { while client.query("DO 1").await.is_ok() {} }));
+    }
+    let mut agent = lab.session("a", "lb_agent").await.as_to_mysql();
+    for _ in 0..300 {
+        let rows = agent.activity(Scope::All).await.unwrap();
+        assert!(rows.iter().any(|row| row.key.pid == u64::from(quiet.id())));
+    }
+    row_that(&mut agent, quiet.id(), |row| idle(row) && row.age.at_least() > Duration::from_millis(50)).await;
+    busy.iter().for_each(tokio::task::JoinHandle::abort);
+    lab.shutdown().await;
+}
+
 #[tokio::test]
 async fn some_sessions_are_asked_for_by_their_id() {
     let lab = Lab::start(0).await;

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use agent_database::Session as _;
 
-use super::{clients::eventually, lab::Lab};
+use super::{
+    clients::eventually,
+    lab::Lab,
+    scripted::{Script, TOKEN, and_more, begin, error, ok, rows, switch},
+};
 
 #[tokio::test]
 async fn a_writer_and_a_replica_say_what_they_are() {
@@ -52,6 +56,33 @@ async fn the_kept_sessions_see_a_promotion() {
     })
     .await;
     lab.shutdown().await;
+}
+
+/// Aurora is not to be had: what it says of itself, as its manual has it.
+#[tokio::test]
+async fn aurora_is_asked_for_its_own_words() {
+    const LAG: [&str; 1] = ["lag_ms"];
+    let missing = error(8, 1146, "42S02", "Table 'information_schema.REPLICA_HOST_STATUS' doesn't exist");
+    for (innodb_read_only, status, in_recovery, lag) in [
+        ("0", rows(8, &LAG, &[&["0"]]), false, None),
+        ("1", rows(8, &LAG, &[&["18.5"]]), true, Some(Duration::from_micros(18_500))),
+        ("1", missing, true, None),
+    ] {
+        let who = [&["aurora_version", "3.08.0"][..], &["version_comment", "Source distribution"]];
+        let set_up = [ok(1, true), rows(2, &["Variable_name", "Value"], &who)].concat();
+        let own = rows(1, &["innodb_read_only", "read_only", "agents"], &[&[innodb_read_only, "0", "3"]]);
+        let role = [and_more(own), status].concat();
+        let login = [switch(3, "mysql_clear_password", b""), ok(5, false), set_up, role];
+        let (session, _, server) = begin(Script::answers(login), TOKEN).await;
+        let mut session = session.unwrap();
+        let facts = session.role().await.unwrap();
+        assert_eq!((facts.in_recovery, facts.lag, facts.agents), (in_recovery, lag, 3), "{facts:?}");
+        assert_eq!(facts.claims_writer(), !in_recovery);
+        assert!(session.fault().is_none());
+        session.close().await;
+        let asked = String::from_utf8_lossy(&server.await.unwrap().inside).into_owned();
+        assert!(asked.contains("REPLICA_HOST_STATUS") && !asked.contains("SHOW REPLICA"), "{asked}");
+    }
 }
 
 #[tokio::test]

@@ -11,13 +11,17 @@ use std::{
 };
 
 use agent_core::{Fault, InstanceId};
-use agent_database::{Address, Limits, LoginReport, Target, TlsTrust, mysql};
+use agent_database::{
+    Address, Limits, LoginReport, Target, TlsTrust,
+    mysql::{self, MySqlSession},
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{ServerConfig, crypto::aws_lc_rs};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -98,6 +102,22 @@ pub async fn refusal(script: Script) -> (Fault, LoginReport, Seen) {
 
 /// One login against a script. A session that comes of it is closed.
 pub async fn login(script: Script, token: &str) -> (Result<(), Fault>, LoginReport, Seen) {
+    let (outcome, report, server) = begin(script, token).await;
+    let outcome = match outcome {
+        Ok(session) => {
+            session.close().await;
+            Ok(())
+        }
+        Err(fault) => Err(fault),
+    };
+    (outcome, report, server.await.unwrap())
+}
+
+/// The session of a login against a script, and all that the server will have seen.
+pub async fn begin(
+    script: Script,
+    token: &str,
+) -> (Result<MySqlSession, Fault>, LoginReport, JoinHandle<Seen>) {
     let folder = tempfile::tempdir().unwrap();
     let (ca_pem, config) = server_config(script.certificate);
     let ca_file = folder.path().join("ca.pem");
@@ -113,15 +133,9 @@ pub async fn login(script: Script, token: &str) -> (Result<(), Fault>, LoginRepo
     let limits = Limits { tls: limit, login: limit, ..Limits::default() };
     let trust = TlsTrust::from_file(&ca_file).unwrap();
     let (outcome, report) = mysql::login(&target(address), &trust, token, &limits).await;
-    let outcome = match outcome {
-        Ok(session) => {
-            session.close().await;
-            Ok(())
-        }
-        Err(fault) => Err(fault),
-    };
-    assert!(!format!("{outcome:?} {report:?}").contains(token), "the token is in {outcome:?} or {report:?}");
-    (outcome, report, server.await.unwrap())
+    let said = outcome.as_ref().err();
+    assert!(!format!("{said:?} {report:?}").contains(token), "the token is in {said:?} or {report:?}");
+    (outcome, report, server)
 }
 
 fn target(address: SocketAddr) -> Target {
@@ -298,4 +312,11 @@ pub fn rows(number: u8, names: &[&str], rows: &[&[&str]]) -> Vec<u8> {
     payloads.extend(rows.iter().map(|row| row.iter().flat_map(|cell| text(cell)).collect()));
     payloads.push(vec![0xfe, 0, 0, 2, 0]);
     payloads.iter().zip(number..).flat_map(|(payload, number)| packet(number, payload)).collect()
+}
+
+/// The same, and another result follows.
+pub fn and_more(mut result: Vec<u8>) -> Vec<u8> {
+    let status = result.len() - 2;
+    result[status] |= 8;
+    result
 }

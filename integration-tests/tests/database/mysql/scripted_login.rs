@@ -177,6 +177,24 @@ async fn what_is_refused_instead_of_a_greeting_is_named() {
 }
 
 #[tokio::test]
+async fn a_server_that_starts_up_is_down() {
+    for (code, refused_at_once) in [(1053, true), (1053, false), (3032, false), (1077, true), (1079, true)] {
+        let said = |number| error(number, code, "08S01", "in its words");
+        let script = if refused_at_once {
+            let first = said(0);
+            Script { first, then: Then::InTheClear(Vec::new()), certificate: Certificate::default() }
+        } else {
+            Script::answers([said(3)])
+        };
+        let (fault, report, seen) = refusal(script).await;
+        is(&fault, Phase::Login, FaultKind::StartingUp, &["in its words"]);
+        assert_eq!((fault.code.as_deref(), fault.evidence()), (Some(&*code.to_string()), Evidence::Down));
+        assert!(!report.token_asked);
+        assert_eq!(seen.tokens(TOKEN), 0);
+    }
+}
+
+#[tokio::test]
 async fn each_refused_login_has_its_own_reason() {
     let cases = [
         (1045, FaultKind::LoginRefused, "Expired"),
@@ -186,6 +204,7 @@ async fn each_refused_login_has_its_own_reason() {
         (1049, FaultKind::DatabaseError, "another one"),
         (1044, FaultKind::PermissionDenied, "grant"),
         (3118, FaultKind::LoginRefused, "ACCOUNT UNLOCK"),
+        (3955, FaultKind::LoginRefused, "FAILED_LOGIN_ATTEMPTS"),
     ];
     for (code, kind, word) in cases {
         let refused = error(5, code, "28000", "in its words");
