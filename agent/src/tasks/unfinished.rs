@@ -122,7 +122,9 @@ mod tests {
     fn made_within(limit: Option<u64>, hours: u64, fault: &Fault) -> u32 {
         let start = Instant::now();
         let mut unfinished = Unfinished::new(start);
-        limit.into_iter().for_each(|limit| unfinished.limited(limit));
+        if let Some(limit) = limit {
+            unfinished.limited(limit);
+        }
         let mut made = 0;
         for tick in 0..hours * 36_000 {
             let now = start + Duration::from_millis(100) * u32::try_from(tick).unwrap();

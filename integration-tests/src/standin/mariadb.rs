@@ -205,11 +205,11 @@ fn names(server: &Server) -> String {
 // === asking it ===
 
 async fn superuser(server: &Server) -> Result<Session, mysql::Error> {
+    /// There is no such database, before it is made.
+    const UNKNOWN_DATABASE: u16 = 1049;
     if mysqld::is_chosen() {
         return mysqld::superuser(server).await;
     }
-    /// There is no such database, before it is made.
-    const UNKNOWN_DATABASE: u16 = 1049;
     let mut login = Login {
         dial: Dial::Unix(socket(server)),
         from: None,

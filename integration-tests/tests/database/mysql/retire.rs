@@ -125,7 +125,7 @@ async fn closes_by_identity(mut retirement: Retirement) {
 }
 
 #[tokio::test]
-async fn users_without_iam_are_left_alone_unless_the_operator_names_them() {
+async fn users_who_do_not_log_in_by_iam_and_superusers_are_left_alone() {
     let mut retirement = Retirement::start().await;
     let mut client = retirement.lab.password_client().await;
     let target = retirement.target(&client).await;
