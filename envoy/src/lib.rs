@@ -9,6 +9,7 @@
 //! - [`admin`]: the admin interface: what Envoy has taken, and how it is set up.
 //! - [`eds`]: endpoint discovery.
 //! - [`health`]: active health checks, answered by the agent.
+//! - `places`: what callers share, so that a flood of some takes nothing from the others.
 //! - [`resolve`]: names of endpoints to addresses.
 //! - [`serve`]: the gRPC listener that Envoys call.
 //! - [`proto`]: Envoy's messages and services, the one file that imports generated code.
@@ -17,6 +18,7 @@ pub mod access_log;
 pub mod admin;
 pub mod eds;
 pub mod health;
+mod places;
 pub mod proto;
 pub mod resolve;
 pub mod serve;

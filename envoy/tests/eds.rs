@@ -20,7 +20,7 @@ use envoy::{
     },
     serve::{Limits, Listener, serve},
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -76,6 +76,12 @@ impl Agent {
 
     async fn connect(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    /// Streams that were not opened, or have ended.
+    fn ended(&self) -> usize {
+        let events = self.events.lock().unwrap();
+        events.iter().filter(|event| matches!(event, Event::Refused { .. } | Event::Left { .. })).count()
     }
 
     async fn envoy(&self) -> Envoy {
@@ -365,10 +371,12 @@ async fn wrong_types_and_too_many_names_end_the_stream_with_a_word() {
     let agent = Agent::start().await;
     let channel = agent.connect().await;
     let many: Vec<String> = (0..1_000).map(|number| number.to_string()).collect();
+    let long: Vec<String> = (0..100).map(|number| format!("{number:0200}")).collect();
     let wrong = [
         (DiscoveryRequest { type_url: "type.googleapis.com/other".into(), ..ask(&[]) }, "only endpoints"),
         (DiscoveryRequest { resource_names: many, ..ask(&[]) }, "more than 512"),
         (ask(&[Box::leak("x".repeat(300).into_boxed_str())]), "longer than 256"),
+        (DiscoveryRequest { resource_names: long, ..ask(&[]) }, "16384 bytes together"),
     ];
     for (request, word) in wrong {
         let (say, said) = mpsc::channel(1);
@@ -380,7 +388,7 @@ async fn wrong_types_and_too_many_names_end_the_stream_with_a_word() {
         assert!(status.message().contains(word), "{}", status.message());
     }
     let events = agent.events.lock().unwrap().clone();
-    assert_eq!(events.iter().filter(|event| matches!(event, Event::Refused { .. })).count(), 3, "{events:?}");
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::Refused { .. })).count(), 4, "{events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -408,19 +416,99 @@ async fn a_thousand_streams_of_one_caller_leave_the_others_served() {
 }
 
 #[tokio::test]
-async fn more_streams_than_there_are_places_are_refused_until_one_is_free() {
+async fn one_caller_with_more_streams_than_there_are_places_is_refused_until_one_is_free() {
     let bounds = Bounds { streams: 2, ..Bounds::default() };
     let agent = Agent::with(bounds, Limits::default()).await;
-    let mut first = agent.envoy().await;
+    let channel = agent.connect().await;
+    let mut first = Envoy::open(channel.clone(), &["writer"]).await;
     first.next().await;
-    let mut second = agent.envoy().await;
+    let mut second = Envoy::open(channel.clone(), &["writer"]).await;
     second.next().await;
-    let mut client = EndpointDiscoveryServiceClient::new(agent.connect().await);
+    let mut client = EndpointDiscoveryServiceClient::new(channel.clone());
     let refused = client.stream_endpoints(stream::pending()).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     drop(first);
     until("a place is free", || agent.peers.count() == 1).await;
-    agent.envoy().await.next().await;
+    Envoy::open(channel, &["writer"]).await.next().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_streams_than_there_are_places_leave_newcomers_theirs() {
+    let agent = Agent::start().await;
+    let mut envoy = agent.envoy().await;
+    let first = envoy.next().await;
+    envoy.ack(&first).await;
+    let mut hostile = JoinSet::new();
+    for _ in 0..16 {
+        let channel = agent.connect().await;
+        for _ in 0..64 {
+            let channel = channel.clone();
+            hostile.spawn(async move {
+                let mut client = EndpointDiscoveryServiceClient::new(channel);
+                let said = stream::iter([ask(&["writer"])]).chain(stream::pending());
+                let _held = client.stream_endpoints(said).await;
+                std::future::pending::<()>().await;
+            });
+        }
+    }
+    until("more than there are places", || agent.ended() > 300).await;
+    until("no more than there are places", || agent.peers.count() <= Bounds::default().streams).await;
+    // One that was there before, and one that comes now.
+    envoy.sees(&agent, 2).await;
+    let mut newcomer = agent.envoy().await;
+    let first = newcomer.next().await;
+    newcomer.ack(&first).await;
+    newcomer.sees(&agent, 3).await;
+}
+
+/// Nothing can be sent on their streams, so these cannot be told to go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_whose_windows_are_shut_keep_no_more_streams_than_there_are_places() {
+    let agent = Agent::start().await;
+    let mut envoy = agent.envoy().await;
+    let first = envoy.next().await;
+    envoy.ack(&first).await;
+    let mut hostile = JoinSet::new();
+    for _ in 0..16 {
+        let shut = Channel::from_shared(format!("http://{}", agent.address)).unwrap();
+        let channel = shut.initial_stream_window_size(0).connect().await.unwrap();
+        for _ in 0..64 {
+            let channel = channel.clone();
+            hostile.spawn(async move {
+                let mut client = EndpointDiscoveryServiceClient::new(channel);
+                let said = stream::iter([ask(&["writer"])]).chain(stream::pending());
+                let _held = client.stream_endpoints(said).await;
+                std::future::pending::<()>().await;
+            });
+        }
+    }
+    until("more than there are places", || agent.ended() > 300).await;
+    until("no more than there are places", || agent.peers.count() <= Bounds::default().streams + 64).await;
+    envoy.sees(&agent, 2).await;
+    let mut newcomer = agent.envoy().await;
+    let first = newcomer.next().await;
+    newcomer.ack(&first).await;
+    newcomer.sees(&agent, 3).await;
+}
+
+#[tokio::test]
+async fn more_connections_than_there_are_places_leave_newcomers_theirs() {
+    let agent = Agent::with(Bounds::default(), Limits { connections: 20, ..Limits::default() }).await;
+    let mut envoy = agent.envoy().await;
+    let first = envoy.next().await;
+    envoy.ack(&first).await;
+    let mut hostile = Vec::new();
+    for _ in 0..100 {
+        let mut one = agent.envoy().await;
+        one.next().await;
+        hostile.push(one);
+    }
+    envoy.sees(&agent, 2).await;
+    let mut newcomer = agent.envoy().await;
+    let first = newcomer.next().await;
+    newcomer.ack(&first).await;
+    newcomer.sees(&agent, 3).await;
+    until("no more than there are places", || agent.peers.count() <= 20).await;
 }
 
 #[tokio::test]

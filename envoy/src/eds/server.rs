@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::BoxStream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Instant, timeout_at},
 };
 use tonic::{Request, Response, Status, Streaming, service::RoutesBuilder};
@@ -18,6 +18,7 @@ use super::{
     resources::type_url,
 };
 use crate::{
+    places::{Place, Places},
     proto::{
         AggregatedDiscoveryService, AggregatedDiscoveryServiceServer, DeltaDiscoveryRequest,
         DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, EndpointDiscoveryService,
@@ -29,7 +30,8 @@ use crate::{
 /// What streams may cost.
 #[derive(Copy, Clone, Debug)]
 pub struct Bounds {
-    /// Streams at once; one more is refused, and Envoy tries again later.
+    /// Streams at once, shared fairly among the callers. Each cluster of an Envoy has its own; one
+    /// that is refused or ended is tried again later.
     pub streams: usize,
     /// The length of a request, in bytes. The first one carries the names of all extensions
     /// of that Envoy: some tens of kilobytes.
@@ -44,7 +46,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
-            streams: 1_024,
+            streams: 256,
             request: 256 << 10,
             introduction: Duration::from_secs(10),
             answer: Duration::from_secs(60),
@@ -118,7 +120,7 @@ pub struct Server<T = Snapshot> {
     peers: Peers,
     report: Report,
     bounds: Bounds,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 /// Serves endpoint discovery alone, until cancelled (dropped).
@@ -137,7 +139,7 @@ pub async fn serve(
 impl<T: Source> Server<T> {
     /// Serves what the watch has. When its sender is gone, all streams end.
     pub fn new(source: watch::Receiver<T>, report: Report, bounds: Bounds) -> Self {
-        let places = Arc::new(Semaphore::new(bounds.streams));
+        let places = Places::new(bounds.streams);
         Self { source, peers: Peers::default(), report, bounds, places }
     }
 
@@ -159,9 +161,9 @@ impl<T: Source> Server<T> {
         request: Request<Streaming<S::Request>>,
         protocol: Protocol,
     ) -> Result<Response<Sent<S::Response>>, Status> {
-        let address =
-            request.extensions().get::<Caller>().map_or_else(|| "unknown".into(), |it| it.0.clone());
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let caller = Caller::of(request.extensions());
+        let address = caller.address.clone();
+        let Some(place) = self.places.take(&caller, 1) else {
             (self.report)(Event::Refused { address, why: "too many streams are open".into() });
             return Err(Status::resource_exhausted("too many streams are open: try again later"));
         };
@@ -177,7 +179,7 @@ impl<T: Source> Server<T> {
             introduction: Instant::now() + self.bounds.introduction,
             answer: self.bounds.answer,
             sent: None,
-            _place: place,
+            place,
         };
         let sent = futures_util::stream::unfold(Some(stream), |stream| async {
             let mut stream = stream?;
@@ -287,7 +289,7 @@ struct Stream<S: Subscription, T> {
     /// When the response under way was sent.
     sent: Option<Instant>,
     /// Given back when the stream ends.
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
@@ -306,8 +308,12 @@ impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
             };
             let inbound = &mut self.inbound;
             let source = &mut self.source;
+            let lost = self.place.lost();
             let next = async {
                 tokio::select! {
+                    () = lost => Some(Err(Status::resource_exhausted(
+                        "too many streams are open, and others have fewer: try again later",
+                    ))),
                     request = inbound.message() => Some(request),
                     changed = source.changed() => match changed {
                         Ok(()) => None,

@@ -21,7 +21,10 @@ use tonic::{
 };
 
 use super::Answer;
-use crate::proto::{Health, HealthCheckRequest, HealthCheckResponse, HealthServer, ServingStatus};
+use crate::{
+    proto::{Health, HealthCheckRequest, HealthCheckResponse, HealthServer, ServingStatus},
+    serve::Caller,
+};
 
 /// The length of a request, in bytes: one name.
 const LONGEST: usize = 4 << 10;
@@ -111,15 +114,17 @@ impl Health for Checks {
         let place = place.map_err(|_| Status::resource_exhausted("too many watches: use Check"))?;
         let source = self.source.clone();
         let question = Arc::new(Question::of(&request));
-        let state = (source.changes(), None, place);
-        let said = futures_util::stream::unfold(state, move |(mut changes, said, place)| {
+        // The request is over, and what it asked for is not.
+        let in_use = Caller::of(request.extensions()).in_use();
+        let state = (source.changes(), None, (place, in_use));
+        let said = futures_util::stream::unfold(state, move |(mut changes, said, held)| {
             let (source, question) = (source.clone(), question.clone());
             async move {
                 loop {
                     changes.mark_unchanged();
                     let now = question.ask(&*source);
                     if said != Some(now) {
-                        return Some((Ok(now), (changes, Some(now), place)));
+                        return Some((Ok(now), (changes, Some(now), held)));
                     }
                     changes.changed().await.ok()?;
                 }

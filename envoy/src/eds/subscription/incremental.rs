@@ -1,6 +1,8 @@
 //! The variant whose requests name what changes, usually called delta.
 
-use super::{ALL, Heard, Known, LONGEST_NAME, LONGEST_VERSION, MOST_NAMES, Push, Refused, Subscription};
+use super::{
+    ALL, Heard, Known, LONGEST_NAME, LONGEST_VERSION, MOST_NAMES, Push, Refused, Subscription, bounded,
+};
 use crate::{
     eds::{Snapshot, resources::type_url},
     proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
@@ -25,7 +27,7 @@ impl Incremental {
             self.known.told.remove(name);
             self.known.want(name)?;
         }
-        Ok(())
+        bounded(self.known.names.iter())
     }
 
     fn unsubscribe(&mut self, names: &[String]) {
@@ -39,7 +41,7 @@ impl Incremental {
     }
 
     /// What a peer that comes back has from an earlier stream, maybe of another agent.
-    fn has(&mut self, request: &DeltaDiscoveryRequest) {
+    fn has(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Refused> {
         let wanted = |name: &str| self.known.wildcard || self.known.names.contains(name);
         let held: Vec<_> = request
             .initial_resource_versions
@@ -51,6 +53,7 @@ impl Incremental {
             .map(|(name, version)| (name.clone(), Some(version.as_str().into())))
             .collect();
         self.known.told.extend(held);
+        bounded(self.known.told.keys())
     }
 }
 
@@ -68,7 +71,7 @@ impl Subscription for Incremental {
         self.unsubscribe(&request.resource_names_unsubscribe);
         if first {
             self.known.wildcard |= request.resource_names_subscribe.is_empty();
-            self.has(request);
+            self.has(request)?;
         }
         Ok(answer.unwrap_or(if stale { Heard::Stale } else { Heard::Asked }))
     }

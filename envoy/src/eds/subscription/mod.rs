@@ -33,6 +33,10 @@ const MOST_NAMES: usize = 512;
 /// The length of such a name, in bytes.
 const LONGEST_NAME: usize = 256;
 
+/// The length of all names of one stream together, in bytes: with what is remembered of each, the
+/// most that a stream costs.
+const ALL_NAMES: usize = 16 << 10;
+
 /// The length of a version that a peer says it has. The agent's own are shorter.
 const LONGEST_VERSION: usize = 64;
 
@@ -95,6 +99,9 @@ pub enum Refused {
     /// More names than any Envoy asks an agent for.
     #[error("asks for more than {MOST_NAMES} clusters on one stream")]
     TooManyNames,
+    /// Long names, and many.
+    #[error("asks for clusters whose names have more than {ALL_NAMES} bytes together on one stream")]
+    LongNames,
     /// A name that no cluster has.
     #[error("asks for a cluster with a name longer than {LONGEST_NAME} bytes")]
     LongName,
@@ -256,4 +263,10 @@ impl Known {
         let flight = self.flight.iter();
         flight.flat_map(|flight| flight.content.iter().map(|(name, _)| name.clone())).collect()
     }
+}
+
+/// Refuses names that would take too much to remember.
+fn bounded<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Refused> {
+    let length: usize = names.map(String::len).sum();
+    if length > ALL_NAMES { Err(Refused::LongNames) } else { Ok(()) }
 }

@@ -4,7 +4,7 @@
 //! need not be complete. For the same reason nothing can be said to be gone, and nothing
 //! is: Envoy keeps the endpoints of a cluster that the agent no longer looks after.
 
-use super::{ALL, Heard, Known, Push, Refused, Subscription};
+use super::{ALL, Heard, Known, Push, Refused, Subscription, bounded};
 use crate::{
     eds::{Snapshot, resources::type_url},
     proto::{DiscoveryRequest, DiscoveryResponse},
@@ -28,6 +28,7 @@ impl StateOfTheWorld {
         for name in names.iter().filter(|name| *name != ALL) {
             self.known.want(name)?;
         }
+        bounded(self.known.names.iter())?;
         self.known.forget_unwanted();
         Ok(())
     }
