@@ -69,14 +69,16 @@ pub struct Metrics {
     /// Whether each proxy's runtime socket answers, by `proxy`.
     pub proxy_up: Family<Labels, Gauge>,
     /// Clients that an Envoy did not hand to a server, and very short sessions, by `proxy`,
-    /// `cluster`, `reason`.
+    /// `cluster` (`other` where an Envoy told of one that is not configured), `reason`.
     pub hand_offs: Family<Labels, Counter>,
     /// Settings of Envoy's that are not safe, by `proxy`.
     pub envoy_advice: Family<Labels, Gauge>,
     /// What Envoy has lastingly otherwise than it was sent, by `proxy`.
     pub envoy_differences: Family<Labels, Gauge>,
-    /// Access log entries that told of no session, by `node`.
+    /// Access log entries that told of no session, by `proxy`.
     pub access_log_skipped: Family<Labels, Counter>,
+    /// Streams of access logs that were not opened, or were ended for what the peer did.
+    pub access_log_streams_refused: Counter,
     /// Names of instances that could not be resolved, counted when it begins, by `database`, `instance`.
     pub address_failures: Family<Labels, Counter>,
     /// Endpoints that an Envoy was sent, by `proxy`, `result` (`taken`, `rejected`).
@@ -141,6 +143,7 @@ impl Default for Metrics {
             envoy_advice: Family::default(),
             envoy_differences: Family::default(),
             access_log_skipped: Family::default(),
+            access_log_streams_refused: Counter::default(),
             address_failures: Family::default(),
             endpoint_pushes: Family::default(),
             endpoint_push_seconds: Family::new_with_constructor(latency),
@@ -211,6 +214,11 @@ impl Metrics {
         r.register("envoy_advice", "Settings of Envoy that are not safe", self.envoy_advice.clone());
         r.register("envoy_differences", "What Envoy has not as sent", self.envoy_differences.clone());
         r.register("access_log_skipped", "Access log entries of no session", self.access_log_skipped.clone());
+        r.register(
+            "access_log_streams_refused",
+            "Streams of access logs refused or ended",
+            self.access_log_streams_refused.clone(),
+        );
         r.register("address_failures", "Names of instances not resolved", self.address_failures.clone());
         r.register("endpoint_pushes", "Endpoints sent to an Envoy", self.endpoint_pushes.clone());
         r.register(

@@ -34,19 +34,40 @@ pub struct AccessLogLost<'a> {
     pub proxy: &'a str,
     /// The Envoy's `node.id`.
     pub node: &'a str,
+    /// Whether those of others with the same configuration still come.
+    pub others: bool,
 }
 
 impl Event for AccessLogLost<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(0);
+        let up = i64::from(self.others);
+        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(up);
         warn!(proxy = self.proxy, node = self.node, "access log lost: sessions are held, health goes on");
+    }
+}
+
+/// A stream of an access log was not opened, or was ended for what the peer did.
+#[derive(Debug)]
+pub struct AccessLogRefused<'a> {
+    /// Where it called from.
+    pub address: &'a str,
+    /// Why, and what to do about it.
+    pub why: &'a str,
+}
+
+impl Event for AccessLogRefused<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.access_log_streams_refused.inc();
+        warn!(source = self.address, reason = self.why, "stream of an access log refused");
     }
 }
 
 /// Entries that tell of no session: the format of another configuration.
 #[derive(Debug)]
 pub struct EntriesSkipped<'a> {
-    /// The Envoy's `node.id`.
+    /// The proxy.
+    pub proxy: &'a str,
+    /// The Envoy's `node.id`, which is for the log alone: a peer may call itself anything.
     pub node: &'a str,
     /// How many at once.
     pub count: usize,
@@ -56,10 +77,11 @@ pub struct EntriesSkipped<'a> {
 
 impl Event for EntriesSkipped<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = vec![("node", self.node.into())];
+        let labels = vec![("proxy", self.proxy.into())];
         metrics.access_log_skipped.get_or_create(&labels).inc_by(self.count as u64);
         if self.news {
             warn!(
+                proxy = self.proxy,
                 node = self.node,
                 count = self.count,
                 "access log entries without session, kind or start: not of the shipped configuration"
@@ -75,6 +97,8 @@ pub struct HandOffFailed<'a> {
     pub proxy: &'a str,
     /// What became of it.
     pub hand_off: HandOff,
+    /// The cluster, for the metric: one that is configured, or none of a peer's own choice.
+    pub label: &'a str,
     /// The end of the session.
     pub entry: &'a Entry,
     /// When that was, in seconds since 1970 by Envoy's clock.
@@ -87,7 +111,7 @@ impl Event for HandOffFailed<'_> {
         let cluster = entry.cluster.as_deref().unwrap_or("-");
         let labels = vec![
             ("proxy", self.proxy.into()),
-            ("cluster", cluster.into()),
+            ("cluster", self.label.into()),
             ("reason", self.hand_off.to_string()),
         ];
         metrics.hand_offs.get_or_create(&labels).inc();

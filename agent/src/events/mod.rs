@@ -21,8 +21,8 @@ pub use address::{AddressFound, AddressLost};
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
 pub use endpoints::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft};
 pub use envoy::{
-    AccessLogHeard, AccessLogLost, AdminBack, AdminLost, EntriesSkipped, HandOffFailed, LogEntriesLost,
-    NotTaken, SettingUnsafe,
+    AccessLogHeard, AccessLogLost, AccessLogRefused, AdminBack, AdminLost, EntriesSkipped, HandOffFailed,
+    LogEntriesLost, NotTaken, SettingUnsafe,
 };
 pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
 pub use host_block::{

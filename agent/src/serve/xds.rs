@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use envoy::{
-    access_log::{self, Intake},
+    access_log::{self, Gate, Intake},
     eds::{self, Bounds, Peer, Snapshot},
     health::Checks,
     serve::{Routes, RoutesBuilder},
@@ -18,13 +18,17 @@ use tokio::{
 
 use super::checks::{Answers, Checked};
 use crate::{
-    events::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft, Event},
+    events::{
+        AccessLogRefused, EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft,
+        Event,
+    },
     metrics::Metrics,
     tasks::envoy::sessions::Heard,
 };
 
-/// Reports of access logs that may wait for the task that reads them; each has 512 entries at most.
-const REPORTS: usize = 128;
+/// Reports of access logs that may wait for the task that reads them; each has 512 entries at most,
+/// some 400 kB if they are made to be large.
+const REPORTS: usize = 32;
 
 /// How long Envoys have to take the last endpoints of an agent that stops.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -98,6 +102,22 @@ impl eds::Source for Endpoints {
     }
 }
 
+/// Lets those stream their access log who are told endpoints.
+struct Configured {
+    endpoints: watch::Receiver<Endpoints>,
+    metrics: Arc<Metrics>,
+}
+
+impl Gate for Configured {
+    fn knows(&self, node: &str) -> bool {
+        self.endpoints.borrow().of(node).is_some()
+    }
+
+    fn refused(&self, address: &str, why: &str) {
+        AccessLogRefused { address, why }.emit(&self.metrics);
+    }
+}
+
 // === impl Envoys ===
 
 impl Envoys {
@@ -105,14 +125,16 @@ impl Envoys {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let endpoints = watch::Sender::new(Endpoints::default());
         let of = endpoints.subscribe();
-        let report = Arc::new(move |event| tell(&event, &of, &metrics));
+        let told = metrics.clone();
+        let report = Arc::new(move |event| tell(&event, &of, &told));
         let server = eds::Server::new(endpoints.subscribe(), report, Bounds::default());
         let (say, reports) = mpsc::channel(REPORTS);
+        let configured = Configured { endpoints: endpoints.subscribe(), metrics };
         Self {
             endpoints,
             changed: watch::Sender::new(()),
             server,
-            log: access_log::service(Intake::new(say, None)),
+            log: access_log::service(Intake::new(say, configured, access_log::Bounds::default())),
             heard: Arc::new(Mutex::new(Heard::new(reports))),
         }
     }
@@ -161,9 +183,10 @@ impl Envoys {
         self.server.peers().list()
     }
 
-    /// Whether an Envoy with this `node.id`, or any, takes endpoints now.
+    /// Whether an Envoy with this `node.id`, or any, takes endpoints now: has asked for some.
     pub fn connected(&self, node: Option<&str>) -> bool {
-        self.peers().iter().any(|peer| node.is_none_or(|node| peer.node == node))
+        let asks = |peer: &Peer| peer.asked_all || !peer.asked.is_empty();
+        self.peers().iter().any(|peer| asks(peer) && node.is_none_or(|node| peer.node == node))
     }
 
     /// All services, for a listener.

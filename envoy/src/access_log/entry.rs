@@ -17,8 +17,11 @@ use serde::Deserialize;
 use super::Flags;
 use crate::proto::{AccessLogType, Address, TcpAccessLogEntry, address, socket_address};
 
-/// No identity, cluster or reason is longer; what is, is cut or skipped.
+/// No cluster or reason is longer; what is, is cut.
 const MAX_TEXT: usize = 256;
+
+/// No identity is longer; what is, is none. Envoy's are UUIDs, of 36 characters.
+const MAX_IDENTITY: usize = 64;
 
 /// Which moment of a session an entry tells of.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -160,7 +163,7 @@ struct Line {
 fn identity(id: &str) -> Result<Arc<str>, Skipped> {
     match id {
         "" | "-" => Err(Skipped::NoIdentity),
-        id if id.len() > MAX_TEXT => Err(Skipped::NoIdentity),
+        id if id.len() > MAX_IDENTITY => Err(Skipped::NoIdentity),
         id => Ok(id.into()),
     }
 }

@@ -15,6 +15,7 @@ pub mod file;
 pub mod flags;
 pub mod handoff;
 mod message;
+mod origin;
 pub mod service;
 pub mod sessions;
 
@@ -22,5 +23,6 @@ pub use entry::{Event, Kind, Skipped};
 pub use file::{Position, Tail};
 pub use flags::Flags;
 pub use handoff::HandOff;
-pub use service::{Intake, Report, Server, service};
+pub use origin::Origin;
+pub use service::{Bounds, Gate, Intake, Report, Server, service};
 pub use sessions::{Limits, Session, Sessions};

@@ -4,63 +4,66 @@
 //! reader that falls behind makes Envoys wait, and drop what they cannot send; they
 //! never make anybody else wait.
 //!
-//! The peers are not trusted: messages, streams and Envoys are bounded, each peer has
-//! its own share, and a stream that does not say at once whose it is goes first.
+//! The peers are not trusted: messages and streams are bounded, each peer has its own
+//! share of them, and a stream that does not say at once whose it is ends.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::HashMap,
     convert::Infallible,
-    io,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use prost::bytes::Buf;
+use prost::bytes::{Buf, Bytes};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, timeout},
 };
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     body::Body,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::{self, BoxFuture, Context, Poll, Service, StdError, http},
     server::{ClientStreamingService, Grpc, NamedService},
 };
 
-use super::{Event, message::Message};
+use super::{Event, Origin, message::Message};
+use crate::{places::Places, serve::Caller};
 
-/// The first message has the description of Envoy, 61 kB in 1.40; the others have what
-/// `buffer_size_bytes` (16 kB unless set) gathers.
-const MAX_MESSAGE: usize = 256 * 1024;
+/// What streams may cost.
+#[derive(Copy, Clone, Debug)]
+pub struct Bounds {
+    /// Streams at once, shared fairly among the callers. An Envoy has one for each worker thread
+    /// and each access log; one that is refused or ended is opened again with the next entry.
+    pub streams: usize,
+    /// The length of a message, in bytes. The first one has the description of Envoy, 61 kB in
+    /// 1.40; the others have what `buffer_size_bytes` (16 kB unless set) gathers.
+    pub message: usize,
+    /// An Envoy says who it is with its first message, at once.
+    pub introduction: Duration,
+}
 
-/// An Envoy says who it is with its first message, at once.
-const FIRST_MESSAGE: Duration = Duration::from_secs(10);
-
-/// Streams that have not said yet whose they are. The oldest makes room for another.
-const UNNAMED: usize = 64;
-
-/// Streams of one Envoy: one for each worker thread and each access log.
-const PER_NODE: usize = 128;
-
-/// Envoys.
-const NODES: usize = 32;
-
-/// Streams of all Envoys together.
-const NAMED: usize = 512;
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { streams: 512, message: 256 << 10, introduction: Duration::from_secs(10) }
+    }
+}
 
 /// What is received.
 #[derive(Debug)]
 pub enum Report {
     /// An Envoy has opened a stream.
     Opened {
-        /// Its `node.id`.
-        node: Arc<str>,
+        /// Whose it is.
+        origin: Origin,
+        /// When.
+        at: Instant,
     },
     /// An Envoy said something.
     Said {
-        /// Its `node.id`.
-        node: Arc<str>,
+        /// Whose stream it is.
+        origin: Origin,
         /// When it came.
         at: Instant,
         /// The events, in order.
@@ -70,98 +73,149 @@ pub enum Report {
     },
     /// One of an Envoy's streams has ended.
     Closed {
-        /// Its `node.id`.
-        node: Arc<str>,
+        /// Whose it was.
+        origin: Origin,
+        /// When.
+        at: Instant,
         /// How many it still has.
         left: usize,
     },
 }
 
+/// Who is let in, and who hears of those who are not.
+pub trait Gate: Send + Sync + 'static {
+    /// Whether the Envoy with this `node.id` is anybody's.
+    fn knows(&self, node: &str) -> bool;
+
+    /// A stream was not opened, or was ended for what the peer did. Called from within a
+    /// stream, so it must not block.
+    fn refused(&self, address: &str, why: &str);
+}
+
 /// Who may stream, and where to.
-#[derive(Debug)]
 pub struct Intake {
     reports: mpsc::Sender<Report>,
-    /// The only Envoys that are listened to; `None` is any.
-    nodes: Option<BTreeSet<String>>,
-    streams: Mutex<Streams>,
+    gate: Box<dyn Gate>,
+    bounds: Bounds,
+    places: Places,
+    /// How many each Envoy has.
+    streams: Mutex<HashMap<Origin, usize>>,
 }
 
 impl Intake {
-    /// Reports to `reports`, of `nodes` only if they are named.
-    pub fn new(reports: mpsc::Sender<Report>, nodes: Option<BTreeSet<String>>) -> Self {
-        Self { reports, nodes, streams: Mutex::default() }
+    /// Reports to `reports` of those whom the gate knows.
+    pub fn new(reports: mpsc::Sender<Report>, gate: impl Gate, bounds: Bounds) -> Self {
+        let (gate, places) = (Box::new(gate), Places::new(bounds.streams));
+        Self { reports, gate, bounds, places, streams: Mutex::default() }
     }
 
-    /// Held for moments only.
-    fn streams(&self) -> MutexGuard<'_, Streams> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn receive(&self, mut stream: Streaming<Vec<u8>>) -> Result<(), Status> {
-        let (number, evicted) = self.streams().enter();
-        let first = tokio::select! {
-            first = timeout(FIRST_MESSAGE, stream.message()) => first,
-            _ = evicted => {
-                self.streams().forget(number);
-                return Err(Status::resource_exhausted("too many streams that do not say whose they are"));
-            }
+    async fn receive(&self, caller: &Caller, mut stream: Streaming<Bytes>) -> Result<(), Status> {
+        let place = self.places.take(caller, 1).ok_or_else(no_place)?;
+        let mut open = None;
+        let result = tokio::select! {
+            result = self.listen(caller, &mut stream, &mut open) => result,
+            () = place.lost() => Err(no_place()),
         };
-        self.streams().forget(number);
+        if let Some(origin) = open {
+            let (at, left) = (Instant::now(), self.end(&origin));
+            self.report(Report::Closed { origin, at, left }).await?;
+        }
+        result
+    }
+
+    /// `open` is whose stream it is, from the moment at which that is known.
+    async fn listen(
+        &self,
+        caller: &Caller,
+        stream: &mut Streaming<Bytes>,
+        open: &mut Option<Origin>,
+    ) -> Result<(), Status> {
+        let first = timeout(self.bounds.introduction, stream.message()).await;
         let Some(first) = first.map_err(|_| Status::deadline_exceeded("no first message"))?? else {
             return Ok(());
         };
-        let first = read(&first)?;
-        let node: Arc<str> = first
-            .node
-            .as_deref()
-            .ok_or_else(|| Status::invalid_argument("the first message has no identifier"))?
-            .into();
-        if self.nodes.as_ref().is_some_and(|nodes| !nodes.contains(&*node)) {
-            return Err(Status::permission_denied(format!("node.id `{node}` is not configured")));
+        let nobody = || Status::invalid_argument("the first message has no identifier");
+        let node = read(&first)?.node.ok_or_else(nobody)?.into();
+        let origin = Origin { node, peer: caller.peer.clone() };
+        self.known(&origin)?;
+        self.begin(&origin);
+        *open = Some(origin.clone());
+        self.report(Report::Opened { origin: origin.clone(), at: Instant::now() }).await?;
+        let mut message = first;
+        loop {
+            self.said(&origin, message).await?;
+            let Some(next) = stream.message().await? else { return Ok(()) };
+            // The configuration may be another by now.
+            self.known(&origin)?;
+            message = next;
         }
-        if !self.streams().begin(&node) {
-            return Err(Status::resource_exhausted("too many streams"));
-        }
-        let result = self.listen(&node, first, &mut stream).await;
-        let left = self.streams().end(&node);
-        self.report(Report::Closed { node, left }).await?;
-        result
     }
 
-    async fn listen(
-        &self,
-        node: &Arc<str>,
-        first: Message,
-        stream: &mut Streaming<Vec<u8>>,
-    ) -> Result<(), Status> {
-        self.report(Report::Opened { node: node.clone() }).await?;
-        let mut result = self.said(node, first).await;
-        while result.is_ok() {
-            result = match stream.message().await {
-                Ok(Some(message)) => match read(&message) {
-                    Ok(message) => self.said(node, message).await,
-                    Err(error) => Err(error),
-                },
-                Ok(None) => break,
-                Err(error) => Err(error),
-            };
-        }
-        result
+    fn known(&self, Origin { node, .. }: &Origin) -> Result<(), Status> {
+        let refused =
+            || Status::permission_denied(format!("no Envoy with the node id {node:?} is configured"));
+        if self.gate.knows(node) { Ok(()) } else { Err(refused()) }
     }
 
-    async fn said(&self, node: &Arc<str>, message: Message) -> Result<(), Status> {
-        let skipped = message.skipped.len();
-        let (node, at) = (node.clone(), Instant::now());
-        self.report(Report::Said { node, at, events: message.events, skipped }).await
+    /// Waits for room first: what waits is the message as it came, which has been weighed.
+    async fn said(&self, origin: &Origin, message: Bytes) -> Result<(), Status> {
+        let at = Instant::now();
+        let room = self.reports.reserve().await.map_err(|_| stops())?;
+        let Message { events, skipped, .. } = read(&message)?;
+        room.send(Report::Said { origin: origin.clone(), at, events, skipped: skipped.len() });
+        Ok(())
     }
 
     async fn report(&self, report: Report) -> Result<(), Status> {
-        self.reports.send(report).await.map_err(|_| Status::unavailable("the agent stops"))
+        self.reports.send(report).await.map_err(|_| stops())
+    }
+
+    /// Tells of a stream that was ended here. A peer that resets it, or a connection that broke,
+    /// is a normal end.
+    fn ended(&self, caller: &Caller, status: &Status) {
+        if !matches!(status.code(), Code::Cancelled | Code::Unknown | Code::Unavailable) {
+            self.gate.refused(&caller.address, status.message());
+        }
+    }
+
+    fn begin(&self, origin: &Origin) {
+        *self.streams().entry(origin.clone()).or_default() += 1;
+    }
+
+    /// How many this Envoy still has.
+    fn end(&self, origin: &Origin) -> usize {
+        let mut streams = self.streams();
+        let left = streams.get(origin).map_or(0, |own| own.saturating_sub(1));
+        if left == 0 {
+            streams.remove(origin);
+        } else {
+            streams.insert(origin.clone(), left);
+        }
+        left
+    }
+
+    /// Held for moments only.
+    fn streams(&self) -> MutexGuard<'_, HashMap<Origin, usize>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").field("bounds", &self.bounds).finish_non_exhaustive()
     }
 }
 
 fn read(bytes: &[u8]) -> Result<Message, Status> {
     Message::read(bytes).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn no_place() -> Status {
+    Status::resource_exhausted("too many streams are open, and others have fewer: try again later")
+}
+
+fn stops() -> Status {
+    Status::unavailable("the agent stops")
 }
 
 /// The service, to be put on a listener beside others.
@@ -198,22 +252,26 @@ where
             return Box::pin(async { Ok(Status::unimplemented("no such method").into_http()) });
         }
         let method = StreamAccessLogs(self.intake.clone());
-        let mut grpc = Grpc::new(Frames).max_decoding_message_size(MAX_MESSAGE);
+        let mut grpc = Grpc::new(Frames).max_decoding_message_size(self.intake.bounds.message);
         Box::pin(async move { Ok(grpc.client_streaming(method, request).await) })
     }
 }
 
 struct StreamAccessLogs(Arc<Intake>);
 
-impl ClientStreamingService<Vec<u8>> for StreamAccessLogs {
+impl ClientStreamingService<Bytes> for StreamAccessLogs {
     type Response = ();
     type Future = BoxFuture<Response<()>, Status>;
 
-    fn call(&mut self, request: Request<Streaming<Vec<u8>>>) -> Self::Future {
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
         let intake = self.0.clone();
         Box::pin(async move {
             // A peer that goes away drops this call; its end is to be reported all the same.
-            let task = tokio::spawn(async move { intake.receive(request.into_inner()).await });
+            let task = tokio::spawn(async move {
+                let caller = Caller::of(request.extensions());
+                let result = intake.receive(&caller, request.into_inner()).await;
+                result.inspect_err(|status| intake.ended(&caller, status))
+            });
             task.await.map_err(|error| Status::internal(error.to_string()))?.map(Response::new)
         })
     }
@@ -224,7 +282,7 @@ struct Frames;
 
 impl Codec for Frames {
     type Encode = ();
-    type Decode = Vec<u8>;
+    type Decode = Bytes;
     type Encoder = Self;
     type Decoder = Self;
 
@@ -247,62 +305,10 @@ impl Encoder for Frames {
 }
 
 impl Decoder for Frames {
-    type Item = Vec<u8>;
+    type Item = Bytes;
     type Error = Status;
 
-    fn decode(&mut self, frame: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        let mut bytes = vec![0; frame.remaining()];
-        io::Read::read_exact(&mut frame.reader(), &mut bytes)?;
-        Ok(Some(bytes))
-    }
-}
-
-/// The streams that there are.
-#[derive(Debug, Default)]
-struct Streams {
-    next: u64,
-    /// Oldest first. To drop one's sender is to end it.
-    unnamed: VecDeque<(u64, oneshot::Sender<()>)>,
-    named: HashMap<Arc<str>, usize>,
-    count: usize,
-}
-
-impl Streams {
-    /// One more that has not said whose it is; it is to end when the receiver resolves.
-    fn enter(&mut self) -> (u64, oneshot::Receiver<()>) {
-        if self.unnamed.len() >= UNNAMED {
-            self.unnamed.pop_front();
-        }
-        let (evict, evicted) = oneshot::channel();
-        self.next += 1;
-        self.unnamed.push_back((self.next, evict));
-        (self.next, evicted)
-    }
-
-    fn forget(&mut self, number: u64) {
-        self.unnamed.retain(|(other, _)| *other != number);
-    }
-
-    /// Whether there is room for one more of this Envoy.
-    fn begin(&mut self, node: &Arc<str>) -> bool {
-        let own = self.named.get(node).copied().unwrap_or_default();
-        if own >= PER_NODE || self.count >= NAMED || (own == 0 && self.named.len() >= NODES) {
-            return false;
-        }
-        self.count += 1;
-        self.named.insert(node.clone(), own + 1);
-        true
-    }
-
-    /// How many this Envoy still has.
-    fn end(&mut self, node: &Arc<str>) -> usize {
-        self.count = self.count.saturating_sub(1);
-        let left = self.named.get(node).map_or(0, |own| own.saturating_sub(1));
-        if left == 0 {
-            self.named.remove(node);
-        } else {
-            self.named.insert(node.clone(), left);
-        }
-        left
+    fn decode(&mut self, frame: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(frame.copy_to_bytes(frame.remaining())))
     }
 }

@@ -3,6 +3,7 @@
 //! A log is no list: it says nothing of sessions that it said nothing of. But every
 //! live session is told of anew in each periodic interval, so after one whole interval
 //! of unbroken streams the table has them all, and [`sweep`](Sessions::sweep) says so.
+//! Until then those that were told of since are [`certain`](Sessions::certain).
 //! Entries may come twice and out of order.
 //!
 //! Pure: time is an argument. It knows nothing of servers; clusters and addresses are
@@ -17,7 +18,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Event, Kind};
+use super::{Event, Kind, Origin};
 
 /// What the table may hold, and how long it believes what it was told.
 #[derive(Copy, Clone, Debug)]
@@ -28,8 +29,8 @@ pub struct Limits {
     pub misses: u32,
     /// Sessions at most, of all Envoys together.
     pub sessions: usize,
-    /// Envoys at most.
-    pub nodes: usize,
+    /// Envoys at most: those that have streams, and as many that had some until lately.
+    pub origins: usize,
     /// Whether all Envoys share this host's clock. Where they do not, a session is dated only
     /// once an entry has shown the difference.
     pub same_clock: bool,
@@ -38,7 +39,13 @@ pub struct Limits {
 impl Default for Limits {
     /// The shipped configuration's interval; as many sessions as the ledger keeps.
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10), misses: 3, sessions: 100_000, nodes: 32, same_clock: true }
+        Self {
+            interval: Duration::from_secs(10),
+            misses: 3,
+            sessions: 100_000,
+            origins: 1_024,
+            same_clock: true,
+        }
     }
 }
 
@@ -92,7 +99,7 @@ pub enum Taken {
 #[derive(Debug)]
 pub struct Sessions {
     limits: Limits,
-    nodes: BTreeMap<Arc<str>, Node>,
+    nodes: BTreeMap<Origin, Node>,
     count: usize,
     ended: Ended,
     dropped: u64,
@@ -157,8 +164,8 @@ impl Sessions {
     }
 
     /// An Envoy has opened a stream. `false` if there is no room for another Envoy.
-    pub fn opened(&mut self, node: &Arc<str>, now: Instant) -> bool {
-        let Some(known) = self.node(node, now) else { return false };
+    pub fn opened(&mut self, origin: &Origin, now: Instant) -> bool {
+        let Some(known) = self.node(origin, now) else { return false };
         // The first stream: what went before it was not heard. Later ones are other
         // workers', which had nothing to say until now, or follow a close.
         if known.streams == 0 {
@@ -170,8 +177,8 @@ impl Sessions {
 
     /// One of an Envoy's streams is closed, and these are left: what it would have said
     /// next is missed.
-    pub fn closed(&mut self, node: &str, left: usize, now: Instant) {
-        if let Some(node) = self.nodes.get_mut(node) {
+    pub fn closed(&mut self, origin: &Origin, left: usize, now: Instant) {
+        if let Some(node) = self.nodes.get_mut(origin) {
             (node.streams, node.unbroken) = (left, now);
         }
     }
@@ -186,11 +193,11 @@ impl Sessions {
 
     /// Takes in what an Envoy said. `now` is when it came, and `clock` that moment by the
     /// clock of this host, since 1970.
-    pub fn observe(&mut self, node: &Arc<str>, now: Instant, clock: Duration, event: &Event) -> Taken {
+    pub fn observe(&mut self, origin: &Origin, now: Instant, clock: Duration, event: &Event) -> Taken {
         let patience = self.limits.patience();
         self.ended.forget(now, patience, self.limits.sessions);
         if event.kind == Kind::End {
-            let ended = self.nodes.get_mut(node).is_some_and(|node| {
+            let ended = self.nodes.get_mut(origin).is_some_and(|node| {
                 node.compare(clock, event);
                 node.remove(&event.id)
             });
@@ -202,17 +209,17 @@ impl Sessions {
             return Taken::Ignored;
         }
         let full = self.count >= self.limits.sessions;
-        let Some(known) = self.node(node, now) else {
+        let Some(known) = self.node(origin, now) else {
             self.dropped += 1;
             return Taken::Dropped;
         };
         known.heard = known.heard.max(now);
         let new = !known.sessions.contains_key(&event.id);
-        if new && full && !self.make_room(node, now) {
+        if new && full && !self.make_room(origin, now) {
             return Taken::Dropped;
         }
         let same_clock = self.limits.same_clock;
-        let Some(known) = self.nodes.get_mut(node) else { return Taken::Dropped };
+        let Some(known) = self.nodes.get_mut(origin) else { return Taken::Dropped };
         self.count += usize::from(new);
         self.count -= usize::from(known.take(now, clock, event, same_clock));
         if new { Taken::New } else { Taken::Known }
@@ -221,34 +228,42 @@ impl Sessions {
     /// The live sessions of one Envoy, if they are all: it is connected, and has been
     /// heard without a break for a whole periodic interval. Sessions that are not
     /// connected to a server yet are not among them.
-    pub fn sweep(&mut self, node: &str, now: Instant) -> Option<Vec<Session>> {
-        self.expire(now);
-        if self.complete_since(node)? > now {
+    pub fn sweep(&self, origin: &Origin, now: Instant) -> Option<Vec<Session>> {
+        if self.complete_since(origin)? > now {
             return None;
         }
         // One whose end was missed is told of no more, and its port may be another's by now.
         let round = self.limits.round();
-        let known = self.nodes.get(node).into_iter().flat_map(|node| &node.sessions);
-        let lately = known.filter(|(_, entry)| now.saturating_duration_since(entry.seen) <= round);
-        Some(lately.filter_map(|(id, entry)| entry.session(id, now)).collect())
+        Some(self.list(origin, now, |entry| now.saturating_duration_since(entry.seen) <= round))
     }
 
-    /// The live sessions of one Envoy, as far as they are known.
-    pub fn sessions(&self, node: &str, now: Instant) -> Vec<Session> {
-        let known = self.nodes.get(node).into_iter().flat_map(|node| &node.sessions);
-        known.filter_map(|(id, entry)| entry.session(id, now)).collect()
+    /// Those live sessions of one Envoy that it told of since anything of it was missed: no others
+    /// can have their ports. Whether they are all is not known.
+    pub fn certain(&self, origin: &Origin, now: Instant) -> Vec<Session> {
+        let since = self.nodes.get(origin).filter(|node| node.streams > 0).map(|node| node.unbroken);
+        self.list(origin, now, |entry| since.is_some_and(|since| entry.seen >= since))
+    }
+
+    /// The live sessions of one Envoy, as far as they are known, and have not ended unheard.
+    pub fn sessions(&self, origin: &Origin, now: Instant) -> Vec<Session> {
+        self.list(origin, now, |_| true)
+    }
+
+    fn list(&self, origin: &Origin, now: Instant, which: impl Fn(&Entry) -> bool) -> Vec<Session> {
+        let known = self.nodes.get(origin).into_iter().flat_map(|node| &node.sessions);
+        known.filter(|(_, entry)| which(entry)).filter_map(|(id, entry)| entry.session(id, now)).collect()
     }
 
     /// From when on the table can be trusted to have all sessions of an Envoy, which may
     /// be a moment to come; `None` while it is not connected.
-    pub fn complete_since(&self, node: &str) -> Option<Instant> {
-        let node = self.nodes.get(node)?;
+    pub fn complete_since(&self, origin: &Origin) -> Option<Instant> {
+        let node = self.nodes.get(origin)?;
         (node.streams > 0).then(|| node.unbroken + self.limits.round())
     }
 
     /// The Envoys that are connected, or were until lately.
-    pub fn nodes(&self) -> impl Iterator<Item = (&Arc<str>, bool)> {
-        self.nodes.iter().map(|(name, node)| (name, node.streams > 0))
+    pub fn origins(&self) -> impl Iterator<Item = (&Origin, bool)> {
+        self.nodes.iter().map(|(origin, node)| (origin, node.streams > 0))
     }
 
     /// Forgets sessions that were not told of for too long, and Envoys that have gone
@@ -289,14 +304,15 @@ impl Sessions {
         self.dropped
     }
 
-    fn node(&mut self, node: &Arc<str>, now: Instant) -> Option<&mut Node> {
-        let room = self.nodes.len() < self.limits.nodes;
-        if !room && !self.nodes.contains_key(node) {
+    fn node(&mut self, origin: &Origin, now: Instant) -> Option<&mut Node> {
+        let room = self.nodes.len() < self.limits.origins;
+        if !room && !self.nodes.contains_key(origin) {
             // One that has gone makes room for one that is there.
-            let gone = self.nodes.iter().find(|(_, node)| node.streams == 0).map(|(name, _)| name.clone())?;
-            self.count -= self.nodes.remove(&gone).map_or(0, |node| node.sessions.len());
+            let gone = self.nodes.iter().filter(|(_, node)| node.streams == 0);
+            let least = gone.min_by_key(|(_, node)| node.sessions.len()).map(|(origin, _)| origin.clone())?;
+            self.count -= self.nodes.remove(&least).map_or(0, |node| node.sessions.len());
         }
-        Some(self.nodes.entry(node.clone()).or_insert_with(|| Node {
+        Some(self.nodes.entry(origin.clone()).or_insert_with(|| Node {
             streams: 0,
             unbroken: now,
             behind: None,
@@ -306,20 +322,27 @@ impl Sessions {
         }))
     }
 
-    /// Room for a session of this Envoy, at the cost of the one that has the most: a
-    /// flood from one leaves the others their places.
-    fn make_room(&mut self, node: &str, now: Instant) -> bool {
+    /// Room for a session of this Envoy, at the cost of whoever has the most: a flood takes its
+    /// places from itself, also one under many names.
+    fn make_room(&mut self, origin: &Origin, now: Instant) -> bool {
         self.dropped += 1;
-        let own = self.nodes.get(node).map_or(0, |node| node.sessions.len());
-        let most = self.nodes.iter_mut().max_by_key(|(_, node)| node.sessions.len());
+        let own = self.nodes.get(origin).map_or(0, |node| node.sessions.len());
+        let mut peers: HashMap<&str, usize> = HashMap::from([(&*origin.peer, 1)]);
+        for (of, node) in &self.nodes {
+            *peers.entry(&of.peer).or_default() += node.sessions.len();
+        }
+        let largest = peers.into_iter().max_by_key(|(peer, held)| (*held, *peer != &*origin.peer));
+        let Some(peer) = largest.map(|(peer, _)| peer.to_owned()) else { return false };
+        let of_peer = self.nodes.iter_mut().filter(|(of, _)| *of.peer == *peer);
+        let most = of_peer.max_by_key(|(_, node)| node.sessions.len());
         let room = match most {
-            Some((_, most)) if most.sessions.len() > own + 1 => {
+            Some((of, most)) if of.peer != origin.peer || most.sessions.len() > own + 1 => {
                 most.unbroken = now;
                 let victim = most.sessions.keys().next().cloned();
                 victim.is_some_and(|id| most.remove(&id))
             }
             _ => {
-                if let Some(node) = self.nodes.get_mut(node) {
+                if let Some(node) = self.nodes.get_mut(origin) {
                     node.unbroken = now;
                 }
                 false

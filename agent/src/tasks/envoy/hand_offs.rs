@@ -39,11 +39,12 @@ struct Told {
 
 impl HandOffs {
     /// Tells of an entry, if it is the end of a session that went wrong and was not told of before.
-    pub fn tell(&self, proxy: &str, entry: &Entry, metrics: &Metrics) {
+    /// `cluster` is its cluster as metrics may name it.
+    pub fn tell(&self, proxy: &str, cluster: &str, entry: &Entry, metrics: &Metrics) {
         let Some(hand_off) = HandOff::of(entry) else { return };
         if self.news(&entry.id) {
             let ended = (entry.started + entry.lasted.unwrap_or_default()).as_secs_f64();
-            HandOffFailed { proxy, hand_off, entry, ended }.emit(metrics);
+            HandOffFailed { proxy, hand_off, label: cluster, entry, ended }.emit(metrics);
         }
     }
 
@@ -83,7 +84,11 @@ pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, told: HandO
         let more = match read {
             Ok(lines) => {
                 episodes.ends("log");
-                lines.events.iter().for_each(|entry| told.tell(&proxy, entry, &shared.metrics));
+                for entry in &lines.events {
+                    // Envoy's own file: its clusters are those of its configuration.
+                    let cluster = entry.cluster.as_deref().unwrap_or("-");
+                    told.tell(&proxy, cluster, entry, &shared.metrics);
+                }
                 lines.more
             }
             Err(error) => {

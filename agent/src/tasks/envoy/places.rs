@@ -65,6 +65,15 @@ impl Places {
     }
 }
 
+/// The name of a cluster that is looked after, or of what it falls back to; of any other, `other`: a
+/// peer may tell of as many as it likes, and what names series has to have an end.
+pub fn label<'a>(servers: &[ServerConfig], cluster: Option<&'a str>) -> &'a str {
+    let Some(cluster) = cluster else { return "-" };
+    let is = |name: &str| servers.iter().any(|server| *server.id.backend == *name);
+    let known = is(cluster) || cluster.strip_suffix(FALLBACK).is_some_and(is);
+    if known { cluster } else { "other" }
+}
+
 #[cfg(test)]
 mod tests {
     use agent_core::health::WantedRole;
@@ -96,6 +105,8 @@ mod tests {
         assert_eq!(server(&places, "r_dns", 2).as_deref(), Some("r/b"), "what Envoy falls back to");
         assert_eq!(server(&places, "w", 3), None);
         assert_eq!(server(&places, "other", 1), None);
+        let labels = ["w", "r_dns", "x", "x_dns"].map(|cluster| label(&servers, Some(cluster)));
+        assert_eq!(labels, ["w", "r_dns", "other", "other"]);
         // The name has moved; sessions have not.
         places.learn(&at(3, 2), now + Duration::from_secs(60));
         assert_eq!(server(&places, "w", 1).as_deref(), Some("w/a"));
