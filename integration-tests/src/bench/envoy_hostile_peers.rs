@@ -1,10 +1,13 @@
 //! What callers that mean no good cost an agent that serves Envoys: its memory at rest and while
 //! they are there, and how soon an honest caller is answered meanwhile.
 //!
-//! A real Envoy is connected all the time, and has to go on routing by what the agent says.
+//! A real Envoy is connected all the time, and has to go on routing by what the agent says, also
+//! while they are there.
 
 use std::{
     path::Path,
+    pin::Pin,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,12 @@ use envoy::proto::{
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::UnixStream, sync::oneshot, task::JoinSet, time::timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{Bytes, Service, http},
+    transport::{Channel, Endpoint},
+};
 
 use super::{Error, Measurement, Report, idle::memory};
 use crate::{
@@ -30,6 +38,16 @@ const STREAMS: usize = 25;
 /// What one huge message weighs, in bytes.
 const HUGE: usize = 8 << 20;
 
+/// What a message weighs that is begun and never ends, and what comes of it: nearly all.
+const HALF: usize = 255 << 10;
+const COMES: usize = HALF - 16;
+
+/// The streams that such messages come on.
+const PATHS: [&str; 2] = [
+    "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+    "/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints",
+];
+
 /// How long an honest caller waits, and the hostile ones until they are all there.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -42,9 +60,12 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
 
     let usual = answers(&socket, honest).await?;
     let rest = memory(pid)?.now;
-    for (name, what) in
-        [("streams", Hostile::Streams), ("huge", Hostile::HugeMessages), ("rubbish", Hostile::Rubbish)]
-    {
+    for (name, what) in [
+        ("streams", Hostile::Streams),
+        ("halves", Hostile::HalfMessages),
+        ("huge", Hostile::HugeMessages),
+        ("rubbish", Hostile::Rubbish),
+    ] {
         let attack = what.begin(&socket, if quick { 2 } else { 10 }).await?;
         let answered = answers(&socket, honest).await?;
         let held = memory(pid)?;
@@ -59,10 +80,10 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
             &Measurement::new(format!("envoy_hostile_{name}_answer_p99"), answered.p99, "ms")
                 .beside("without them", usual.p99),
         )?;
+        // Sessions go where the agent says while they are there.
+        scene.routed().await?;
         drop(attack);
     }
-    // Sessions still go where the agent says.
-    scene.routed().await?;
     scene.clear().await.map_err(Error::from)
 }
 
@@ -71,6 +92,8 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
 enum Hostile {
     /// They open streams, of access logs and of endpoints, and read nothing.
     Streams,
+    /// They begin messages, on as many streams, and never end them; when a stream is ended they begin anew.
+    HalfMessages,
     /// They send messages that no Envoy sends.
     HugeMessages,
     /// They speak another protocol, and ask for other types.
@@ -92,6 +115,11 @@ impl Hostile {
                             ask(&node, &ClusterLoadAssignment::type_url()),
                         ));
                         callers.spawn(access_log(channel.clone(), node, 8));
+                    }
+                }
+                Hostile::HalfMessages => {
+                    for path in PATHS.into_iter().cycle().take(2 * STREAMS) {
+                        callers.spawn(half_messages(channel.clone(), path));
                     }
                 }
                 Hostile::HugeMessages => {
@@ -148,6 +176,54 @@ async fn access_log(channel: Channel, node: String, name: usize) {
     let _ = client.stream_access_logs(said).await;
 }
 
+/// One stream after the other, each with the beginning of a message.
+async fn half_messages(mut channel: Channel, path: &'static str) {
+    loop {
+        let request = http::Request::post(path)
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::new(Half(Some(begun()))));
+        let Ok(request) = request else { return };
+        if std::future::poll_fn(|cx| channel.poll_ready(cx)).await.is_err() {
+            return;
+        }
+        if let Ok(mut response) = channel.call(request).await {
+            let body = response.body_mut();
+            while std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut *body), cx))
+                .await
+                .is_some()
+            {}
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The beginning of a message as gRPC has it: a flag, the length, and not all of it.
+fn begun() -> Bytes {
+    let mut bytes = vec![0];
+    bytes.extend(u32::try_from(HALF).unwrap_or_default().to_be_bytes());
+    bytes.resize(bytes.len() + COMES, 0);
+    bytes.into()
+}
+
+/// A body that begins and does not go on.
+struct Half(Option<Bytes>);
+
+impl http_body::Body for Half {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        match self.0.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(http_body::Frame::data(bytes)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
 /// One message, and nothing more while the other half is alive. Without it the stream ends: a
 /// stream that never did would keep its connection open after everything else of it is gone.
 fn alone<T: Send + 'static>(message: T) -> (oneshot::Sender<()>, impl Stream<Item = T> + Send + 'static) {
@@ -172,7 +248,7 @@ async fn answers(socket: &Path, times: usize) -> Result<Answers, Error> {
             let mut request = ask("honest", &ClusterLoadAssignment::type_url());
             request.resource_names = vec!["orders_write".into()];
             let (_alive, asked) = alone(request);
-            let refused = |status: tonic::Status| Error::Unexpected(format!("refused: {status}"));
+            let refused = |status: Status| Error::Unexpected(format!("refused: {status}"));
             let mut response = client.stream_endpoints(asked).await.map_err(refused)?.into_inner();
             match response.message().await.map_err(refused)? {
                 Some(response) if response.resources.len() == 1 => Ok(()),
