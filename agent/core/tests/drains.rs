@@ -434,7 +434,8 @@ fn a_recorded_drain_that_is_gone_or_in_maintenance_is_only_forgotten() {
 fn a_server_that_refuses_logins_is_drained_while_siblings_accept() {
     let mut rig = Rig::new(policy());
     rig.tell("b", Err(FaultKind::LoginRefused));
-    rig.wait(millis(100));
+    rig.wait(secs(3));
+    rig.tell("b", Err(FaultKind::LoginRefused));
     rig.tell("c", Ok(true));
     rig.admin();
     let plan = rig.plan();
@@ -451,7 +452,8 @@ fn a_server_that_refuses_logins_is_drained_while_siblings_accept() {
 fn a_writer_that_refuses_logins_is_kept_for_there_is_no_other() {
     let mut rig = Rig::new(policy());
     rig.tell("a", Err(FaultKind::LoginRefused));
-    rig.wait(millis(100));
+    rig.wait(secs(3));
+    rig.tell("a", Err(FaultKind::LoginRefused));
     rig.tell("c", Ok(true));
     rig.admin();
     let plan = rig.plan();

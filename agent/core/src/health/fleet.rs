@@ -1,13 +1,16 @@
 //! The fold over all instances, and the immutable picture made of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 
 use super::{
     InstanceView, Observation, Remembered, Role, Verdict, VerdictReason, WantedRole,
     instance::Instance,
-    judge::{Siblings, State},
+    judge::{Member, Siblings, State},
 };
 use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time};
 
@@ -40,6 +43,18 @@ pub struct HealthRules {
     pub on_auth_failure: OnAuthFailure,
     /// A replica further behind than this takes no new sessions while another can.
     pub max_lag: Option<Duration>,
+}
+
+/// What was last seen against an instance says nothing about now when this long has passed
+/// without it being seen again: the way there may be broken since.
+const TROUBLE_LASTS: Duration = Duration::from_secs(60);
+
+impl HealthRules {
+    /// How long what was seen against an instance counts: at least until the next probe, for
+    /// where no connection is kept nothing else looks.
+    pub(super) fn trouble_lasts(&self) -> Duration {
+        TROUBLE_LASTS.max(self.probe_interval * 2)
+    }
 }
 
 impl Default for HealthRules {
@@ -84,7 +99,9 @@ pub struct FleetConfig {
 pub struct Health {
     databases: BTreeMap<DatabaseName, Database>,
     servers: Vec<ServerConfig>,
-    /// The last verdicts, which tell since when a state has lasted.
+    /// Servers that the proxy sends no new sessions to, whatever their verdicts.
+    set_aside: BTreeSet<ServerId>,
+    /// The last verdicts, which tell since when a state has lasted, and what was said before.
     server_verdicts: BTreeMap<ServerId, Verdict>,
     role_verdicts: BTreeMap<(InstanceId, WantedRole), Verdict>,
 }
@@ -125,7 +142,8 @@ impl Health {
                 rules,
                 last_writer: None,
             });
-            if memory.is_some_and(|memory| memory.role == Role::Writer) {
+            let known = database.last_writer.is_some();
+            if memory.is_some_and(|it| it.last_writer || (it.role == Role::Writer && !known)) {
                 database.last_writer = Some(id.instance.clone());
             }
             database.instances.insert(id.instance, Instance::new(memory));
@@ -133,9 +151,39 @@ impl Health {
         Self {
             databases,
             servers: config.servers,
+            set_aside: BTreeSet::new(),
             server_verdicts: BTreeMap::new(),
             role_verdicts: BTreeMap::new(),
         }
+    }
+
+    /// Takes over what an earlier one knows of those instances that are still the same.
+    pub fn inherit(&mut self, mut earlier: Self, same: impl Fn(&InstanceId) -> bool) {
+        for (name, database) in &mut self.databases {
+            let Some(before) = earlier.databases.get_mut(name) else { continue };
+            for (member, instance) in &mut database.instances {
+                if same(&id(name, member))
+                    && let Some(known) = before.instances.remove(member)
+                {
+                    *instance = known;
+                }
+            }
+            let writer = before.last_writer.take();
+            database.last_writer = writer.filter(|writer| same(&id(name, writer)));
+        }
+        // A proxy that was told something of a server goes by it until it is told otherwise.
+        let (servers, before) = (&self.servers, &earlier.servers);
+        let stays =
+            |server: &ServerId| before.iter().any(|known| known.id == *server && servers.contains(known));
+        earlier.server_verdicts.retain(|server, _| stays(server));
+        self.server_verdicts = earlier.server_verdicts;
+        self.role_verdicts = earlier.role_verdicts;
+    }
+
+    /// The servers that the proxies send no new sessions to at somebody's word, whatever
+    /// their verdicts: nobody steps aside for one of them. Replaces those of before.
+    pub fn set_aside(&mut self, servers: BTreeSet<ServerId>) {
+        self.set_aside = servers;
     }
 
     /// Takes in one observation. One of an instance that is not configured is ignored.
@@ -149,16 +197,17 @@ impl Health {
 
     /// What is worth remembering across a restart.
     pub fn remember(&self) -> Vec<Remembered> {
-        let all = self.databases.iter().flat_map(|(database, content)| {
-            content.instances.iter().map(move |(instance, facts)| (database, instance, facts))
+        let all = self.databases.iter().flat_map(|(name, database)| {
+            database.instances.iter().map(move |(member, facts)| (name, database, member, facts))
         });
-        all.filter_map(|(database, instance, facts)| {
+        all.filter_map(|(name, database, member, facts)| {
             let (role, timeline) = facts.remembered()?;
             Some(Remembered {
-                database: database.as_str().to_owned(),
-                instance: instance.as_str().to_owned(),
+                database: name.as_str().to_owned(),
+                instance: member.as_str().to_owned(),
                 role,
                 timeline,
+                last_writer: database.last_writer.as_ref() == Some(member),
             })
         })
         .collect()
@@ -178,11 +227,11 @@ impl Health {
             Fleet { at: now, instances: BTreeMap::new(), servers: BTreeMap::new(), by_role: BTreeMap::new() };
         for (name, database) in &mut self.databases {
             database.settle(now);
-            let siblings = database.siblings(now);
-            let members: Vec<&InstanceName> = database.instances.keys().collect();
+            let members = database.members();
             for wanted in [WantedRole::Writer, WantedRole::Reader, WantedRole::Any] {
-                for (member, verdict) in members.iter().zip(siblings.judge(&members, wanted)) {
-                    let key = (id(name, member), wanted);
+                let verdicts = database.siblings(&members, now).judge(wanted);
+                for (member, verdict) in members.iter().zip(verdicts) {
+                    let key = (id(name, member.name), wanted);
                     let verdict = verdict.dated(self.role_verdicts.get(&key));
                     fleet.by_role.insert(key, verdict);
                 }
@@ -191,12 +240,15 @@ impl Health {
                 fleet.instances.insert(id(name, member), instance.view().clone());
             }
         }
-        for (key, members) in backends(&self.servers) {
+        for (key, servers) in backends(&self.servers) {
             let Some(database) = self.databases.get(key.database) else { continue };
-            let names: Vec<&InstanceName> = members.iter().map(|server| &server.instance.instance).collect();
-            let verdicts = database.siblings(now).judge(&names, key.wanted);
-            for (server, verdict) in members.iter().zip(verdicts) {
-                let verdict = verdict.dated(self.server_verdicts.get(&server.id));
+            let members: Vec<Member<'_>> = servers.iter().map(|server| self.member(server)).collect();
+            let verdicts = database.siblings(&members, now).judge(key.wanted);
+            let another_writes =
+                key.wanted == WantedRole::Writer && verdicts.iter().any(|verdict| verdict.state == State::Up);
+            for (server, verdict) in servers.iter().zip(verdicts) {
+                let before = self.server_verdicts.get(&server.id);
+                let verdict = verdict.after(before, another_writes);
                 fleet.servers.insert(server.id.clone(), verdict);
             }
         }
@@ -204,29 +256,43 @@ impl Health {
         self.role_verdicts.clone_from(&fleet.by_role);
         fleet
     }
+
+    fn member<'a>(&self, server: &'a ServerConfig) -> Member<'a> {
+        Member { name: &server.instance.instance, set_aside: self.set_aside.contains(&server.id) }
+    }
 }
 
 impl Database {
-    fn siblings(&self, now: Time) -> Siblings<'_> {
+    /// All instances, as the members of one backend that nobody has set aside.
+    fn members(&self) -> Vec<Member<'_>> {
+        self.instances.keys().map(|name| Member { name, set_aside: false }).collect()
+    }
+
+    fn siblings<'a>(&'a self, members: &'a [Member<'a>], now: Time) -> Siblings<'a> {
         Siblings {
             instances: &self.instances,
+            members,
             last_writer: self.last_writer.as_ref(),
             rules: &self.rules,
             now,
         }
     }
 
-    /// Notes who holds the writer's place while that is beyond doubt, and marks a conflict.
+    /// Brings what is known up to this moment: notes who holds the writer's place while that
+    /// is beyond doubt, and marks a conflict.
     fn settle(&mut self, now: Time) {
-        let members: Vec<&InstanceName> = self.instances.keys().collect();
-        let siblings = self.siblings(now);
+        for instance in self.instances.values_mut() {
+            instance.forget_old_trouble(now, &self.rules);
+        }
+        let members = self.members();
+        let siblings = self.siblings(&members, now);
         let conflict = siblings.conflict();
-        let verdicts = siblings.judge(&members, WantedRole::Writer);
+        let verdicts = siblings.judge(WantedRole::Writer);
         let writer = members
             .iter()
             .zip(verdicts)
             .find(|(_, verdict)| verdict.state == State::Up && verdict.reason == VerdictReason::Proved)
-            .map(|(name, _)| (*name).clone());
+            .map(|(member, _)| member.name.clone());
         if !conflict && writer.is_some() {
             self.last_writer = writer;
         }

@@ -14,9 +14,9 @@ const REFUSALS: u32 = 2;
 /// Refusals closer together than this are one event seen by two tasks.
 const REFUSAL_SPAN: Duration = Duration::from_millis(200);
 
-/// A refusal says nothing about now when this long has passed without another:
-/// the way there may be broken since, and silence alone takes nothing away.
-const REFUSAL_STALE: Duration = Duration::from_secs(60);
+/// One refused login may be of a token that nobody could have logged in with, and two tasks
+/// may meet the same moment. Refusals this far apart are the database's lasting word.
+const LOGIN_REFUSAL_SPAN: Duration = Duration::from_secs(3);
 
 /// A login proves that clients can come back for this many probe intervals.
 const LOGIN_PROVES: u32 = 3;
@@ -56,6 +56,9 @@ pub struct Remembered {
     pub role: Role,
     /// Its timeline, where known.
     pub timeline: Option<u32>,
+    /// Whether it was the last that held the writer's place beyond doubt.
+    #[serde(default)]
+    pub last_writer: bool,
 }
 
 /// One instance as the fleet shows it.
@@ -79,6 +82,8 @@ pub struct InstanceView {
     /// Whether the database itself said so; a token the agent could not make
     /// proves nothing about it.
     pub auth_refused_by_database: bool,
+    /// Whether the database has said so twice, some seconds apart.
+    pub auth_refused_twice: bool,
     /// Since when the server blocks the address that the agent's logins come from (1129):
     /// most likely the proxy's, and then its clients fare alike.
     pub host_blocked_since: Option<Time>,
@@ -111,6 +116,16 @@ impl InstanceView {
     pub fn usable(&self) -> bool {
         self.status == Status::Usable
     }
+
+    /// Whether it turns the agent's logins away, by its own word.
+    pub(super) fn refuses_logins(&self) -> bool {
+        self.auth_refused_by_database || self.host_blocked_since.is_some()
+    }
+
+    /// Whether this agent has heard of its role from itself, and not from an earlier one.
+    pub(super) fn proved(&self) -> bool {
+        self.last_proof.is_some()
+    }
 }
 
 /// The fold. One per instance.
@@ -120,8 +135,12 @@ pub(super) struct Instance {
     refusals: u32,
     first_refusal: Option<Time>,
     last_refusal: Option<Time>,
+    last_silence: Option<Time>,
+    first_login_refusal: Option<Time>,
+    last_login_refusal: Option<Time>,
     remembered: bool,
     latest: Option<Time>,
+    latest_login: Option<Time>,
 }
 
 impl Instance {
@@ -136,6 +155,7 @@ impl Instance {
                 last_login: None,
                 auth_refused_since: None,
                 auth_refused_by_database: false,
+                auth_refused_twice: false,
                 host_blocked_since: None,
                 login_failed_since: None,
                 login_proved_until: None,
@@ -146,8 +166,12 @@ impl Instance {
             refusals: 0,
             first_refusal: None,
             last_refusal: None,
+            last_silence: None,
+            first_login_refusal: None,
+            last_login_refusal: None,
             remembered: remembered.is_some(),
             latest: None,
+            latest_login: None,
         }
     }
 
@@ -157,38 +181,74 @@ impl Instance {
 
     /// Known by proof, or by the memory of one that nothing has contradicted.
     pub(super) fn known(&self) -> bool {
-        self.view.last_proof.is_some() || self.remembered
+        self.view.proved() || self.remembered
     }
 
     pub(super) fn observe(&mut self, observation: &Observation, rules: &HealthRules) {
-        // Probes and liveness run side by side; what was said first may arrive last.
+        // Probes and liveness run side by side; what was asked first may be answered last.
+        // A query that began after a login says nothing of how the login went.
+        if observation.login && self.latest_login.is_none_or(|latest| latest <= observation.at) {
+            self.latest_login = Some(observation.at);
+            self.login_ended(observation, rules);
+        }
         if self.latest.is_some_and(|latest| observation.at < latest) {
             return;
         }
         self.latest = Some(observation.at);
         match &observation.result {
-            Ok(facts) => self.proved(facts, observation, rules),
-            Err(fault) => self.failed(fault, observation),
+            Ok(facts) => self.answered(facts, observation.at),
+            Err(fault) => self.failed(fault, observation.at),
         }
     }
 
-    fn proved(&mut self, facts: &RoleFacts, observation: &Observation, rules: &HealthRules) {
+    /// What a login says of logins.
+    fn login_ended(&mut self, observation: &Observation, rules: &HealthRules) {
+        let at = observation.at;
+        let view = &mut self.view;
+        let fault = match &observation.result {
+            Ok(_) => {
+                view.last_login = Some(at);
+                view.auth_refused_since = None;
+                view.host_blocked_since = None;
+                view.login_failed_since = None;
+                view.login_proved_until = Some(at + rules.probe_interval * LOGIN_PROVES);
+                return self.logins_not_refused();
+            }
+            // A login that was not tried has not failed.
+            Err(fault) if fault.kind == FaultKind::OverBudget => return,
+            Err(fault) => fault,
+        };
+        view.login_failed_since.get_or_insert(at);
+        view.last_fault = Some(fault.clone());
+        match fault.kind {
+            FaultKind::HostBlocked => {
+                view.host_blocked_since.get_or_insert(at);
+            }
+            FaultKind::NoToken => {
+                view.auth_refused_since.get_or_insert(at);
+            }
+            FaultKind::LoginRefused => {
+                view.auth_refused_since.get_or_insert(at);
+                view.auth_refused_by_database = true;
+                // It came past the block to be refused.
+                view.host_blocked_since = None;
+                let first = *self.first_login_refusal.get_or_insert(at);
+                self.last_login_refusal = Some(at);
+                view.auth_refused_twice |= at.since(first) >= LOGIN_REFUSAL_SPAN;
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, facts: &RoleFacts, at: Time) {
         let view = &mut self.view;
         view.role = Some(if facts.claims_writer() { Role::Writer } else { Role::Reader });
         // Only some answers carry these; the last word stays.
         view.timeline = facts.timeline.or(view.timeline);
         view.lag = facts.lag;
         view.agents = facts.agents.max(1);
-        view.last_proof = Some(observation.at);
+        view.last_proof = Some(at);
         view.status = Status::Usable;
-        if observation.login {
-            view.last_login = Some(observation.at);
-            view.auth_refused_since = None;
-            view.auth_refused_by_database = false;
-            view.host_blocked_since = None;
-            view.login_failed_since = None;
-            view.login_proved_until = Some(observation.at + rules.probe_interval * LOGIN_PROVES);
-        }
         // A query on a kept connection says nothing about logins.
         if view.login_failed_since.is_none() {
             view.last_fault = None;
@@ -196,43 +256,40 @@ impl Instance {
         self.not_refusing();
     }
 
-    fn failed(&mut self, fault: &Fault, observation: &Observation) {
-        let at = observation.at;
+    fn failed(&mut self, fault: &Fault, at: Time) {
         self.view.last_fault = Some(fault.clone());
-        // A login that was not tried has not failed.
-        if observation.login && fault.kind != FaultKind::OverBudget {
-            self.view.login_failed_since.get_or_insert(at);
-        }
-        if observation.login && fault.kind == FaultKind::HostBlocked {
-            self.view.host_blocked_since.get_or_insert(at);
-        }
         match fault.evidence() {
             Evidence::Down => self.refused(at),
             Evidence::Silent => self.silent(at),
-            Evidence::AuthIll => {
-                let by_database = fault.kind != FaultKind::NoToken;
-                if observation.login {
-                    self.view.auth_refused_since.get_or_insert(at);
-                    self.view.auth_refused_by_database |= by_database;
-                }
-                // A refusal in the database's own words comes from a living server.
-                if by_database {
-                    // It came past the block to be refused.
-                    if observation.login {
-                        self.view.host_blocked_since = None;
-                    }
-                    self.alive();
-                }
-            }
+            // A refusal in the database's own words comes from a living server.
+            Evidence::AuthIll if fault.kind != FaultKind::NoToken => self.alive(),
             Evidence::Alive => self.alive(),
-            // The agent could not go on, but the connection was accepted.
+            // The agent could not go on, but somebody was there.
             Evidence::Nothing if fault.phase > Phase::Tcp && fault.kind != FaultKind::OverBudget => {
-                if self.view.status == Status::Refusing {
-                    self.view.status = Status::Unknown;
-                }
-                self.not_refusing();
+                self.nothing_against();
             }
-            Evidence::Nothing => {}
+            Evidence::AuthIll | Evidence::Nothing => {}
+        }
+    }
+
+    /// Drops what was held against it and has not been seen again for a while. The agent may
+    /// have lost the means to look (a token, a name, its own host's files): what it saw
+    /// before must not stay down until they are back.
+    pub(super) fn forget_old_trouble(&mut self, now: Time, rules: &HealthRules) {
+        let over = |last: Option<Time>| last.is_some_and(|last| now.since(last) > rules.trouble_lasts());
+        match self.view.status {
+            Status::Refusing if over(self.last_refusal) => {
+                self.nothing_against();
+                // It has been looked at since, and no longer refuses.
+                if self.last_silence.is_some() && !over(self.last_silence) {
+                    self.view.status = Status::Silent(1);
+                }
+            }
+            Status::Silent(_) if over(self.last_silence) => self.nothing_against(),
+            _ => {}
+        }
+        if over(self.last_login_refusal) {
+            self.logins_not_refused();
         }
     }
 
@@ -248,25 +305,39 @@ impl Instance {
     }
 
     fn silent(&mut self, at: Time) {
-        let refused_lately = self.last_refusal.is_some_and(|refusal| at.since(refusal) <= REFUSAL_STALE);
+        self.last_silence = Some(at);
         self.view.status = match self.view.status {
-            // One that refused and then says nothing has not come back.
-            Status::Refusing if refused_lately => Status::Refusing,
+            // One that refused and then says nothing has not come back, for a while.
+            Status::Refusing => Status::Refusing,
             Status::Silent(misses) => Status::Silent(misses.saturating_add(1)),
-            Status::Unknown | Status::Usable | Status::Refusing => Status::Silent(1),
+            Status::Unknown | Status::Usable => Status::Silent(1),
         };
     }
 
     fn alive(&mut self) {
         self.not_refusing();
-        let known = self.view.last_proof.is_some() || self.view.role.is_some();
+        let known = self.view.proved() || self.view.role.is_some();
         self.view.status = if known { Status::Usable } else { Status::Unknown };
+    }
+
+    fn nothing_against(&mut self) {
+        if matches!(self.view.status, Status::Refusing | Status::Silent(_)) {
+            self.view.status = Status::Unknown;
+        }
+        self.not_refusing();
     }
 
     fn not_refusing(&mut self) {
         self.refusals = 0;
         self.first_refusal = None;
         self.last_refusal = None;
+    }
+
+    fn logins_not_refused(&mut self) {
+        self.view.auth_refused_by_database = false;
+        self.view.auth_refused_twice = false;
+        self.first_login_refusal = None;
+        self.last_login_refusal = None;
     }
 
     pub(super) fn set_conflict(&mut self, conflict: bool) {

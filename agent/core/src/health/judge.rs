@@ -53,6 +53,8 @@ pub enum VerdictReason {
     HostBlockedKept,
     /// Nothing with the wanted role is left: better this one than none.
     LastResort,
+    /// It was down, and what spoke against it has not been seen again for a while.
+    NothingAgainst,
     /// Logins are refused here while a sibling accepts them.
     AuthRefused,
     /// The server blocks the agent's address, most likely the proxy's too, while a sibling
@@ -62,7 +64,7 @@ pub enum VerdictReason {
     Refusing,
     /// Silent while a sibling is usable.
     Silent,
-    /// Silent, and another instance has proved itself writer since.
+    /// Not heard of, and another instance has proved itself writer since.
     Superseded,
     /// It says itself that it is not the writer.
     NotWriter,
@@ -89,11 +91,12 @@ impl fmt::Display for VerdictReason {
             Self::AuthIllKept => "the agent's logins are refused, the database is not to blame",
             Self::HostBlockedKept => "the agent's address is blocked (1129), the database is not to blame",
             Self::LastResort => "no server in the wanted role is left",
+            Self::NothingAgainst => "nothing is known against it any more",
             Self::AuthRefused => "logins refused here and accepted by a sibling",
             Self::HostBlocked => "the agent's address is blocked (1129) here and not at a sibling",
             Self::Refusing => "refuses connections",
             Self::Silent => "silent while a sibling is usable",
-            Self::Superseded => "silent and superseded by another writer",
+            Self::Superseded => "not heard of, and superseded by another writer",
             Self::NotWriter => "not the writer",
             Self::NotReader => "the writer, and there are readers",
             Self::StaleWriter => "claims to be writer on an older timeline",
@@ -125,6 +128,24 @@ impl Verdict {
         }
     }
 
+    /// The same verdict, as what is said of a server after what was said `before`.
+    ///
+    /// A proxy that was told `down` stays with it until it is told `up`. So "I don't know" after
+    /// a `down` is `up`; only where `another_writes`, a backend's writer is known, and
+    /// beside it nothing has changed.
+    pub(super) fn after(self, before: Option<&Verdict>, another_writes: bool) -> Self {
+        let held =
+            |before: &&Verdict| before.state == State::Down || before.reason == VerdictReason::NothingAgainst;
+        let said = match before.filter(held) {
+            Some(before) if self.state == State::Unknown && another_writes => *before,
+            Some(_) if self.state == State::Unknown => {
+                Self { state: State::Up, reason: VerdictReason::NothingAgainst, ..self }
+            }
+            _ => self,
+        };
+        said.dated(before)
+    }
+
     /// Whether new sessions may go there for all the agent knows.
     pub fn usable(&self) -> bool {
         self.state == State::Up
@@ -135,19 +156,38 @@ impl Verdict {
 /// the last server of a backend out. Long enough for a reconnect.
 const ROLE_STALE: Duration = Duration::from_secs(10);
 
-/// The instances of one database, and which of them last held the writer's place.
+/// How long a writer on a higher timeline that has gone silent keeps one on a lower timeline
+/// out. Longer than a stall or a restart. One that stays away is gone: a restored or
+/// switched-over database begins a timeline of its own, which need not be the higher.
+const NEWER_LASTS: Duration = Duration::from_secs(300);
+
+/// A server of the backend that is judged.
+#[derive(Copy, Clone)]
+pub(super) struct Member<'a> {
+    pub(super) name: &'a InstanceName,
+    /// The proxy sends it no new sessions, at somebody's word.
+    pub(super) set_aside: bool,
+}
+
+/// The instances of one database, which of them last held the writer's place, and which of
+/// them stand in for one another in the backend that is judged.
 pub(super) struct Siblings<'a> {
     pub(super) instances: &'a BTreeMap<InstanceName, Instance>,
+    pub(super) members: &'a [Member<'a>],
     pub(super) last_writer: Option<&'a InstanceName>,
     pub(super) rules: &'a HealthRules,
     pub(super) now: Time,
 }
 
 impl Siblings<'_> {
-    /// The verdicts of the given members of one backend, in order.
-    pub(super) fn judge(&self, members: &[&InstanceName], wanted: WantedRole) -> Vec<Verdict> {
-        let mut verdicts: Vec<Verdict> = members.iter().map(|name| self.alone(name, wanted)).collect();
-        self.spare_the_last(members, wanted, &mut verdicts);
+    /// The verdicts of the members, in order.
+    ///
+    /// One that proves unfit is down whatever the others are. One that is merely worse than
+    /// another steps aside for it, and only for one that [can take over](Self::stand_ins).
+    pub(super) fn judge(&self, wanted: WantedRole) -> Vec<Verdict> {
+        let mut verdicts: Vec<Verdict> =
+            self.members.iter().map(|member| self.alone(member.name, wanted)).collect();
+        self.spare_the_last(&mut verdicts);
         verdicts
     }
 
@@ -181,43 +221,40 @@ impl Siblings<'_> {
     fn as_writer(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
         use VerdictReason as R;
         if view.role != Some(Role::Writer) {
-            return self.say(State::Down, R::NotWriter);
+            return self.out_of_role(view, R::NotWriter);
         }
         let claims: Vec<_> = self.claims().collect();
-        if let Status::Silent(misses) = view.status {
-            let superseded = claims.iter().any(|(other, other_view)| {
-                *other != name && other_view.last_proof > view.last_proof && !older_timeline(other_view, view)
-            });
-            return if superseded && misses >= self.rules.liveness_misses {
-                self.say(State::Down, R::Superseded)
-            } else {
-                self.say(State::Up, R::SilentKept)
-            };
-        }
-        if !view.usable() {
-            return self.known_or_proved(view);
+        let superseded = claims
+            .iter()
+            .any(|(_, other)| other.last_proof > view.last_proof && !older_timeline(other, view));
+        match view.status {
+            Status::Usable if view.proved() => {}
+            Status::Silent(misses) if superseded && misses >= self.rules.liveness_misses => {
+                return self.say(State::Down, R::Superseded);
+            }
+            Status::Silent(_) => return self.say(State::Up, R::SilentKept),
+            _ if superseded => return self.out_of_role(view, R::Superseded),
+            _ => return self.known_or_proved(view),
         }
         // An old writer that comes back while the new one stalls is still the old one.
-        let newer_but_silent = self.instances.iter().any(|(other, sibling)| {
-            let sibling = sibling.view();
-            other != name
-                && sibling.role == Some(Role::Writer)
-                && matches!(sibling.status, Status::Silent(_))
-                && older_timeline(view, sibling)
+        let newer_but_silent = self.instances.values().map(Instance::view).any(|other| {
+            other.role == Some(Role::Writer)
+                && matches!(other.status, Status::Silent(_))
+                && other.last_proof.is_some_and(|proof| self.now.since(proof) <= NEWER_LASTS)
+                && older_timeline(view, other)
         });
         if newer_but_silent {
             return self.say(State::Down, R::StaleWriter);
         }
         if claims.len() > 1 {
-            // The last known good counts only while it is one of those that claim it:
-            // a third that is gone gives no reason to refuse both.
+            // The last known good counts only while it is one of those that claim it, and new
+            // sessions can go there: one that is gone gives no reason to refuse the others.
             let last = self.last_writer.filter(|last| claims.iter().any(|(name, _)| name == last));
             return match (higher_timeline(&claims), last) {
                 (Some(winner), _) if winner == name => self.say(State::Up, R::Proved),
                 (Some(_), _) => self.say(State::Down, R::StaleWriter),
-                (None, Some(last)) if last == name => self.say(State::Up, R::ConflictKept),
-                (None, Some(_)) => self.say(State::Down, R::Conflict),
-                (None, None) => self.say(State::Up, R::ConflictKept),
+                (None, Some(last)) if last != name && self.open(last) => self.say(State::Down, R::Conflict),
+                (None, _) => self.say(State::Up, R::ConflictKept),
             };
         }
         self.known_or_proved(view)
@@ -226,14 +263,14 @@ impl Siblings<'_> {
     fn as_reader(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
         use VerdictReason as R;
         if view.role == Some(Role::Writer) {
-            let mut readers = self.usable_siblings(name);
-            return if readers.any(|(_, other)| other.role == Some(Role::Reader) && !self.lags(other)) {
-                self.say(State::Down, R::NotReader)
+            let mut stand_ins = self.stand_ins(name, view);
+            return if stand_ins.any(|other| other.role == Some(Role::Reader) && !self.lags(other)) {
+                self.out_of_role(view, R::NotReader)
             } else {
                 self.say(State::Up, R::LastResort)
             };
         }
-        if self.lags(view) && self.usable_siblings(name).any(|(_, other)| !self.lags(other)) {
+        if self.lags(view) && self.stand_ins(name, view).any(|other| !self.lags(other)) {
             return self.say(State::Down, R::Lagging);
         }
         self.by_silence(name, view)
@@ -242,12 +279,10 @@ impl Siblings<'_> {
     fn by_silence(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
         use VerdictReason as R;
         match view.status {
-            Status::Silent(misses) if misses >= self.rules.liveness_misses => {
-                if self.usable_siblings(name).next().is_some() {
-                    self.say(State::Down, R::Silent)
-                } else {
-                    self.say(State::Up, R::SilentKept)
-                }
+            Status::Silent(misses)
+                if misses >= self.rules.liveness_misses && self.stand_ins(name, view).next().is_some() =>
+            {
+                self.say(State::Down, R::Silent)
             }
             _ => self.known_or_proved(view),
         }
@@ -256,8 +291,9 @@ impl Siblings<'_> {
     fn by_logins(&self, name: &InstanceName, view: &InstanceView, otherwise: Verdict) -> Verdict {
         use VerdictReason as R;
         let Some(since) = view.auth_refused_since else { return self.by_block(name, view, otherwise) };
-        if !view.auth_refused_by_database {
-            // The agent has no token: its own trouble, or that of AWS.
+        if !view.auth_refused_twice {
+            // The agent has no token, its own trouble or that of AWS; or one login was refused
+            // that the next may follow.
             return self.say(State::Up, R::AuthIllKept);
         }
         match self.rules.on_auth_failure {
@@ -292,26 +328,19 @@ impl Siblings<'_> {
         })
     }
 
-    /// A backend is never emptied by what the agent merely remembers: when no
-    /// server would be left, those that are out only by an old word on their
-    /// role, by lag or by refused logins come back.
-    fn spare_the_last(&self, members: &[&InstanceName], wanted: WantedRole, verdicts: &mut [Verdict]) {
+    /// A backend is never emptied by an old word: when none is left that new sessions could
+    /// go to, those that are out only for what they last said of their role come back.
+    fn spare_the_last(&self, verdicts: &mut [Verdict]) {
         use VerdictReason as R;
-        if verdicts.iter().any(|verdict| verdict.state != State::Down) {
+        let mut left = self.members.iter().zip(verdicts.iter()).filter(|(member, _)| !member.set_aside);
+        if left.any(|(_, verdict)| verdict.state != State::Down) {
             return;
         }
-        for (name, verdict) in members.iter().zip(verdicts.iter_mut()) {
-            let fresh = self.instances.get(*name).is_some_and(|instance| {
+        for (member, verdict) in self.members.iter().zip(verdicts.iter_mut()) {
+            let fresh = self.instances.get(member.name).is_some_and(|instance| {
                 instance.view().last_proof.is_some_and(|proof| self.now.since(proof) <= ROLE_STALE)
             });
-            let spared = match verdict.reason {
-                R::NotWriter | R::StaleWriter | R::Conflict => !fresh,
-                R::NotReader | R::Lagging | R::Silent => wanted != WantedRole::Writer,
-                // An operator who asked for `down` gets it.
-                R::AuthRefused => self.rules.on_auth_failure != OnAuthFailure::Down,
-                _ => false,
-            };
-            if spared {
+            if matches!(verdict.reason, R::NotWriter | R::StaleWriter | R::Conflict) && !fresh {
                 *verdict = self.say(State::Up, R::LastResort);
             }
         }
@@ -322,15 +351,27 @@ impl Siblings<'_> {
         self.instances
             .iter()
             .map(|(name, instance)| (name, instance.view()))
-            .filter(|(_, view)| view.role == Some(Role::Writer) && view.usable())
+            .filter(|(_, view)| view.role == Some(Role::Writer) && view.usable() && view.proved())
     }
 
-    fn usable_siblings(&self, name: &InstanceName) -> impl Iterator<Item = (&InstanceName, &InstanceView)> {
-        self.instances
+    /// Other members that could take this one's new sessions: they answer, nobody has set
+    /// them aside, and they turn no logins away, unless this one does too.
+    ///
+    /// Of those that answer and are not set aside, the best one steps aside for none: it turns
+    /// no logins away if any does not, and among them is a reader that does not lag, else
+    /// the writer, else one that lags. So a backend is never emptied by stepping aside.
+    fn stand_ins(&self, name: &InstanceName, view: &InstanceView) -> impl Iterator<Item = &InstanceView> {
+        self.members
             .iter()
-            .filter(move |(other, _)| *other != name)
-            .map(|(other, instance)| (other, instance.view()))
-            .filter(|(_, view)| view.usable())
+            .filter(move |member| member.name != name && !member.set_aside)
+            .filter_map(|member| self.instances.get(member.name))
+            .map(Instance::view)
+            .filter(|other| other.usable() && (!other.refuses_logins() || view.refuses_logins()))
+    }
+
+    /// Whether the proxy sends new sessions to this instance, for all that is set there.
+    fn open(&self, name: &InstanceName) -> bool {
+        self.members.iter().any(|member| member.name == name && !member.set_aside)
     }
 
     fn lags(&self, view: &InstanceView) -> bool {
@@ -341,11 +382,21 @@ impl Siblings<'_> {
         self.say(
             State::Up,
             match view.status {
-                Status::Usable => VerdictReason::Proved,
+                Status::Usable if view.proved() => VerdictReason::Proved,
                 Status::Silent(_) => VerdictReason::SilentKept,
-                Status::Unknown | Status::Refusing => VerdictReason::LastKnown,
+                Status::Usable | Status::Unknown | Status::Refusing => VerdictReason::LastKnown,
             },
         )
+    }
+
+    /// Down for its role. What only an earlier agent has seen may have changed since, and
+    /// takes nothing away.
+    fn out_of_role(&self, view: &InstanceView, reason: VerdictReason) -> Verdict {
+        if view.proved() {
+            self.say(State::Down, reason)
+        } else {
+            self.say(State::Unknown, VerdictReason::NotProbedYet)
+        }
     }
 
     fn say(&self, state: State, reason: VerdictReason) -> Verdict {

@@ -16,6 +16,7 @@ mod planner;
 mod policy;
 mod retire;
 mod scope;
+mod set_aside;
 
 pub use breaker::{Breaker, Group};
 pub use budget::{Budget, Purpose, Ticket};

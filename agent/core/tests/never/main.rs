@@ -7,6 +7,7 @@
 mod drains;
 #[path = "../support/mod.rs"]
 mod support;
+mod verdicts;
 
 use std::time::Duration;
 
@@ -358,99 +359,4 @@ fn arbitrary_situations_do_close_sessions() {
         situations += usize::from(of_case > 0);
     }
     assert!(situations > 80 && closes > 200, "{closes} closes in {situations} of 400: they prove too little");
-}
-
-// === verdicts ===
-
-/// Faults that prove nothing about an instance for its clients.
-fn proves_nothing() -> impl Strategy<Value = FaultKind> {
-    use FaultKind as K;
-    prop::sample::select(vec![
-        K::NameNotResolved,
-        K::Unreachable,
-        K::TimedOut,
-        K::Disconnected,
-        K::TlsNotOffered,
-        K::TlsFailed,
-        K::CertificateInvalid,
-        K::NoToken,
-        K::LoginRefused,
-        K::OverBudget,
-        K::TooManyConnections,
-        K::HostBlocked,
-        K::PermissionDenied,
-        K::DatabaseError,
-        K::Protocol,
-    ])
-}
-
-proptest! {
-    #![proptest_config(cases(256))]
-
-    /// Nothing that an agent fails to do itself, in any order and number, takes the
-    /// writer down, or the last reader, or leaves a backend without a server.
-    #[test]
-    fn down_is_never_said_for_not_knowing(
-        events in prop::collection::vec(
-            (0_usize..3, prop::option::weighted(0.7, proves_nothing()), 1_u64..20_000), 1..80),
-    ) {
-        let mut rig = Rig::new(policy());
-        for (index, fault, wait) in events {
-            rig.wait(millis(wait));
-            let result = match fault { Some(kind) => Err(kind), None => Ok(index != 0) };
-            rig.tell(["a", "b", "c"][index], result);
-            let fleet = rig.fleet();
-            let verdict = |backend: &str, name: &str| fleet.servers[&support::server(backend, name)];
-            prop_assert_ne!(verdict("write", "a").state, State::Down, "{:?}", verdict("write", "a"));
-            let readers = ["a", "b", "c"].map(|name| verdict("read", name));
-            prop_assert!(readers.iter().any(|reader| reader.usable() || reader.state == State::Drain));
-            // What an agent check says of it is never worse.
-            let said = rig.planner.desired(&support::server("write", "a"), &fleet, rig.now);
-            prop_assert!(!matches!(said.health, Some(Err(_))));
-        }
-    }
-
-    /// Whatever is observed, a server that is down names evidence that was given.
-    #[test]
-    fn each_down_has_its_evidence(
-        events in prop::collection::vec(
-            (0_usize..3, prop_oneof![
-                2 => any::<bool>().prop_map(Ok),
-                1 => proves_nothing().prop_map(Err),
-                1 => Just(Err(FaultKind::ConnectionRefused)),
-            ], 1_u64..3_000), 1..60),
-    ) {
-        let mut rig = Rig::new(policy());
-        let mut refused = [0_u32; 3];
-        let mut silent = [0_u32; 3];
-        let mut in_recovery = [false, true, true];
-        for (index, result, wait) in events {
-            rig.wait(millis(wait));
-            rig.tell(["a", "b", "c"][index], result);
-            let quiet = matches!(
-                result,
-                Err(FaultKind::Unreachable | FaultKind::TimedOut | FaultKind::Disconnected)
-            );
-            match result {
-                Ok(recovery) => {
-                    in_recovery[index] = recovery;
-                    (refused[index], silent[index]) = (0, 0);
-                }
-                Err(FaultKind::ConnectionRefused) => refused[index] += 1,
-                Err(_) if quiet => silent[index] += 1,
-                Err(FaultKind::NameNotResolved | FaultKind::NoToken | FaultKind::OverBudget) => {}
-                Err(_) => refused[index] = 0,
-            }
-            let fleet = rig.fleet();
-            for (member, name) in ["a", "b", "c"].into_iter().enumerate() {
-                let writer = fleet.servers[&support::server("write", name)];
-                let conflict = (0..3).filter(|other| !in_recovery[*other]).count() > 1;
-                let evidence = refused[member] > 0 || in_recovery[member] || conflict;
-                prop_assert!(writer.state != State::Down || evidence, "write/{name}: {writer:?}");
-                let reader = fleet.servers[&support::server("read", name)];
-                let evidence = refused[member] > 0 || !in_recovery[member] || silent[member] >= 3;
-                prop_assert!(reader.state != State::Down || evidence, "read/{name}: {reader:?}");
-            }
-        }
-    }
 }

@@ -251,11 +251,12 @@ impl Rig {
     }
 
     pub fn fleet(&mut self) -> Fleet {
+        self.health.set_aside(self.planner.drains().set_aside());
         self.health.fleet(self.now)
     }
 
     pub fn plan(&mut self) -> Plan {
-        let fleet = self.health.fleet(self.now);
+        let fleet = self.fleet();
         self.planner.plan(self.now, &self.ledger, &fleet, &self.budget)
     }
 

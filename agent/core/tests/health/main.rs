@@ -1,123 +1,18 @@
 //! The rules of health, one sentence each: observations in, verdicts out.
+//!
+//! - `siblings`: for whom a server steps aside. `lasting`: what counts for how long.
+
+mod lasting;
+mod setup;
+mod siblings;
 
 use std::time::Duration;
 
 use agent_core::{
-    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
-    health::{
-        Fleet, FleetConfig, Health, HealthRules, Observation, OnAuthFailure, Remembered, Role, RoleFacts,
-        ServerConfig, State, Status, VerdictReason as Reason, WantedRole,
-    },
+    Fault, FaultKind, Phase, ServerId,
+    health::{HealthRules, OnAuthFailure, RoleFacts, State, VerdictReason as Reason},
 };
-
-/// A database of instances `a`, `b`, `c`, each a server of a writer and of a reader backend.
-struct Setup {
-    health: Health,
-    now: Time,
-}
-
-fn instance(name: &str) -> InstanceId {
-    InstanceId::new("orders", name)
-}
-
-fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]) -> Setup {
-    let server = |backend: &str, name: &str, wanted| ServerConfig {
-        id: ServerId::new(0, backend, name),
-        instance: instance(name),
-        wanted,
-        commandable: true,
-    };
-    let backends = [("write", WantedRole::Writer), ("read", WantedRole::Reader), ("any", WantedRole::Any)];
-    let servers = names
-        .iter()
-        .flat_map(|name| backends.map(|(backend, wanted)| server(backend, name, wanted)))
-        .collect();
-    let instances = names.iter().map(|name| (instance(name), rules.clone())).collect();
-    let now = Time::AGENT_START + Duration::from_secs(60);
-    Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now }
-}
-
-fn setup(names: &[&str]) -> Setup {
-    setup_with(names, &HealthRules::default(), &[])
-}
-
-fn role(in_recovery: bool, timeline: Option<u32>) -> RoleFacts {
-    RoleFacts { in_recovery, read_only: false, timeline, lag: None, agents: 1 }
-}
-
-fn remembered(name: &str, role: Role) -> Remembered {
-    Remembered { database: "orders".into(), instance: name.into(), role, timeline: None }
-}
-
-impl Setup {
-    fn wait(&mut self, millis: u64) -> &mut Self {
-        self.now = self.now + Duration::from_millis(millis);
-        self
-    }
-
-    fn tell(&mut self, name: &str, login: bool, result: Result<RoleFacts, Fault>) -> &mut Self {
-        self.wait(1);
-        let observation = Observation { instance: instance(name), at: self.now, login, result };
-        self.health.observe(&observation);
-        self
-    }
-
-    fn writer(&mut self, name: &str) -> &mut Self {
-        self.tell(name, true, Ok(role(false, None)))
-    }
-
-    fn writer_on(&mut self, name: &str, timeline: u32) -> &mut Self {
-        self.tell(name, true, Ok(role(false, Some(timeline))))
-    }
-
-    fn reader(&mut self, name: &str) -> &mut Self {
-        self.tell(name, true, Ok(role(true, None)))
-    }
-
-    fn lagging(&mut self, name: &str, seconds: u64) -> &mut Self {
-        let facts = RoleFacts { lag: Some(Duration::from_secs(seconds)), ..role(true, None) };
-        self.tell(name, true, Ok(facts))
-    }
-
-    fn alive(&mut self, name: &str, in_recovery: bool) -> &mut Self {
-        self.tell(name, false, Ok(role(in_recovery, None)))
-    }
-
-    fn login_fails(&mut self, name: &str, phase: Phase, kind: FaultKind) -> &mut Self {
-        self.tell(name, true, Err(Fault::new(phase, kind, "for the test")))
-    }
-
-    fn refuses_connections(&mut self, name: &str) -> &mut Self {
-        for _ in 0..2 {
-            self.wait(250).login_fails(name, Phase::Tcp, FaultKind::ConnectionRefused);
-        }
-        self
-    }
-
-    fn refuses_login(&mut self, name: &str) -> &mut Self {
-        self.login_fails(name, Phase::Login, FaultKind::LoginRefused)
-    }
-
-    fn silent(&mut self, name: &str, times: u32) -> &mut Self {
-        for _ in 0..times {
-            let fault = Fault::new(Phase::Query, FaultKind::TimedOut, "for the test");
-            self.wait(1_000).tell(name, false, Err(fault));
-        }
-        self
-    }
-
-    fn fleet(&mut self) -> Fleet {
-        self.health.fleet(self.now)
-    }
-
-    #[track_caller]
-    fn expect(&mut self, backend: &str, name: &str, state: State, reason: Reason) -> &mut Self {
-        let verdict = self.fleet().servers.get(&ServerId::new(0, backend, name)).copied();
-        let said = verdict.map(|verdict| (verdict.state, verdict.reason));
-        assert_eq!(said, Some((state, reason)), "{backend}/{name}");
-        self
-    }
-}
+use setup::{Setup, instance, role, setup, setup_with};
 
 #[test]
 fn nothing_is_said_of_an_instance_that_nothing_is_known_of() {
@@ -212,7 +107,7 @@ fn an_accepted_connection_ends_a_refusal_even_if_the_agent_cannot_go_on() {
 fn an_instance_that_comes_back_and_refuses_the_agent_only_is_not_down() {
     let mut setup = setup(&["a"]);
     setup.refuses_connections("a").expect("write", "a", State::Down, Reason::Refusing);
-    setup.refuses_login("a").expect("write", "a", State::Unknown, Reason::NotProbedYet);
+    setup.refuses_login("a").expect("write", "a", State::Up, Reason::NothingAgainst);
 }
 
 #[test]
@@ -260,19 +155,9 @@ fn silence_of_everything_takes_nothing_away() {
 #[test]
 fn refused_logins_everywhere_are_the_agents_own_trouble() {
     let mut setup = setup(&["a", "b"]);
-    setup.writer("a").reader("b").refuses_login("a").refuses_login("b");
+    setup.writer("a").reader("b").refuses_logins("a").refuses_logins("b");
     setup.expect("write", "a", State::Up, Reason::AuthIllKept);
     setup.expect("read", "b", State::Up, Reason::AuthIllKept);
-}
-
-#[test]
-fn refused_logins_drain_a_server_once_a_sibling_has_accepted_one_since() {
-    let mut setup = setup(&["a", "b", "c"]);
-    setup.writer("a").reader("b").reader("c").refuses_login("b");
-    setup.expect("read", "b", State::Up, Reason::AuthIllKept);
-    setup.reader("c").expect("read", "b", State::Drain, Reason::AuthRefused);
-    setup.alive("b", true).expect("read", "b", State::Drain, Reason::AuthRefused);
-    setup.reader("b").expect("read", "b", State::Up, Reason::Proved);
 }
 
 #[test]
@@ -323,11 +208,12 @@ fn a_token_the_agent_cannot_make_says_nothing_of_the_database() {
 fn the_operator_may_choose_to_keep_or_to_take_down_what_refuses_logins() {
     let rules = |on_auth_failure| HealthRules { on_auth_failure, ..HealthRules::default() };
     let mut kept = setup_with(&["a", "b"], &rules(OnAuthFailure::Keep), &[]);
-    kept.reader("a").reader("b").refuses_login("a").reader("b");
+    kept.reader("a").reader("b").refuses_logins("a").reader("b");
     kept.expect("read", "a", State::Up, Reason::AuthIllKept);
     let mut down = setup_with(&["a", "b"], &rules(OnAuthFailure::Down), &[]);
     down.reader("a").reader("b").refuses_login("a");
-    down.expect("read", "a", State::Down, Reason::AuthRefused);
+    down.expect("read", "a", State::Up, Reason::AuthIllKept);
+    down.refuses_logins("a").expect("read", "a", State::Down, Reason::AuthRefused);
 }
 
 #[test]
@@ -384,44 +270,11 @@ fn a_replica_too_far_behind_is_better_than_none() {
 }
 
 #[test]
-fn what_was_remembered_counts_until_a_probe_says_otherwise() {
-    let memory = [remembered("a", Role::Writer), remembered("b", Role::Reader)];
-    let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &memory);
-    setup.expect("write", "a", State::Up, Reason::LastKnown);
-    setup.expect("write", "b", State::Down, Reason::NotWriter);
-    setup.reader("a").writer("b");
-    setup.expect("write", "a", State::Down, Reason::NotWriter);
-    setup.expect("write", "b", State::Up, Reason::Proved);
-}
-
-#[test]
-fn memory_survives_being_written_and_read() {
-    let mut setup = setup(&["a", "b"]);
-    setup.writer_on("a", 7).reader("b");
-    let memory = setup.health.remember();
-    let again = setup_with(&["a", "b"], &HealthRules::default(), &memory).fleet();
-    assert_eq!(again.instances[&instance("a")].role, Some(Role::Writer));
-    assert_eq!(again.instances[&instance("a")].timeline, Some(7));
-    assert_eq!(again.instances[&instance("b")].role, Some(Role::Reader));
-    assert_eq!(again.instances[&instance("b")].status, Status::Unknown);
-}
-
-#[test]
 fn an_old_word_on_its_role_does_not_keep_the_last_server_out() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").refuses_connections("a").silent("b", 3);
     setup.expect("write", "b", State::Down, Reason::NotWriter);
     setup.silent("b", 10).expect("write", "b", State::Up, Reason::LastResort);
-}
-
-#[test]
-fn an_answer_that_arrives_late_does_not_undo_a_newer_one() {
-    let mut setup = setup(&["a", "b"]);
-    let asked = setup.now;
-    setup.writer("a").reader("b").alive("a", true);
-    let late = Observation { instance: instance("a"), at: asked, login: true, result: Ok(role(false, None)) };
-    setup.health.observe(&late);
-    setup.expect("write", "a", State::Down, Reason::NotWriter);
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! A database, and what its instances say.
+
+use std::time::Duration;
+
+use agent_core::{
+    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    health::{
+        Fleet, FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts, ServerConfig, State,
+        VerdictReason as Reason, WantedRole,
+    },
+};
+
+/// A database of instances `a`, `b`, `c`, each a server of a writer and of a reader backend.
+pub struct Setup {
+    pub health: Health,
+    pub now: Time,
+}
+
+pub fn instance(name: &str) -> InstanceId {
+    InstanceId::new("orders", name)
+}
+
+pub fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]) -> Setup {
+    let server = |backend: &str, name: &str, wanted| ServerConfig {
+        id: ServerId::new(0, backend, name),
+        instance: instance(name),
+        wanted,
+        commandable: true,
+    };
+    let backends = [("write", WantedRole::Writer), ("read", WantedRole::Reader), ("any", WantedRole::Any)];
+    let servers = names
+        .iter()
+        .flat_map(|name| backends.map(|(backend, wanted)| server(backend, name, wanted)))
+        .collect();
+    let instances = names.iter().map(|name| (instance(name), rules.clone())).collect();
+    let now = Time::AGENT_START + Duration::from_secs(60);
+    Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now }
+}
+
+pub fn setup(names: &[&str]) -> Setup {
+    setup_with(names, &HealthRules::default(), &[])
+}
+
+pub fn role(in_recovery: bool, timeline: Option<u32>) -> RoleFacts {
+    RoleFacts { in_recovery, read_only: false, timeline, lag: None, agents: 1 }
+}
+
+impl Setup {
+    pub fn wait(&mut self, millis: u64) -> &mut Self {
+        self.now = self.now + Duration::from_millis(millis);
+        self
+    }
+
+    pub fn tell(&mut self, name: &str, login: bool, result: Result<RoleFacts, Fault>) -> &mut Self {
+        self.wait(1);
+        let observation = Observation { instance: instance(name), at: self.now, login, result };
+        self.health.observe(&observation);
+        self
+    }
+
+    pub fn writer(&mut self, name: &str) -> &mut Self {
+        self.tell(name, true, Ok(role(false, None)))
+    }
+
+    pub fn writer_on(&mut self, name: &str, timeline: u32) -> &mut Self {
+        self.tell(name, true, Ok(role(false, Some(timeline))))
+    }
+
+    pub fn reader(&mut self, name: &str) -> &mut Self {
+        self.tell(name, true, Ok(role(true, None)))
+    }
+
+    pub fn lagging(&mut self, name: &str, seconds: u64) -> &mut Self {
+        let facts = RoleFacts { lag: Some(Duration::from_secs(seconds)), ..role(true, None) };
+        self.tell(name, true, Ok(facts))
+    }
+
+    pub fn alive(&mut self, name: &str, in_recovery: bool) -> &mut Self {
+        self.tell(name, false, Ok(role(in_recovery, None)))
+    }
+
+    pub fn login_fails(&mut self, name: &str, phase: Phase, kind: FaultKind) -> &mut Self {
+        self.tell(name, true, Err(Fault::new(phase, kind, "for the test")))
+    }
+
+    pub fn refuses_connections(&mut self, name: &str) -> &mut Self {
+        for _ in 0..2 {
+            self.wait(250).login_fails(name, Phase::Tcp, FaultKind::ConnectionRefused);
+        }
+        self
+    }
+
+    pub fn refuses_login(&mut self, name: &str) -> &mut Self {
+        self.login_fails(name, Phase::Login, FaultKind::LoginRefused)
+    }
+
+    /// Twice, some seconds apart.
+    pub fn refuses_logins(&mut self, name: &str) -> &mut Self {
+        self.refuses_login(name).wait(5_000).refuses_login(name)
+    }
+
+    pub fn has_no_token(&mut self, name: &str) -> &mut Self {
+        self.login_fails(name, Phase::Login, FaultKind::NoToken)
+    }
+
+    /// Persons have set these servers to drain or maintenance.
+    pub fn set_aside(&mut self, servers: &[(&str, &str)]) -> &mut Self {
+        let servers = servers.iter().map(|(backend, name)| ServerId::new(0, backend, name));
+        self.health.set_aside(servers.collect());
+        self
+    }
+
+    pub fn silent(&mut self, name: &str, times: u32) -> &mut Self {
+        for _ in 0..times {
+            let fault = Fault::new(Phase::Query, FaultKind::TimedOut, "for the test");
+            self.wait(1_000).tell(name, false, Err(fault));
+        }
+        self
+    }
+
+    pub fn fleet(&mut self) -> Fleet {
+        self.health.fleet(self.now)
+    }
+
+    #[track_caller]
+    pub fn expect(&mut self, backend: &str, name: &str, state: State, reason: Reason) -> &mut Self {
+        let verdict = self.fleet().servers.get(&ServerId::new(0, backend, name)).copied();
+        let said = verdict.map(|verdict| (verdict.state, verdict.reason));
+        assert_eq!(said, Some((state, reason)), "{backend}/{name}");
+        self
+    }
+}
