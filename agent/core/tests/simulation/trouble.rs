@@ -42,7 +42,7 @@ pub fn next(random: &mut Random) -> Vec<(Duration, Trouble)> {
     let now = Duration::ZERO;
     let index = usize::try_from(random.below(3)).expect("small");
     let other = (index + 1) % 3;
-    match random.below(16) {
+    match random.below(17) {
         0 | 1 => vec![(now, T::Freeze(true)), (random.seconds(2, 40), T::Freeze(false))],
         2 | 3 => vec![(now, T::Kill), (random.seconds(2, 15), T::Start)],
         4 | 5 => vec![(now, T::Socket(true)), (random.seconds(2, 20), T::Socket(false))],
@@ -63,6 +63,14 @@ pub fn next(random: &mut Random) -> Vec<(Duration, Trouble)> {
         ],
         12 => vec![(now, T::Lossy(true)), (random.seconds(3, 15), T::Lossy(false))],
         13 => vec![(now, T::Reload)],
+        14 => {
+            // Often all readers: those who read have to go somewhere.
+            let pair = [3 + index, 3 + other];
+            let over = random.seconds(35, 70);
+            let set = pair.map(|server| (now, T::Person(server, Hand::Maint)));
+            let unset = pair.map(|server| (over, T::Person(server, Hand::Ready)));
+            set.into_iter().chain(unset).collect()
+        }
         _ => {
             let server = usize::try_from(random.below(6)).expect("small");
             let hand = if random.chance(70) { Hand::Drain } else { Hand::Maint };

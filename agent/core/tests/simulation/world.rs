@@ -131,6 +131,10 @@ pub struct World {
     turn: HashMap<&'static str, usize>,
     /// The last time anything was wrong, or a person had set anything.
     pub trouble: Time,
+    /// The last time anything else than what a person had set was wrong.
+    pub shaken: Time,
+    /// The last time a person set anything.
+    pub hand: Time,
     pub connects: u64,
     texts: Texts,
 }
@@ -221,6 +225,8 @@ impl World {
             next_id: 1,
             turn: HashMap::new(),
             trouble: now,
+            shaken: now,
+            hand: now,
             connects: 0,
             texts: Texts {
                 app: "app".into(),
@@ -236,13 +242,26 @@ impl World {
         }
     }
 
-    /// Whether nothing is wrong with databases, and no person has set anything.
+    /// Whether nothing is wrong with databases.
     pub fn well(&self) -> bool {
-        let instances = self
-            .instances
+        self.instances
             .iter()
-            .all(|instance| instance.condition == Condition::Well && instance.refuses == Refuses::Nobody);
-        instances && self.admin.truth.values().all(|truth| !truth.persons)
+            .all(|instance| instance.condition == Condition::Well && instance.refuses == Refuses::Nobody)
+    }
+
+    /// Whether a person has set anything.
+    pub fn handled(&self) -> bool {
+        self.admin.truth.values().any(|truth| truth.persons)
+    }
+
+    /// Whether a server of a backend that no person has set aside has, in truth, a role that
+    /// its clients can use.
+    pub fn could_serve(&self, backend: &str) -> bool {
+        self.servers.iter().filter(|config| *config.id.backend == *backend).any(|config| {
+            let (index, wanted) = self.config(&config.id);
+            !self.admin.truth[&config.id].persons
+                && (wanted != WantedRole::Writer || self.instances[index].writer)
+        })
     }
 
     pub fn config(&self, server: &ServerId) -> (usize, WantedRole) {

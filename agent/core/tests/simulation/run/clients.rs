@@ -17,10 +17,15 @@ impl Run {
                 self.after(think, Event::Begin(client, life));
             }
             Err(nowhere) => {
-                let calm = self.world.now.since(self.world.trouble) > RECOVERY;
-                if nowhere && calm {
-                    let backend = self.world.clients[client].backend;
+                let (now, backend) = (self.world.now, self.world.clients[client].backend);
+                if nowhere && now.since(self.world.trouble) > RECOVERY {
                     self.break_rule(&format!("a client of {backend} was refused although all is well"));
+                }
+                let noticed = now.since(self.world.hand) > NOTICED;
+                if nowhere && noticed && now.since(self.world.shaken) > RECOVERY {
+                    if self.world.could_serve(backend) {
+                        self.break_rule(&format!("a client of {backend} was refused for what persons set"));
+                    }
                 }
                 let wait = self.world.random.millis(100, 1_000);
                 self.after(wait, Event::Connect(client));

@@ -66,6 +66,9 @@ const CHECK: Duration = Duration::from_secs(2);
 /// After trouble, this long is given before anything is asked of the agent.
 const RECOVERY: Duration = Duration::from_secs(20);
 
+/// After a person's hand, the proxy's flags are seen and each of its checks is answered anew.
+const NOTICED: Duration = Duration::from_secs(6);
+
 /// What it may take to be seen, decided and done, beyond the poll itself.
 const SLACK: Duration = Duration::from_millis(700);
 
@@ -166,8 +169,11 @@ impl Run {
             }
             let event = self.queue.remove(&(at, number)).expect("the first event");
             self.world.now = at;
-            if !self.world.well() || self.aws_away.is_some() || !self.runs() || self.socket_dead || self.lossy
-            {
+            let well = self.world.well() && self.aws_away.is_none() && self.runs();
+            if !well || self.socket_dead || self.lossy {
+                (self.world.trouble, self.world.shaken) = (at, at);
+            }
+            if self.world.handled() {
                 self.world.trouble = at;
             }
             self.happens(event);
@@ -282,6 +288,10 @@ impl Run {
     fn strikes(&mut self, trouble: &Trouble) {
         self.counts.troubles += 1;
         self.world.trouble = self.world.now;
+        match trouble {
+            Trouble::Person(..) => self.world.hand = self.world.now,
+            _ => self.world.shaken = self.world.now,
+        }
         match *trouble {
             Trouble::Freeze(true) => self.frozen = self.agent.as_ref().map(|_| self.world.now),
             Trouble::Freeze(false) => {
