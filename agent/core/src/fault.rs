@@ -31,6 +31,8 @@ pub enum FaultKind {
     ConnectionRefused,
     /// No route, or the network said no.
     Unreachable,
+    /// The agent's own host has no file, buffer or memory left to connect with.
+    OutOfResources,
     /// No answer in time.
     TimedOut,
     /// The connection was closed or reset in the middle.
@@ -74,6 +76,8 @@ pub enum Blame {
     /// The configuration: the agent's own (CA file, names, rights), or that of whoever makes
     /// a server block the proxy's address.
     Configuration,
+    /// The agent's own process, or the host it runs on.
+    Agent,
 }
 
 /// What a fault proves about the instance for its clients.
@@ -123,6 +127,7 @@ impl Fault {
         use FaultKind as K;
         match self.kind {
             K::NameNotResolved | K::Unreachable | K::TimedOut | K::Disconnected => Blame::Network,
+            K::OutOfResources => Blame::Agent,
             K::NoToken | K::LoginRefused => Blame::Credentials,
             K::CertificateInvalid | K::TlsNotOffered | K::TlsFailed => Blame::Configuration,
             K::PermissionDenied | K::OverBudget | K::HostBlocked => Blame::Configuration,
@@ -143,7 +148,7 @@ impl Fault {
             // A wrong CA file or a broken resolver of the agent's own host looks
             // the same from here as a broken server: it proves nothing.
             K::CertificateInvalid | K::TlsNotOffered | K::TlsFailed => Evidence::Nothing,
-            K::NameNotResolved | K::OverBudget | K::Protocol => Evidence::Nothing,
+            K::NameNotResolved | K::OutOfResources | K::OverBudget | K::Protocol => Evidence::Nothing,
         }
     }
 }

@@ -113,9 +113,17 @@ fn all_failed(failures: &[(SocketAddr, FaultKind, String)]) -> Fault {
     Fault::new(Phase::Tcp, kind, message)
 }
 
+/// Linux's numbers for: too many open files in the system, in this process, no buffers.
+/// They have no [`ErrorKind`] of their own.
+const OUT_OF_RESOURCES: [i32; 3] = [23, 24, 105];
+
 /// What an I/O error means.
 pub(crate) fn io_kind(error: &io::Error) -> FaultKind {
+    if error.raw_os_error().is_some_and(|number| OUT_OF_RESOURCES.contains(&number)) {
+        return FaultKind::OutOfResources;
+    }
     match error.kind() {
+        ErrorKind::OutOfMemory => FaultKind::OutOfResources,
         ErrorKind::ConnectionRefused => FaultKind::ConnectionRefused,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => FaultKind::TimedOut,
         ErrorKind::InvalidData | ErrorKind::InvalidInput => FaultKind::Protocol,
@@ -154,6 +162,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
+    use agent_core::{Blame, Evidence};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -175,6 +184,19 @@ mod tests {
         assert_eq!(kind_of(&[(V6, TimedOut), (V4, ConnectionRefused)]), TimedOut);
         assert_eq!(kind_of(&[(V4, ConnectionRefused), (V6, TimedOut)]), TimedOut);
         assert_eq!(kind_of(&[(V6, Unreachable), (V4, Unreachable)]), Unreachable);
+    }
+
+    #[test]
+    fn what_the_agents_own_host_lacks_says_nothing_of_the_database() {
+        // ENOMEM, ENFILE, EMFILE, ENOBUFS.
+        for number in [12, 23, 24, 105] {
+            let fault = io_fault(Phase::Tcp, &io::Error::from_raw_os_error(number), "connecting");
+            assert_eq!(fault.kind, FaultKind::OutOfResources, "{fault}");
+            assert_eq!((fault.evidence(), fault.blame()), (Evidence::Nothing, Blame::Agent));
+        }
+        use FaultKind::{ConnectionRefused, OutOfResources, Unreachable};
+        assert_eq!(kind_of(&[(V6, Unreachable), (V4, OutOfResources)]), OutOfResources);
+        assert_eq!(kind_of(&[(V6, OutOfResources), (V4, ConnectionRefused)]), OutOfResources);
     }
 
     #[test]

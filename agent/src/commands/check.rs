@@ -163,6 +163,7 @@ fn advice(fault: &Fault) -> &'static str {
         FaultKind::Unreachable | FaultKind::TimedOut => {
             "security group, network ACL, route: can this host reach the port?"
         }
+        FaultKind::OutOfResources => "this host is out of files or memory: ulimit -n, LimitNOFILE",
         FaultKind::Disconnected => {
             "something between ends the connection: a proxy, or the instance restarting"
         }
