@@ -45,23 +45,27 @@ impl Door {
     }
 
     /// Logs in and asks for the role. Both a success and a failure are told to
-    /// the decider as a probe.
+    /// the decider as a probe, of the moment before it was asked: an answer that waited
+    /// while the agent was stopped is as old as its question.
     ///
     /// # Errors
     /// What went wrong; it has been logged and told already.
     pub async fn login(&self) -> Result<Box<dyn Session>, Fault> {
         self.turn().await;
         let place = self.place().await;
+        let mut at = self.shared.clock.now();
         let result = self.attempt().await;
         drop(place);
         let (session, result) = match result {
-            Ok(mut session) => match session.role().await {
-                Ok(facts) => (Ok(session), Ok(facts)),
-                Err(fault) => (Err(fault.clone()), Err(fault)),
-            },
+            Ok(mut session) => {
+                at = self.shared.clock.now();
+                match session.role().await {
+                    Ok(facts) => (Ok(session), Ok(facts)),
+                    Err(fault) => (Err(fault.clone()), Err(fault)),
+                }
+            }
             Err(fault) => (Err(fault.clone()), Err(fault)),
         };
-        let at = self.shared.clock.now();
         let observation = Observation { instance: self.instance().clone(), at, login: true, result };
         self.shared.tell(Input::Health(observation)).await;
         session

@@ -48,6 +48,8 @@ async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault
     loop {
         let cadence = door.shared.snapshot.borrow().watch.cadence.get(id).copied();
         tokio::time::sleep(cadence.unwrap_or(Duration::from_secs(1))).await;
+        // An answer that waited while the agent was stopped is as old as its question.
+        let at = door.shared.clock.now();
         let asked = Instant::now();
         let result = session.role().await;
         let mut counted = labels.clone();
@@ -57,7 +59,6 @@ async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault
             seconds.observe(asked.elapsed().as_secs_f64());
         }
         let fault = result.as_ref().err().cloned();
-        let at = door.shared.clock.now();
         let observation = Observation { instance: id.clone(), at, login: false, result };
         door.shared.tell(Input::Health(observation)).await;
         if let Some(fault) = fault {

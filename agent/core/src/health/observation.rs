@@ -33,7 +33,7 @@ impl RoleFacts {
 pub struct Observation {
     /// Of which instance.
     pub instance: InstanceId,
-    /// When the answer came.
+    /// When it was asked.
     pub at: Time,
     /// Whether it was a full IAM login (`true`) or a query on the kept connection.
     pub login: bool,
