@@ -5,6 +5,7 @@
 use integration_tests::{
     process::{free_port, wait_for},
     scene::{PATIENCE, Scene, Setting},
+    standin::StopMode,
 };
 
 /// `srv_admin_state` of a server that was drained by the API or an agent.
@@ -90,6 +91,32 @@ async fn an_operators_drain_outlasts_a_reload_and_a_persons_outlasts_everything(
     scene.up("orders_write", &["a"]).await.unwrap();
     scene.agent.stop().await.unwrap();
     assert_eq!(scene.proxy.admin_bits("orders_read", "b").await.unwrap(), FDRAIN);
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_down_is_not_up_for_a_reload() {
+    let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
+    let scene = Scene::set(setting.clone()).await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    scene.standin.stop("c", StopMode::Immediate).await.unwrap();
+    scene.up("orders_read", &["b"]).await.unwrap();
+    let verdicts = |scene: &Scene| -> Vec<String> {
+        let events = scene.agent.events();
+        let of = events.iter().filter(|event| event["server"] == "orders_read/c");
+        of.filter(|event| event["message"] == "verdict changed")
+            .map(|event| event["state"].to_string())
+            .collect()
+    };
+    let before = verdicts(&scene).len();
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
+    reload(&scene, &config.replace("max_age: 10m", "max_age: 11m")).await;
+    wait_for("a verdict after the reload", PATIENCE, async || {
+        if verdicts(&scene).len() > before { Ok(()) } else { Err(scene.agent.log()) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(verdicts(&scene)[before..], ["\"Down\""], "{}", scene.agent.log());
     scene.clear().await.unwrap();
 }
 

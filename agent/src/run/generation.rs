@@ -15,7 +15,7 @@ use agent_aws::{
     source::TokenSource,
 };
 use agent_core::{
-    ServerId,
+    InstanceId, ServerId,
     health::{FleetConfig, Health, Remembered},
     plan::{DrainPhase, DrainReason, Mode, Planner},
     session::Ledger,
@@ -80,34 +80,90 @@ pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Prepared {
     routes: Routes,
     tasks: Vec<Task>,
+    /// What it logs in with.
+    pub(super) tokens: Tokens,
+}
+
+/// The credentials and the tokens of a configuration. The next one takes over what fits: a
+/// token that is still good is worth most when AWS gives no other.
+#[derive(Clone)]
+pub(super) struct Tokens {
+    chain: CredentialChain,
+    /// All that a configuration says to the chain.
+    region_hint: Option<Region>,
+    sources: Vec<Arc<TokenSource>>,
+}
+
+impl Tokens {
+    fn new(config: &Config, before: Option<&Self>) -> Self {
+        let region = config.instances().find_map(|(_, instance)| instance.region.clone());
+        let region_hint = region.and_then(|region| Region::parse(&region).ok());
+        let chain = match before {
+            Some(before) if before.region_hint == region_hint => before.chain.clone(),
+            _ => {
+                let options = ChainOptions { region_hint: region_hint.clone(), ..ChainOptions::default() };
+                CredentialChain::standard(options)
+            }
+        };
+        Self { chain, region_hint, sources: Vec::new() }
+    }
+
+    /// The tokens of an instance: those of before, where they are for the same target.
+    async fn of(&mut self, instance: &Instance, before: Option<&Self>) -> Result<Arc<TokenSource>, String> {
+        let endpoint = &instance.target.endpoint;
+        let region = match &instance.region {
+            Some(region) => Region::parse(region).map_err(|error| error.to_string())?,
+            None => self.chain.region().await.ok_or_else(|| {
+                let id = instance.id();
+                format!("{id}: no region is known: set `region` in its database, or AWS_REGION")
+            })?,
+        };
+        let target = agent_aws::Target::new(&endpoint.host, endpoint.port, &instance.target.user, region)
+            .map_err(|error| format!("{}: {error}", instance.id()))?;
+        let known = before.and_then(|before| before.sources.iter().find(|known| *known.target() == target));
+        let source =
+            known.cloned().unwrap_or_else(|| Arc::new(TokenSource::start(self.chain.clone(), target)));
+        self.sources.push(source.clone());
+        Ok(source)
+    }
 }
 
 impl Prepared {
-    /// Puts the tasks of a configuration together, without starting them.
-    pub(super) async fn new(config: &Config, shared: &Shared) -> Result<Self, String> {
+    /// Puts the tasks of a configuration together, without starting them. `before` is what the
+    /// one before it logs in with.
+    pub(super) async fn new(
+        config: &Config,
+        shared: &Shared,
+        before: Option<&Tokens>,
+    ) -> Result<Self, String> {
         let mut routes = Routes::default();
         let mut tasks: Vec<Task> = Vec::new();
-        let chain = chain(config);
+        let mut tokens = Tokens::new(config, before);
         for database in &config.databases {
-            database_tasks(config, database, &chain, shared, &mut routes, &mut tasks).await?;
+            let mut sources = Vec::new();
+            for instance in &database.instances {
+                sources.push(tokens.of(instance, before).await?);
+            }
+            database_tasks(config, database, sources, shared, &mut routes, &mut tasks)?;
         }
         for (index, proxy) in config.proxies.iter().enumerate() {
             proxy_task(index, proxy, shared, &mut routes, &mut tasks);
         }
         super::envoy::tasks(config, shared, &mut routes, &mut tasks);
         if config.sessions.mode == Mode::Retire {
-            tasks.push(Box::pin(credentials::run(chain, shared.clone())));
+            tasks.push(Box::pin(credentials::run(tokens.chain.clone(), shared.clone())));
         }
-        Ok(Self { routes, tasks })
+        Ok(Self { routes, tasks, tokens })
     }
 }
 
 impl Generation {
     /// Puts everything together, from the state directory.
-    pub(super) async fn build(
+    pub(super) fn build(
         config: &Config,
         shared: &Shared,
         publish: watch::Sender<Arc<Snapshot>>,
+        prepared: Prepared,
     ) -> Result<Self, String> {
         let files = files(&config.state_dir);
         let told = |consequence: &'static str, error: &StateError| {
@@ -123,7 +179,6 @@ impl Generation {
             PauseChanged { paused: true, reason: &pause.reason }.emit(&shared.metrics);
         }
         let parts = Parts { publish, files, records, pause, remembered, wanted: Vec::new() };
-        let prepared = Prepared::new(config, shared).await?;
         Ok(Self::from_parts(config, shared, prepared, parts))
     }
 
@@ -136,7 +191,7 @@ impl Generation {
                 .collect(),
             servers: servers.clone(),
         };
-        let Prepared { routes, mut tasks } = prepared;
+        let Prepared { routes, mut tasks, .. } = prepared;
         let (records, strays) = sort_records(parts.records, config);
         for stray in strays.clone() {
             tasks.push(Box::pin(take_back(stray, shared.clone())));
@@ -173,7 +228,7 @@ impl Generation {
 }
 
 impl Running {
-    /// Resolves when a task has ended that should not have, with what is known of it.
+    /// Resolves when a task has broken off, or the decider has ended, with what is known of it.
     /// An agent of which a part is missing would go on answering what it knew before.
     pub(super) async fn broken(&mut self) -> String {
         loop {
@@ -220,8 +275,14 @@ impl Running {
 }
 
 impl Stopped {
-    /// The next generation, with what this one has learned.
-    pub(super) fn rebuild(self, config: &Config, shared: &Shared, prepared: Prepared) -> Generation {
+    /// The next generation, with what this one has learned. `old` is its configuration.
+    pub(super) fn rebuild(
+        self,
+        old: &Config,
+        config: &Config,
+        shared: &Shared,
+        prepared: Prepared,
+    ) -> Generation {
         let decider = self.decider;
         let operator = decider.planner.drains().phases().filter(|(_, phase)| is_operators(*phase));
         let operator: BTreeSet<&ServerId> = operator.map(|(server, _)| server).collect();
@@ -233,13 +294,27 @@ impl Stopped {
             files: decider.files,
             records: own.chain(decider.strays).collect(),
             pause: decider.pause,
-            remembered: decider.health.remember(),
+            // It is handed over whole, as far as it is of the same instances.
+            remembered: Vec::new(),
             wanted,
         };
         let mut generation = Generation::from_parts(config, shared, prepared, parts);
         generation.decider.planner.inherit(decider.planner);
+        let same = same_instances(old, config);
+        generation.decider.health.inherit(decider.health, |id| same.contains(id));
         generation
     }
+}
+
+/// The instances that are the same in both: what was seen of them holds on.
+fn same_instances(old: &Config, new: &Config) -> BTreeSet<InstanceId> {
+    let place = |database: &Database, instance: &Instance| {
+        let target = &instance.target;
+        (target.instance.clone(), database.engine, target.endpoint.clone(), target.connect.clone())
+    };
+    let known: Vec<_> = old.instances().map(|(database, instance)| place(database, instance)).collect();
+    let same = new.instances().filter(|(database, instance)| known.contains(&place(database, instance)));
+    same.map(|(_, instance)| instance.id().clone()).collect()
 }
 
 /// Whether this is a drain that an operator asked for.
@@ -271,24 +346,17 @@ fn files(state_dir: &Path) -> Files {
     }
 }
 
-fn chain(config: &Config) -> CredentialChain {
-    let region = config.instances().find_map(|(_, instance)| instance.region.clone());
-    let region_hint = region.and_then(|region| Region::parse(&region).ok());
-    CredentialChain::standard(ChainOptions { region_hint, ..ChainOptions::default() })
-}
-
-async fn database_tasks(
+fn database_tasks(
     config: &Config,
     database: &Database,
-    chain: &CredentialChain,
+    sources: Vec<Arc<TokenSource>>,
     shared: &Shared,
     routes: &mut Routes,
     tasks: &mut Vec<Task>,
 ) -> Result<(), String> {
     let trust = Arc::new(TlsTrust::load(database.trust.clone()).map_err(|error| error.to_string())?);
     let engine = engine::of(database);
-    for instance in &database.instances {
-        let tokens = Arc::new(tokens(chain, instance).await?);
+    for (instance, tokens) in database.instances.iter().zip(sources) {
         let door = Arc::new(Door {
             target: instance.target.clone(),
             engine: engine.clone(),
@@ -319,19 +387,6 @@ async fn database_tasks(
         tasks.push(Box::pin(sessions::run(door, sessions_config, commands)));
     }
     Ok(())
-}
-
-async fn tokens(chain: &CredentialChain, instance: &Instance) -> Result<TokenSource, String> {
-    let endpoint = &instance.target.endpoint;
-    let region = match &instance.region {
-        Some(region) => Region::parse(region).map_err(|error| error.to_string())?,
-        None => chain.region().await.ok_or_else(|| {
-            format!("{}: no region is known: set `region` in its database, or AWS_REGION", instance.id())
-        })?,
-    };
-    let target = agent_aws::Target::new(&endpoint.host, endpoint.port, &instance.target.user, region)
-        .map_err(|error| format!("{}: {error}", instance.id()))?;
-    Ok(TokenSource::start(chain.clone(), target))
 }
 
 fn proxy_task(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
@@ -415,6 +470,41 @@ mod tests {
         let said = tokio::time::timeout(patience, ill.broken()).await.unwrap();
         assert!(said.contains("made up"), "{said}");
         ill.abandon().await;
+    }
+
+    fn config(user: &str, a: &str, b: &str) -> Config {
+        let text = format!(
+            "databases:\n  - name: orders\n    engine: postgresql\n    user: {user}\n    region: eu-west-1\n    \
+             instances:\n      - {{name: a, endpoint: '{a}:5432'}}\n      - {{name: b, endpoint: '{b}:5432'}}\n"
+        );
+        crate::config::parse("test", &text).unwrap().config
+    }
+
+    const A: &str = "a.abc.eu-west-1.rds.amazonaws.com";
+    const B: &str = "b.abc.eu-west-1.rds.amazonaws.com";
+    const C: &str = "c.abc.eu-west-1.rds.amazonaws.com";
+
+    #[tokio::test]
+    async fn a_reload_keeps_the_tokens_of_targets_that_stay() {
+        async fn tokens(config: &Config, before: Option<&Tokens>) -> Tokens {
+            let mut tokens = Tokens::new(config, before);
+            for (_, instance) in config.instances() {
+                tokens.of(instance, before).await.unwrap();
+            }
+            tokens
+        }
+        let before = tokens(&config("agent", A, B), None).await;
+        let after = tokens(&config("agent", A, C), Some(&before)).await;
+        let kept = |place: usize| Arc::ptr_eq(&before.sources[place], &after.sources[place]);
+        assert_eq!((kept(0), kept(1)), (true, false));
+        let other = tokens(&config("another", A, B), Some(&before)).await;
+        assert!(!Arc::ptr_eq(&before.sources[0], &other.sources[0]), "a token is for one user");
+    }
+
+    #[test]
+    fn an_instance_is_the_same_while_it_is_reached_at_the_same_place() {
+        let same = same_instances(&config("agent", A, B), &config("another", A, C));
+        assert_eq!(same, BTreeSet::from([InstanceId::new("orders", "a")]));
     }
 
     #[tokio::test(start_paused = true)]

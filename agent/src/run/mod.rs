@@ -42,7 +42,7 @@ use crate::{
 };
 use authorities::Authorities;
 use collapse::Collapse;
-use generation::{Generation, Prepared};
+use generation::{Generation, Prepared, Tokens};
 use watch::{Signal, Signals};
 
 /// Inputs that may wait for the decider.
@@ -136,7 +136,9 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
     // Before they are used: what changes in between is seen at the next look.
     let mut authorities = Authorities::of(&config);
     signals.follow(&authorities.folders());
-    let mut generation = Generation::build(&config, &shared, publish).await.map_err(RunError::Setup)?;
+    let prepared = Prepared::new(&config, &shared, None).await.map_err(RunError::Setup)?;
+    let mut tokens = prepared.tokens.clone();
+    let mut generation = Generation::build(&config, &shared, publish, prepared).map_err(RunError::Setup)?;
     Started {
         version: env!("CARGO_PKG_VERSION"),
         config: &path.display().to_string(),
@@ -173,20 +175,20 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
             match signal {
                 Signal::Stop(reason) => break Err(reason),
                 Signal::Look | Signal::Reload => {
-                    let now = (&config, &authorities);
+                    let now = (&config, &authorities, &tokens);
                     let taken = take(path, now, &mut listeners, &shared, &mut refused).await;
                     if let Some(taken) = taken {
-                        (config, authorities) = (taken.config, taken.authorities);
+                        authorities = taken.authorities;
                         signals.follow(&authorities.folders());
-                        break Ok(taken.prepared);
+                        break Ok((taken.config, taken.prepared));
                     }
                 }
             }
         };
         let (stopped, rest) = running.stop(&shared).await.map_err(RunError::Broken)?;
         inputs = rest;
-        let prepared = match next {
-            Ok(prepared) => prepared,
+        let (new, prepared) = match next {
+            Ok(taken) => taken,
             Err(reason) => {
                 Stopping { reason }.emit(&metrics);
                 shared.envoys.take_back().await;
@@ -194,7 +196,9 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
                 return Ok(());
             }
         };
-        generation = stopped.rebuild(&config, &shared, prepared);
+        let old = std::mem::replace(&mut config, new);
+        tokens = prepared.tokens.clone();
+        generation = stopped.rebuild(&old, &config, &shared, prepared);
         shared.budget.follow(&config.sessions);
         ConfigTaken { config: &path.display().to_string() }.emit(&metrics);
     }
@@ -212,7 +216,7 @@ struct Taken {
 /// one, and the same refusal is told once.
 async fn take(
     path: &Path,
-    (old, known): (&Config, &Authorities),
+    (old, known, tokens): (&Config, &Authorities, &Tokens),
     listeners: &mut Listeners,
     shared: &Shared,
     refused: &mut Option<String>,
@@ -237,7 +241,7 @@ async fn take(
         return refuse("`state_dir` changes only with a restart".into());
     }
     // What can fail is tried before anything that works is stopped.
-    let prepared = match Prepared::new(&new, shared).await {
+    let prepared = match Prepared::new(&new, shared, Some(tokens)).await {
         Ok(prepared) => prepared,
         Err(error) => return refuse(error),
     };

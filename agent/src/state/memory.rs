@@ -1,4 +1,5 @@
-//! The last proven role of each instance, so that a restart answers at once.
+//! The last proven role of each instance, so that a restart says at once who was well.
+//! It may be of any age: it never takes a server away.
 
 use std::path::{Path, PathBuf};
 

@@ -173,9 +173,10 @@ impl Health {
         }
         // A proxy that was told something of a server goes by it until it is told otherwise.
         let (servers, before) = (&self.servers, &earlier.servers);
-        let stays =
-            |server: &ServerId| before.iter().any(|known| known.id == *server && servers.contains(known));
-        earlier.server_verdicts.retain(|server, _| stays(server));
+        earlier.server_verdicts.retain(|server, _| {
+            let known = before.iter().find(|known| known.id == *server);
+            known.is_some_and(|known| servers.contains(known) && same(&known.instance))
+        });
         self.server_verdicts = earlier.server_verdicts;
         self.role_verdicts = earlier.role_verdicts;
     }
