@@ -21,11 +21,9 @@ impl Run {
                 if nowhere && now.since(self.world.trouble) > RECOVERY {
                     self.break_rule(&format!("a client of {backend} was refused although all is well"));
                 }
-                let noticed = now.since(self.world.hand) > NOTICED;
-                if nowhere && noticed && now.since(self.world.shaken) > RECOVERY {
-                    if self.world.could_serve(backend) {
-                        self.break_rule(&format!("a client of {backend} was refused for what persons set"));
-                    }
+                let noticed = now.since(self.world.hand) > NOTICED && now.since(self.world.shaken) > RECOVERY;
+                if nowhere && noticed && self.world.could_serve(backend) {
+                    self.break_rule(&format!("a client of {backend} was refused for what persons set"));
                 }
                 let wait = self.world.random.millis(100, 1_000);
                 self.after(wait, Event::Connect(client));
