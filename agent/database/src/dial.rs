@@ -188,13 +188,13 @@ mod tests {
 
     #[test]
     fn what_the_agents_own_host_lacks_says_nothing_of_the_database() {
+        use FaultKind::{ConnectionRefused, OutOfResources, Unreachable};
         // ENOMEM, ENFILE, EMFILE, ENOBUFS.
         for number in [12, 23, 24, 105] {
             let fault = io_fault(Phase::Tcp, &io::Error::from_raw_os_error(number), "connecting");
-            assert_eq!(fault.kind, FaultKind::OutOfResources, "{fault}");
+            assert_eq!(fault.kind, OutOfResources, "{fault}");
             assert_eq!((fault.evidence(), fault.blame()), (Evidence::Nothing, Blame::Agent));
         }
-        use FaultKind::{ConnectionRefused, OutOfResources, Unreachable};
         assert_eq!(kind_of(&[(V6, Unreachable), (V4, OutOfResources)]), OutOfResources);
         assert_eq!(kind_of(&[(V6, OutOfResources), (V4, ConnectionRefused)]), OutOfResources);
     }
