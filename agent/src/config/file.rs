@@ -181,7 +181,8 @@ impl<'de> Deserialize<'de> for Liveness {
 #[serde(rename_all = "snake_case")]
 pub enum OnAuthFailure {
     /// Keep it while all its siblings refuse too (then it is the agent, the token or IAM);
-    /// drain it when a sibling accepts.
+    /// drain it when it refuses twice, some seconds apart, and a sibling accepts. That is
+    /// health, and not about sessions: it happens in mode `observe` too.
     Auto,
     /// Keep it.
     Keep,
