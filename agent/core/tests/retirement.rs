@@ -307,6 +307,49 @@ fn a_reader_is_not_closed_while_a_sibling_refuses_logins() {
 }
 
 #[test]
+fn what_stays_for_what_it_is_is_due_and_nothing_is_about_to_be_closed() {
+    let for_ever: [fn(&mut support::Client); 7] = [
+        |client| client.row.client_backend = false,
+        |client| client.row.superuser = true,
+        |client| client.row.iam_user = false,
+        |client| client.row.last_statement = LastStatement::Listening,
+        |client| client.row.advisory_lock = Some(true),
+        |client| client.row.activity = Activity::Unknown,
+        |client| client.listed = Listed::Never,
+    ];
+    for change in for_ever {
+        let mut rig = one(policy(), PAST, |rig| change(&mut rig.clients[0]));
+        // However long ago the last look was: looking more often changes nothing.
+        for _ in 0..3 {
+            let plan = rig.plan();
+            assert_eq!((plan.due, plan.closing), (1, false), "{:?}", plan.holds);
+            rig.wait(secs(2)).admin();
+        }
+    }
+    let mut paused = one(policy(), PAST, |rig| rig.planner.pause());
+    assert!(!paused.plan().closing, "an operator's pause is over when they say so");
+}
+
+#[test]
+fn what_may_go_soon_is_about_to_be_closed() {
+    assert!(!one(policy(), YOUNG, |_| {}).plan().closing, "none is due");
+    let may_go: [fn(&mut Rig); 5] = [
+        |_| {},
+        |rig| rig.does(0, Activity::InTransaction),
+        |rig| rig.does(0, Activity::Running),
+        |rig| rig.does(0, Activity::Idle(Duration::ZERO)),
+        |rig| rig.tell("a", Err(FaultKind::LoginRefused)),
+    ];
+    for change in may_go {
+        let mut rig = one(policy(), PAST, change);
+        let plan = rig.plan();
+        assert!(plan.closing, "{:?}", plan.holds);
+        rig.wait(millis(50));
+        assert!(rig.plan().closing, "while it is being closed");
+    }
+}
+
+#[test]
 fn one_command_at_a_time_for_a_session() {
     let mut rig = one(policy(), PAST, |_| {});
     let plan = rig.plan();

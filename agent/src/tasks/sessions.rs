@@ -20,7 +20,7 @@ use crate::events::{CloseFailed, Event, Retired as RetiredEvent, RightsMissing};
 /// How often watched sessions are looked at.
 const FOCUS: Duration = Duration::from_millis(100);
 
-/// How often all are looked at while something is due.
+/// How often all are looked at while some may have to be closed.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// A close that was decided longer ago than this is not tried: its session may well be at work
@@ -31,7 +31,7 @@ const WAITED: Duration = Duration::from_millis(500);
 /// What the operator chose about one instance's sessions.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How often all sessions are looked at while nothing is due.
+    /// How often all sessions are looked at while none may have to be closed.
     pub interval: Duration,
     /// How sessions are closed; `None` takes what the rights allow, the fewest first.
     pub method: Option<Method>,
@@ -92,10 +92,10 @@ impl Table<'_> {
         let mut focus_at = Instant::now();
         let mut waiting: VecDeque<Order> = VecDeque::new();
         loop {
-            let (focus, due, again) = {
+            let (focus, closing, again) = {
                 let now = snapshot.borrow_and_update();
                 let focus = now.watch.focus.get(self.door.instance()).cloned().unwrap_or_default();
-                (focus, now.watch.due, now.watch.poll.contains(self.door.instance()))
+                (focus, now.watch.closing, now.watch.poll.contains(self.door.instance()))
             };
             if again {
                 all_at = all_at.min(listed + BUSY);
@@ -111,7 +111,7 @@ impl Table<'_> {
                 let looked = self.look(None).await;
                 // From its end: a slow server is not looked at without a rest.
                 let now = Instant::now();
-                all_at = now + if due { self.config.interval.min(BUSY) } else { self.config.interval };
+                all_at = now + if closing { self.config.interval.min(BUSY) } else { self.config.interval };
                 focus_at = now + FOCUS;
                 looked
             } else if now >= focus_at && !focus.is_empty() {
@@ -139,7 +139,7 @@ impl Table<'_> {
                 continue;
             }
             let next = if focus.is_empty() { all_at } else { all_at.min(focus_at) };
-            let next = if due { next.min(Instant::now() + BUSY) } else { next };
+            let next = if closing { next.min(Instant::now() + BUSY) } else { next };
             tokio::select! {
                 order = commands.recv() => match order {
                     Some(order) => waiting.push_back(order),

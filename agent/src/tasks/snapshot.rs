@@ -71,8 +71,8 @@ pub struct Watch {
     pub poll: BTreeSet<InstanceId>,
     /// Proxies whose sessions have to be listed again.
     pub sweep: BTreeSet<usize>,
-    /// Whether anything is due anywhere.
-    pub due: bool,
+    /// Whether any session may have to be closed before long.
+    pub closing: bool,
     /// How often each instance is asked whether it lives.
     pub cadence: Arc<BTreeMap<InstanceId, Duration>>,
     /// Where each instance's joined sessions come from: the proxies' outgoing addresses.

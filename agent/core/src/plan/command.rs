@@ -271,6 +271,40 @@ pub enum HoldReason {
     DrainedLately,
 }
 
+impl HoldReason {
+    /// Whether a look soon may find the reason gone, without a person's doing.
+    pub(super) fn may_pass(self) -> bool {
+        match self {
+            Self::InTransaction
+            | Self::Running
+            | Self::NeverQuiet
+            | Self::WaitingForQuiet
+            | Self::OverBudget
+            | Self::SourceStale
+            | Self::InstanceUnusable
+            // What would go has to be known as fresh as what goes.
+            | Self::Observing
+            | Self::DrainingOnly => true,
+            // The next trial of a paused group, or of a missing right, is a close like any other.
+            Self::Breaker
+            | Self::Denied
+            | Self::NotIamUser
+            | Self::Exempt
+            | Self::Superuser
+            | Self::NotClientBackend
+            | Self::Listening
+            | Self::AdvisoryLock
+            | Self::ActivityUnknown
+            | Self::NotJoined
+            | Self::SourcesDisagree
+            | Self::Paused
+            | Self::CapacityFloor
+            | Self::AdminState
+            | Self::DrainedLately => false,
+        }
+    }
+}
+
 /// What is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -326,4 +360,7 @@ pub struct Plan {
     pub sessions: usize,
     /// Sessions that are due.
     pub due: usize,
+    /// Whether any of them may have to be closed before long, so that tables and credentials
+    /// have to be looked at more often: not while all are held for what does not pass.
+    pub closing: bool,
 }

@@ -74,7 +74,7 @@ impl Running {
                 focus: Arc::new(plan.focus.clone()),
                 poll: plan.poll.clone(),
                 sweep: plan.sweep.clone(),
-                due: plan.due > 0,
+                closing: plan.closing,
                 cadence: Arc::new(cadence),
                 outgoing: self.outgoing.clone(),
             },

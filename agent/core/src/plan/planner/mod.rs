@@ -266,6 +266,7 @@ impl Planner {
             sweep,
             sessions: ledger.len(),
             due: pass.due,
+            closing: pass.closing,
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Pass<'a> {
     /// From when on a listing would speak of all sessions of this instance that no proxy has shown.
     pub(super) unjoined: BTreeMap<&'a InstanceId, Time>,
     pub(super) due: usize,
+    /// Whether any of them may be closed before long.
+    pub(super) closing: bool,
     pub(super) wake: Option<Time>,
     /// Whether any group is paused at all.
     pub(super) breaker_open: bool,
@@ -155,6 +157,7 @@ impl Planner {
             }
             _ if self.in_flight.contains_key(&id) => {
                 pass.due += 1;
+                pass.closing = true;
                 pass.count_due(&session);
                 return;
             }
@@ -163,7 +166,10 @@ impl Planner {
             }
             // One held back with its group need not be watched for a quiet moment.
             Stance::Fire(_)
-            | Stance::Hold { reason: HoldReason::WaitingForQuiet | HoldReason::NeverQuiet, .. }
+            | Stance::Hold {
+                reason: HoldReason::WaitingForQuiet | HoldReason::NeverQuiet | HoldReason::SourceStale,
+                ..
+            }
                 if pass.breaker_open
                     && joined.is_some_and(|proxy| {
                         self.breaker.paused(&group_of(&session, proxy), &self.policy.breaker, now)
@@ -176,11 +182,13 @@ impl Planner {
         pass.due += 1;
         match (stance, joined, session.row.client) {
             (Stance::Fire(how), Some(proxy), Some(client)) => {
+                pass.closing = true;
                 pass.count_due(&session);
                 let purpose = if context.demoted() { Purpose::Failover } else { Purpose::Close };
                 pass.candidates.push(Candidate { id, session, client, proxy, how, purpose, age, limit });
             }
             (Stance::Hold { reason, watch, until }, ..) => {
+                pass.closing |= reason.may_pass();
                 if watch {
                     pass.watch(&session, age.saturating_sub(limit));
                 }
