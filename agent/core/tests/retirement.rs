@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use agent_core::{
     FaultKind,
-    health::ServerConfig,
+    health::{Observation, RoleFacts, ServerConfig},
     plan::{
-        Busy, CloseVia, Exempt, HoldReason as Reason, How, Mode, Planner, Policy, Purpose, Retired, Scope,
+        BreakerPolicy, Busy, CloseVia, Exempt, HoldReason as Reason, How, Mode, Planner, Policy, Purpose,
+        Retired, Scope,
     },
     session::{Activity, BackendKey, LastStatement},
 };
@@ -104,6 +105,33 @@ fn the_most_overdue_goes_first() {
     let ages: Vec<u64> = retires(&plan).iter().map(|retire| retire.age.as_secs()).collect();
     assert_eq!(ages, [900, 860]);
     assert_eq!(held(&plan, &rig.clients[2]), Some(Reason::OverBudget));
+}
+
+/// Closes that hang do not make the planner command others in their place, or look again and
+/// again for a place.
+#[test]
+fn closes_under_way_take_their_places() {
+    let mut rig = Rig::new(Policy { login_budget: 5, ..policy() });
+    for _ in 0..20 {
+        rig.client("write", "a", PAST);
+    }
+    // Known to come back, so that the budget alone holds them.
+    rig.planner.set_policy(Policy {
+        breaker: BreakerPolicy { misses: 100, ..policy().breaker },
+        login_budget: 5,
+        ..policy()
+    });
+    rig.look();
+    assert_eq!(retires(&rig.plan()).len(), 4);
+    // One has begun and hangs, the others wait behind it.
+    let hanging = rig.budget.try_begin(&instance("a"), Purpose::Close, rig.now).expect("a place");
+    for _ in 0..20 {
+        rig.wait(millis(100)).look();
+        let plan = rig.plan();
+        assert_eq!(retires(&plan).len(), 0);
+        assert!(rig.now.until(plan.next_wake) >= millis(50), "{:?}", rig.now.until(plan.next_wake));
+    }
+    rig.budget.finish(hanging, rig.now);
 }
 
 #[test]
@@ -293,6 +321,68 @@ fn nothing_goes_while_its_client_could_not_log_in_again() {
         stays(&mut one(policy(), PAST, |rig| rig.tell("a", Err(kind))), unusable);
     }
     stays(&mut one(policy(), PAST, |rig| rig.planner.observe_credentials(false)), unusable);
+}
+
+/// The kept connection answers, which proves nothing of logins.
+fn alive(rig: &mut Rig) {
+    for (name, in_recovery) in [("a", false), ("b", true), ("c", true)] {
+        let facts = RoleFacts { in_recovery, read_only: false, timeline: None, lag: None, agents: 1 };
+        let observation =
+            Observation { instance: instance(name), at: rig.now, login: false, result: Ok(facts) };
+        rig.health.observe(&observation);
+    }
+    rig.look();
+}
+
+#[test]
+fn nothing_goes_on_a_login_of_long_ago_and_the_next_is_asked_for() {
+    let mut rig = one(policy(), YOUNG - secs(10), |_| {});
+    for _ in 0..105 {
+        rig.wait(millis(100));
+        alive(&mut rig);
+        assert!(rig.plan().probe.is_empty(), "only while something would be closed");
+    }
+    rig.wait(secs(2));
+    alive(&mut rig);
+    let plan = rig.plan();
+    assert_eq!(plan.probe.iter().collect::<Vec<_>>(), [&instance("a")]);
+    stays(&mut rig, Some(Reason::LoginUnproved));
+    // The login is refused: the agent alone, or everybody.
+    rig.tell("a", Err(FaultKind::LoginRefused));
+    stays(&mut rig, Some(Reason::InstanceUnusable));
+    rig.tell("a", Ok(false));
+    goes(&mut rig, How::Quiet(secs(1)));
+}
+
+#[test]
+fn while_sessions_are_closed_logins_are_renewed_before_any_close_waits_for_them() {
+    let mut rig = Rig::new(policy());
+    let mut logins = 0;
+    for _ in 0..600 {
+        rig.clients.clear();
+        rig.client("write", "a", PAST);
+        rig.wait(millis(100));
+        alive(&mut rig);
+        let plan = rig.plan();
+        let retire = retires(&plan).first().map(|retire| (**retire).clone());
+        rig.retired(&retire.expect("a close at every look"), Retired::Gone);
+        if plan.probe.contains(&instance("a")) {
+            logins += 1;
+            rig.tell("a", Ok(false));
+        }
+    }
+    assert!((5..=11).contains(&logins), "{logins} in a minute");
+}
+
+#[test]
+fn a_close_on_an_instance_that_takes_no_sessions_waits_for_a_login_beside_it() {
+    let mut rig = Rig::new(policy());
+    rig.client("write", "b", PAST);
+    rig.wait(secs(11));
+    alive(&mut rig);
+    let plan = rig.plan();
+    assert_eq!(held(&plan, &rig.clients[0]), Some(Reason::LoginUnproved));
+    assert_eq!(plan.probe.iter().collect::<Vec<_>>(), [&instance("a")], "the writer they come back to");
 }
 
 #[test]
@@ -591,4 +681,27 @@ fn nobody_is_missed_while_nobody_can_be_seen() {
         assert!(plan.poll.contains(&instance("a")), "asked for");
     }
     assert_eq!(rig.planner.take_paused_groups(), []);
+}
+
+/// A replica that is alive and cannot be listed: who came back to it is not seen.
+#[test]
+fn a_group_that_came_back_once_is_not_closed_without_end_while_returns_cannot_be_seen() {
+    let mut rig = ten();
+    assert_eq!(close_all(&mut rig), 3);
+    for _ in 0..3 {
+        rig.client("write", "a", millis(50));
+    }
+    rig.wait(millis(100)).look();
+    rig.plan();
+    rig.clients.clear();
+    let mut closed = 0;
+    for _ in 0..100 {
+        rig.client("write", "a", PAST);
+        rig.wait(secs(1)).probe();
+        rig.poll_all_but("c");
+        rig.sweep();
+        rig.admin();
+        closed += close_all(&mut rig);
+    }
+    assert!((3..=15).contains(&closed), "{closed}");
 }

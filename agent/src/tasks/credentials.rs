@@ -103,7 +103,8 @@ mod tests {
     /// in two without it again.
     async fn calls(provider: &'static str) -> [u32; 3] {
         let calls = Arc::new(AtomicU32::new(0));
-        let chain = CredentialChain::from_provider(Provider(provider, calls.clone()), ChainOptions::default());
+        let chain =
+            CredentialChain::from_provider(Provider(provider, calls.clone()), ChainOptions::default());
         let clock = Clock::start();
         let (decider, mut inputs) = mpsc::channel(1_024);
         let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
@@ -136,7 +137,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_asked_while_nothing_may_be_closed_and_others_than_this_host_rarely() {
-        for (provider, asked) in [("IMDSv2", 50..=60), ("EcsContainer", 50..=60), ("WebIdentityToken", 4..=5)] {
+        for (provider, asked) in [("IMDSv2", 50..=60), ("EcsContainer", 50..=60), ("WebIdentityToken", 4..=5)]
+        {
             let [before, meanwhile, after] = calls(provider).await;
             assert_eq!(before, 0, "{provider}");
             assert!(asked.contains(&meanwhile), "{provider}: {meanwhile}");

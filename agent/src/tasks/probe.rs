@@ -16,6 +16,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Probes one instance for ever.
 pub async fn run(door: Arc<Door>, interval: Duration) {
+    let mut snapshot = door.shared.snapshot.clone();
     let mut refused = false;
     loop {
         let before = refused;
@@ -32,6 +33,8 @@ pub async fn run(door: Arc<Door>, interval: Duration) {
         tokio::select! {
             () = tokio::time::sleep(jittered(wait).saturating_sub(GAP)) => {}
             () = door.shared.probe_now.notified() => {}
+            // It only fails while everything stops.
+            Ok(_) = snapshot.wait_for(|now| now.watch.probe.contains(door.instance())) => {}
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct Watch {
     pub poll: BTreeSet<InstanceId>,
     /// Proxies whose sessions have to be listed again.
     pub sweep: BTreeSet<usize>,
+    /// Instances to log in to now, before sessions are closed there.
+    pub probe: BTreeSet<InstanceId>,
     /// Whether any session may have to be closed before long.
     pub closing: bool,
     /// How often each instance is asked whether it lives.

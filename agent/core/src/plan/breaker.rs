@@ -30,14 +30,26 @@ pub struct Group {
 /// before the close is reported: logins from this long before it count as its return.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// Groups remembered at most.
+/// A login that has been counted and not been seen for this long is over. Longer than any close
+/// takes to be reported, whose return it might be taken for.
+const LATE: Duration = Duration::from_secs(60);
+
+/// A close whose return cannot be seen, because the tables cannot be read, counts as one
+/// without a return after this.
+const GIVEN_UP: Duration = Duration::from_secs(10 * 60);
+
+/// A paused group that has had nothing to try for this long is gone: names of applications
+/// carry those of hosts that never come again.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Groups remembered at most, besides those that are paused or awaited.
 const MAX_GROUPS: usize = 10_000;
 
 /// All groups that have had a session closed.
 #[derive(Debug, Default)]
 pub struct Breaker {
     groups: BTreeMap<Group, State>,
-    /// Logins that already stand for the return of one close, with their begin.
+    /// Logins that already stand for the return of one close, and when they were last seen.
     counted: HashMap<(InstanceId, BackendKey), Time>,
 }
 
@@ -68,9 +80,13 @@ pub(super) struct Login<'a> {
 }
 
 impl State {
-    /// Closes in a row that have not been seen to come back, or not yet.
-    fn unanswered(&self) -> usize {
-        self.outstanding.len() + usize::try_from(self.misses).unwrap_or(usize::MAX)
+    /// Closes in a row that count as not answered. Of a group that has been seen to come back,
+    /// one that was closed just now does not, and any other does, whether its return could be
+    /// seen or not.
+    fn unanswered(&self, policy: &BreakerPolicy, now: Time) -> usize {
+        let late = |close: &&Close| !self.comes_back || now > close.at + policy.return_within;
+        let outstanding = self.outstanding.iter().filter(late).count();
+        outstanding + usize::try_from(self.misses).unwrap_or(usize::MAX)
     }
 }
 
@@ -85,7 +101,10 @@ impl Breaker {
         match state.open {
             // One trial.
             Some(since) => now.since(since) >= policy.retry_after && others == 0,
-            None => state.comes_back || state.unanswered() + others < misses(policy),
+            None => {
+                let others = if state.comes_back { 0 } else { others };
+                state.unanswered(policy, now) + others < misses(policy)
+            }
         }
     }
 
@@ -146,10 +165,11 @@ impl Breaker {
         outstanding.map(|close| close.at).chain(open).min().map(|at| at - SLACK)
     }
 
-    /// A login was seen.
-    pub(super) fn seen(&mut self, login: &Login<'_>) {
+    /// A login is there: its first sight may be the return of a closed one.
+    pub(super) fn seen(&mut self, login: &Login<'_>, now: Time) {
         let session = (login.instance.clone(), login.key);
-        if self.counted.contains_key(&session) {
+        if let Some(last) = self.counted.get_mut(&session) {
+            *last = now;
             return;
         }
         let group =
@@ -161,14 +181,14 @@ impl Breaker {
         for (_, state) in self.groups.range_mut(group(first)..=group(last)) {
             if state.open.is_some_and(|since| login.begin + SLACK > since) {
                 *state = State { comes_back: true, ..State::default() };
-                self.counted.insert(session, login.begin);
+                self.counted.insert(session, now);
                 return;
             }
             if state.outstanding.first().is_some_and(|close| login.begin + SLACK >= close.at) {
                 state.outstanding.remove(0);
                 state.misses = 0;
                 state.comes_back = true;
-                self.counted.insert(session, login.begin);
+                self.counted.insert(session, now);
                 return;
             }
         }
@@ -188,7 +208,7 @@ impl Breaker {
             let before = state.outstanding.len();
             state.outstanding.retain(|close| {
                 let deadline = close.at + policy.return_within;
-                polled(&close.instance).is_none_or(|polled| polled <= deadline)
+                now <= close.at + GIVEN_UP && polled(&close.instance).is_none_or(|polled| polled <= deadline)
             });
             let missed = before - state.outstanding.len();
             state.misses = state.misses.saturating_add(u32::try_from(missed).unwrap_or(u32::MAX));
@@ -201,10 +221,8 @@ impl Breaker {
                 paused.push(group.clone());
             }
         }
-        match self.waits_since() {
-            Some(since) => self.counted.retain(|_, begin| *begin >= since),
-            None => self.counted.clear(),
-        }
+        self.groups.retain(|_, state| state.open.is_none_or(|since| now.since(since) <= FORGOTTEN));
+        self.counted.retain(|_, seen| now.since(*seen) <= LATE);
         // Names of applications come and go: beyond a bound, only what is awaited is kept.
         if self.groups.len() > MAX_GROUPS {
             self.groups.retain(|_, state| state.open.is_some() || !state.outstanding.is_empty());
@@ -215,4 +233,107 @@ impl Breaker {
 
 fn misses(policy: &BreakerPolicy) -> usize {
     usize::try_from(policy.misses.max(1)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Policy;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn group(application: &str) -> Group {
+        let network = "192.0.2.0/24".parse().unwrap();
+        Group { user: "app".into(), application: application.into(), network }
+    }
+
+    fn instance() -> InstanceId {
+        InstanceId::new("orders", "a")
+    }
+
+    fn returns(breaker: &mut Breaker, group: &Group, pid: u64, begin: Time, now: Time) {
+        let key = BackendKey { pid, started_us: 0 };
+        let (user, application, network) = (&group.user, &group.application, Some(group.network));
+        breaker.seen(&Login { instance: &instance(), key, user, application, network, begin }, now);
+    }
+
+    /// A group that is paused at this moment.
+    fn paused(breaker: &mut Breaker, group: &Group, now: Time) {
+        let policy = Policy::default().breaker;
+        for _ in 0..policy.misses {
+            breaker.closed(group.clone(), instance(), true, now - policy.return_within);
+        }
+        let opened = breaker.expire(&policy, now + SECOND, |_| Some(now + SECOND));
+        assert_eq!(opened, std::slice::from_ref(group));
+    }
+
+    #[test]
+    fn a_paused_group_that_never_comes_again_is_forgotten_after_a_day() {
+        let policy = Policy::default().breaker;
+        let mut breaker = Breaker::default();
+        let mut now = Time::AGENT_START + SECOND * 1_000;
+        for host in 0..100 {
+            paused(&mut breaker, &group(&format!("worker-{host}")), now);
+            now = now + SECOND * 3_600;
+        }
+        assert!(breaker.open().count() >= 23, "{}", breaker.open().count());
+        breaker.expire(&policy, now, |_| Some(now));
+        assert!(breaker.groups.len() <= 25, "{}", breaker.groups.len());
+    }
+
+    #[test]
+    fn returns_are_remembered_while_they_are_there_however_long_another_group_is_paused() {
+        let policy = Policy::default().breaker;
+        let mut breaker = Breaker::default();
+        let mut now = Time::AGENT_START + SECOND * 1_000;
+        paused(&mut breaker, &group("gone"), now);
+        let shop = group("shop");
+        for pid in 0..1_000 {
+            now = now + SECOND * 2;
+            breaker.closed(shop.clone(), instance(), true, now);
+            let begin = now + SECOND;
+            returns(&mut breaker, &shop, pid, begin, begin);
+            // The last ten are still there.
+            for known in pid.saturating_sub(9)..pid {
+                returns(
+                    &mut breaker,
+                    &shop,
+                    known,
+                    begin - SECOND * 2 * u32::try_from(pid - known).unwrap(),
+                    begin,
+                );
+            }
+            breaker.expire(&policy, begin, |_| Some(begin));
+        }
+        assert!(breaker.counted.len() <= 50, "{}", breaker.counted.len());
+    }
+
+    #[test]
+    fn a_return_answers_one_close_however_long_its_session_lasts() {
+        let policy = Policy::default().breaker;
+        let mut breaker = Breaker::default();
+        let began = Time::AGENT_START + SECOND * 1_000;
+        let shop = group("shop");
+        breaker.closed(shop.clone(), instance(), true, began);
+        breaker.closed(shop.clone(), instance(), true, began);
+        for second in 0..300 {
+            let now = began + SECOND * (second + 1);
+            returns(&mut breaker, &shop, 1, began + SECOND, now);
+            // Nobody can tell whether the other one is back.
+            breaker.expire(&policy, now, |_| None);
+        }
+        assert_eq!(breaker.groups[&shop].outstanding.len(), 1);
+    }
+
+    #[test]
+    fn a_close_whose_return_nobody_can_see_is_given_up_in_the_end() {
+        let policy = Policy::default().breaker;
+        let mut breaker = Breaker::default();
+        let now = Time::AGENT_START + SECOND * 1_000;
+        breaker.closed(group("shop"), instance(), true, now);
+        breaker.expire(&policy, now + GIVEN_UP, |_| None);
+        assert_eq!(breaker.awaited().count(), 1);
+        breaker.expire(&policy, now + GIVEN_UP + SECOND, |_| None);
+        assert_eq!(breaker.awaited().count(), 0);
+    }
 }

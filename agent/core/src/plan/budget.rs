@@ -58,7 +58,7 @@ pub struct Budget {
 #[derive(Debug)]
 struct Use {
     number: u64,
-    failover: bool,
+    purpose: Purpose,
     began: Time,
     ended: Option<Time>,
 }
@@ -82,17 +82,26 @@ impl Budget {
 
     /// How many operations of this kind may begin now.
     pub fn free(&self, instance: &InstanceId, purpose: Purpose, now: Time) -> u32 {
-        let failover = purpose == Purpose::Failover;
-        let counted = self
-            .used
-            .get(instance)
-            .map_or(0, |used| used.iter().filter(|one| one.failover == failover && one.counts(now)).count());
+        let counted = self.used_with(instance, purpose).filter(|one| one.counts(now)).count();
         let places = match purpose {
             Purpose::Login => self.per_second,
             Purpose::Close => self.per_second.saturating_sub(1),
             Purpose::Failover => self.failover_per_second,
         };
         places.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX))
+    }
+
+    /// How many operations of just this kind are under way.
+    pub fn running(&self, instance: &InstanceId, purpose: Purpose, now: Time) -> usize {
+        let used = self.used.get(instance).into_iter().flatten();
+        used.filter(|one| one.purpose == purpose && one.ended.is_none() && one.counts(now)).count()
+    }
+
+    /// All that take their places from the same budget.
+    fn used_with(&self, instance: &InstanceId, purpose: Purpose) -> impl Iterator<Item = &Use> {
+        let failover = |purpose| purpose == Purpose::Failover;
+        let used = self.used.get(instance).into_iter().flatten();
+        used.filter(move |one| failover(one.purpose) == failover(purpose))
     }
 
     /// Takes a place, if there is one.
@@ -104,7 +113,7 @@ impl Budget {
         self.next += 1;
         let used = self.used.entry(instance.clone()).or_default();
         used.retain(|one| one.counts(now));
-        used.push_back(Use { number, failover: purpose == Purpose::Failover, began: now, ended: None });
+        used.push_back(Use { number, purpose, began: now, ended: None });
         Some(Ticket { instance: instance.clone(), number })
     }
 
@@ -130,9 +139,7 @@ impl Budget {
         if self.free(instance, purpose, now) > 0 {
             return now;
         }
-        let failover = purpose == Purpose::Failover;
-        let used = self.used.get(instance).into_iter().flatten();
-        let ended = used.filter(|one| one.failover == failover).filter_map(|one| one.ended);
+        let ended = self.used_with(instance, purpose).filter_map(|one| one.ended);
         // One in flight may end at any time: look again soon.
         ended
             .map(|ended| ended + WINDOW + SETTLE + Duration::from_micros(1))

@@ -253,6 +253,9 @@ pub enum HoldReason {
     SourceStale,
     /// Its client could not log in again.
     InstanceUnusable,
+    /// The agent's last login there was too long ago to prove that its client could. The
+    /// next one is under way.
+    LoginUnproved,
     /// Clients like it were closed and did not come back.
     Breaker,
     /// The right to close it is missing.
@@ -282,6 +285,7 @@ impl HoldReason {
             | Self::OverBudget
             | Self::SourceStale
             | Self::InstanceUnusable
+            | Self::LoginUnproved
             // What would go has to be known as fresh as what goes.
             | Self::Observing
             | Self::DrainingOnly => true,
@@ -356,6 +360,8 @@ pub struct Plan {
     pub poll: BTreeSet<InstanceId>,
     /// Proxies whose sessions have to be listed again.
     pub sweep: BTreeSet<usize>,
+    /// Instances to log in to now: sessions are to be closed, and the last login was a while ago.
+    pub probe: BTreeSet<InstanceId>,
     /// Sessions in the ledger.
     pub sessions: usize,
     /// Sessions that are due.

@@ -107,6 +107,8 @@ struct Around {
     /// How long ago the sources were last heard of when the plan is made.
     polled_ago: Duration,
     proxy_ago: Duration,
+    /// How long before all that the logins were.
+    login_ago: Duration,
     /// A plan is made before that time passes, and this long before the last.
     frozen: Option<Duration>,
 }
@@ -147,15 +149,17 @@ fn around() -> impl Strategy<Value = Around> {
     };
     let ago = || prop_oneof![4 => Just(0_u64), 1 => 0_u64..9_000].prop_map(millis);
     let frozen = prop_oneof![6 => Just(None), 1 => (1_u64..90).prop_map(|long| Some(secs(long)))];
+    let login_ago = prop_oneof![20 => Just(0_u64), 1 => 0_u64..20_000].prop_map(millis);
     let rarely = || prop::bool::weighted(0.08);
-    (policy, rarely(), rarely(), [login(), login(), login()], ago(), ago(), frozen).prop_map(
-        |(policy, paused, no_credentials, logins, polled_ago, proxy_ago, frozen)| Around {
+    (policy, rarely(), rarely(), [login(), login(), login()], ago(), ago(), login_ago, frozen).prop_map(
+        |(policy, paused, no_credentials, logins, polled_ago, proxy_ago, login_ago, frozen)| Around {
             policy,
             paused,
             credentials: !no_credentials,
             logins,
             polled_ago,
             proxy_ago,
+            login_ago,
             frozen,
         },
     )
@@ -205,6 +209,7 @@ fn situation(around: &Around, sessions: &[Some1]) -> (Rig, Plan) {
             rig.tell(name, Err(kind));
         }
     }
+    rig.wait(around.login_ago);
     if around.paused {
         rig.planner.pause();
     }
@@ -276,6 +281,7 @@ fn forbidden(rig: &Rig, around: &Around, session: &Some1, client: &Client, how: 
         (around.frozen.is_some_and(|long| long > secs(5)), "the agent was frozen"),
         (around.polled_ago > millis(500), "the look is old"),
         (around.proxy_ago > secs(5), "the proxy has not been heard of"),
+        (rig.now.since(support::begin()) > secs(10), "the logins are long ago"),
         (takers.iter().all(|taker| around.logins[*taker].is_some()), "no login works there"),
         (
             members.iter().any(|member| {

@@ -87,6 +87,9 @@ pub struct Agent {
     /// Why sessions were held by the last plan.
     pub held: HashMap<(InstanceId, BackendKey), HoldReason>,
     pub queues: Vec<VecDeque<Retire>>,
+    /// When each instance is probed next; never while one is under way.
+    pub probe_at: Vec<Option<Time>>,
+    pub probed: Vec<Time>,
     pub all_at: Vec<Time>,
     pub focus_at: Vec<Time>,
     pub connected: Vec<bool>,
@@ -117,6 +120,8 @@ impl Agent {
             plan: None,
             held: HashMap::new(),
             queues: INSTANCES.iter().map(|_| VecDeque::new()).collect(),
+            probe_at: vec![Some(world.now); INSTANCES.len()],
+            probed: vec![Time::AGENT_START; INSTANCES.len()],
             all_at: vec![world.now; INSTANCES.len()],
             focus_at: vec![world.now; INSTANCES.len()],
             connected: vec![false; INSTANCES.len()],
@@ -197,8 +202,8 @@ impl Agent {
         self.planner.outcome(now, &Outcome::Retire { id, instance, key, retired });
     }
 
-    pub fn due(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.due > 0)
+    pub fn closing(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.closing)
     }
 
     pub fn focus(&self, index: usize) -> Vec<BackendKey> {
@@ -208,6 +213,13 @@ impl Agent {
 
     pub fn wants_poll(&self, index: usize) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.poll.contains(&instance_id(index)))
+    }
+
+    /// Whether a probe is due, or asked for and the last one a second ago.
+    pub fn wants_probe(&self, index: usize, now: Time) -> bool {
+        let asked = self.plan.as_ref().is_some_and(|plan| plan.probe.contains(&instance_id(index)));
+        let rested = now.since(self.probed[index]) >= Duration::from_secs(1);
+        self.probe_at[index].is_some_and(|at| now >= at || asked && rested)
     }
 
     pub fn wants_sweep(&self) -> bool {

@@ -74,6 +74,7 @@ impl Running {
                 focus: Arc::new(plan.focus.clone()),
                 poll: plan.poll.clone(),
                 sweep: plan.sweep.clone(),
+                probe: plan.probe.clone(),
                 closing: plan.closing,
                 cadence: Arc::new(cadence),
                 outgoing: self.outgoing.clone(),

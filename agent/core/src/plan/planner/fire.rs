@@ -1,6 +1,9 @@
 //! From those who may go to commands: most overdue first, as far as budget and breaker allow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use super::{Flight, Planner, survey::Pass};
 use crate::{
@@ -8,6 +11,17 @@ use crate::{
     plan::{Budget, CloseVia, Command, Group, HoldReason, How, Network, Purpose, Retire, Scope},
     session::{Join, Ledger, ProxySession, Session},
 };
+
+/// A login of the agent's own this long ago proves that a client closed now can log in.
+const PROVES: Duration = Duration::from_secs(10);
+
+/// While sessions are being closed, the next login is asked for when the last was this long
+/// ago: early enough that no close waits for it.
+const RENEWED: Duration = Duration::from_secs(6);
+
+/// Where all places are taken by closes that have been commanded: another look after this. The
+/// end of one of them is told at once.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl Planner {
     /// Turns candidates into commands, most overdue first, as far as the budget goes.
@@ -29,14 +43,22 @@ impl Planner {
         });
         let mut free: BTreeMap<(usize, Purpose), (u32, Time)> = BTreeMap::new();
         let mut under_way: HashMap<Group, usize> = HashMap::new();
-        for flight in self.in_flight.values() {
+        let mut commanded: BTreeMap<(usize, Purpose), usize> = BTreeMap::new();
+        for ((place, _), flight) in &self.in_flight {
             *under_way.entry(flight.group.clone()).or_default() += 1;
+            *commanded.entry((*place, flight.purpose)).or_default() += 1;
         }
         for one in candidates {
             let instance = one.session.instance;
             let overdue = one.age.saturating_sub(one.limit);
             let (places, next_free) = free.entry((one.id.0, one.purpose)).or_insert_with(|| {
-                (budget.free(instance, one.purpose, now), budget.next_free(instance, one.purpose, now))
+                // Those that have been commanded and not begun will take a place each.
+                let commanded = commanded.get(&(one.id.0, one.purpose)).copied().unwrap_or(0);
+                let waiting = commanded.saturating_sub(budget.running(instance, one.purpose, now));
+                let free = budget.free(instance, one.purpose, now);
+                let next_free = budget.next_free(instance, one.purpose, now);
+                let next_free = if free > 0 { now + LOOK } else { next_free };
+                (free.saturating_sub(u32::try_from(waiting).unwrap_or(u32::MAX)), next_free)
             });
             if *places == 0 {
                 pass.watch(&one.session, overdue);
@@ -51,11 +73,15 @@ impl Planner {
                 continue;
             }
             pass.watch(&one.session, overdue);
+            if !self.proved(now, &one.session, pass) {
+                pass.hold(now, &one.session, one.age, one.limit, HoldReason::LoginUnproved);
+                continue;
+            }
             *places -= 1;
             *under_way.entry(group.clone()).or_default() += 1;
             let had_others = self.breaker.comes_back(&group) || has_others(&group, &one.session, ledger);
             let key = one.session.row.key;
-            self.in_flight.insert(one.id, Flight { since: now, group, had_others });
+            self.in_flight.insert(one.id, Flight { since: now, group, had_others, purpose: one.purpose });
             let via = match one.how {
                 How::Quiet(_) => self.policy.close_via,
                 // Only the database can tell the moment a session goes idle.
@@ -79,6 +105,19 @@ impl Planner {
             })));
             self.next_id += 1;
         }
+    }
+
+    /// Whether a login of lately shows that the client of this session can come back. The next
+    /// one is asked for in time.
+    fn proved(&self, now: Time, session: &Session<'_>, pass: &mut Pass<'_>) -> bool {
+        let facts = session.server.and_then(|server| pass.facts.get(server));
+        let Some(way_back) = facts.and_then(|facts| facts.way_back.as_ref()) else { return false };
+        let age = now.since(way_back.login);
+        let proved = age <= PROVES && way_back.login >= self.trusted_since;
+        if !proved || age > RENEWED {
+            pass.probe.insert(way_back.instance.clone());
+        }
+        proved
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     AdminFlags, AdminWord, AgentCheck, Breaker, Budget, Command, CommandId, Drains, Group, Hold, HoldReason,
-    Mode, Outcome, Plan, Policy, Retired, Subject,
+    Mode, Outcome, Plan, Policy, Purpose, Retired, Subject,
 };
 use crate::{
     DatabaseName, InstanceId, ServerId, Time,
@@ -83,6 +83,7 @@ pub struct Planner {
 struct Flight {
     since: Time,
     group: Group,
+    purpose: Purpose,
     had_others: bool,
 }
 
@@ -208,7 +209,7 @@ impl Planner {
                 let flight = self.in_flight.remove(&session);
                 match (retired, flight) {
                     // From the command on: its client may be back before this is known.
-                    (Retired::Closed, Some(Flight { group, had_others, since })) => {
+                    (Retired::Closed, Some(Flight { group, had_others, since, .. })) => {
                         self.breaker.closed(group, instance.clone(), had_others, since);
                     }
                     (Retired::Denied, _) => {
@@ -264,6 +265,7 @@ impl Planner {
             focus,
             poll,
             sweep,
+            probe: pass.probe,
             sessions: ledger.len(),
             due: pass.due,
             closing: pass.closing,

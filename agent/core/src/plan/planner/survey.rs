@@ -1,7 +1,7 @@
 //! One pass over all sessions: who is due, who may go, who is held and why.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use super::{Planner, SessionId, fire::group_of};
 use crate::{
     InstanceId, ServerId, Time,
-    health::{Fleet, ServerConfig, State, WantedRole},
+    health::{Fleet, InstanceView, ServerConfig, State, Verdict, WantedRole},
     plan::{
         Hold, HoldReason, How, Network, Purpose, Subject,
         breaker::Login,
@@ -51,6 +51,8 @@ pub(super) struct Pass<'a> {
     pub(super) cohorts: Vec<Cohort>,
     /// From when on a listing would speak of all sessions of this instance that no proxy has shown.
     pub(super) unjoined: BTreeMap<&'a InstanceId, Time>,
+    /// Instances to log in to before more is closed.
+    pub(super) probe: BTreeSet<InstanceId>,
     pub(super) due: usize,
     /// Whether any of them may be closed before long.
     pub(super) closing: bool,
@@ -59,11 +61,19 @@ pub(super) struct Pass<'a> {
     pub(super) breaker_open: bool,
 }
 
+/// Where the agent has logged in as a client that comes back would, and when.
+#[derive(Clone)]
+pub(super) struct WayBack {
+    pub(super) instance: InstanceId,
+    pub(super) login: Time,
+}
+
 /// What holds for all sessions through one server.
 #[derive(Clone, Default)]
 pub(super) struct ServerFacts {
     pub(super) proxy_seen: Option<Time>,
-    pub(super) can_come_back: bool,
+    /// The last login that proves that clients can come back; `None` if they cannot.
+    pub(super) way_back: Option<WayBack>,
     pub(super) demoted_for: Option<Duration>,
     pub(super) commandable: bool,
 }
@@ -86,7 +96,7 @@ impl Planner {
             let Some(&place) = self.instances.get(instance) else { continue };
             for session in ledger.sessions_of(instance) {
                 if waits_since.is_some_and(|since| session.begin >= since) {
-                    self.breaker.seen(&login_of(&session));
+                    self.breaker.seen(&login_of(&session), now);
                 }
                 if let Some(cohort) = session.server.and_then(|server| pass.cohorts.get_mut(server)) {
                     cohort.all += 1;
@@ -122,7 +132,7 @@ impl Planner {
             let demoted = self.demoted.get(&config.instance).filter(|_| wants_writer);
             Some(ServerFacts {
                 proxy_seen: ledger.proxy_seen(id.proxy),
-                can_come_back: !self.credentials_ill && open_backends.contains(&(id.proxy, &*id.backend)),
+                way_back: way_back(config, &open_backends, fleet, now).filter(|_| !self.credentials_ill),
                 demoted_for: demoted.map(|since| now.since(*since)),
                 commandable: config.commandable,
             })
@@ -143,7 +153,7 @@ impl Planner {
             paused: self.paused,
             trusted_since: self.trusted_since,
             proxy_seen: facts.and_then(|facts| facts.proxy_seen),
-            can_come_back: facts.is_some_and(|facts| facts.can_come_back),
+            can_come_back: facts.is_some_and(|facts| facts.way_back.is_some()),
             demoted_for: facts.and_then(|facts| facts.demoted_for),
             commandable: facts.is_some_and(|facts| facts.commandable),
             tried: self.tried.get(&id).copied(),
@@ -169,11 +179,10 @@ impl Planner {
             | Stance::Hold {
                 reason: HoldReason::WaitingForQuiet | HoldReason::NeverQuiet | HoldReason::SourceStale,
                 ..
-            }
-                if pass.breaker_open
-                    && joined.is_some_and(|proxy| {
-                        self.breaker.paused(&group_of(&session, proxy), &self.policy.breaker, now)
-                    }) =>
+            } if pass.breaker_open
+                && joined.is_some_and(|proxy| {
+                    self.breaker.paused(&group_of(&session, proxy), &self.policy.breaker, now)
+                }) =>
             {
                 Stance::Hold { reason: HoldReason::Breaker, watch: false, until: None }
             }
@@ -254,15 +263,38 @@ fn a_drain_would_help(reason: HoldReason) -> bool {
     )
 }
 
-/// Backends in which a client can log in again right now: one server is proved to
-/// accept logins, and none that new sessions may be sent to is refusing them.
+/// How a client of this server's comes back: to its own instance, if new sessions may go there,
+/// or to one beside it.
+fn way_back(
+    config: &ServerConfig,
+    open_backends: &HashMap<(usize, &str), WayBack>,
+    fleet: &Fleet,
+    now: Time,
+) -> Option<WayBack> {
+    let latest = open_backends.get(&(config.id.proxy, &*config.id.backend))?;
+    let own = fleet.servers.get(&config.id).zip(fleet.instances.get(&config.instance));
+    let login = own.and_then(|(verdict, view)| login_at(*verdict, view, now));
+    Some(match login {
+        Some(login) => WayBack { instance: config.instance.clone(), login },
+        None => latest.clone(),
+    })
+}
+
+/// When the agent last logged in to a server that new sessions may be sent to, if it still
+/// accepts logins for all that is known.
+fn login_at(verdict: Verdict, view: &InstanceView, now: Time) -> Option<Time> {
+    view.last_login.filter(|_| verdict.usable() && view.accepts_logins(now))
+}
+
+/// Backends in which a client can log in again: one server is proved to
+/// accept logins, and none that new sessions may be sent to is refusing them. With the last proof.
 fn open_backends<'a>(
     servers: &'a BTreeMap<ServerId, ServerConfig>,
     fleet: &Fleet,
     now: Time,
     trusted_since: Time,
-) -> HashSet<(usize, &'a str)> {
-    let mut open: HashSet<(usize, &str)> = HashSet::new();
+) -> HashMap<(usize, &'a str), WayBack> {
+    let mut open: HashMap<(usize, &str), WayBack> = HashMap::new();
     let mut refusing: HashSet<(usize, &str)> = HashSet::new();
     for server in servers.values() {
         let verdict = fleet.servers.get(&server.id);
@@ -273,11 +305,13 @@ fn open_backends<'a>(
             refusing.insert(backend);
         }
         let proved = view.last_proof.is_some_and(|proof| proof >= trusted_since);
-        if verdict.usable() && proved && view.accepts_logins(now) {
-            open.insert(backend);
+        if let Some(login) = login_at(*verdict, view, now).filter(|_| proved)
+            && open.get(&backend).is_none_or(|other| other.login < login)
+        {
+            open.insert(backend, WayBack { instance: server.instance.clone(), login });
         }
     }
-    open.retain(|backend| !refusing.contains(backend));
+    open.retain(|backend, _| !refusing.contains(backend));
     open
 }
 

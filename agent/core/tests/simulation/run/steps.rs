@@ -20,10 +20,17 @@ impl Run {
         let now = self.world.now;
         let Some(agent) = &mut self.agent else { return };
         match step {
-            Step::Probe(index) => match self.login(index) {
-                Some(ticket) => self.send(Reach::Login(index, ticket, true)),
-                None => self.agent_after(Duration::from_millis(50), Step::Probe(index)),
-            },
+            Step::Probe(index) => {
+                if agent.wants_probe(index, now)
+                    && let Some(ticket) = self.login(index)
+                {
+                    if let Some(agent) = &mut self.agent {
+                        agent.probe_at[index] = None;
+                    }
+                    self.send(Reach::Login(index, ticket, true));
+                }
+                self.agent_after(Duration::from_millis(50), Step::Probe(index));
+            }
             Step::Liveness(index) if agent.connected[index] => self.send(Reach::Role(index)),
             Step::Liveness(index) => match self.login(index) {
                 Some(ticket) => self.send(Reach::Login(index, ticket, false)),
@@ -67,13 +74,13 @@ impl Run {
         }
         let focus = agent.focus(index);
         if now >= agent.all_at[index] || agent.wants_poll(index) {
-            agent.all_at[index] = now + if agent.due() { SECOND } else { SECOND * 5 };
+            agent.all_at[index] = now + if agent.closing() { SECOND } else { SECOND * 5 };
             self.send(Reach::Rows(index, now, None));
         } else if now >= agent.focus_at[index] && !focus.is_empty() {
             agent.focus_at[index] = now + Duration::from_millis(100);
             self.send(Reach::Rows(index, now, Some(focus)));
         } else {
-            if agent.due() {
+            if agent.closing() {
                 agent.all_at[index] = agent.all_at[index].min(now + SECOND);
             }
             self.agent_after(Duration::from_millis(20), Step::Table(index));
@@ -113,11 +120,12 @@ impl Run {
         match &input {
             Input::Health { index, result, probe, login, .. } => {
                 let (index, ok, probe, login) = (*index, result.is_ok(), *probe, *login);
-                let wait = if probe {
-                    self.world.random.millis(8_000, 10_000)
+                if probe {
+                    agent.probed[index] = now;
+                    agent.probe_at[index] = Some(now + self.world.random.millis(8_000, 10_000));
                 } else {
                     agent.connected[index] = ok;
-                    if ok {
+                    let wait = if ok {
                         agent.backoff[index] = Duration::from_millis(200);
                         agent.health.cadence(&self.world.instances[index].id)
                     } else if login {
@@ -126,9 +134,9 @@ impl Run {
                         wait
                     } else {
                         Duration::ZERO
-                    }
-                };
-                self.agent_after(wait, if probe { Step::Probe(index) } else { Step::Liveness(index) });
+                    };
+                    self.agent_after(wait, Step::Liveness(index));
+                }
             }
             Input::Rows { index, .. } => {
                 let index = *index;
