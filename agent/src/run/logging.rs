@@ -1,7 +1,9 @@
 //! Lines on standard error: JSON for machines, text for people.
 
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, Metadata, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use super::collapse::Collapse;
 use crate::config::{
@@ -9,7 +11,11 @@ use crate::config::{
     file::{LogFormat, LogLevel},
 };
 
-/// Starts logging. `RDS_LB_AGENT_LOG` (in the syntax of `tracing`) beats the file's level.
+/// The crates that are the agent.
+const OWN: [&str; 6] = ["rds_lb_agent", "agent_core", "agent_aws", "agent_database", "haproxy", "envoy"];
+
+/// Starts logging. `RDS_LB_AGENT_LOG` (in the syntax of `tracing`) beats the file's level, for
+/// the agent's own lines.
 /// What is returned has to [report](Collapse::report) what it leaves out.
 pub(super) fn start(log: &Log) -> Collapse {
     let collapse = Collapse::default();
@@ -20,11 +26,9 @@ pub(super) fn start(log: &Log) -> Collapse {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // Other crates' lines are never below a warning: some print what they send.
-    let default =
-        format!("warn,rds_lb_agent={level},agent_aws={level},agent_database={level},haproxy={level}");
-    let filter = EnvFilter::try_from_env("RDS_LB_AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let registry = tracing_subscriber::registry().with(filter);
+    let filter =
+        EnvFilter::try_from_env("RDS_LB_AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(level.to_string()));
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
     // Only one logger a process: a second start (in tests) keeps the first.
     let _ = match log.format {
         LogFormat::Json => {
@@ -38,4 +42,56 @@ pub(super) fn start(log: &Log) -> Collapse {
         }
     };
     collapse
+}
+
+/// Other crates' lines are never below a warning, whatever anybody asks for: some print what
+/// they send, and what is sent has tokens in it.
+fn harmless(line: &Metadata<'_>) -> bool {
+    let of = line.target().split("::").next().unwrap_or_default();
+    *line.level() <= Level::WARN || OWN.contains(&of)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whatever_is_asked_for_others_lines_are_warnings_at_least() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let logger = tracing_subscriber::registry()
+            .with(EnvFilter::new("trace,hyper=trace"))
+            .with(filter_fn(harmless))
+            .with(layer);
+        tracing::subscriber::with_default(logger, || {
+            tracing::trace!(target: "hyper::proto", "a secret");
+            tracing::debug!(target: "hyperactive", "a secret");
+            tracing::warn!(target: "hyper::proto", "a warning");
+            tracing::trace!(target: "rds_lb_agent::tasks", "a line");
+            tracing::debug!(target: "agent_database::postgres", "another line");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(!text.contains("secret"), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
 }
