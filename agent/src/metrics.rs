@@ -240,6 +240,25 @@ impl Metrics {
         r.register("events_collapsed", "Log events left out", self.events_collapsed.clone());
     }
 
+    /// Forgets what states were of, for another configuration: its tasks set their own at once,
+    /// and those of what is no longer configured would stay as they were. What is counted stays.
+    pub fn forget_states(&self) {
+        for states in [
+            &self.verdict,
+            &self.token_expires,
+            &self.certificate_expires,
+            &self.host_connect_errors,
+            &self.host_connect_errors_limit,
+            &self.host_connects_aborted,
+            &self.host_blocked,
+            &self.proxy_up,
+            &self.envoy_advice,
+            &self.envoy_differences,
+        ] {
+            states.clear();
+        }
+    }
+
     /// The exposition text.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -248,5 +267,22 @@ impl Metrics {
             let _ = write!(text, "# encoding failed");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_longer_configured_has_no_state() {
+        let metrics = Metrics::default();
+        let labels = vec![("server", "orders/gone".to_owned()), ("state", "up".to_owned())];
+        metrics.verdict.get_or_create(&labels).set(1);
+        metrics.drains_begun.get_or_create(&vec![("server", "orders/gone".to_owned())]).inc();
+        metrics.forget_states();
+        let text = metrics.text();
+        assert!(!text.contains("rdslb_server_state{"), "{text}");
+        assert!(text.contains("rdslb_drains_begun_total{"), "what has happened has happened: {text}");
     }
 }

@@ -196,6 +196,7 @@ async fn serve(path: &Path, mut config: Config, collapse: Collapse) -> Result<()
                 return Ok(());
             }
         };
+        metrics.forget_states();
         let old = std::mem::replace(&mut config, new);
         tokens = prepared.tokens.clone();
         generation = stopped.rebuild(&old, &config, &shared, prepared);
