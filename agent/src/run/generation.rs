@@ -28,13 +28,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::unix_seconds,
     config::{Config, Database, Instance, Proxy, ProxyKind},
     engine,
     events::{Episodes, Event, PauseChanged, StateFailed},
     state::{
         StateError,
         memory::MemoryFile,
-        pause::PauseFile,
+        pause::{Pause, PauseFile},
         records::{DrainRecord, DrainRecords},
     },
     tasks::{
@@ -173,8 +174,8 @@ impl Generation {
             told("answers are neutral until the first probes", &error);
             Vec::new()
         });
-        let records = files.records.load().map_err(|error| error.to_string())?;
-        let pause = files.pause.load().map_err(|error| error.to_string())?;
+        let records = recorded(&files.records, told).map_err(|error| error.to_string())?;
+        let pause = paused(&files.pause, told).map_err(|error| error.to_string())?;
         if let Some(pause) = &pause {
             PauseChanged { paused: true, reason: &pause.reason }.emit(&shared.metrics);
         }
@@ -331,7 +332,7 @@ struct Parts {
     publish: watch::Sender<Arc<Snapshot>>,
     files: Files,
     records: Vec<DrainRecord>,
-    pause: Option<crate::state::pause::Pause>,
+    pause: Option<Pause>,
     remembered: Vec<Remembered>,
     /// Drains that an operator asked for and has not taken back.
     wanted: Vec<DrainRecord>,
@@ -343,6 +344,33 @@ fn files(state_dir: &Path) -> Files {
         memory: MemoryFile::in_directory(state_dir),
         pause: PauseFile::in_directory(state_dir),
         disk: Disk::default(),
+    }
+}
+
+/// The drains on record. A damaged file does not keep the agent from starting: without it, no
+/// drain would be looked after either.
+fn recorded(
+    file: &DrainRecords,
+    told: impl Fn(&'static str, &StateError),
+) -> Result<Vec<DrainRecord>, StateError> {
+    match file.load() {
+        Err(error @ StateError::Format { .. }) => {
+            told("its drains may be left: what was in it is kept beside it, as `.damaged`", &error);
+            file.set_aside()?;
+            Ok(Vec::new())
+        }
+        records => records,
+    }
+}
+
+/// The operator's pause. A damaged file was written by one: it counts until they say otherwise.
+fn paused(file: &PauseFile, told: impl Fn(&'static str, &StateError)) -> Result<Option<Pause>, StateError> {
+    match file.load() {
+        Err(error @ StateError::Format { .. }) => {
+            told("acting is paused until `rds-lb-agent resume`", &error);
+            Ok(Some(Pause { since: unix_seconds(), reason: "the file of a pause is damaged".into() }))
+        }
+        pause => pause,
     }
 }
 
@@ -505,6 +533,25 @@ mod tests {
     fn an_instance_is_the_same_while_it_is_reached_at_the_same_place() {
         let same = same_instances(&config("agent", A, B), &config("another", A, C));
         assert_eq!(same, BTreeSet::from([InstanceId::new("orders", "a")]));
+    }
+
+    #[test]
+    fn damaged_files_are_told_and_keep_no_agent_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        for name in ["drains.json", "paused.json"] {
+            std::fs::write(folder.path().join(name), "{\"since\":").unwrap();
+        }
+        let told = std::cell::RefCell::new(Vec::new());
+        let tell = |_: &'static str, error: &StateError| told.borrow_mut().push(error.to_string());
+        assert_eq!(recorded(&files.records, tell).unwrap(), []);
+        assert!(folder.path().join("drains.json.damaged").exists());
+        assert_eq!(recorded(&files.records, tell).unwrap(), [], "the next start is as any");
+        assert!(paused(&files.pause, tell).unwrap().is_some());
+        assert!(paused(&files.pause, tell).unwrap().is_some(), "after another start, too");
+        files.pause.store(None).unwrap();
+        assert_eq!(paused(&files.pause, tell).unwrap(), None, "resumed");
+        assert_eq!(told.borrow().len(), 3, "{told:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ pub enum StateError {
         source: io::Error,
     },
     /// The file is not of this agent's making, or was damaged.
-    #[error("{path}: not a state file of this agent: {source}; move it away to start without it")]
+    #[error("{path}: not a state file of this agent, or damaged: {source}")]
     Format {
         /// The file.
         path: PathBuf,
@@ -62,12 +62,29 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateErr
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|source| StateError::Format { path: path.to_owned(), source })?;
     text.push(b'\n');
-    let temporary = path.with_extension("new");
+    // Another process may be writing as well: `undrain --own` beside a running agent.
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
     let mut file = File::create(&temporary).map_err(io_error(&temporary, "create"))?;
     file.write_all(&text).map_err(io_error(&temporary, "write"))?;
     file.sync_all().map_err(io_error(&temporary, "sync"))?;
     fs::rename(&temporary, path).map_err(io_error(path, "replace"))?;
     sync_directory(path)
+}
+
+/// Held while a file is read and written anew, so that no other process changes it meanwhile.
+/// The lock is on the folder, which is there on a full disk too.
+pub(super) fn alone(path: &Path) -> Result<File, StateError> {
+    let folder = folder(path);
+    let locked = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
+    locked.map_err(io_error(folder, "lock"))
+}
+
+/// Moves a file out of the way, and says where to. Of several, the last is kept.
+pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StateError> {
+    let aside = path.with_extension("json.damaged");
+    fs::rename(path, &aside).map_err(io_error(path, "move away"))?;
+    sync_directory(path)?;
+    Ok(aside)
 }
 
 /// Removes a file; it is no error when there is none. Works on a full disk.
@@ -80,6 +97,10 @@ pub(super) fn remove(path: &Path) -> Result<(), StateError> {
 }
 
 fn sync_directory(path: &Path) -> Result<(), StateError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = folder(path);
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error(directory, "sync"))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }

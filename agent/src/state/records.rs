@@ -45,6 +45,24 @@ impl DrainRecords {
 
     /// Replaces all records. When this returns, they are on the disk.
     pub fn store(&self, records: &[DrainRecord]) -> Result<(), StateError> {
+        let _alone = file::alone(&self.path)?;
+        self.write(records)
+    }
+
+    /// Removes some, and leaves what another process has recorded meanwhile.
+    pub fn remove(&self, over: &[DrainRecord]) -> Result<(), StateError> {
+        let _alone = file::alone(&self.path)?;
+        let mut left = self.load()?;
+        left.retain(|record| !over.contains(record));
+        self.write(&left)
+    }
+
+    /// Moves a file that cannot be read out of the way, and says where to.
+    pub fn set_aside(&self) -> Result<PathBuf, StateError> {
+        file::set_aside(&self.path)
+    }
+
+    fn write(&self, records: &[DrainRecord]) -> Result<(), StateError> {
         if records.is_empty() { file::remove(&self.path) } else { file::write(&self.path, &records) }
     }
 }
@@ -81,6 +99,34 @@ mod tests {
         std::fs::write(directory.path().join("drains.json"), "[{\"socket\":").unwrap();
         let error = DrainRecords::in_directory(directory.path()).load().unwrap_err();
         assert!(error.to_string().contains("drains.json"), "{error}");
+    }
+
+    /// `undrain --own` beside a running agent: each has the file for itself.
+    #[test]
+    fn what_one_process_records_while_another_removes_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let records = DrainRecords::in_directory(directory.path());
+        for round in 0..50 {
+            let (old, new) = (record(&format!("old{round}")), record(&format!("new{round}")));
+            records.store(std::slice::from_ref(&old)).unwrap();
+            std::thread::scope(|scope| {
+                let others = records.clone();
+                let over = [old.clone()];
+                scope.spawn(move || others.remove(&over).unwrap());
+                records.store(&[old.clone(), new.clone()]).unwrap();
+            });
+            assert!(records.load().unwrap().contains(&new), "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("drains.json"), "[{\"socket\":").unwrap();
+        let records = DrainRecords::in_directory(directory.path());
+        let aside = records.set_aside().unwrap();
+        assert_eq!(records.load().unwrap(), []);
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), "[{\"socket\":");
     }
 
     #[test]
