@@ -3,7 +3,7 @@
 
 use haproxy::{
     Address,
-    runtime::{AdminState, Connection, Limits, RuntimeError},
+    runtime::{AdminState, Connection, Limits, RuntimeError, ServerState},
 };
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -55,10 +55,10 @@ pub async fn own(file: &DrainRecords) -> Result<Undone, StateError> {
         }
         over.push(record);
     }
-    // A running agent may have recorded others meanwhile.
-    let mut left = file.load()?;
-    left.retain(|record| !over.contains(record));
-    file.store(&left)?;
+    if !over.is_empty() {
+        // A running agent may have recorded others meanwhile.
+        file.remove(&over)?;
+    }
     Ok(undone)
 }
 
@@ -76,8 +76,10 @@ pub async fn take_back(record: &DrainRecord) -> Result<bool, String> {
 
 async fn try_take_back(address: &Address, record: &DrainRecord) -> Result<bool, RuntimeError> {
     let mut connection = Connection::open(address, Limits::default()).await?;
-    let states = connection.servers_state(Some(&record.backend)).await?;
-    let Some(state) = states.into_iter().find(|state| state.server == record.server) else {
+    // All of it: the backend may be gone as well, and then so is the drain.
+    let states = connection.servers_state(None).await?;
+    let here = |state: &ServerState| state.backend == record.backend && state.server == record.server;
+    let Some(state) = states.into_iter().find(here) else {
         return Ok(false);
     };
     // Maintenance is never the agent's: `ready` would end it as well.

@@ -418,7 +418,7 @@ fn a_recorded_drain_is_compared_with_the_proxy_before_any_word() {
 
 #[test]
 fn a_recorded_drain_that_is_gone_or_in_maintenance_is_only_forgotten() {
-    for flags in [CLEAR, MAINT] {
+    for flags in [CLEAR, MAINT, AdminFlags::ABSENT] {
         let mut rig = Rig::new(draining());
         rig.planner.adopt(&b(), rig.now);
         rig.wait(millis(500));
@@ -426,6 +426,28 @@ fn a_recorded_drain_that_is_gone_or_in_maintenance_is_only_forgotten() {
         let commands = pass_with(&mut rig, 10, &BTreeMap::from([(b(), flags)]));
         assert_eq!(commands, []);
     }
+}
+
+/// Renamed or removed in the proxy's configuration, in the middle of a drain.
+#[test]
+fn the_drain_of_a_server_that_the_proxy_no_longer_has_is_over() {
+    let mut rig = held_on_b(draining());
+    let absent = BTreeMap::from([(b(), AdminFlags::ABSENT)]);
+    assert_eq!(pass_with(&mut rig, 1, &absent), [Command::Forget { server: b() }]);
+    assert_eq!(pass_with(&mut rig, 900, &absent), [], "nor is another begun");
+    // One that is being taken back meanwhile is over as well.
+    let mut rig = held_on_b(draining());
+    rig.planner.release_drains(None, rig.now);
+    ended(&mut rig, &b(), false);
+    assert_eq!(pass_with(&mut rig, 1, &absent), [Command::Forget { server: b() }]);
+}
+
+/// Nor do sessions go to one that is not there.
+#[test]
+fn a_server_that_the_proxy_does_not_have_is_no_place_for_new_sessions() {
+    let mut rig = due_on_b(draining());
+    rig.set_flags(&server("read", "c"), AdminFlags::ABSENT);
+    assert_eq!(held_server(&rig.plan(), &b()), Some(Reason::CapacityFloor));
 }
 
 // === logins refused ===

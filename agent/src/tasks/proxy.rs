@@ -48,6 +48,10 @@ const OUTDATED: Duration = Duration::from_secs(2);
 /// given it up.
 const DRAIN_TAKES: Duration = Duration::from_secs(9);
 
+/// Values of `srv_op_state` in which a server takes new sessions.
+const STARTING: u8 = 1;
+const RUNNING: u8 = 2;
+
 /// One HAProxy.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -145,14 +149,26 @@ impl Proxy {
     async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let at = self.shared.clock.now();
         let states = connection.servers_state(None).await?;
-        let flags =
-            states.iter().filter_map(|state| Some((self.server(state)?.clone(), flags_of(state)))).collect();
+        let states: HashMap<(&str, &str), &ServerState> =
+            states.iter().map(|state| ((&*state.backend, &*state.server), state)).collect();
+        // The table is whole: what it lacks has been taken out of the proxy's configuration.
+        let flags = self.config.servers.values().map(|server| {
+            let state = states.get(&(&*server.backend, &*server.server));
+            (server.clone(), state.map_or(AdminFlags::ABSENT, |state| flags_of(state)))
+        });
+        let flags = flags.collect();
         self.shared.tell(Input::Admin { proxy: self.config.proxy, at, flags }).await;
         Ok(())
     }
 
-    fn server(&self, state: &ServerState) -> Option<&ServerId> {
-        self.config.servers.get(&(state.backend.clone(), state.server.clone()))
+    /// Whether another of the agent's servers in this backend takes new sessions, for all that
+    /// the proxy itself knows. Another agent may have drained it meanwhile.
+    fn another_takes_sessions(&self, states: &[ServerState], server: &ServerId) -> bool {
+        states.iter().any(|other| {
+            let known = self.config.servers.contains_key(&(other.backend.clone(), other.server.clone()));
+            let running = matches!(other.operational, STARTING | RUNNING);
+            known && *other.server != *server.server && flags_of(other).clear() && running
+        })
     }
 
     async fn command(&mut self, order: Order) {
@@ -200,10 +216,14 @@ impl Proxy {
     /// `Err(true)` when only an agent-check answer can carry the drain.
     async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), bool> {
         let mut connection = self.open().await.map_err(|_| false)?;
-        let state = self.state(&mut connection, server).await.map_err(|_| false)?;
+        let states = self.table(&mut connection, server).await.map_err(|_| false)?;
+        let state = self.row(&states, server).map_err(|_| false)?;
         // A person may have come first; the time between this look and the next
         // command is all that is left to chance.
-        if !flags_of(&state).clear() || decided.elapsed() > DRAIN_TAKES {
+        if !flags_of(state).clear()
+            || !self.another_takes_sessions(&states, server)
+            || decided.elapsed() > DRAIN_TAKES
+        {
             return Err(false);
         }
         let subject = format!("drain {server}");
@@ -228,18 +248,20 @@ impl Proxy {
 
     async fn undrain(&mut self, server: &ServerId) -> Result<(), RuntimeError> {
         let mut connection = self.open().await?;
-        let state = self.state(&mut connection, server).await?;
+        let states = self.table(&mut connection, server).await?;
+        let state = self.row(&states, server)?;
         if state.forced_drain() && !state.forced_maint() {
             connection.set_state(&server.backend, &server.server, AdminState::Ready).await?;
         }
         self.flags(&mut connection).await
     }
 
-    async fn state(
+    /// All servers of a server's backend.
+    async fn table(
         &self,
         connection: &mut Connection,
         server: &ServerId,
-    ) -> Result<ServerState, RuntimeError> {
+    ) -> Result<Vec<ServerState>, RuntimeError> {
         let asked = Instant::now();
         let states = connection.servers_state(Some(&server.backend)).await?;
         if asked.elapsed() > OUTDATED {
@@ -247,12 +269,14 @@ impl Proxy {
             let command = format!("show servers state {}", server.backend);
             return Err(RuntimeError::TimedOut { peer: self.config.socket.clone(), command });
         }
-        states.into_iter().find(|state| *state.server == *server.server).ok_or_else(|| {
-            RuntimeError::Refused {
-                peer: self.config.socket.clone(),
-                command: format!("show servers state {}", server.backend),
-                answer: format!("no server {server}"),
-            }
+        Ok(states)
+    }
+
+    fn row<'a>(&self, states: &'a [ServerState], server: &ServerId) -> Result<&'a ServerState, RuntimeError> {
+        states.iter().find(|state| *state.server == *server.server).ok_or_else(|| RuntimeError::Refused {
+            peer: self.config.socket.clone(),
+            command: format!("show servers state {}", server.backend),
+            answer: format!("no server {server}"),
         })
     }
 

@@ -187,11 +187,16 @@ pub struct AdminFlags {
     pub drain: bool,
     /// In maintenance by a command.
     pub maint: bool,
-    /// Any other admin flag: by configuration, inheritance or name resolution.
+    /// Any other admin flag: by configuration, inheritance or name resolution. Or there is no
+    /// such server.
     pub other: bool,
 }
 
 impl AdminFlags {
+    /// Of a server that the proxy does not have: nothing of the agent's is left on it, and no
+    /// new sessions go there.
+    pub const ABSENT: Self = Self { drain: false, maint: false, other: true };
+
     /// Whether there is none.
     pub fn clear(self) -> bool {
         self == Self::default()
