@@ -361,12 +361,14 @@ impl Siblings<'_> {
     /// no logins away if any does not, and among them is a reader that does not lag, else
     /// the writer, else one that lags. So a backend is never emptied by stepping aside.
     fn stand_ins(&self, name: &InstanceName, view: &InstanceView) -> impl Iterator<Item = &InstanceView> {
+        // Where refused logins take a server down, one that has met them is about to go.
+        let alike = view.refuses_logins() && self.rules.on_auth_failure != OnAuthFailure::Down;
         self.members
             .iter()
             .filter(move |member| member.name != name && !member.set_aside)
             .filter_map(|member| self.instances.get(member.name))
             .map(Instance::view)
-            .filter(|other| other.usable() && (!other.refuses_logins() || view.refuses_logins()))
+            .filter(move |other| other.usable() && (alike || !other.refuses_logins()))
     }
 
     /// Whether the proxy sends new sessions to this instance, for all that is set there.

@@ -77,6 +77,15 @@ fn logins_that_are_refused_everywhere_change_no_roles() {
 }
 
 #[test]
+fn where_refused_logins_take_a_server_down_nobody_steps_aside_for_one_that_refuses() {
+    let rules = HealthRules { on_auth_failure: OnAuthFailure::Down, ..HealthRules::default() };
+    let mut setup = setup_with(&["a", "b"], &rules, &[]);
+    setup.writer("a").reader("b").refuses_logins("b").refuses_login("a");
+    setup.expect("read", "b", State::Down, Reason::AuthRefused);
+    setup.expect("read", "a", State::Up, Reason::AuthIllKept);
+}
+
+#[test]
 fn a_token_the_agent_cannot_make_changes_no_roles() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").has_no_token("b");
