@@ -73,6 +73,14 @@ fn nothing_that_must_never_happen_happens() {
 }
 
 #[test]
+fn who_reads_is_served_while_persons_have_set_both_readers_aside() {
+    let mut run = Run::new(7, 60, policy(&mut Random::new(7)));
+    run.only_persons(&[4, 5], Duration::from_secs(40), Duration::from_secs(90));
+    run.for_a_while(Duration::from_secs(120));
+    assert!(run.broken().is_empty(), "{}", run.broken().join("\n"));
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let seed = asked("SIMULATION_SEED").unwrap_or(3);
     let once = || simulate(seed, policy(&mut Random::new(seed)), 40, 90);

@@ -21,6 +21,7 @@ use agent_core::{
 
 use crate::{
     agent::{Agent, Input, Reach, Step, own},
+    haproxy::Hand,
     trouble::{self, Trouble},
     world::{Condition, DbSession, Doing, INSTANCES, Kind, Refuses, World, instance_id},
 };
@@ -123,6 +124,15 @@ impl Run {
         }
         run.after(Duration::from_secs(30), Event::NextTrouble);
         run
+    }
+
+    /// Nothing else goes wrong: persons put these servers into maintenance, and take them back.
+    pub fn only_persons(&mut self, servers: &[usize], from: Duration, until: Duration) {
+        self.troubled = false;
+        for server in servers {
+            self.after(from, Event::Trouble(Trouble::Person(*server, Hand::Maint)));
+            self.after(until, Event::Trouble(Trouble::Person(*server, Hand::Ready)));
+        }
     }
 
     pub fn broken(&self) -> &[String] {
