@@ -60,7 +60,7 @@ impl Default for Limits {
             silence: Duration::from_secs(30),
             idle: Duration::from_secs(30),
             message: Duration::from_secs(10),
-            messages: 48 << 20,
+            messages: 32 << 20,
         }
     }
 }

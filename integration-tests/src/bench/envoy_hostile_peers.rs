@@ -5,6 +5,7 @@
 //! while they are there.
 
 use std::{
+    future::poll_fn,
     path::Path,
     pin::Pin,
     task::{Context, Poll},
@@ -184,15 +185,13 @@ async fn half_messages(mut channel: Channel, path: &'static str) {
             .header("te", "trailers")
             .body(Body::new(Half(Some(begun()))));
         let Ok(request) = request else { return };
-        if std::future::poll_fn(|cx| channel.poll_ready(cx)).await.is_err() {
+        if poll_fn(|cx| channel.poll_ready(cx)).await.is_err() {
             return;
         }
         if let Ok(mut response) = channel.call(request).await {
             let body = response.body_mut();
-            while std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut *body), cx))
-                .await
-                .is_some()
-            {}
+            let mut next = async || poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut *body), cx)).await;
+            while let Some(Ok(_)) = next().await {}
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -376,8 +376,8 @@ mod tests {
             let (longest, flush) = watch::channel(Duration::from_secs(10));
             let (say, reports) = mpsc::channel(8);
             let heard = Arc::new(Mutex::new(Heard::new(reports)));
-            let _published = (publish, found, longest);
-            Self { shared, inputs, say, heard, addresses, flush, _published }
+            let kept = (publish, found, longest);
+            Self { shared, inputs, say, heard, addresses, flush, _published: kept }
         }
 
         async fn start(&self) -> tokio::task::JoinHandle<()> {
