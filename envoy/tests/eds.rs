@@ -84,6 +84,14 @@ impl Agent {
         events.iter().filter(|event| matches!(event, Event::Refused { .. } | Event::Left { .. })).count()
     }
 
+    /// An Envoy that has taken the first it was sent.
+    async fn settled(&self) -> Envoy {
+        let mut envoy = self.envoy().await;
+        let first = envoy.next().await;
+        envoy.ack(&first).await;
+        envoy
+    }
+
     async fn envoy(&self) -> Envoy {
         Envoy::open(self.connect().await, &["writer"]).await
     }
@@ -166,6 +174,18 @@ impl Envoy {
                 return;
             }
         }
+    }
+}
+
+/// As many streams as one connection may have, which ask and are held.
+fn flood(hostile: &mut JoinSet<()>, channel: &Channel) {
+    for _ in 0..Limits::default().streams {
+        let mut client = EndpointDiscoveryServiceClient::new(channel.clone());
+        hostile.spawn(async move {
+            let said = stream::iter([ask(&["writer"])]).chain(stream::pending());
+            let _held = client.stream_endpoints(said).await;
+            std::future::pending::<()>().await;
+        });
     }
 }
 
@@ -319,10 +339,7 @@ async fn many_envoys_all_see_a_change_at_once() {
     let agent = Agent::start().await;
     let mut envoys = Vec::new();
     for _ in 0..100 {
-        let mut envoy = agent.envoy().await;
-        let first = envoy.next().await;
-        envoy.ack(&first).await;
-        envoys.push(envoy);
+        envoys.push(agent.settled().await);
     }
     let wanted = snapshot(2);
     let began = Instant::now();
@@ -337,9 +354,7 @@ async fn many_envoys_all_see_a_change_at_once() {
 #[tokio::test]
 async fn a_huge_request_ends_its_stream_and_no_other() {
     let agent = Agent::start().await;
-    let mut envoy = agent.envoy().await;
-    let first = envoy.next().await;
-    envoy.ack(&first).await;
+    let mut envoy = agent.settled().await;
     let mut hostile = agent.envoy().await;
     hostile.next().await;
     let huge = DiscoveryRequest { version_info: "x".repeat(1 << 20), ..ask(&["writer"]) };
@@ -394,9 +409,7 @@ async fn wrong_types_and_too_many_names_end_the_stream_with_a_word() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_of_one_caller_leave_the_others_served() {
     let agent = Agent::start().await;
-    let mut envoy = agent.envoy().await;
-    let first = envoy.next().await;
-    envoy.ack(&first).await;
+    let mut envoy = agent.settled().await;
     let channel = agent.connect().await;
     let mut hostile = JoinSet::new();
     for _ in 0..1_000 {
@@ -435,79 +448,46 @@ async fn one_caller_with_more_streams_than_there_are_places_is_refused_until_one
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_streams_than_there_are_places_leave_newcomers_theirs() {
     let agent = Agent::start().await;
-    let mut envoy = agent.envoy().await;
-    let first = envoy.next().await;
-    envoy.ack(&first).await;
+    let mut envoy = agent.settled().await;
     let mut hostile = JoinSet::new();
     for _ in 0..16 {
         let channel = agent.connect().await;
-        for _ in 0..64 {
-            let channel = channel.clone();
-            hostile.spawn(async move {
-                let mut client = EndpointDiscoveryServiceClient::new(channel);
-                let said = stream::iter([ask(&["writer"])]).chain(stream::pending());
-                let _held = client.stream_endpoints(said).await;
-                std::future::pending::<()>().await;
-            });
-        }
+        flood(&mut hostile, &channel);
     }
     until("more than there are places", || agent.ended() > 300).await;
     until("no more than there are places", || agent.peers.count() <= Bounds::default().streams).await;
     // One that was there before, and one that comes now.
     envoy.sees(&agent, 2).await;
-    let mut newcomer = agent.envoy().await;
-    let first = newcomer.next().await;
-    newcomer.ack(&first).await;
-    newcomer.sees(&agent, 3).await;
+    agent.settled().await.sees(&agent, 3).await;
 }
 
 /// Nothing can be sent on their streams, so these cannot be told to go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_whose_windows_are_shut_keep_no_more_streams_than_there_are_places() {
     let agent = Agent::start().await;
-    let mut envoy = agent.envoy().await;
-    let first = envoy.next().await;
-    envoy.ack(&first).await;
+    let mut envoy = agent.settled().await;
     let mut hostile = JoinSet::new();
     for _ in 0..16 {
         let shut = Channel::from_shared(format!("http://{}", agent.address)).unwrap();
         let channel = shut.initial_stream_window_size(0).connect().await.unwrap();
-        for _ in 0..64 {
-            let channel = channel.clone();
-            hostile.spawn(async move {
-                let mut client = EndpointDiscoveryServiceClient::new(channel);
-                let said = stream::iter([ask(&["writer"])]).chain(stream::pending());
-                let _held = client.stream_endpoints(said).await;
-                std::future::pending::<()>().await;
-            });
-        }
+        flood(&mut hostile, &channel);
     }
     until("more than there are places", || agent.ended() > 300).await;
     until("no more than there are places", || agent.peers.count() <= Bounds::default().streams + 64).await;
     envoy.sees(&agent, 2).await;
-    let mut newcomer = agent.envoy().await;
-    let first = newcomer.next().await;
-    newcomer.ack(&first).await;
-    newcomer.sees(&agent, 3).await;
+    agent.settled().await.sees(&agent, 3).await;
 }
 
 #[tokio::test]
 async fn more_connections_than_there_are_places_leave_newcomers_theirs() {
     let agent = Agent::with(Bounds::default(), Limits { connections: 20, ..Limits::default() }).await;
-    let mut envoy = agent.envoy().await;
-    let first = envoy.next().await;
-    envoy.ack(&first).await;
+    let mut envoy = agent.settled().await;
     let mut hostile = Vec::new();
     for _ in 0..100 {
-        let mut one = agent.envoy().await;
-        one.next().await;
-        hostile.push(one);
+        hostile.push(agent.settled().await);
     }
     envoy.sees(&agent, 2).await;
-    let mut newcomer = agent.envoy().await;
-    let first = newcomer.next().await;
-    newcomer.ack(&first).await;
-    newcomer.sees(&agent, 3).await;
+    agent.settled().await.sees(&agent, 3).await;
     until("no more than there are places", || agent.peers.count() <= 20).await;
 }
 
@@ -592,9 +572,7 @@ async fn callers_that_do_not_greet_or_talk_rubbish_hold_their_places_for_a_while
         }
         callers.push(caller);
     }
-    let mut envoy = in_time(agent.envoy()).await;
-    let first = envoy.next().await;
-    envoy.ack(&first).await;
+    let mut envoy = in_time(agent.settled()).await;
     envoy.sees(&agent, 2).await;
     // They were hung up on, in order or with a reset.
     for caller in &mut callers {
@@ -614,9 +592,7 @@ async fn streams_end_with_the_listener_and_with_the_one_who_publishes() {
     agent.task.abort();
     assert!(!matches!(in_time(envoy.hear.message()).await, Ok(Some(_))));
     agent = Agent::start().await;
-    let mut envoy = agent.envoy().await;
-    let first = envoy.next().await;
-    envoy.ack(&first).await;
+    let mut envoy = agent.settled().await;
     let (other, _) = watch::channel(Snapshot::default());
     drop(std::mem::replace(&mut agent.publish, other));
     assert!(matches!(in_time(envoy.hear.message()).await, Ok(None)));
