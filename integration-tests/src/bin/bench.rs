@@ -8,7 +8,8 @@ use integration_tests::bench::{self, Report};
 /// Measures the agent: its parts, and what it breaks under load
 ///
 /// Prints a table, and writes a JSON file for each measurement. Without names, everything is
-/// measured, which takes more than an hour. Exits 1 where something missed what is promised of it.
+/// measured, which takes more than an hour. Exits 1 where something missed what is promised of it: on a
+/// machine that does nothing else, since a client that has to wait for its turn learns late of a close.
 #[derive(Parser)]
 #[command(version)]
 struct CommandLine {
