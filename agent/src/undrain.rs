@@ -89,3 +89,52 @@ async fn try_take_back(address: &Address, record: &DrainRecord) -> Result<bool, 
     connection.set_state(&record.backend, &record.server, AdminState::Ready).await?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::UnixListener,
+    };
+
+    use super::*;
+
+    /// A HAProxy that knows one backend, and refuses to speak of any other.
+    async fn answers(socket: UnixListener) {
+        let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port";
+        loop {
+            let (stream, _) = socket.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.unwrap() > 0 {
+                let answer = match line.trim() {
+                    "show servers state" => format!("1\n{columns}\norders pg1 10.0.0.1 2 8 1 5432\n\n> "),
+                    other if other.starts_with("show servers") => "Can't find backend.\n\n> ".to_owned(),
+                    _ => "\n> ".to_owned(),
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                line.clear();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_drain_whose_backend_is_gone_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let haproxy = tokio::spawn(answers(UnixListener::bind(&path).unwrap()));
+        let records = DrainRecords::in_directory(folder.path());
+        let record = |backend: &str| DrainRecord {
+            socket: path.display().to_string(),
+            backend: backend.into(),
+            server: "pg1".into(),
+            reason: "sessions due".into(),
+            since: 1_800_000_000,
+        };
+        records.store(&[record("orders"), record("renamed")]).unwrap();
+        let undone = own(&records).await.unwrap();
+        haproxy.abort();
+        assert_eq!((undone.taken_back.len(), undone.left_alone.len()), (1, 1), "{undone:?}");
+        assert_eq!(records.load().unwrap(), []);
+    }
+}

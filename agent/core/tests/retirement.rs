@@ -336,7 +336,7 @@ fn alive(rig: &mut Rig) {
 
 #[test]
 fn nothing_goes_on_a_login_of_long_ago_and_the_next_is_asked_for() {
-    let mut rig = one(policy(), YOUNG - secs(10), |_| {});
+    let mut rig = one(policy(), secs(589), |_| {});
     for _ in 0..105 {
         rig.wait(millis(100));
         alive(&mut rig);

@@ -458,7 +458,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_the_table_lacks_is_told_as_absent() {
         let servers = ["pg1", "renamed"].map(|name| ServerId::new(0, "orders", name));
-        let Fixture { proxy, socket, mut inputs, _publish, _folder } = fixture(&servers);
+        let Fixture { mut proxy, socket, mut inputs, _publish, _folder } = fixture(&servers);
         let (commands, _commanded) = mpsc::channel(64);
         let haproxy = tokio::spawn(answers(socket, "orders pg1 10.0.0.1 2 0 1 5432".into(), commands));
         let mut connection = proxy.open().await.unwrap();

@@ -98,14 +98,12 @@ impl Breaker {
     /// than the number of misses that pauses it.
     pub(super) fn allows(&self, group: &Group, others: usize, policy: &BreakerPolicy, now: Time) -> bool {
         let Some(state) = self.groups.get(group) else { return others < misses(policy) };
-        match state.open {
+        if let Some(since) = state.open {
             // One trial.
-            Some(since) => now.since(since) >= policy.retry_after && others == 0,
-            None => {
-                let others = if state.comes_back { 0 } else { others };
-                state.unanswered(policy, now) + others < misses(policy)
-            }
+            return now.since(since) >= policy.retry_after && others == 0;
         }
+        let others = if state.comes_back { 0 } else { others };
+        state.unanswered(policy, now) + others < misses(policy)
     }
 
     /// Whether a group has been seen to come back, or is being tried for it.
