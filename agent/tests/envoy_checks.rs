@@ -19,7 +19,7 @@ use rds_lb_agent::{
     clock::Clock,
     serve::{
         bounded::Bounded,
-        checks::{Answers, Checked, Endpoint, router},
+        checks::{Answers, Checked, Endpoint, Unknown, router},
         xds::{Envoys, Told},
     },
 };
@@ -57,10 +57,15 @@ async fn serve() -> Served {
 
 impl Served {
     fn publish(&self, health: [Option<Health>; 3]) {
+        self.publish_with(health, Unknown::Passes);
+    }
+
+    fn publish_with(&self, health: [Option<Health>; 3], unknown: Unknown) {
         let endpoint = |(name, health): (&str, Option<Health>)| Endpoint {
             name: name.into(),
             addresses: vec![format!("10.0.0.{}:5432", name.as_bytes()[0])],
             health,
+            unknown,
         };
         let endpoints = ["a", "b", "c"].into_iter().zip(health).map(endpoint).collect();
         self.envoys.publish(vec![Told {
@@ -128,22 +133,44 @@ async fn a_drain_is_degraded() {
     }
 }
 
+#[tokio::test]
+async fn where_one_of_several_is_the_writer_a_check_waits_until_something_is_known() {
+    let served = serve().await;
+    served.publish_with([None, Some(Health::Unhealthy), None], Unknown::Waits);
+    assert_eq!(served.check("orders_write", "b", None).await.status(), 503, "evidence is evidence");
+    let becomes_known = async {
+        // The check is on its way or waits already: either way it has one answer.
+        tokio::task::yield_now().await;
+        served.publish_with([Some(Health::Healthy), Some(Health::Unhealthy), None], Unknown::Waits);
+    };
+    let (answer, ()) = tokio::join!(served.check("orders_write", "a", None), becomes_known);
+    assert_eq!(answer.status(), 200);
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_a_decider_that_hangs_last_said_fails_nothing() {
+async fn what_a_decider_that_hangs_last_said_is_no_evidence() {
     use envoy::health::Source;
     let envoys = Envoys::default();
     let clock = Clock::start();
     let at = clock.now();
-    let down = Endpoint { name: "b".into(), addresses: vec![], health: Some(Health::Unhealthy) };
+    let down = |unknown| {
+        vec![Endpoint { name: "b".into(), addresses: vec![], health: Some(Health::Unhealthy), unknown }]
+    };
     envoys.publish(vec![Told {
         proxy: "envoy:*".into(),
         node: None,
         endpoints: Snapshot::default(),
         undrained: Snapshot::default(),
-        checked: Checked::from([("orders_write".into(), vec![down])]),
+        checked: Checked::from([
+            ("orders_read".into(), down(Unknown::Passes)),
+            ("orders_write".into(), down(Unknown::Waits)),
+        ]),
     }]);
     let answers = Answers::new(&envoys, clock, Arc::new(move || at));
-    assert_eq!(answers.answer("orders_write", None, Some("b")).status, 503);
-    tokio::time::advance(Duration::from_secs(15)).await;
-    assert_eq!(answers.answer("orders_write", None, Some("b")).status, 200);
+    let status = |cluster| answers.answer(cluster, None, Some("b")).map(|answer| answer.status);
+    assert_eq!((status("orders_read"), status("orders_write")), (Some(503), Some(503)));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!((status("orders_read"), status("orders_write")), (Some(503), None));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!((status("orders_read"), status("orders_write")), (Some(200), None));
 }

@@ -24,10 +24,13 @@ struct Known {
 }
 
 impl Source for Known {
-    fn answer(&self, cluster: &str, header: Option<&str>, authority: Option<&str>) -> Answer {
+    fn answer(&self, cluster: &str, header: Option<&str>, authority: Option<&str>) -> Option<Answer> {
+        if cluster == "unknown" {
+            return None;
+        }
         let endpoints = [("a", &[][..]), ("b", &[][..])];
         let name = if cluster == "writer" { named(header, authority, &endpoints) } else { None };
-        Answer::of(name.and_then(|name| self.health.lock().unwrap().get(name).copied()))
+        Some(Answer::of(name.and_then(|name| self.health.lock().unwrap().get(name).copied())))
     }
 
     fn changes(&self) -> watch::Receiver<()> {
@@ -96,6 +99,16 @@ async fn what_the_agent_does_not_know_serves() {
     assert_eq!(agent.check("", "b", None).await, ServingStatus::Serving, "the agent itself");
     agent.set("b", Health::Draining);
     assert_eq!(agent.check("writer", "b", None).await, ServingStatus::Serving, "a drain is no failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_there_is_no_answer_to_waits_and_then_fails() {
+    let agent = Agent::start().await;
+    let mut client = agent.client("a").await;
+    let began = tokio::time::Instant::now();
+    let refused = client.check(HealthCheckRequest { service: "unknown".into() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(began.elapsed() >= Duration::from_secs(10));
 }
 
 #[tokio::test]

@@ -19,13 +19,21 @@ use super::generation::{COMMANDS, Task};
 use crate::{
     config::{Config, Database, Place, Proxy, ProxyKind, file::Engine},
     events::{AddressFound, AddressLost, Event},
-    serve::{checks::Checked, xds::Told},
+    serve::xds::Told,
     state::log::PositionFile,
     tasks::{
         Shared,
         decider::Routes,
         envoy::{
-            admin, drains, drains::Drained, eds, eds::Addresses, hand_offs, hand_offs::HandOffs, sessions,
+            admin,
+            checked::{Awake, checked},
+            drains,
+            drains::Drained,
+            eds,
+            eds::Addresses,
+            hand_offs,
+            hand_offs::HandOffs,
+            sessions,
         },
     },
 };
@@ -35,8 +43,9 @@ use crate::{
 const FLUSH: Duration = Duration::from_secs(10);
 
 /// Says who is looked after, and nothing else yet, so that whoever calls first is not told
-/// that its clusters are not there.
+/// that its clusters are not there, and no health check passes for one that nobody knows.
 pub(super) fn begin(config: &Config, shared: &Shared) {
+    let fleet = shared.snapshot.borrow().fleet.clone();
     let envoys = config.proxies.iter().filter_map(|proxy| match &proxy.kind {
         ProxyKind::Envoy(envoy) => Some((proxy, envoy)),
         ProxyKind::Haproxy(_) => None,
@@ -49,7 +58,7 @@ pub(super) fn begin(config: &Config, shared: &Shared) {
             node: envoy.node.clone(),
             undrained: endpoints.clone(),
             endpoints,
-            checked: Checked::new(),
+            checked: checked(&proxy.servers, &fleet, Awake::default(), &BTreeSet::new(), &Addresses::new()),
         }
     });
     shared.envoys.publish(told.collect());

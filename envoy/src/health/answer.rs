@@ -5,7 +5,11 @@ use crate::eds::Health;
 /// On a 200: prefer others. Envoy sends new sessions here once too few others are healthy.
 pub const DEGRADED: &str = "x-envoy-degraded";
 
-/// On a 503, and ignored on any other: do not wait for the threshold of failures.
+/// On a 503, and ignored on any other: Envoy leaves the endpoint out when it counts how many of its
+/// cluster are healthy (`excluded_via_immediate_hc_fail` in `/clusters`), so that those that are left get
+/// all sessions whatever the overprovisioning factor. It makes no check fail sooner: a 503 and a gRPC
+/// `NOT_SERVING` fail at once without it, whatever `unhealthy_threshold` says; that is for checks without
+/// an answer.
 pub const IMMEDIATE_FAILURE: &str = "x-envoy-immediate-health-check-fail";
 
 /// The answer to one check.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::BoxStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tonic::{
     Request, Response, Status,
     body::Body,
@@ -20,7 +20,7 @@ use tonic::{
     service::RoutesBuilder,
 };
 
-use super::Answer;
+use super::{Answer, Source, Waiting};
 use crate::{
     proto::{Health, HealthCheckRequest, HealthCheckResponse, HealthServer, ServingStatus},
     serve::Caller,
@@ -32,21 +32,10 @@ const LONGEST: usize = 4 << 10;
 /// Watches at once. Envoy has none.
 const MOST_WATCHES: usize = 64;
 
-/// What checks are answered from.
-pub trait Source: Send + Sync + 'static {
-    /// The answer for what is asked about, from memory: `cluster` as the service name, which
-    /// is empty for the agent itself, and the endpoint as `:authority` or as the header
-    /// [`HEADER`](super::HEADER).
-    fn answer(&self, cluster: &str, header: Option<&str>, authority: Option<&str>) -> Answer;
-
-    /// Changes whenever an answer may have changed.
-    fn changes(&self) -> watch::Receiver<()>;
-}
-
 /// The service.
 #[derive(Clone)]
 pub struct Checks {
-    source: Arc<dyn Source>,
+    waiting: Waiting,
     watches: Arc<Semaphore>,
 }
 
@@ -55,7 +44,7 @@ pub struct Checks {
 impl Checks {
     /// Answers from this source.
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source, watches: Arc::new(Semaphore::new(MOST_WATCHES)) }
+        Self { waiting: Waiting::new(source), watches: Arc::new(Semaphore::new(MOST_WATCHES)) }
     }
 
     /// Adds it to the services of a listener.
@@ -88,11 +77,14 @@ impl Question {
         }
     }
 
-    fn ask(&self, source: &dyn Source) -> HealthCheckResponse {
-        let answer = source.answer(&self.cluster, self.header.as_deref(), self.authority.as_deref());
-        let status = if answer.serves() { ServingStatus::Serving } else { ServingStatus::NotServing };
-        HealthCheckResponse { status: status.into() }
+    fn ask(&self, source: &dyn Source) -> Option<HealthCheckResponse> {
+        source.answer(&self.cluster, self.header.as_deref(), self.authority.as_deref()).map(response)
     }
+}
+
+fn response(answer: Answer) -> HealthCheckResponse {
+    let status = if answer.serves() { ServingStatus::Serving } else { ServingStatus::NotServing };
+    HealthCheckResponse { status: status.into() }
 }
 
 #[tonic::async_trait]
@@ -101,7 +93,10 @@ impl Health for Checks {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        Ok(Response::new(Question::of(&request).ask(&*self.source)))
+        let Question { cluster, header, authority } = Question::of(&request);
+        let answer = self.waiting.answer(&cluster, header.as_deref(), authority.as_deref()).await;
+        let answer = answer.ok_or_else(|| Status::unavailable("nothing is known yet"))?;
+        Ok(Response::new(response(answer)))
     }
 
     type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
@@ -112,18 +107,18 @@ impl Health for Checks {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let place = self.watches.clone().try_acquire_owned();
         let place = place.map_err(|_| Status::resource_exhausted("too many watches: use Check"))?;
-        let source = self.source.clone();
+        let waiting = self.waiting.clone();
         let question = Arc::new(Question::of(&request));
         // The request is over, and what it asked for is not.
         let in_use = Caller::of(request.extensions()).in_use();
-        let state = (source.changes(), None, (place, in_use));
+        let state = (waiting.source().changes(), None, (place, in_use));
         let said = futures_util::stream::unfold(state, move |(mut changes, said, held)| {
-            let (source, question) = (source.clone(), question.clone());
+            let (waiting, question) = (waiting.clone(), question.clone());
             async move {
                 loop {
                     changes.mark_unchanged();
-                    let now = question.ask(&*source);
-                    if said != Some(now) {
+                    let now = question.ask(waiting.source());
+                    if let Some(now) = now.filter(|now| said != Some(*now)) {
                         return Some((Ok(now), (changes, Some(now), held)));
                     }
                     changes.changed().await.ok()?;

@@ -4,6 +4,8 @@
 //! - [`endpoint`](named): which endpoint a check is about.
 //! - [`answer`](Answer): what it is told, over HTTP.
 //! - [`grpc`](Checks): the same over `grpc.health.v1`.
+//! - [`source`](Source): what answers come from.
+//! - [`waiting`](Waiting): a check that there is no answer to yet.
 //!
 //! A check fails only on positive evidence that new sessions must not go there. A check
 //! that names nothing the agent knows passes: a typing error takes no database away.
@@ -15,7 +17,11 @@
 mod answer;
 mod endpoint;
 mod grpc;
+mod source;
+mod waiting;
 
 pub use answer::{Answer, DEGRADED, IMMEDIATE_FAILURE};
 pub use endpoint::{HEADER, named};
-pub use grpc::{Checks, Source};
+pub use grpc::Checks;
+pub use source::Source;
+pub use waiting::Waiting;

@@ -17,14 +17,11 @@ use envoy::eds::{Cluster, Endpoint, Health, Snapshot};
 use futures_util::future::select_all;
 use tokio::{sync::watch, time::Instant};
 
-use super::drains::Drained;
-use crate::{
-    serve::{
-        checks::{self, Checked},
-        xds::Told,
-    },
-    tasks::Shared,
+use super::{
+    checked::{Awake, checked},
+    drains::Drained,
 };
+use crate::{serve::xds::Told, tasks::Shared};
 
 /// How long a new agent, which may know less than the one before it, says nothing of a
 /// cluster of which it has not looked at all servers yet.
@@ -49,6 +46,7 @@ pub async fn run(envoys: Vec<Config>, mut addresses: watch::Receiver<Addresses>,
     let mut drains: Vec<_> = envoys.iter().map(|envoy| envoy.drained.watch()).collect();
     let mut decided = shared.snapshot.clone();
     let mut fleet = decided.borrow_and_update().fleet.clone();
+    let mut awake = Awake::default();
     loop {
         let settling = Instant::now() < settled;
         let known = addresses.borrow_and_update().clone();
@@ -59,7 +57,7 @@ pub async fn run(envoys: Vec<Config>, mut addresses: watch::Receiver<Addresses>,
                 node: envoy.node.clone(),
                 endpoints: snapshot(&envoy.servers, &fleet, &drained, &known, settling),
                 undrained: snapshot(&envoy.servers, &fleet, &BTreeSet::new(), &known, settling),
-                checked: checked(&envoy.servers, &fleet, &drained, &known),
+                checked: checked(&envoy.servers, &fleet, awake, &drained, &known),
             }
         });
         shared.envoys.publish(told.collect());
@@ -73,7 +71,12 @@ pub async fn run(envoys: Vec<Config>, mut addresses: watch::Receiver<Addresses>,
                         return std::future::pending().await;
                     }
                     let next = decided.borrow_and_update().fleet.clone();
-                    let same = next.servers == fleet.servers;
+                    let unsure = |awake: Awake, fleet: &Fleet| {
+                        envoys.iter().any(|envoy| awake.is_unsure(&envoy.servers, fleet))
+                    };
+                    let was_unsure = unsure(awake, &fleet);
+                    awake.look(&next);
+                    let same = next.servers == fleet.servers && !was_unsure && !unsure(awake, &next);
                     fleet = next;
                     if !same || settling { break }
                 }
@@ -82,33 +85,6 @@ pub async fn run(envoys: Vec<Config>, mut addresses: watch::Receiver<Addresses>,
             }
         }
     }
-}
-
-/// What health checks of the endpoints are answered. They fail on evidence alone, so what is
-/// not known is not given.
-fn checked(
-    servers: &[ServerConfig],
-    fleet: &Fleet,
-    drained: &BTreeSet<ServerId>,
-    addresses: &Addresses,
-) -> Checked {
-    let mut clusters = Checked::new();
-    for server in servers {
-        let health = match fleet.servers.get(&server.id).map(|verdict| verdict.state) {
-            Some(State::Down) => Some(Health::Unhealthy),
-            _ if drained.contains(&server.id) => Some(Health::Draining),
-            Some(State::Drain) => Some(Health::Degraded),
-            Some(State::Up) => Some(Health::Healthy),
-            Some(State::Unknown) | None => None,
-        };
-        let addresses = addresses.get(&server.instance).into_iter().flatten();
-        clusters.entry(server.id.backend.to_string()).or_default().push(checks::Endpoint {
-            name: server.id.server.to_string(),
-            addresses: addresses.map(ToString::to_string).collect(),
-            health,
-        });
-    }
-    clusters
 }
 
 /// Where each instance is, as far as its name could be resolved.
@@ -281,17 +257,5 @@ mod tests {
         one.fleet.servers.get_mut(&second).unwrap().reason = VerdictReason::NotProbedYet;
         one.settling = false;
         assert!(one.health(&[]).is_some(), "it cannot be looked at, and others can");
-    }
-
-    #[test]
-    fn checks_fail_on_evidence_alone() {
-        let one = case(WantedRole::Reader, [State::Up, State::Unknown, State::Down]);
-        let drained = BTreeSet::from([ServerId::new(0, "w", "a"), ServerId::new(0, "w", "c")]);
-        let health = |drained: &BTreeSet<ServerId>| -> Vec<Option<Health>> {
-            let checked = checked(&one.servers, &one.fleet, drained, &one.addresses);
-            checked["w"].iter().map(|one| one.health).collect()
-        };
-        assert_eq!(health(&BTreeSet::new()), [Some(Health::Healthy), None, Some(Health::Unhealthy)]);
-        assert_eq!(health(&drained), [Some(Health::Draining), None, Some(Health::Unhealthy)]);
     }
 }

@@ -1,0 +1,150 @@
+//! Checks that there is no answer to yet. They wait for one, so that Envoy sees what it would see
+//! without an agent: it keeps what it has until its own threshold, and then falls back.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+use super::{Answer, Source};
+
+/// How long a check waits: longer than the timeout of any that makes sense.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Checks that wait at once. An Envoy has one for each endpoint.
+const MOST: usize = 1_024;
+
+/// How often a waiting check is looked at: a source that hung tells nobody that it goes on.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Answers from a source, as soon as it has an answer. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Waiting {
+    source: Arc<dyn Source>,
+    places: Arc<Semaphore>,
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Answers from this source.
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { source, places: Arc::new(Semaphore::new(MOST)) }
+    }
+
+    /// Where answers come from.
+    pub fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// The answer to a check, see [`Source::answer`]. `None` after ten seconds, or where too many wait
+    /// already: that is no answer either, and has to fail.
+    pub async fn answer(
+        &self,
+        cluster: &str,
+        header: Option<&str>,
+        authority: Option<&str>,
+    ) -> Option<Answer> {
+        let ask = || self.source.answer(cluster, header, authority);
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        let _place = self.places.try_acquire().ok()?;
+        let mut changes = self.source.changes();
+        let known = async {
+            loop {
+                if let Some(answer) = ask() {
+                    return answer;
+                }
+                tokio::select! {
+                    Ok(()) = changes.changed() => {}
+                    () = sleep(LOOK) => {}
+                }
+            }
+        };
+        timeout(LONGEST, known).await.ok()
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::{sync::watch, time::Instant};
+
+    use super::*;
+
+    struct Script {
+        answer: Mutex<Option<Answer>>,
+        changed: watch::Sender<()>,
+    }
+
+    impl Source for Script {
+        fn answer(&self, _: &str, _: Option<&str>, _: Option<&str>) -> Option<Answer> {
+            *self.answer.lock().unwrap()
+        }
+
+        fn changes(&self) -> watch::Receiver<()> {
+            self.changed.subscribe()
+        }
+    }
+
+    fn script(answer: Option<Answer>) -> Arc<Script> {
+        Arc::new(Script { answer: Mutex::new(answer), changed: watch::Sender::new(()) })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_is_said_at_once() {
+        let waiting = Waiting::new(script(Some(Answer::PASS)));
+        let began = Instant::now();
+        assert_eq!(waiting.answer("w", None, None).await, Some(Answer::PASS));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_becomes_known_is_said_then_whether_that_is_told_or_not() {
+        for told in [true, false] {
+            let source = script(None);
+            let waiting = Waiting::new(source.clone());
+            let began = Instant::now();
+            let becomes_known = async {
+                sleep(Duration::from_secs(3)).await;
+                *source.answer.lock().unwrap() = Some(Answer::PASS);
+                if told {
+                    source.changed.send_replace(());
+                }
+            };
+            let (answer, ()) = tokio::join!(waiting.answer("w", None, None), becomes_known);
+            assert_eq!(answer, Some(Answer::PASS));
+            assert!(began.elapsed() < Duration::from_secs(3) + LOOK * 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_becomes_known_ends_the_wait() {
+        let waiting = Waiting::new(script(None));
+        let began = Instant::now();
+        assert_eq!(waiting.answer("w", None, None).await, None);
+        assert_eq!(began.elapsed(), LONGEST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_wait_than_there_are_places() {
+        let waiting = Waiting::new(script(None));
+        let all = waiting.places.clone().acquire_many_owned(MOST.try_into().unwrap()).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(waiting.answer("w", None, None).await, None);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        drop(all);
+        assert_eq!(waiting.answer("w", None, None).await, None);
+        assert_eq!(began.elapsed(), LONGEST);
+    }
+}
