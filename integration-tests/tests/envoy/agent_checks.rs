@@ -10,11 +10,14 @@ use envoy::{
     eds::{Health, Snapshot},
     serve::{Limits, serve},
 };
-use integration_tests::{envoy::EnvoyConfig, process::free_port};
+use integration_tests::{
+    envoy::{Envoy, EnvoyConfig, Host},
+    process::{free_port, wait_for},
+};
 use rds_lb_agent::{
     clock::Clock,
     serve::{
-        checks::{Answers, Checked, Endpoint, router},
+        checks::{Answers, Checked, Endpoint, Unknown, router},
         xds::{Envoys, Told},
     },
 };
@@ -25,6 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     client::{instances_of_new_sessions, new_sessions_reach},
     lab::{Lab, PATIENCE},
+    responder::Responder,
 };
 
 /// Both listeners of an agent whose verdicts are given by the test.
@@ -32,11 +36,13 @@ struct Agent {
     envoys: Envoys,
     http: SocketAddr,
     grpc: SocketAddr,
+    /// Of `a`, `b`, `c`.
+    instances: Vec<SocketAddr>,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Agent {
-    async fn start() -> Self {
+    async fn start(lab: &Lab) -> Self {
         let envoys = Envoys::default();
         let clock = Clock::start();
         let answers = Answers::new(&envoys, clock, Arc::new(move || clock.now()));
@@ -48,16 +54,27 @@ impl Agent {
             tokio::spawn(async move { axum::serve(http, web).await.unwrap() }),
             tokio::spawn(serve(grpc, envoys.services(answers), Limits::default())),
         ];
-        Self { envoys, http: addresses.0, grpc: addresses.1, _tasks: tasks.map(AbortOnDropHandle::new) }
+        let (http, grpc) = addresses;
+        Self { envoys, http, grpc, instances: lab.addresses(), _tasks: tasks.map(AbortOnDropHandle::new) }
     }
 
     /// The health of `a`, `b`, `c` in `orders_write` and in `orders_read`.
     fn says(&self, write: [Option<Health>; 3], read: [Option<Health>; 3]) {
-        let endpoints = |health: [Option<Health>; 3]| -> Vec<Endpoint> {
-            let named = ["a", "b", "c"].into_iter().zip(health);
-            named.map(|(name, health)| Endpoint { name: name.into(), addresses: vec![], health }).collect()
+        let endpoints = |health: [Option<Health>; 3], unknown| -> Vec<Endpoint> {
+            let named = NAMES.into_iter().zip(&self.instances).zip(health);
+            named
+                .map(|((name, address), health)| Endpoint {
+                    name: name.into(),
+                    addresses: vec![address.to_string()],
+                    health,
+                    unknown,
+                })
+                .collect()
         };
-        let checked = [("orders_write", endpoints(write)), ("orders_read", endpoints(read))];
+        let checked = [
+            ("orders_write", endpoints(write, Unknown::Waits)),
+            ("orders_read", endpoints(read, Unknown::Passes)),
+        ];
         self.envoys.publish(vec![Told {
             proxy: "envoy:*".into(),
             node: None,
@@ -68,20 +85,24 @@ impl Agent {
     }
 }
 
+const NAMES: [&str; 3] = ["a", "b", "c"];
 const UP: Option<Health> = Some(Health::Healthy);
 const DRAIN: Option<Health> = Some(Health::Draining);
 const DOWN: Option<Health> = Some(Health::Unhealthy);
+const NOBODY_KNOWS: Option<Health> = None;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_http_one_answer_is_enough_and_a_drained_endpoint_comes_after_dns() {
     let lab = Lab::set_up().await;
-    let agent = Agent::start().await;
+    let agent = Agent::start(&lab).await;
     agent.says([UP, DOWN, DOWN], [DOWN, DRAIN, UP]);
     let envoy = lab.envoy(config(&lab, agent.http)).await;
     let (write, read) = (envoy.address("write"), envoy.address("read"));
     new_sessions_reach(&lab.standin, write, "a", PATIENCE).await;
     new_sessions_reach(&lab.standin, read, "c", PATIENCE).await;
     assert_eq!(instances_of_new_sessions(&lab.standin, read, 20).await, ["c"], "not to the drained one");
+    let drained = envoy.hosts("orders_read").await.unwrap().swap_remove(1);
+    assert!(drained.degraded && !drained.check_fails, "a drain is no failure: {drained:?}");
 
     agent.says([DOWN, UP, DOWN], [DOWN, DRAIN, DOWN]);
     let took = new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
@@ -98,8 +119,8 @@ async fn over_http_one_answer_is_enough_and_a_drained_endpoint_comes_after_dns()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_grpc_new_sessions_follow_the_verdicts_as_well() {
     let lab = Lab::set_up().await;
-    let agent = Agent::start().await;
-    agent.says([UP, DOWN, DOWN], [DOWN, UP, UP]);
+    let agent = Agent::start(&lab).await;
+    agent.says([NOBODY_KNOWS; 3], [DOWN, UP, UP]);
     let http2 = json!({
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -115,6 +136,9 @@ async fn over_grpc_new_sessions_follow_the_verdicts_as_well() {
         .set("orders_write", "/health_checks", checks);
     let envoy = lab.envoy(config).await;
     let write = envoy.address("write");
+    unanswered(&envoy, 9).await;
+    assert_eq!(instances_of_new_sessions(&lab.standin, write, 10).await, ["c"], "by DNS");
+    agent.says([UP, DOWN, DOWN], [DOWN, UP, UP]);
     new_sessions_reach(&lab.standin, write, "a", PATIENCE).await;
     assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["a"]);
     agent.says([DOWN, UP, DOWN], [UP, DOWN, UP]);
@@ -122,6 +146,151 @@ async fn over_grpc_new_sessions_follow_the_verdicts_as_well() {
     println!("over gRPC, the first new session on the new writer {took:.2?} after the verdict changed");
     drop(envoy);
     lab.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_nobody_knows_the_writer_sessions_go_by_dns_and_readers_stay() {
+    let lab = Lab::set_up().await;
+    let agent = Agent::start(&lab).await;
+    agent.says([NOBODY_KNOWS; 3], [NOBODY_KNOWS, DOWN, NOBODY_KNOWS]);
+    let envoy = lab.envoy(config(&lab, agent.http)).await;
+    let (write, read) = (envoy.address("write"), envoy.address("read"));
+    unanswered(&envoy, 9).await;
+    assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["c"], "by DNS");
+    new_sessions_reach(&lab.standin, read, "a", PATIENCE).await;
+    assert_eq!(instances_of_new_sessions(&lab.standin, read, 30).await, ["a", "c"]);
+
+    // An Envoy that knew the writer keeps it for two checks, and one that did not takes it at once.
+    agent.says([DOWN, UP, DOWN], [UP, DOWN, UP]);
+    new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
+    agent.says([NOBODY_KNOWS; 3], [UP, DOWN, UP]);
+    new_sessions_reach(&lab.standin, write, "c", PATIENCE).await;
+    assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["c"], "by DNS");
+    drop(envoy);
+    lab.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_names_the_endpoint_by_its_metadata_or_by_its_address() {
+    let lab = Lab::set_up().await;
+    let agent = Agent::start(&lab).await;
+    for (value, hidden) in
+        [("%UPSTREAM_METADATA(rdslb:endpoint)%", "metadata"), ("%UPSTREAM_HOST%", "address")]
+    {
+        agent.says([UP, DOWN, DOWN], [DOWN, UP, UP]);
+        let mut config = config(&lab, agent.http).set(
+            "orders_write",
+            "/health_checks/0/http_health_check",
+            json!({
+                "path": "/envoy/orders_write",
+                "request_headers_to_add": [{"header": {"key": "x-rdslb-endpoint", "value": value}}],
+            }),
+        );
+        for (place, name) in NAMES.into_iter().enumerate() {
+            let endpoint = format!("/load_assignment/endpoints/0/lb_endpoints/{place}");
+            // The Host header says nothing.
+            let hostname = format!("{endpoint}/endpoint/health_check_config/hostname");
+            config = config.set("orders_write", &hostname, json!("orders.example"));
+            let metadata = json!({"filter_metadata": {"rdslb": {"endpoint": name}}});
+            config = config.set("orders_write", &format!("{endpoint}/metadata"), metadata);
+        }
+        let envoy = lab.envoy(config).await;
+        let write = envoy.address("write");
+        new_sessions_reach(&lab.standin, write, "a", PATIENCE).await;
+        assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["a"], "by {hidden}");
+        agent.says([DOWN, UP, DOWN], [UP, DOWN, UP]);
+        passes(&envoy, [false, true, false]).await;
+        assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["b"], "by {hidden}");
+    }
+    lab.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_are_names_are_checked_alike() {
+    let lab = Lab::set_up().await;
+    for name in NAMES {
+        lab.names.answer_for(name, lab.ip(name));
+    }
+    let agent = Agent::start(&lab).await;
+    let port = lab.addresses()[0].port();
+    // A LOGICAL_DNS cluster has one endpoint.
+    for (kind, names) in [
+        ("STRICT_DNS", &["a.instances.example", "b.instances.example", "c.instances.example"][..]),
+        ("LOGICAL_DNS", &["a.instances.example"]),
+    ] {
+        agent.says([UP, DOWN, DOWN], [DOWN, UP, UP]);
+        let config = config(&lab, agent.http)
+            .set("orders_write", "/type", json!(kind))
+            .set("orders_write", "/dns_lookup_family", json!("V4_PREFERRED"))
+            .names("orders_write", names, port, lab.names.address);
+        let envoy = lab.envoy(config).await;
+        let write = envoy.address("write");
+        new_sessions_reach(&lab.standin, write, "a", PATIENCE).await;
+        assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["a"], "{kind}");
+        agent.says([DOWN, UP, DOWN], [UP, DOWN, UP]);
+        // Where it has only the one, by DNS.
+        let next = if names.len() > 1 { "b" } else { "c" };
+        new_sessions_reach(&lab.standin, write, next, PATIENCE).await;
+        assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, [next], "{kind}");
+    }
+    lab.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_503_waits_for_no_threshold_and_the_agents_takes_its_endpoint_out_of_the_count() {
+    let lab = Lab::set_up().await;
+    // Envoy's own share for one healthy endpoint of three, and a threshold that nobody lives to see.
+    let config = |address| {
+        config(&lab, address).set("orders_write", "/load_assignment/policy", json!({})).set(
+            "orders_write",
+            "/health_checks/0/unhealthy_threshold",
+            json!(1_000),
+        )
+    };
+    let responder = Responder::start(&["orders_write/a"]).await;
+    let envoy = lab.envoy(config(responder.address)).await;
+    passes(&envoy, [true, false, false]).await;
+    responder.answer(&["orders_write/b"]);
+    let plain = passes(&envoy, [false, true, false]).await;
+    assert!(plain.iter().all(|host| !host.excluded), "{plain:?}");
+    let reached = instances_of_new_sessions(&lab.standin, envoy.address("write"), 60).await;
+    assert_eq!(reached, ["b", "c"], "two of three have failed: some go by DNS");
+    drop(envoy);
+
+    let agent = Agent::start(&lab).await;
+    agent.says([UP, DOWN, DOWN], [DOWN, UP, UP]);
+    let envoy = lab.envoy(config(agent.http)).await;
+    passes(&envoy, [true, false, false]).await;
+    agent.says([DOWN, UP, DOWN], [DOWN, UP, UP]);
+    let at_once = passes(&envoy, [false, true, false]).await;
+    assert_eq!(at_once.iter().map(|host| host.excluded).collect::<Vec<_>>(), [true, false, true]);
+    let reached = instances_of_new_sessions(&lab.standin, envoy.address("write"), 60).await;
+    assert_eq!(reached, ["b"], "there is one, and it is healthy");
+    drop(envoy);
+    lab.tear_down().await;
+}
+
+/// Waits until checks of exactly these in the writer's cluster pass; what Envoy has of them then.
+async fn passes(envoy: &Envoy, expected: [bool; 3]) -> Vec<Host> {
+    wait_for("the checks", PATIENCE, async || {
+        let hosts = envoy.hosts("orders_write").await.map_err(|error| error.to_string())?;
+        let passes: Vec<bool> = hosts.iter().map(|host| !host.check_fails).collect();
+        if passes == expected { Ok(hosts) } else { Err(format!("{hosts:?}")) }
+    })
+    .await
+    .unwrap()
+}
+
+/// Waits until so many checks of the writer's cluster have failed.
+async fn unanswered(envoy: &Envoy, checks: u64) {
+    wait_for("checks without an answer", PATIENCE, async || {
+        match envoy.stat("cluster.orders_write.health_check.failure").await {
+            Ok(failed) if failed >= checks => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
 }
 
 fn config(lab: &Lab, checks: SocketAddr) -> EnvoyConfig {

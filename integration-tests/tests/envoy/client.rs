@@ -18,6 +18,8 @@ pub struct Client {
     wire: JoinHandle<Result<(), Error>>,
     /// The instance it reached.
     pub instance: String,
+    /// Its own process there, which names it in the agent's list.
+    pub pid: i32,
 }
 
 impl Client {
@@ -38,11 +40,12 @@ impl Client {
                 .await
                 .map_err(said)?;
             let wire = tokio::spawn(connection);
-            let row = postgres.query_one("SELECT host(inet_server_addr())", &[]).await.map_err(said)?;
-            let ip: String = row.get(0);
+            let reached = "SELECT host(inet_server_addr()), pg_backend_pid()";
+            let row = postgres.query_one(reached, &[]).await.map_err(said)?;
+            let (ip, pid): (String, i32) = (row.get(0), row.get(1));
             let at = standin.servers().iter().find(|server| server.connect().ip().to_string() == ip);
             let instance = at.map_or(ip, |server| server.name().to_owned());
-            Ok(Self { postgres, wire, instance })
+            Ok(Self { postgres, wire, instance, pid })
         };
         timeout(LOGIN_PATIENCE, login).await.unwrap_or_else(|_| Err("the login hangs".to_owned()))
     }

@@ -2,9 +2,13 @@
 
 use std::{net::Ipv4Addr, time::Instant};
 
-use integration_tests::{envoy::EnvoyConfig, process::free_port};
+use integration_tests::{
+    envoy::EnvoyConfig,
+    process::{free_port, wait_for},
+};
 
 use crate::{
+    agent::{Discovery, nothing_known, writer_is},
     client::{Client, instances_of_new_sessions, new_sessions_reach},
     lab::{Lab, PATIENCE},
 };
@@ -26,6 +30,33 @@ async fn an_envoy_without_an_agent_serves_by_the_cluster_endpoint() {
     lab.names.answer(lab.ip("b"));
     let took = new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
     println!("new sessions follow a change of DNS after {took:.1?}");
+    assert!(held.works().await);
+    drop(envoy);
+    lab.tear_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_with_nothing_to_say_leaves_new_sessions_to_the_cluster_endpoint() {
+    let lab = Lab::set_up().await;
+    lab.names.answer(lab.ip("c"));
+    let agent = Discovery::serving(nothing_known());
+    let envoy = lab.envoy(EnvoyConfig::shipped().unwrap().agent(agent.address)).await;
+    let (write, read) = (envoy.address("write"), envoy.address("read"));
+    wait_for("Envoy at the agent", PATIENCE, async || {
+        match envoy.stat("cluster.agent.upstream_rq_active").await {
+            Ok(2) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(instances_of_new_sessions(&lab.standin, write, 10).await, ["c"]);
+    assert_eq!(instances_of_new_sessions(&lab.standin, read, 10).await, ["c"]);
+
+    let held = Client::login(&lab.standin, write).await.unwrap();
+    agent.say(writer_is(&lab.standin, "a"));
+    new_sessions_reach(&lab.standin, write, "a", PATIENCE).await;
+    assert_eq!(instances_of_new_sessions(&lab.standin, write, 10).await, ["a"]);
     assert!(held.works().await);
     drop(envoy);
     lab.tear_down().await;

@@ -8,9 +8,12 @@
 //! - `agent_checks`: the agent's own answers to health checks
 //! - `agent_gone`: what becomes of sessions when endpoint discovery ends, and comes back
 //! - `fallback`: what clients get while the agent has nothing to say
+//! - `moving_name`: an instance whose name moves
+//! - `rejected`: endpoints that Envoy does not take
 //! - `seen`: what the agent sees of it: settings, what it took, clients that reached nobody
 //! - `sessions_log`: the file log
 //! - `static_checks`: endpoints in the file, checks answered by the agent
+//! - `static_whole_agent`: the agent itself answers them
 //! - `whole_agent`: the agent itself beside it
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
@@ -22,10 +25,13 @@ mod client;
 mod endpoints;
 mod fallback;
 mod lab;
+mod moving_name;
 mod name_server;
 mod recipes;
+mod rejected;
 mod responder;
 mod seen;
 mod sessions_log;
 mod static_checks;
+mod static_whole_agent;
 mod whole_agent;
