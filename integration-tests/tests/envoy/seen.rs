@@ -1,16 +1,23 @@
 //! What the agent sees of the real Envoy: its settings, what it took, and clients that it
 //! could not hand to a server, those of the agent's absence included.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use integration_tests::{
-    envoy::Envoy,
+    envoy::{Envoy, EnvoyConfig},
     process::wait_for,
     scene::{Scene, Setting},
     standin::StopMode,
 };
-use serde_json::Value;
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, copy_bidirectional},
+    net::{TcpListener, TcpStream, UnixStream},
+};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::lab::PATIENCE;
 
@@ -43,28 +50,113 @@ async fn told(scene: &Scene<Envoy>, client: &str, patience: Duration) -> Value {
     .unwrap_or_else(|error| panic!("{error}\n{}", scene.agent.log()))
 }
 
+/// How many of the agent's looks a difference has to last to be told of, and some more.
+const LOOKS: u64 = 6;
+
+/// How many warnings of settings, and how many differences, the agent counts.
+async fn counted(scene: &Scene<Envoy>) -> Result<(u32, u32), String> {
+    let (_, metrics) = scene.agent.get("/metrics").await.map_err(|error| error.to_string())?;
+    let value = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    match (value("rdslb_envoy_advice"), value("rdslb_envoy_differences")) {
+        (Some(advice), Some(differences)) => Ok((advice, differences)),
+        _ => Err(metrics),
+    }
+}
+
+/// Waits until the agent has asked the admin interface so often that a difference would count.
+async fn looked_long_enough(scene: &Scene<Envoy>) {
+    let answers = async || scene.proxy.stat("http.admin.downstream_rq_2xx").await.unwrap();
+    let before = answers().await;
+    // Of the answers since, those to this test.
+    let own = AtomicU64::new(0);
+    wait_for("the agent's looks", PATIENCE, async || {
+        let own = own.fetch_add(1, Ordering::Relaxed) + 1;
+        match answers().await.saturating_sub(before + own) {
+            LOOKS.. => Ok(()),
+            few => Err(format!("{few} of {LOOKS}")),
+        }
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shipped_settings_are_safe_and_what_is_sent_is_taken() {
     let scene = Scene::<Envoy>::with(Setting::default()).await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
     scene.standin.failover("b").await.unwrap();
     scene.up("orders_write", &["b"]).await.unwrap();
-    let looked = async || {
-        let (_, metrics) = scene.agent.get("/metrics").await.map_err(|error| error.to_string())?;
-        let value = |name: &str| {
-            metrics
-                .lines()
-                .find(|line| line.starts_with(name))
-                .and_then(|line| line.rsplit(' ').next()?.parse().ok())
-        };
-        match (value("rdslb_envoy_advice"), value("rdslb_envoy_differences")) {
-            (Some(advice), Some(differences)) => Ok::<(u32, u32), String>((advice, differences)),
-            _ => Err(metrics),
-        }
-    };
-    let seen = wait_for("the agent to have looked", PATIENCE, looked).await.unwrap();
-    assert_eq!(seen, (0, 0), "{}", scene.agent.log());
+    looked_long_enough(&scene).await;
+    assert_eq!(counted(&scene).await, Ok((0, 0)), "{}", scene.agent.log());
+    assert_eq!(events(&scene, "Envoy does not have what it was sent").len(), 0);
     assert_eq!(events(&scene, "admin interface answers")[0]["version"], "1.40.0");
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unsafe_settings_and_what_is_not_taken_are_told_of() {
+    let config = EnvoyConfig::shipped()
+        .unwrap()
+        // Envoy's defaults: half of the endpoints, and a second.
+        .set("orders_write", "/common_lb_config", json!({}))
+        // It asks for endpoints that the agent has not.
+        .set("orders_read", "/eds_cluster_config/service_name", json!("elsewhere"));
+    let setting = Setting { envoy: Some(config), ..Setting::default() };
+    let scene = Scene::<Envoy>::with(setting).await.unwrap();
+    wait_for("the differences", PATIENCE, async || match counted(&scene).await? {
+        (_, 1..) => Ok(()),
+        other => Err(format!("{other:?}; {}", scene.agent.log())),
+    })
+    .await
+    .unwrap();
+    let differ = events(&scene, "Envoy does not have what it was sent");
+    let of_read =
+        |event: &Value| event["difference"].as_str().is_some_and(|it| it.starts_with("orders_read"));
+    assert!(!differ.is_empty() && differ.iter().all(of_read), "{differ:?}");
+
+    let warned = events(&scene, "a setting of Envoy's is not safe");
+    let of_write: Vec<&str> = warned
+        .iter()
+        .filter(|event| event["subject"] == "orders_write")
+        .filter_map(|event| event["advice"].as_str())
+        .collect();
+    assert_eq!(of_write.len(), 2, "{warned:?}");
+    assert!(of_write.iter().any(|advice| advice.contains("healthy_panic_threshold")), "{of_write:?}");
+    assert!(of_write.iter().any(|advice| advice.contains("update_merge_window")), "{of_write:?}");
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_interface_may_be_a_port_as_well() {
+    let scene = Scene::<Envoy>::with(Setting::default()).await.unwrap();
+    wait_for("the admin interface by its socket", PATIENCE, async || {
+        if events(&scene, "admin interface answers").is_empty() { Err(scene.agent.log()) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap();
+    let socket = scene.proxy.admin_socket();
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &Setting::default());
+    let passes = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok((mut agent, _)) = listener.accept().await {
+            let mut admin = UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut agent, &mut admin).await });
+        }
+    }));
+    let by_socket = scene.proxy.admin_socket().display().to_string();
+    scene.agent.write_config(&config.replace(&by_socket, &port.to_string())).unwrap();
+    wait_for("the admin interface by its port", PATIENCE, async || {
+        if events(&scene, "admin interface answers").len() == 2 { Ok(()) } else { Err(scene.agent.log()) }
+    })
+    .await
+    .unwrap();
+    looked_long_enough(&scene).await;
+    assert_eq!(counted(&scene).await, Ok((0, 0)), "{}", scene.agent.log());
+    drop(passes);
     scene.clear().await.unwrap();
 }
 
