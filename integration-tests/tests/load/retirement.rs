@@ -36,6 +36,11 @@ async fn mariadb_sessions_go_between_two_transactions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_sessions_go_between_two_transactions_behind_envoy() {
+    run::<Envoy>(Options { engine: Engine::Mariadb, ..Options::default() }, "", "", 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mariadb_sessions_go_between_two_transactions_without_performance_schema() {
     let options = Options { engine: Engine::Mariadb, performance_schema: false, ..Options::default() };
     // What this witness needs at least; it allows about one close a second.
