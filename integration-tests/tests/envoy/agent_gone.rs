@@ -43,9 +43,11 @@ async fn endpoints_and_sessions_outlive_their_agent() {
         );
         // An endpoint that had been away would count from zero.
         assert!(hosts[1].total >= 3, "{when}: {hosts:?}");
-        for counter in ["orders_write", "orders_read"] {
-            let changes = envoy.stat(&format!("cluster.{counter}.membership_change")).await.unwrap();
-            assert_eq!(changes, 1, "{when}: endpoints of {counter} came or went");
+        for cluster in ["orders_write", "orders_read"] {
+            let changes = envoy.stat(&format!("cluster.{cluster}.membership_change")).await.unwrap();
+            assert_eq!(changes, 1, "{when}: endpoints of {cluster} came or went");
+            let by_dns = envoy.stat(&format!("cluster.{cluster}_dns.upstream_cx_total")).await.unwrap();
+            assert_eq!(by_dns, 0, "{when}: {cluster} was without a healthy endpoint");
         }
     };
     as_before("with the agent").await;
