@@ -72,19 +72,11 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
         // Changes come one by one, not in the wake of the one before.
         sleep(Duration::from_millis(10)).await;
     }
-    times.sort_unstable();
-    let milliseconds = |share: f64| {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index into the slice")]
-        let at = (times.len().saturating_sub(1) as f64 * share) as usize;
-        times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3)
-    };
-    for (name, share) in [("p50", 0.50), ("p99", 0.99), ("max", 1.0)] {
-        report.tell(&Measurement::new(format!("envoy_role_change_{name}"), milliseconds(share), "ms"))?;
-    }
-    let sessions = times.len() * AFTER;
+    report.tell_shares("envoy_role_change", times)?;
+    let sessions = changes * AFTER;
     report.tell(
         &Measurement::new("envoy_role_change_wrong_after", wrong_after as f64, "sessions")
-            .note(format!("of {sessions} after the first right one of {} changes", times.len())),
+            .note(format!("of {sessions} after the first right one of {changes} changes")),
     )
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -104,6 +105,24 @@ impl Report {
             "measurement", "value", "unit", "baseline", "ratio"
         );
         Ok(Self { folder: folder.to_owned(), told: BTreeMap::new(), missed: Vec::new() })
+    }
+
+    /// Prints the median, the 99th of a hundred, and the most of these times, and writes them.
+    pub fn tell_shares(&mut self, name: &str, mut times: Vec<Duration>) -> Result<(), Error> {
+        times.sort_unstable();
+        let milliseconds = |share: f64| {
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "an index into the slice"
+            )]
+            let at = (times.len().saturating_sub(1) as f64 * share) as usize;
+            times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+        };
+        for (part, share) in [("p50", 0.50), ("p99", 0.99), ("max", 1.0)] {
+            self.tell(&Measurement::new(format!("{name}_{part}"), milliseconds(share), "ms"))?;
+        }
+        Ok(())
     }
 
     /// Prints one measurement, and writes it.

@@ -7,13 +7,15 @@
 //! - [`Measurement`]: one number, beside its baseline where there is one
 //! - [`Bar`]: what is promised of it
 //! - [`all`]: all that can be asked for, by name
-//! - `agent_check`, `envoy_role_change`, `envoy_hostile_peers`, `parse`, `plan`, `tokens`, `idle`: the parts
+//! - `agent_check`, `envoy_role_change`, `envoy_failover`, `envoy_hostile_peers`, `parse`, `plan`, `tokens`,
+//!   `idle`: the parts
 //! - `commit_to_close`, `restart_to_right`: how soon things are as promised
 //! - [`load`]: real clients through a proxy while their sessions are closed
 
 mod agent_check;
 mod bar;
 mod commit_to_close;
+mod envoy_failover;
 mod envoy_hostile_peers;
 mod envoy_role_change;
 mod idle;
@@ -65,6 +67,8 @@ pub enum Bench {
     AgentCheck,
     /// A role change on its way to new sessions behind Envoy.
     EnvoyRoleChange,
+    /// A failover on its way to new sessions behind Envoy, finding it out included.
+    EnvoyFailover,
     /// Callers that mean no good.
     EnvoyHostilePeers,
     /// Reading `show sess all`.
@@ -91,6 +95,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
     let mut all = vec![
         ("agent_check", "agent-check answers a second, beside a bare server", Bench::AgentCheck),
         ("envoy_role_change", "from a change to new sessions on the right instance", Bench::EnvoyRoleChange),
+        ("envoy_failover", "from a failover to new sessions, finding it out included", Bench::EnvoyFailover),
         ("envoy_hostile_peers", "memory and answers among hostile callers", Bench::EnvoyHostilePeers),
         ("show_sess", "reading `show sess all` of 10,000 sessions", Bench::Parse),
         ("planner", "a plan for 10,000 and for 100,000 sessions", Bench::Plan),
@@ -114,6 +119,7 @@ impl Bench {
         match self {
             Bench::AgentCheck => agent_check::run(quick, report).await,
             Bench::EnvoyRoleChange => envoy_role_change::run(quick, report).await,
+            Bench::EnvoyFailover => envoy_failover::run(quick, report).await,
             Bench::EnvoyHostilePeers => envoy_hostile_peers::run(quick, report).await,
             Bench::Parse => parse::run(quick, report),
             Bench::Plan => plan::run(quick, report),
