@@ -12,7 +12,7 @@ use std::{
 
 use agent_core::{
     ServerId, Time,
-    health::{Fleet, ServerConfig, State, WantedRole},
+    health::{Fleet, ServerConfig, State, VerdictReason, WantedRole},
 };
 use envoy::eds::Health;
 
@@ -46,15 +46,17 @@ impl Awake {
         self.last = Some(fleet.at);
     }
 
-    /// Whether the instance of a server has answered since.
-    pub fn has_seen(self, server: &ServerConfig, fleet: &Fleet) -> bool {
-        let view = fleet.instances.get(&server.instance);
-        view.is_some_and(|view| view.last_proof.is_some_and(|proof| proof >= self.since))
+    /// Whether a server may take sessions by what was seen before, or by what a former agent noted.
+    pub fn is_unsure(self, servers: &[ServerConfig], fleet: &Fleet) -> bool {
+        servers.iter().any(|server| {
+            matches!(verdict(server, fleet).0, State::Up | State::Drain) && !self.has_seen(server, fleet)
+        })
     }
 
-    /// Whether a server is up by what was seen before, or by what a former agent noted.
-    pub fn is_unsure(self, servers: &[ServerConfig], fleet: &Fleet) -> bool {
-        servers.iter().any(|server| state(server, fleet) == State::Up && !self.has_seen(server, fleet))
+    /// Whether the instance of a server has answered since.
+    fn has_seen(self, server: &ServerConfig, fleet: &Fleet) -> bool {
+        let view = fleet.instances.get(&server.instance);
+        view.is_some_and(|view| view.last_proof.is_some_and(|proof| proof >= self.since))
     }
 }
 
@@ -73,9 +75,12 @@ pub fn checked(
     let endpoints = |(name, members): (&str, Vec<&ServerConfig>)| {
         let writer_of_several =
             members.len() > 1 && members.iter().any(|server| server.wanted == WantedRole::Writer);
-        let state = |server: &ServerConfig| match state(server, fleet) {
-            State::Up if writer_of_several && !awake.has_seen(server, fleet) => State::Unknown,
-            state => state,
+        let state = |server: &ServerConfig| match verdict(server, fleet) {
+            (state, _) if !writer_of_several => state,
+            // RDS's name knows better than a last resort.
+            (_, VerdictReason::LastResort) => State::Unknown,
+            (State::Up | State::Drain, _) if !awake.has_seen(server, fleet) => State::Unknown,
+            (state, _) => state,
         };
         let proved = members.iter().any(|server| state(server) == State::Up);
         let endpoint = |server: &&ServerConfig| {
@@ -101,8 +106,9 @@ pub fn checked(
     clusters.into_iter().map(endpoints).collect()
 }
 
-fn state(server: &ServerConfig, fleet: &Fleet) -> State {
-    fleet.servers.get(&server.id).map_or(State::Unknown, |verdict| verdict.state)
+fn verdict(server: &ServerConfig, fleet: &Fleet) -> (State, VerdictReason) {
+    let nothing = (State::Unknown, VerdictReason::NotProbedYet);
+    fleet.servers.get(&server.id).map_or(nothing, |verdict| (verdict.state, verdict.reason))
 }
 
 #[cfg(test)]
@@ -111,6 +117,8 @@ mod tests {
         InstanceId,
         health::{FleetConfig, Health as Fold, HealthRules, Observation, Remembered, Role, RoleFacts},
     };
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -235,5 +243,34 @@ mod tests {
         case.answers("a", 1, true);
         case.answers("b", 1, false);
         assert_eq!(case.told(1), [DOWN, Some(Health::Draining), Some(Health::Draining)]);
+    }
+
+    proptest! {
+        /// Whatever was noted, whoever answers and however long the agent stands still in between.
+        #[test]
+        fn who_passes_as_one_of_several_writers_has_said_so_since_the_agent_is_awake(
+            noted in prop::option::of(0..3_usize),
+            story in prop::collection::vec((0..20_u64, prop::option::of((0..3_usize, any::<bool>()))), 1..30),
+        ) {
+            let mut case = Case::new(WantedRole::Writer, &NAMES, noted.map(|writer| NAMES[writer]));
+            let mut second = 0;
+            let mut said: BTreeMap<usize, bool> = BTreeMap::new();
+            case.told(second);
+            for (pause, answer) in story {
+                second += pause;
+                if pause >= STOOD_STILL.as_secs() {
+                    said.clear();
+                }
+                if let Some((place, writer)) = answer {
+                    case.answers(NAMES[place], second, writer);
+                    said.insert(place, writer);
+                }
+                for (place, health) in case.told(second).into_iter().enumerate() {
+                    if health.is_some() && health != DOWN {
+                        prop_assert!(said.get(&place) == Some(&true), "{place} at {second}");
+                    }
+                }
+            }
+        }
     }
 }
