@@ -17,6 +17,7 @@ pub struct Row {
     pub pid: u64,
     pub user: String,
     pub activity: String,
+    pub join: String,
     pub hold: Option<String>,
     pub age_s: f64,
     pub limit_s: f64,

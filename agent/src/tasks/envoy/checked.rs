@@ -149,6 +149,7 @@ mod tests {
                     instance: (*name).into(),
                     role: if *name == writer { Role::Writer } else { Role::Reader },
                     timeline: None,
+                    last_writer: false,
                 };
                 names.iter().map(one).collect::<Vec<_>>()
             };
