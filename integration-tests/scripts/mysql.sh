@@ -14,6 +14,7 @@ if [[ ! -x $folder/bin/mysqld ]]; then
     mkdir -p "$folder"/{bin,root,apt/lists/partial,apt/archives/partial}
     touch "$folder/apt/status"
     # From where this machine has its own packages.
+    # shellcheck disable=SC2016 # apt-get's own variable
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
     echo "deb ${mirror:?this machine knows no mirror of Debian: apt-get update} sid main" >"$folder/apt/sources.list"
     apt=(apt-get -o "Dir::State=$folder/apt" -o "Dir::State::status=$folder/apt/status" -o "Dir::Cache=$folder/apt"
