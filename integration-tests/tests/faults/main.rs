@@ -46,7 +46,8 @@ async fn set(sessions: &str, database: &str) -> Scene {
 }
 
 async fn set_on(engine: Engine, sessions: &str, database: &str) -> Scene {
-    let standin = Options { engine, ..Options::default() };
+    // Sessions are opened for as long as a fault lasts, and nobody closes them meanwhile.
+    let standin = Options { engine, max_connections: 1_300, ..Options::default() };
     let setting =
         Setting { standin, sessions: sessions.into(), database: database.into(), ..Setting::default() };
     let scene = Scene::set(setting).await.unwrap();

@@ -80,7 +80,12 @@ async fn each_closes_its_own(options: Options, host: impl Fn(Ipv4Addr, u16) -> S
         for others in &clients {
             held(scene, others, "not_joined", 1.0).await;
         }
-        assert_eq!(closed_by(scene), [pid]);
+        // Its client may know before the agent has said so.
+        let closed = wait_for("the close to be told", PATIENCE, async || {
+            let closed = closed_by(scene);
+            if closed.is_empty() { Err("none yet") } else { Ok(closed) }
+        });
+        assert_eq!(closed.await.unwrap(), [pid]);
         assert!(clients.iter().all(Client::is_open));
     }
     for scene in scenes {

@@ -65,6 +65,7 @@ struct State {
 #[derive(Debug)]
 struct Close {
     instance: InstanceId,
+    key: BackendKey,
     at: Time,
 }
 
@@ -145,10 +146,23 @@ impl Breaker {
 
     /// A session of a group was closed by a command given at `at`. A return is
     /// expected if the group had others, or has been seen to come back.
-    pub(super) fn closed(&mut self, group: Group, instance: InstanceId, had_others: bool, at: Time) {
+    ///
+    /// A server may show a session a while longer, and close it once more: its client is
+    /// awaited once.
+    pub(super) fn closed(
+        &mut self,
+        group: Group,
+        instance: InstanceId,
+        key: BackendKey,
+        had_others: bool,
+        at: Time,
+    ) {
         let state = self.groups.entry(group).or_default();
+        if state.outstanding.iter().any(|close| close.key == key && close.instance == instance) {
+            return;
+        }
         if had_others || state.comes_back || state.open.is_some() {
-            state.outstanding.push(Close { instance, at });
+            state.outstanding.push(Close { instance, key, at });
         }
         // The trial of a paused group: the next one waits as long again.
         if state.open.is_some() {
@@ -249,8 +263,12 @@ mod tests {
         InstanceId::new("orders", "a")
     }
 
+    fn key(pid: u64) -> BackendKey {
+        BackendKey { pid, started_us: 0 }
+    }
+
     fn returns(breaker: &mut Breaker, group: &Group, pid: u64, begin: Time, now: Time) {
-        let key = BackendKey { pid, started_us: 0 };
+        let key = key(pid);
         let (user, application, network) = (&group.user, &group.application, Some(group.network));
         breaker.seen(&Login { instance: &instance(), key, user, application, network, begin }, now);
     }
@@ -258,8 +276,8 @@ mod tests {
     /// A group that is paused at this moment.
     fn paused(breaker: &mut Breaker, group: &Group, now: Time) {
         let policy = Policy::default().breaker;
-        for _ in 0..policy.misses {
-            breaker.closed(group.clone(), instance(), true, now - policy.return_within);
+        for pid in 0..u64::from(policy.misses) {
+            breaker.closed(group.clone(), instance(), key(pid), true, now - policy.return_within);
         }
         let opened = breaker.expire(&policy, now + SECOND, |_| Some(now + SECOND));
         assert_eq!(opened, std::slice::from_ref(group));
@@ -288,7 +306,7 @@ mod tests {
         let shop = group("shop");
         for pid in 0..1_000 {
             now = now + SECOND * 2;
-            breaker.closed(shop.clone(), instance(), true, now);
+            breaker.closed(shop.clone(), instance(), key(pid + 10_000), true, now);
             let begin = now + SECOND;
             returns(&mut breaker, &shop, pid, begin, begin);
             // The last ten are still there.
@@ -312,8 +330,8 @@ mod tests {
         let mut breaker = Breaker::default();
         let began = Time::AGENT_START + SECOND * 1_000;
         let shop = group("shop");
-        breaker.closed(shop.clone(), instance(), true, began);
-        breaker.closed(shop.clone(), instance(), true, began);
+        breaker.closed(shop.clone(), instance(), key(2), true, began);
+        breaker.closed(shop.clone(), instance(), key(3), true, began);
         for second in 0..300 {
             let now = began + SECOND * (second + 1);
             returns(&mut breaker, &shop, 1, began + SECOND, now);
@@ -324,11 +342,24 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_is_there_a_while_longer_and_closed_again_is_missed_once() {
+        let policy = Policy::default().breaker;
+        let mut breaker = Breaker::default();
+        let now = Time::AGENT_START + SECOND * 1_000;
+        for _ in 0..policy.misses {
+            breaker.closed(group("shop"), instance(), key(1), true, now);
+        }
+        let later = now + policy.return_within + SECOND;
+        assert_eq!(breaker.expire(&policy, later, |_| Some(later)), []);
+        assert_eq!(breaker.groups[&group("shop")].misses, 1);
+    }
+
+    #[test]
     fn a_close_whose_return_nobody_can_see_is_given_up_in_the_end() {
         let policy = Policy::default().breaker;
         let mut breaker = Breaker::default();
         let now = Time::AGENT_START + SECOND * 1_000;
-        breaker.closed(group("shop"), instance(), true, now);
+        breaker.closed(group("shop"), instance(), key(1), true, now);
         breaker.expire(&policy, now + GIVEN_UP, |_| None);
         assert_eq!(breaker.awaited().count(), 1);
         breaker.expire(&policy, now + GIVEN_UP + SECOND, |_| None);

@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn what_a_former_agent_noted_is_no_proof() {
         let mut case = Case::new(WantedRole::Writer, &NAMES, Some("a"));
-        assert_eq!(case.told(0), [None, DOWN, DOWN]);
+        assert_eq!(case.told(0), [None; 3]);
         case.answers("b", 1, true);
         assert_eq!(case.told(1)[1], UP);
         assert_ne!(case.told(1)[0], UP, "it was the writer before");

@@ -11,7 +11,7 @@ use std::{
 
 use agent_core::{
     InstanceId, ServerId,
-    health::{Fleet, ServerConfig, State, Verdict, VerdictReason, WantedRole},
+    health::{Fleet, ServerConfig, State, VerdictReason, WantedRole},
 };
 use envoy::eds::{Cluster, Endpoint, Health, Snapshot};
 use futures_util::future::select_all;
@@ -116,7 +116,17 @@ fn endpoints(
     addresses: &Addresses,
     settling: bool,
 ) -> Option<Vec<Endpoint>> {
-    let state = |server: &ServerConfig| fleet.servers.get(&server.id).map_or(State::Unknown, |it| it.state);
+    let several = members.len() > 1;
+    let state = |server: &ServerConfig| match fleet.servers.get(&server.id) {
+        None => State::Unknown,
+        // RDS's name, to which the cluster falls back, knows the writer better than a last resort.
+        Some(it)
+            if several && server.wanted == WantedRole::Writer && it.reason == VerdictReason::LastResort =>
+        {
+            State::Down
+        }
+        Some(it) => it.state,
+    };
     if members.iter().all(|server| state(server) == State::Unknown) {
         return None;
     }
@@ -129,7 +139,7 @@ fn endpoints(
     if settling && members.iter().any(unseen) {
         return None;
     }
-    let proved = members.iter().any(|server| fleet.servers.get(&server.id).is_some_and(Verdict::usable));
+    let proved = members.iter().any(|server| state(server) == State::Up);
     let endpoint = |server: &&ServerConfig| Endpoint {
         name: server.id.server.to_string(),
         addresses: addresses.get(&server.instance).cloned().unwrap_or_default(),
@@ -167,7 +177,7 @@ fn health(state: State, wanted: WantedRole, proved: bool) -> Health {
 
 #[cfg(test)]
 mod tests {
-    use agent_core::{Time, health::VerdictReason};
+    use agent_core::{Time, health::Verdict};
 
     use super::*;
 
@@ -234,6 +244,18 @@ mod tests {
     fn beside_a_proved_writer_no_other_takes_writes() {
         let one = case(WantedRole::Writer, [State::Up, State::Unknown, State::Down]);
         assert_eq!(one.health(&[]), Some(vec![Health::Healthy, Health::Unhealthy, Health::Unhealthy]));
+    }
+
+    #[test]
+    fn a_last_resort_takes_reads_and_no_writes() {
+        use Health::{Healthy, Unhealthy};
+        for (wanted, health) in [(WantedRole::Writer, Unhealthy), (WantedRole::Reader, Healthy)] {
+            let mut case = case(wanted, [State::Down, State::Up, State::Up]);
+            for verdict in case.fleet.servers.values_mut().filter(|verdict| verdict.state == State::Up) {
+                verdict.reason = VerdictReason::LastResort;
+            }
+            assert_eq!(case.health(&[]), Some(vec![Unhealthy, health, health]));
+        }
     }
 
     #[test]

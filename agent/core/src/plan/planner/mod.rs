@@ -210,7 +210,7 @@ impl Planner {
                 match (retired, flight) {
                     // From the command on: its client may be back before this is known.
                     (Retired::Closed, Some(Flight { group, had_others, since, .. })) => {
-                        self.breaker.closed(group, instance.clone(), had_others, since);
+                        self.breaker.closed(group, instance.clone(), *key, had_others, since);
                     }
                     (Retired::Denied, _) => {
                         self.denied.insert(instance.clone(), now);
