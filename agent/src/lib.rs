@@ -4,24 +4,29 @@
 //! - [`cli`]: the command line. [`commands`]: a file per command.
 //! - [`config`]: what the user says, and what it means.
 //! - [`run`]: the agent itself: puts the tasks together, reloads, stops.
-//! - [`engine`]: who speaks with a database of which kind.
-//! - [`tasks`]: probes, liveness, sessions, proxies, and the decider.
-//! - [`serve`]: agent-check answers and HTTP, from memory.
-//! - [`control`]: the control socket of a running agent.
+//! - [`messages`]: what tasks and the decider say to one another. [`shared`]: what all of them use.
+//! - [`instances`]: probes, liveness and sessions of each database instance. [`engine`]: who speaks with
+//!   a database of which kind.
+//! - [`proxies`]: a folder per kind of proxy: HAProxy, Envoy.
+//! - [`decider`]: the only one that decides. [`snapshot`]: what it publishes for everybody else.
+//! - [`api`]: HTTP and the control socket.
 //! - [`state`]: what is remembered on disk.
-//! - [`events`], [`metrics`]: what is told.
+//! - [`events`], [`metrics`]: what is reported.
 //! - [`clock`]: the only place that reads clocks for decisions.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
-pub mod control;
+pub mod decider;
 pub mod engine;
 pub mod events;
+pub mod instances;
+pub mod messages;
 pub mod metrics;
+pub mod proxies;
 pub mod run;
-pub mod serve;
+pub mod shared;
+pub mod snapshot;
 pub mod state;
-pub mod tasks;
-pub mod undrain;

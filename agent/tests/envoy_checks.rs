@@ -16,11 +16,11 @@ use envoy::{
     health::{DEGRADED, HEADER, IMMEDIATE_FAILURE},
 };
 use rds_lb_agent::{
+    api::bounded::Bounded,
     clock::Clock,
-    serve::{
-        bounded::Bounded,
+    proxies::envoy::{
         checks::{Answers, Checked, Endpoint, Unknown, router},
-        xds::{Envoys, Told},
+        discovery::{Envoys, Told},
     },
 };
 use reqwest::Response;

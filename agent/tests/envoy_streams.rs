@@ -20,9 +20,9 @@ use futures_util::{StreamExt, stream};
 use rds_lb_agent::{
     clock::Clock,
     metrics::Metrics,
-    serve::{
+    proxies::envoy::{
         checks::{Answers, Checked},
-        xds::{Envoys, Told},
+        discovery::{Envoys, Told},
     },
 };
 use tokio::{net::TcpListener, task::JoinHandle};

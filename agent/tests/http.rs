@@ -10,14 +10,14 @@ use agent_core::{
     health::{FleetConfig, Health, HealthRules, Observation, RoleFacts},
 };
 use rds_lb_agent::{
-    clock::Clock,
-    metrics::Metrics,
-    serve::{
+    api::{
         bounded::Bounded,
         http::{Source, router},
-        xds::Envoys,
     },
-    tasks::snapshot::Snapshot,
+    clock::Clock,
+    metrics::Metrics,
+    proxies::envoy::discovery::Envoys,
+    snapshot::Snapshot,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::Value;

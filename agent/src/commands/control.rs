@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{Exit, complain, print, print_json};
 use crate::{
+    api::control::{ControlError, ask},
     cli::{Control, Drain, Format, Pause, Sessions},
-    control::{ControlError, ask},
 };
 
 pub(super) async fn sessions(arguments: &Sessions) -> Exit {

@@ -4,11 +4,11 @@ use reqwest::Method;
 
 use super::{Exit, complain, control, print, print_json};
 use crate::{
+    api::control::ask,
     cli::{Format, Undrain},
-    control::ask,
+    proxies::haproxy::take_back::{Undone, own},
     run::state_dir_of,
     state::records::DrainRecords,
-    undrain::{Undone, own},
 };
 
 pub(super) async fn undrain(arguments: &Undrain) -> Exit {

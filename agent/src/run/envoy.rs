@@ -18,24 +18,21 @@ use tokio::sync::{mpsc, watch};
 use super::generation::{COMMANDS, Task};
 use crate::{
     config::{Config, Database, Place, Proxy, ProxyKind, file::Engine},
+    decider::Routes,
     events::{AddressFound, AddressLost, Event},
-    serve::xds::Told,
-    state::log::PositionFile,
-    tasks::{
-        Shared,
-        decider::Routes,
-        envoy::{
-            admin,
-            checked::{Awake, checked},
-            drains,
-            drains::Drained,
-            eds,
-            eds::Addresses,
-            hand_offs,
-            hand_offs::HandOffs,
-            sessions,
-        },
+    proxies::envoy::{
+        access_log, admin,
+        checked::{Awake, checked},
+        discovery::Told,
+        drains,
+        drains::Drained,
+        endpoints,
+        endpoints::Addresses,
+        hand_offs,
+        hand_offs::HandOffs,
     },
+    shared::Shared,
+    state::log::PositionFile,
 };
 
 /// The `access_log_flush_interval` of the configuration in `deploy/envoy`: a longer one is
@@ -103,13 +100,13 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
             let follow = hand_offs::follow(proxy.name(), log.clone(), position, told.clone(), shared.clone());
             tasks.push(Box::pin(follow));
         }
-        endpoints.push(eds::Config {
+        endpoints.push(endpoints::Config {
             proxy: proxy.name(),
             node: envoy.node.clone(),
             servers: proxy.servers.clone(),
             drained: drained.clone(),
         });
-        logs.push(sessions::Config {
+        logs.push(access_log::Config {
             proxy: index,
             name: proxy.name(),
             node: envoy.node.clone(),
@@ -125,7 +122,7 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
         return;
     }
     tasks.push(Box::pin(follow_names(names(config), found, shared.clone())));
-    tasks.push(Box::pin(eds::run(endpoints, addresses.clone(), shared.clone())));
+    tasks.push(Box::pin(endpoints::run(endpoints, addresses.clone(), shared.clone())));
     let same_host = match &config.listen.envoy {
         Some(Place::Tcp(address)) => {
             address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
@@ -136,7 +133,7 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     tasks.push(Box::pin(async move {
         let mut heard = shared.envoys.heard().await;
         heard.set_same_host(same_host);
-        sessions::run(logs, flush, heard, addresses, told, shared).await;
+        access_log::run(logs, flush, heard, addresses, told, shared).await;
     }));
 }
 

@@ -30,24 +30,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::unix_seconds,
     config::{Config, Database, Instance, Proxy, ProxyKind},
+    decider::{Decider, Disk, Files, Routes},
     engine,
     events::{Episodes, Event, PauseChanged, StateFailed},
+    instances::{credentials, door::Door, host_block, liveness, probe, sessions, unfinished::Unfinished},
+    messages::Input,
+    proxies::haproxy::{admin, sweeps, take_back},
+    shared::Shared,
+    snapshot::Snapshot,
     state::{
         StateError,
         memory::MemoryFile,
         pause::{Pause, PauseFile},
         records::{DrainRecord, DrainRecords},
     },
-    tasks::{
-        Input, Shared, credentials,
-        decider::{Decider, Disk, Files, Routes},
-        door::Door,
-        host_block, liveness, probe, proxy, sessions,
-        snapshot::Snapshot,
-        sweeps,
-        unfinished::Unfinished,
-    },
-    undrain,
 };
 
 /// Commands that may wait for one task.
@@ -426,7 +422,7 @@ fn proxy_task(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Routes,
     let ProxyKind::Haproxy(haproxy) = &proxy.kind else { return };
     let (sender, commands) = mpsc::channel(COMMANDS);
     routes.proxies.insert(index, (sender, proxy.name()));
-    let config = proxy::Config {
+    let config = admin::Config {
         proxy: index,
         socket: haproxy.socket.clone(),
         master: haproxy.master.clone(),
@@ -434,7 +430,7 @@ fn proxy_task(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Routes,
         limits: haproxy::runtime::Limits::default(),
     };
     tasks.push(Box::pin(sweeps::run(config.clone(), shared.clone())));
-    tasks.push(Box::pin(proxy::run(config, shared.clone(), commands)));
+    tasks.push(Box::pin(admin::run(config, shared.clone(), commands)));
 }
 
 /// Records of configured servers, and those that nothing here knows any more.
@@ -465,7 +461,7 @@ fn sort_records(
 async fn take_back(record: DrainRecord, shared: Shared) {
     let mut told = false;
     loop {
-        match undrain::take_back(&record).await {
+        match take_back::take_back(&record).await {
             Ok(_) => return shared.tell(Input::StrayGone(record)).await,
             Err(error) if !told => {
                 told = true;

@@ -30,15 +30,19 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    api::{bounded::Bounded, control, http},
     clock::Clock,
     config::{self, Config, Place, Problems},
-    control,
     events::{AgentBroken, ConfigRefused, ConfigTaken, Event, Started, StateFailed, Stopping},
+    messages::Input,
     metrics::Metrics,
-    serve::{agent_check::Answers, bounded::Bounded, checks, http, xds::Envoys},
+    proxies::{
+        envoy::{checks, discovery::Envoys},
+        haproxy::{agent_check::Answers, take_back},
+    },
+    shared::{Errands, Shared, SharedBudget},
+    snapshot::Snapshot,
     state::{StateError, StateLock, records::DrainRecords},
-    tasks::{Errands, Input, Shared, SharedBudget, snapshot::Snapshot},
-    undrain,
 };
 use authorities::Authorities;
 use collapse::Collapse;
@@ -258,7 +262,7 @@ async fn take(
 /// Takes recorded drains back, and says what became of them.
 async fn take_back(state_dir: &Path) {
     let metrics = Metrics::default();
-    match undrain::own(&DrainRecords::in_directory(state_dir)).await {
+    match take_back::own(&DrainRecords::in_directory(state_dir)).await {
         Ok(undone) => {
             for server in &undone.taken_back {
                 tracing::info!(server, "drain taken back");

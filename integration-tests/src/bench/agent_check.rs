@@ -16,8 +16,8 @@ use haproxy::agent_check::{Limits, serve};
 use rds_lb_agent::{
     clock::Clock,
     metrics::Metrics,
-    serve::agent_check::Answers,
-    tasks::snapshot::{Line, Snapshot},
+    proxies::haproxy::agent_check::Answers,
+    snapshot::{Line, Snapshot},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

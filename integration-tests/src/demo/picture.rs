@@ -34,7 +34,7 @@ impl Picture {
     pub(super) async fn take<P: Proxy>(scene: &Scene<P>, load: &Load) -> Self {
         let state = scene.agent.state().await.unwrap_or_default();
         let control = scene.agent.control();
-        let rows = rds_lb_agent::control::ask(&control, reqwest::Method::GET, "/sessions", &[]).await;
+        let rows = rds_lb_agent::api::control::ask(&control, reqwest::Method::GET, "/sessions", &[]).await;
         let rows = rows.unwrap_or_default();
         let sessions = rows.as_array().into_iter().flatten().filter_map(session).collect();
         Self { state, sessions, report: load.report() }

@@ -16,9 +16,9 @@ use integration_tests::{
 };
 use rds_lb_agent::{
     clock::Clock,
-    serve::{
+    proxies::envoy::{
         checks::{Answers, Checked, Endpoint, Unknown, router},
-        xds::{Envoys, Told},
+        discovery::{Envoys, Told},
     },
 };
 use serde_json::json;

@@ -1,0 +1,76 @@
+//! To whom each command goes. Nothing here waits for its execution.
+
+use agent_core::{
+    ServerId,
+    plan::{CloseVia, Command, Outcome, Retire, Retired},
+};
+use tokio::time::Instant;
+
+use super::Running;
+use crate::{
+    events::{DrainEnded, DrainForgotten, DrainNotRecorded, Event},
+    messages::{CloseOrder, ProxyCommand, ProxyOrder},
+};
+
+impl Running {
+    pub(super) async fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Retire(retire) => self.retire(*retire),
+            Command::Drain { server, reason } => {
+                // On record before the proxy hears of it.
+                let sent = match self.record(&server, reason.to_string()).await {
+                    Ok(()) => self.to_proxy(&server, ProxyCommand::Drain(server.clone())),
+                    Err(error) => {
+                        DrainNotRecorded { server: &server, error }.emit(&self.decider.shared.metrics);
+                        false
+                    }
+                };
+                if !sent {
+                    self.forget(&server).await;
+                    let outcome = Outcome::Drain { server, sent: Err(false) };
+                    self.decider.planner.outcome(self.decider.shared.clock.now(), &outcome);
+                }
+            }
+            Command::Undrain { server, reason } => {
+                if self.episodes.begins(&format!("undrain {server}"), "") {
+                    DrainEnded { server: &server, reason }.emit(&self.decider.shared.metrics);
+                }
+                self.to_proxy(&server, ProxyCommand::Undrain(server.clone()));
+            }
+            Command::Forget { server } => {
+                self.episodes.ends(&format!("undrain {server}"));
+                DrainForgotten { server: &server }.emit(&self.decider.shared.metrics);
+                self.forget(&server).await;
+            }
+        }
+    }
+
+    pub(super) fn retire(&mut self, retire: Retire) {
+        let sent = match retire.via {
+            CloseVia::Database => self.decider.routes.instances.get(&retire.instance).is_some_and(|route| {
+                let order = CloseOrder { command: retire.clone(), decided: Instant::now() };
+                route.try_send(order).is_ok()
+            }),
+            CloseVia::Proxy => {
+                let server = retire.proxy.server.clone();
+                self.to_proxy(&server, ProxyCommand::Close(Box::new(retire.clone())))
+            }
+        };
+        if sent {
+            return;
+        }
+        let outcome = Outcome::Retire {
+            id: retire.id,
+            instance: retire.instance,
+            key: retire.key,
+            retired: Retired::Failed,
+        };
+        self.decider.planner.outcome(self.decider.shared.clock.now(), &outcome);
+    }
+
+    /// Never waits: a proxy that does not take commands gets none.
+    pub(super) fn to_proxy(&self, server: &ServerId, command: ProxyCommand) -> bool {
+        let order = ProxyOrder { command, decided: Instant::now() };
+        self.decider.routes.proxies.get(&server.proxy).is_some_and(|(route, _)| route.try_send(order).is_ok())
+    }
+}

@@ -1,0 +1,273 @@
+//! The decider: folds what tasks tell it, plans, publishes, and hands out
+//! commands. It waits for nothing but its inputs and the next moment of its plan.
+//!
+//! - `commands`: to whom each command goes.
+//! - `disk`: one write at a time, none of them waited for for ever.
+//! - `files`: what is written down, and when.
+//! - `operator`: what people ask on the control socket.
+//! - `publish`: the snapshot that everybody reads, and its metrics.
+//! - `telling`: changes and holds as events.
+
+mod commands;
+mod disk;
+mod files;
+mod operator;
+mod publish;
+mod telling;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use agent_core::{
+    InstanceId, ServerId, Time,
+    health::{Fleet, Health, Remembered},
+    plan::{Hold, Outcome, Plan, Planner, Retired},
+    session::{Ledger, Seen},
+};
+use agent_database::{LoginReport, Rights};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use disk::Disk;
+
+use crate::{
+    events::{Episodes, Event, GroupPaused},
+    messages::{CloseOrder, Input, ProxyOrder},
+    shared::Shared,
+    snapshot::{Line, Snapshot},
+    state::{
+        memory::MemoryFile,
+        pause::{Pause, PauseFile},
+        records::{DrainRecord, DrainRecords},
+    },
+};
+
+/// Inputs are taken in together for this long, so that a burst is one plan.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// The files of the state directory.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Drains.
+    pub records: DrainRecords,
+    /// Instances.
+    pub memory: MemoryFile,
+    /// The operator's pause.
+    pub pause: PauseFile,
+    /// One write at a time, in order.
+    pub disk: Disk,
+}
+
+/// Where commands go.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// The session task of each instance.
+    pub instances: HashMap<InstanceId, mpsc::Sender<CloseOrder>>,
+    /// The task of each proxy, and the socket that its records name.
+    pub proxies: HashMap<usize, (mpsc::Sender<ProxyOrder>, String)>,
+}
+
+/// Everything the decider is made of.
+pub struct Decider {
+    /// The health of all instances.
+    pub health: Health,
+    /// All sessions.
+    pub ledger: Ledger,
+    /// The planner.
+    pub planner: Planner,
+    /// Where commands go.
+    pub routes: Routes,
+    /// What all tasks share.
+    pub shared: Shared,
+    /// The snapshot that everybody reads.
+    pub publish: watch::Sender<Arc<Snapshot>>,
+    /// The state directory.
+    pub files: Files,
+    /// The agent's own drains, as on disk.
+    pub records: Vec<(ServerId, DrainRecord)>,
+    /// Records of proxies or servers that are no longer configured: kept for `undrain --own`.
+    pub strays: Vec<DrainRecord>,
+    /// The operator's pause.
+    pub pause: Option<Pause>,
+    /// What was last written about instances.
+    pub remembered: Vec<Remembered>,
+    /// Of the recorded drains, those that an operator asked for before a reload: they
+    /// are taken back like all others, and begun again.
+    pub wanted: Vec<ServerId>,
+}
+
+/// What a person who asked is told.
+type Answer = Result<serde_json::Value, String>;
+
+/// What changes while it runs.
+struct Running {
+    decider: Decider,
+    fleet: Arc<Fleet>,
+    lines: Arc<HashMap<String, Line>>,
+    logins: Arc<BTreeMap<String, LoginReport>>,
+    rights: Arc<BTreeMap<String, Rights>>,
+    retired: u64,
+    remembered_at: Option<Time>,
+    /// When the records could not be written: the file says something else until they are.
+    unstored: Option<Time>,
+    episodes: Episodes,
+    /// To whom asked on the control socket: what they have changed is published first, so
+    /// that whoever looks next sees it.
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    /// What the last plan held.
+    holds: Vec<Hold>,
+    /// When the oldest joined session began, as last looked for.
+    oldest: Option<Time>,
+    oldest_at: Option<Time>,
+    /// Where joined sessions come from, as looked for at the same time.
+    outgoing: Arc<BTreeMap<InstanceId, BTreeSet<IpAddr>>>,
+}
+
+impl Decider {
+    /// Decides until told to stop. Returns with its drains still held: who stops
+    /// it takes them back, or leaves them to the next one.
+    pub async fn run(
+        self,
+        mut inputs: mpsc::Receiver<Input>,
+        stop: CancellationToken,
+    ) -> (Self, mpsc::Receiver<Input>) {
+        let now = self.shared.clock.now();
+        let mut running = Running {
+            fleet: Arc::new(Snapshot::empty(now).fleet.as_ref().clone()),
+            lines: Arc::default(),
+            logins: Arc::default(),
+            rights: Arc::default(),
+            retired: 0,
+            remembered_at: None,
+            unstored: None,
+            episodes: Episodes::default(),
+            answers: Vec::new(),
+            holds: Vec::new(),
+            oldest: None,
+            oldest_at: None,
+            outgoing: Arc::default(),
+            decider: self,
+        };
+        for (server, _) in &running.decider.records {
+            running.decider.planner.adopt(server, now);
+        }
+        for server in std::mem::take(&mut running.decider.wanted) {
+            // Only a server without any drain can be refused one.
+            let _ = running.decider.planner.request_drain(&server, &running.fleet, now);
+        }
+        if running.decider.pause.is_some() {
+            running.decider.planner.pause();
+        }
+        let mut wake = running.tick().await;
+        loop {
+            let clock = running.decider.shared.clock;
+            let input = tokio::select! {
+                () = stop.cancelled() => {
+                    running.store_again(None).await;
+                    return (running.decider, inputs);
+                }
+                input = inputs.recv() => input,
+                () = sleep_until(clock.instant(wake)) => None,
+            };
+            if let Some(input) = input {
+                running.take_in(input).await;
+                tokio::time::sleep(GATHER).await;
+                while let Ok(input) = inputs.try_recv() {
+                    running.take_in(input).await;
+                }
+            }
+            wake = running.tick().await;
+            for (reply, answer) in running.answers.drain(..) {
+                // A peer that has gone away wants no answer.
+                let _ = reply.send(answer);
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Folds one input. Nothing is decided here.
+    async fn take_in(&mut self, input: Input) {
+        let now = self.decider.shared.clock.now();
+        match input {
+            Input::Health(observation) => self.decider.health.observe(&observation),
+            Input::Login(instance, report) => {
+                Arc::make_mut(&mut self.logins).insert(instance.to_string(), *report);
+            }
+            Input::Rights(instance, rights) => {
+                Arc::make_mut(&mut self.rights).insert(instance.to_string(), *rights);
+            }
+            Input::Activity { instance, at, only, rows } => {
+                let seen = only.as_deref().map_or(Seen::All, Seen::Only);
+                self.decider.ledger.observe_activity(&instance, at, seen, rows);
+            }
+            Input::Swept { proxy, at, sessions } => self.decider.ledger.observe_proxy(proxy, at, sessions),
+            Input::Glimpsed { proxy, at, sessions } => self.decider.ledger.observe_some(proxy, at, sessions),
+            Input::Admin { proxy, at, flags } => {
+                self.decider.ledger.proxy_alive(proxy, at);
+                for (server, flags) in flags {
+                    if let Some(command) = self.decider.planner.observe_admin(&server, at, flags) {
+                        self.carry_out(command).await;
+                    }
+                }
+            }
+            Input::Outcome(outcome) => {
+                if let Outcome::Retire { retired, .. } = &outcome {
+                    self.retired += u64::from(*retired == Retired::Closed);
+                }
+                match &outcome {
+                    Outcome::Drain { server, sent: Err(false) } => self.forget(server).await,
+                    Outcome::Drain { server, .. } => {
+                        self.sure_of_record(server).await;
+                        self.tell_begun(server);
+                    }
+                    _ => {}
+                }
+                self.decider.planner.outcome(now, &outcome);
+            }
+            Input::Delivered(server, word) => self.decider.planner.delivered(&server, word),
+            Input::StrayGone(record) => self.forget_stray(&record).await,
+            Input::Credentials(well) => self.decider.planner.observe_credentials(well),
+            Input::Request(request, reply) => {
+                let answer = self.answer(request, now).await;
+                self.answers.push((reply, answer));
+            }
+        }
+    }
+
+    /// Decides, publishes, commands. Returns when to do it again at the latest.
+    async fn tick(&mut self) -> Time {
+        let now = self.decider.shared.clock.now();
+        self.decider.health.set_aside(self.decider.planner.drains().set_aside());
+        let fleet = self.decider.health.fleet(now);
+        self.tell_changes(&fleet);
+        self.fleet = Arc::new(fleet);
+        let began = Instant::now();
+        let plan = {
+            let budget = self.decider.shared.budget.lock();
+            self.decider.planner.plan(now, &self.decider.ledger, &self.fleet, &budget)
+        };
+        let metrics = self.decider.shared.metrics.clone();
+        metrics.plan_seconds.observe(began.elapsed().as_secs_f64());
+        for group in self.decider.planner.take_paused_groups() {
+            GroupPaused { group: &group }.emit(&metrics);
+        }
+        self.tell_holds(&plan);
+        self.publish(now, &plan);
+        let Plan { commands, holds, next_wake: wake, .. } = plan;
+        self.holds = holds;
+        for command in commands {
+            self.carry_out(command).await;
+        }
+        self.store_again(Some(now)).await;
+        self.remember(now).await;
+        wake
+    }
+}

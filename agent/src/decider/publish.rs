@@ -1,0 +1,141 @@
+//! The snapshot that everybody reads, and the metrics that follow it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use agent_core::{
+    InstanceId, Time,
+    plan::{AdminWord, DrainPhase, Plan},
+    session::Join,
+};
+use haproxy::agent_check::{Admin, Health as HealthWord, Reply};
+
+use super::Running;
+use crate::snapshot::{Line, SessionsView, Snapshot, Watch};
+
+/// How often the oldest session is looked for.
+const OLDEST: Duration = Duration::from_secs(1);
+
+impl Running {
+    pub(super) fn publish(&mut self, now: Time, plan: &Plan) {
+        let view = self.sessions_view(now, plan);
+        let planner = &self.decider.planner;
+        let mut lines = HashMap::with_capacity(self.fleet.servers.len());
+        for server in self.fleet.servers.keys() {
+            let desired = planner.desired(server, &self.fleet, now);
+            let reply = Reply {
+                admin: desired.admin.map(|word| match word {
+                    AdminWord::Drain => Admin::Drain,
+                    AdminWord::Ready => Admin::Ready,
+                }),
+                health: desired.health.map(|health| match health {
+                    Ok(()) => HealthWord::Up,
+                    Err(reason) => HealthWord::Down(reason),
+                }),
+            };
+            let line = Line { server: server.clone(), text: reply.line(), admin: desired.admin };
+            lines.insert(server.to_string(), line);
+        }
+        if *self.lines != lines {
+            self.lines = Arc::new(lines);
+        }
+        self.count(&view, plan);
+        let cadence = self
+            .fleet
+            .instances
+            .keys()
+            .map(|instance| (instance.clone(), self.decider.health.cadence(instance)))
+            .collect();
+        let drains = planner
+            .drains()
+            .phases()
+            .filter(|(_, phase)| *phase != DrainPhase::Idle)
+            .map(|(server, phase)| (server.to_string(), phase))
+            .collect();
+        let snapshot = Snapshot {
+            at: now,
+            fleet: self.fleet.clone(),
+            lines: self.lines.clone(),
+            logins: self.logins.clone(),
+            rights: self.rights.clone(),
+            drains,
+            sessions: view,
+            paused: self.decider.pause.clone(),
+            paused_groups: planner
+                .breaker()
+                .open()
+                .map(|(group, _)| format!("{} {} {}", group.user, group.application, group.network))
+                .collect(),
+            watch: Watch {
+                focus: Arc::new(plan.focus.clone()),
+                poll: plan.poll.clone(),
+                sweep: plan.sweep.clone(),
+                probe: plan.probe.clone(),
+                closing: plan.closing,
+                cadence: Arc::new(cadence),
+                outgoing: self.outgoing.clone(),
+            },
+        };
+        self.decider.publish.send_replace(Arc::new(snapshot));
+    }
+
+    pub(super) fn sessions_view(&mut self, now: Time, plan: &Plan) -> SessionsView {
+        let mut holds = BTreeMap::new();
+        for hold in &plan.holds {
+            *holds.entry(hold.reason).or_insert(0) += 1;
+        }
+        if self.oldest_at.is_none_or(|at| now.since(at) >= OLDEST) {
+            let sessions = self.decider.ledger.sessions();
+            let joined = sessions.filter(|session| matches!(session.join, Join::Joined(_)));
+            let mut outgoing: BTreeMap<InstanceId, BTreeSet<IpAddr>> = BTreeMap::new();
+            self.oldest = None;
+            for session in joined {
+                self.oldest = Some(self.oldest.map_or(session.begin, |oldest| oldest.min(session.begin)));
+                let Some(client) = session.row.client else { continue };
+                match outgoing.get_mut(session.instance) {
+                    Some(addresses) => addresses.insert(client.ip().to_canonical()),
+                    None => outgoing
+                        .entry(session.instance.clone())
+                        .or_default()
+                        .insert(client.ip().to_canonical()),
+                };
+            }
+            self.outgoing = Arc::new(outgoing);
+            self.oldest_at = Some(now);
+        }
+        let oldest = self.oldest.map(|begin| now.since(begin));
+        SessionsView {
+            known: plan.sessions,
+            due: plan.due,
+            oldest_s: oldest.unwrap_or_default().as_secs_f64(),
+            retired: self.retired,
+            dropped: self.decider.ledger.dropped(),
+            holds,
+        }
+    }
+
+    pub(super) fn count(&self, view: &SessionsView, plan: &Plan) {
+        let metrics = &self.decider.shared.metrics;
+        metrics.sessions.set(i64::try_from(view.known).unwrap_or(i64::MAX));
+        metrics.due.set(i64::try_from(plan.due).unwrap_or(i64::MAX));
+        metrics.oldest_session_seconds.set(view.oldest_s);
+        metrics.holds.clear();
+        for (reason, count) in &view.holds {
+            let labels = vec![("reason", snake(reason))];
+            metrics.holds.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        let drains = self.decider.planner.drains().phases().filter(|(_, phase)| *phase != DrainPhase::Idle);
+        metrics.drains.set(i64::try_from(drains.count()).unwrap_or(i64::MAX));
+        let groups = self.decider.planner.breaker().open().count();
+        metrics.paused_groups.set(i64::try_from(groups).unwrap_or(i64::MAX));
+    }
+}
+
+/// An enum's name as JSON has it.
+fn snake(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
+}

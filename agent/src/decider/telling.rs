@@ -1,0 +1,75 @@
+//! Changes and holds as events.
+
+use agent_core::{
+    ServerId,
+    health::{Fleet, InstanceView, State, Verdict},
+    plan::{DrainPhase, Plan, Subject},
+};
+
+use super::Running;
+use crate::{
+    events::{Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, VerdictChanged},
+    messages::ProxyCommand,
+};
+
+impl Running {
+    pub(super) fn tell_changes(&self, fleet: &Fleet) {
+        let metrics = &self.decider.shared.metrics;
+        for (instance, view) in &fleet.instances {
+            let before = self.fleet.instances.get(instance);
+            if before.is_none_or(|before| differs(before, view)) {
+                InstanceChanged { instance, before, now: view }.emit(metrics);
+            }
+            if view.conflict && before.is_none_or(|before| !before.conflict) {
+                Conflict { instance }.emit(metrics);
+            }
+        }
+        for (server, verdict) in &fleet.servers {
+            let before = self.fleet.servers.get(server).copied();
+            if before != Some(*verdict) {
+                VerdictChanged { server, before, now: *verdict }.emit(metrics);
+            }
+            // The next check says the same, up to `agent-inter` later.
+            if before.is_some_and(|before| takes_sessions(before) != takes_sessions(*verdict))
+                && let Some(up) = takes_sessions(*verdict)
+            {
+                self.to_proxy(server, ProxyCommand::Agent(server.clone(), up));
+            }
+        }
+    }
+
+    /// A commanded drain was sent.
+    pub(super) fn tell_begun(&self, server: &ServerId) {
+        let mut phases = self.decider.planner.drains().phases();
+        if let Some((_, DrainPhase::Sending { reason, .. })) = phases.find(|(known, _)| *known == server) {
+            DrainBegun { server, reason }.emit(&self.decider.shared.metrics);
+        }
+    }
+
+    pub(super) fn tell_holds(&mut self, plan: &Plan) {
+        for hold in &plan.holds {
+            if let Subject::Server(server) = &hold.subject
+                && self.episodes.begins(&format!("hold {server}"), &format!("{:?}", hold.reason))
+            {
+                DrainHeld { server, reason: hold.reason }.emit(&self.decider.shared.metrics);
+            }
+        }
+    }
+}
+
+/// What is worth a line: not every answer's time.
+fn differs(before: &InstanceView, now: &InstanceView) -> bool {
+    before.role != now.role
+        || std::mem::discriminant(&before.status) != std::mem::discriminant(&now.status)
+        || before.auth_refused_since.is_some() != now.auth_refused_since.is_some()
+        || before.host_blocked_since.is_some() != now.host_blocked_since.is_some()
+}
+
+/// Whether a verdict lets sessions in; `None` changes nothing.
+fn takes_sessions(verdict: Verdict) -> Option<bool> {
+    match verdict.state {
+        State::Up | State::Drain => Some(true),
+        State::Down => Some(false),
+        State::Unknown => None,
+    }
+}

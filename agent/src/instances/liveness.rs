@@ -1,0 +1,72 @@
+//! Liveness: the role, asked quickly on a kept connection.
+
+use std::{sync::Arc, time::Duration};
+
+use agent_core::{Evidence, Fault, health::Observation};
+use agent_database::Session;
+use tokio::time::Instant;
+
+use super::door::Door;
+use crate::{
+    messages::Input,
+    shared::{Backoff, jittered},
+};
+
+/// Between two logins that are refused.
+const REFUSED: Duration = Duration::from_secs(10);
+
+/// A connection that lasted this long is followed by another at once.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// Asks one instance for ever.
+pub async fn run(door: Arc<Door>) {
+    // The first failures are retried fast: two refusals make a verdict.
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        match door.login().await {
+            Ok(session) => {
+                let began = Instant::now();
+                let fault = ask_until_it_fails(&door, session).await;
+                tracing::debug!(instance = %door.instance(), %fault, "liveness connection lost");
+                door.shared.probe_now.notify_waiters();
+                // One that is lost soon, again and again, must not use up the login budget.
+                if began.elapsed() >= LASTING {
+                    backoff.reset();
+                } else {
+                    tokio::time::sleep(backoff.wait()).await;
+                }
+            }
+            // A refused login is not retried fast: each one is IAM's work too.
+            Err(fault) if fault.evidence() == Evidence::AuthIll => {
+                tokio::time::sleep(jittered(REFUSED)).await;
+            }
+            Err(_) => tokio::time::sleep(backoff.wait()).await,
+        }
+    }
+}
+
+async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault {
+    let id = door.instance();
+    let labels = vec![("database", id.database.to_string()), ("instance", id.instance.to_string())];
+    let seconds = door.shared.metrics.liveness_seconds.get_or_create_owned(&labels);
+    loop {
+        let cadence = door.shared.snapshot.borrow().watch.cadence.get(id).copied();
+        tokio::time::sleep(cadence.unwrap_or(Duration::from_secs(1))).await;
+        // An answer that waited while the agent was stopped is as old as its question.
+        let at = door.shared.clock.now();
+        let asked = Instant::now();
+        let result = session.role().await;
+        let mut counted = labels.clone();
+        counted.push(("result", if result.is_ok() { "ok" } else { "failed" }.into()));
+        door.shared.metrics.liveness.get_or_create(&counted).inc();
+        if result.is_ok() {
+            seconds.observe(asked.elapsed().as_secs_f64());
+        }
+        let fault = result.as_ref().err().cloned();
+        let observation = Observation { instance: id.clone(), at, login: false, result };
+        door.shared.tell(Input::Health(observation)).await;
+        if let Some(fault) = fault {
+            return fault;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What tasks and the decider say to one another. Plain data.
+
+use agent_core::{
+    InstanceId, ServerId, Time,
+    health::Observation,
+    plan::{AdminFlags, AdminWord, Outcome, Retire},
+    session::{ActivityRow, BackendKey, ProxySession},
+};
+use agent_database::{LoginReport, Rights};
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::state::records::DrainRecord;
+
+/// What tasks tell the decider.
+#[derive(Debug)]
+pub enum Input {
+    /// A probe or a liveness query has answered, or not.
+    Health(Observation),
+    /// How a login went.
+    Login(InstanceId, Box<LoginReport>),
+    /// What the agent may do on an instance.
+    Rights(InstanceId, Box<Rights>),
+    /// Rows of an instance's connection table. `only` names those that were asked for, or all.
+    Activity {
+        /// The instance.
+        instance: InstanceId,
+        /// When it was asked.
+        at: Time,
+        /// Those asked for; `None` is all.
+        only: Option<Vec<BackendKey>>,
+        /// The rows.
+        rows: Vec<ActivityRow>,
+    },
+    /// All sessions of a proxy.
+    Swept {
+        /// The proxy.
+        proxy: usize,
+        /// The moment that the ages are of.
+        at: Time,
+        /// Its sessions, in all workers.
+        sessions: Vec<ProxySession>,
+    },
+    /// Sessions of a proxy of which others are not known yet.
+    Glimpsed {
+        /// The proxy.
+        proxy: usize,
+        /// The moment that the ages are of.
+        at: Time,
+        /// Those that are known.
+        sessions: Vec<ProxySession>,
+    },
+    /// The admin flags of a proxy's servers; also proves it alive.
+    Admin {
+        /// The proxy.
+        proxy: usize,
+        /// When it was asked.
+        at: Time,
+        /// The flags.
+        flags: Vec<(ServerId, AdminFlags)>,
+    },
+    /// What became of a command.
+    Outcome(Outcome),
+    /// An agent-check answer with an admin word was read.
+    Delivered(ServerId, AdminWord),
+    /// Whether credentials could be had.
+    Credentials(bool),
+    /// The drain of a server that is no longer configured is gone.
+    StrayGone(DrainRecord),
+    /// Somebody asks on the control socket.
+    Request(Request, oneshot::Sender<Result<serde_json::Value, String>>),
+}
+
+/// What can be asked.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// All sessions with their ages.
+    Sessions,
+    /// Stop all acting.
+    Pause {
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// Act again.
+    Resume,
+    /// Drain a server.
+    Drain {
+        /// `backend/server`.
+        server: String,
+    },
+    /// Take back one drain of the agent's own, or all.
+    Undrain {
+        /// `backend/server`.
+        server: Option<String>,
+    },
+}
+
+/// What one HAProxy is asked to do, and when that was decided.
+#[derive(Debug)]
+pub struct ProxyOrder {
+    /// What to do.
+    pub command: ProxyCommand,
+    /// When it was decided.
+    pub decided: Instant,
+}
+
+/// What one HAProxy is asked to do.
+#[derive(Debug)]
+pub enum ProxyCommand {
+    /// Drain a server that has no admin flag now. The drain is on record.
+    Drain(ServerId),
+    /// Take a drain back, if the server is drained and not in maintenance.
+    Undrain(ServerId),
+    /// Say at once what the next agent check will say.
+    Agent(ServerId, bool),
+    /// Close a session. Only soon after this was decided: the proxy cannot tell what
+    /// the session does meanwhile.
+    Close(Box<Retire>),
+}
+
+/// A session to be closed, and when that was decided.
+#[derive(Debug)]
+pub struct CloseOrder {
+    /// Which, and how.
+    pub command: Retire,
+    /// When.
+    pub decided: Instant,
+}

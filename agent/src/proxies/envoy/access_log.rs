@@ -1,0 +1,515 @@
+//! The sessions of all Envoys, from the access logs that they stream to the agent.
+//!
+//! They are told to the decider as HAProxy's are: all of one proxy at once. Until they are
+//! all, those that are known are told as what they are: some. Of several Envoys of one
+//! configuration each has its own: one that breaks off again and again keeps nobody waiting for
+//! the others' sessions.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use agent_core::{
+    ServerId,
+    health::ServerConfig,
+    session::{ProxySession, ProxySessionKey},
+};
+use envoy::access_log::{Limits, Origin, Report, Session, Sessions};
+use tokio::{
+    sync::{OwnedMutexGuard, mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    drains::Drained,
+    endpoints::Addresses,
+    hand_offs::HandOffs,
+    places::{Places, label},
+};
+use crate::{
+    events::{AccessLogHeard, AccessLogLost, EntriesSkipped, Episodes, Event},
+    messages::Input,
+    shared::Shared,
+};
+
+/// Between two words to the decider.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// Between two listings of one proxy's sessions.
+const REST: Duration = Duration::from_secs(1);
+
+/// A round that comes this late means that the process stood still, and an entry that
+/// waited so long that Envoys had to wait: they may have dropped what they could not send.
+const LATE: Duration = Duration::from_secs(2);
+
+/// One configured Envoy, or all that share its configuration.
+pub struct Config {
+    /// Its index in the configuration.
+    pub proxy: usize,
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Its `node.id`; `None` where any will do.
+    pub node: Option<String>,
+    /// Its servers: cluster and instance.
+    pub servers: Vec<ServerConfig>,
+    /// The agent's own drains on it.
+    pub drained: Drained,
+    /// Whether it takes endpoints from the agent now.
+    pub connected: Box<dyn Fn() -> bool + Send>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("proxy", &self.proxy).field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    fn is(&self, node: &str) -> bool {
+        self.node.as_deref().is_none_or(|own| own == node)
+    }
+}
+
+/// What was heard of all Envoys. It outlives a reload of the configuration, as their
+/// streams do: sessions that are known stay known.
+#[derive(Debug)]
+pub struct Heard {
+    reports: mpsc::Receiver<Report>,
+    table: Sessions,
+    places: Places,
+    /// The Envoys whose log comes.
+    connected: BTreeSet<Origin>,
+}
+
+impl Heard {
+    /// Nothing yet.
+    pub fn new(reports: mpsc::Receiver<Report>) -> Self {
+        let (table, places) = (Sessions::new(Limits::default()), Places::default());
+        Self { reports, table, places, connected: BTreeSet::new() }
+    }
+
+    /// Says whether Envoys can only call from this host, whose clock is theirs.
+    pub fn set_same_host(&mut self, same: bool) {
+        self.table.set_same_clock(same);
+    }
+}
+
+/// Follows the access logs of all Envoys, for ever. `addresses` is where the instances are,
+/// `flush` the Envoys' longest `access_log_flush_interval`.
+pub async fn run(
+    envoys: Vec<Config>,
+    mut flush: watch::Receiver<Duration>,
+    heard: OwnedMutexGuard<Heard>,
+    addresses: watch::Receiver<Addresses>,
+    told: HandOffs,
+    shared: Shared,
+) {
+    let mut task = Task {
+        envoys,
+        heard,
+        addresses,
+        told,
+        shared,
+        episodes: Episodes::default(),
+        listed: None,
+        lacking: BTreeSet::new(),
+    };
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = Instant::now();
+    loop {
+        tokio::select! {
+            biased;
+            _ = rounds.tick() => {
+                if last.elapsed() > ROUND + LATE {
+                    task.heard.table.missed(Instant::now());
+                }
+                last = Instant::now();
+                task.heard.table.set_interval(*flush.borrow_and_update());
+                task.round().await;
+            }
+            report = task.heard.reports.recv() => match report {
+                Some(report) => task.take(report),
+                // Everything stops.
+                None => return std::future::pending().await,
+            }
+        }
+    }
+}
+
+struct Task {
+    envoys: Vec<Config>,
+    heard: OwnedMutexGuard<Heard>,
+    addresses: watch::Receiver<Addresses>,
+    told: HandOffs,
+    shared: Shared,
+    episodes: Episodes,
+    /// When sessions were last listed.
+    listed: Option<Instant>,
+    /// The proxies whose last listing lacked some, so that another is owed.
+    lacking: BTreeSet<usize>,
+}
+
+impl Task {
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Opened { origin, at } => {
+                self.heard.table.opened(&origin, at);
+                self.changes();
+            }
+            Report::Closed { origin, at, left } => {
+                self.heard.table.closed(&origin, left, at);
+                if left == 0 {
+                    self.episodes.ends(&skipping(&origin));
+                }
+                self.changes();
+            }
+            Report::Said { origin, at, events, skipped } => {
+                if at.elapsed() > LATE {
+                    self.heard.table.missed(Instant::now());
+                }
+                // What the clock of this host was when it came.
+                let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let clock = clock.saturating_sub(at.elapsed());
+                let envoy = self.envoys.iter().find(|envoy| envoy.is(&origin.node));
+                for event in &events {
+                    self.heard.table.observe(&origin, at, clock, event);
+                    if let Some(envoy) = envoy {
+                        let cluster = label(&envoy.servers, event.cluster.as_deref());
+                        self.told.tell(&envoy.name, cluster, event, &self.shared.metrics);
+                    }
+                }
+                if skipped > 0 {
+                    let news = self.episodes.begins(&skipping(&origin), "");
+                    let proxy = envoy.map_or("-", |envoy| &*envoy.name);
+                    EntriesSkipped { proxy, node: &origin.node, count: skipped, news }
+                        .emit(&self.shared.metrics);
+                }
+            }
+        }
+    }
+
+    /// Tells which Envoys have come and gone.
+    fn changes(&mut self) {
+        let origins = self.heard.table.origins();
+        let now: BTreeSet<Origin> =
+            origins.filter(|(_, connected)| *connected).map(|(origin, _)| origin.clone()).collect();
+        for envoy in &self.envoys {
+            let own = |origin: &&Origin| envoy.is(&origin.node);
+            for Origin { node, .. } in now.difference(&self.heard.connected).filter(own) {
+                AccessLogHeard { proxy: &envoy.name, node }.emit(&self.shared.metrics);
+            }
+            let others = now.iter().any(|origin| own(&origin));
+            for Origin { node, .. } in self.heard.connected.difference(&now).filter(own) {
+                AccessLogLost { proxy: &envoy.name, node, others }.emit(&self.shared.metrics);
+            }
+        }
+        self.heard.connected = now;
+    }
+
+    async fn round(&mut self) {
+        let now = Instant::now();
+        let heard = &mut *self.heard;
+        heard.table.expire(now);
+        heard.places.learn(&self.addresses.borrow_and_update(), now);
+        let at = self.shared.clock.now();
+        let mut inputs = Vec::new();
+        let rested = self.listed.is_none_or(|listed| now.duration_since(listed) >= REST);
+        if rested {
+            self.listed = Some(now);
+        }
+        for envoy in &self.envoys {
+            let origins: Vec<&Origin> =
+                heard.connected.iter().filter(|origin| envoy.is(&origin.node)).collect();
+            if origins.is_empty() && !(envoy.connected)() {
+                continue;
+            }
+            let servers: Vec<ServerId> = envoy.servers.iter().map(|server| server.id.clone()).collect();
+            inputs.push(Input::Admin { proxy: envoy.proxy, at, flags: envoy.drained.flags(&servers) });
+            let wanted = self.shared.snapshot.borrow().watch.sweep.contains(&envoy.proxy)
+                || self.lacking.contains(&envoy.proxy);
+            if !rested || origins.is_empty() || !wanted {
+                continue;
+            }
+            // Those of one Envoy are all there are on its ports. What another has not told of yet is
+            // not known, and held, until a listing has it.
+            let mut all = Vec::new();
+            let mut complete = 0;
+            for origin in &origins {
+                let swept = heard.table.sweep(origin, now);
+                complete += usize::from(swept.is_some());
+                all.extend(swept.unwrap_or_else(|| heard.table.certain(origin, now)));
+            }
+            if complete < origins.len() {
+                self.lacking.insert(envoy.proxy);
+            } else {
+                self.lacking.remove(&envoy.proxy);
+            }
+            let (proxy, places) = (envoy.proxy, &heard.places);
+            let sessions = all.into_iter().filter_map(|session| told(places, envoy, session)).collect();
+            inputs.push(if complete > 0 {
+                Input::Swept { proxy, at, sessions }
+            } else {
+                Input::Glimpsed { proxy, at, sessions }
+            });
+        }
+        for input in inputs {
+            self.shared.tell(input).await;
+        }
+    }
+}
+
+/// The subject of a peer whose entries are skipped.
+fn skipping(origin: &Origin) -> String {
+    format!("skipped {} {}", origin.peer, origin.node)
+}
+
+/// A session as the ledger knows it, if its server is known.
+fn told(places: &Places, envoy: &Config, session: Session) -> Option<ProxySession> {
+    let server = places.server(&envoy.servers, &session.cluster, session.peer)?.clone();
+    Some(ProxySession {
+        // The stream id alone is unique, over all Envoys.
+        key: ProxySessionKey {
+            worker: 0,
+            pointer: session.id,
+            id: 0,
+            accepted: format!("{:.6}", session.started.as_secs_f64()).into(),
+        },
+        server,
+        source: session.source,
+        outgoing: session.outgoing,
+        peer: session.peer,
+        age: session.age,
+        old_worker: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use agent_core::{InstanceId, health::WantedRole, plan::Policy};
+    use envoy::access_log::{Event as Entry, Flags, Kind};
+    use tokio::{sync::Mutex, time::timeout};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        proxies::envoy::discovery::Envoys,
+        shared::{Errands, SharedBudget},
+        snapshot::Snapshot,
+    };
+
+    /// A session to the only instance, that began now.
+    fn entry() -> Entry {
+        Entry {
+            kind: Kind::Connected,
+            id: "session".into(),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap(),
+            lasted: None,
+            source: Some(([10, 0, 0, 1], 40_000).into()),
+            outgoing: Some(([10, 0, 0, 2], 50_000).into()),
+            peer: Some(([10, 0, 0, 3], 5_432).into()),
+            cluster: Some("w".into()),
+            received: None,
+            sent: None,
+            flags: Flags::default(),
+            transport_failure: None,
+            termination: None,
+        }
+    }
+
+    /// What the decider is told next of this kind, if anything within a minute.
+    async fn swept(inputs: &mut mpsc::Receiver<Input>) -> Option<Vec<ProxySession>> {
+        let next = async {
+            loop {
+                if let Some(Input::Swept { sessions, .. }) = inputs.recv().await {
+                    return sessions;
+                }
+            }
+        };
+        timeout(Duration::from_secs(60), next).await.ok()
+    }
+
+    /// The first sessions that it is told as some of more.
+    async fn glimpsed(inputs: &mut mpsc::Receiver<Input>) -> Vec<ProxySession> {
+        loop {
+            match inputs.recv().await {
+                Some(Input::Glimpsed { sessions, .. }) if !sessions.is_empty() => return sessions,
+                Some(Input::Swept { .. }) | None => panic!("they are not all"),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What the tasks of one configured Envoy are started with, and what they tell.
+    struct Scene {
+        shared: Shared,
+        inputs: mpsc::Receiver<Input>,
+        say: mpsc::Sender<Report>,
+        heard: Arc<Mutex<Heard>>,
+        addresses: watch::Receiver<Addresses>,
+        flush: watch::Receiver<Duration>,
+        _published: (watch::Sender<Arc<Snapshot>>, watch::Sender<Addresses>, watch::Sender<Duration>),
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let clock = Clock::start();
+            let (decider, inputs) = mpsc::channel(64);
+            let mut first = Snapshot::empty(clock.now());
+            first.watch.sweep.insert(0);
+            let (publish, snapshot) = watch::channel(Arc::new(first));
+            let shared = Shared {
+                clock,
+                metrics: Arc::default(),
+                budget: SharedBudget::new(&Policy::default()),
+                snapshot,
+                decider,
+                probe_now: Arc::default(),
+                errands: Errands::default(),
+                envoys: Envoys::default(),
+            };
+            let instance = InstanceId::new("orders", "a");
+            let (found, addresses) =
+                watch::channel(Addresses::from([(instance, vec![([10, 0, 0, 3], 5_432).into()])]));
+            let (longest, flush) = watch::channel(Duration::from_secs(10));
+            let (say, reports) = mpsc::channel(8);
+            let heard = Arc::new(Mutex::new(Heard::new(reports)));
+            let kept = (publish, found, longest);
+            Self { shared, inputs, say, heard, addresses, flush, _published: kept }
+        }
+
+        async fn start(&self) -> tokio::task::JoinHandle<()> {
+            let config = Config {
+                proxy: 0,
+                name: "envoy:*".into(),
+                node: None,
+                servers: vec![ServerConfig {
+                    id: ServerId::new(0, "w", "a"),
+                    instance: InstanceId::new("orders", "a"),
+                    wanted: WantedRole::Writer,
+                    commandable: false,
+                }],
+                drained: Drained::default(),
+                connected: Box::new(|| false),
+            };
+            let heard = self.heard.clone().lock_owned().await;
+            let (flush, addresses) = (self.flush.clone(), self.addresses.clone());
+            tokio::spawn(run(vec![config], flush, heard, addresses, HandOffs::default(), self.shared.clone()))
+        }
+    }
+
+    fn envoy(node: &str) -> Origin {
+        Origin { node: node.into(), peer: "unix:1".into() }
+    }
+
+    fn opened(node: &str) -> Report {
+        Report::Opened { origin: envoy(node), at: Instant::now() }
+    }
+
+    fn closed(node: &str) -> Report {
+        Report::Closed { origin: envoy(node), at: Instant::now(), left: 0 }
+    }
+
+    fn said(node: &str, events: Vec<Entry>) -> Report {
+        Report::Said { origin: envoy(node), at: Instant::now(), events, skipped: 0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_are_told_when_they_are_all_and_stay_known_over_a_reload() {
+        let mut scene = Scene::new();
+        let task = scene.start().await;
+        scene.say.send(opened("envoy-1")).await.unwrap();
+        let began = Instant::now();
+        scene.say.send(said("envoy-1", vec![entry()])).await.unwrap();
+        let some = glimpsed(&mut scene.inputs).await;
+        assert_eq!((some.len(), &*some[0].key.pointer), (1, "session"), "those that are known need not wait");
+        assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+        let say = scene.say.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            say.send(said("envoy-1", vec![entry()])).await.unwrap();
+        });
+        let sessions = swept(&mut scene.inputs).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_secs(10), "others might not have been told of");
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions[0].server, ServerId::new(0, "w", "a"));
+        assert_eq!(&*sessions[0].key.pointer, "session");
+
+        task.abort();
+        let _ = task.await;
+        while scene.inputs.try_recv().is_ok() {}
+        let task = scene.start().await;
+        let reloaded = Instant::now();
+        assert_eq!(swept(&mut scene.inputs).await.unwrap().len(), 1);
+        assert!(reloaded.elapsed() <= Duration::from_secs(2), "{:?}", reloaded.elapsed());
+
+        scene.say.send(closed("envoy-1")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        while scene.inputs.try_recv().is_ok() {}
+        assert_eq!(swept(&mut scene.inputs).await, None, "an Envoy that is not heard is not spoken for");
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_breaks_off_again_and_again_keeps_nobody_waiting_for_the_others_sessions() {
+        let mut scene = Scene::new();
+        let task = scene.start().await;
+        scene.say.send(opened("honest")).await.unwrap();
+        let say = scene.say.clone();
+        let flapping = tokio::spawn(async move {
+            loop {
+                say.send(said("honest", vec![entry()])).await.unwrap();
+                say.send(opened("flapping")).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                say.send(closed("flapping")).await.unwrap();
+            }
+        });
+        for _ in 0..60 {
+            let sessions = swept(&mut scene.inputs).await.expect("they are listed");
+            assert_eq!(sessions.len(), 1);
+        }
+        flapping.abort();
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_clusters_and_nodes_of_a_peers_own_choice_name_no_series() {
+        let mut scene = Scene::new();
+        let task = scene.start().await;
+        let mut lines = BTreeSet::new();
+        for number in 0..10_000 {
+            let node = format!("node-{number}");
+            let cluster = Some(format!("cluster-{number}").into());
+            let id = format!("session-{number}").into();
+            let flags = Flags::from_text("UH");
+            let failed = Entry { kind: Kind::End, id, cluster, outgoing: None, flags, ..entry() };
+            let told =
+                Report::Said { origin: envoy(&node), at: Instant::now(), events: vec![failed], skipped: 1 };
+            for report in [opened(&node), told, closed(&node)] {
+                scene.say.send(report).await.unwrap();
+            }
+            if number % 1_000 == 999 {
+                // All that was said is taken in before the next round.
+                while told_more(&mut scene.inputs) {}
+                tokio::time::sleep(ROUND).await;
+                lines.insert(scene.shared.metrics.text().lines().count());
+            }
+        }
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let text = scene.shared.metrics.text();
+        let failed =
+            r#"rdslb_hand_offs_total{proxy="envoy:*",cluster="other",reason="no_healthy_host"} 10000"#;
+        assert!(text.contains(failed), "{text}");
+        assert!(text.contains(r#"rdslb_access_log_skipped_total{proxy="envoy:*"} 10000"#), "{text}");
+        task.abort();
+    }
+
+    /// Whether the decider was told anything more.
+    fn told_more(inputs: &mut mpsc::Receiver<Input>) -> bool {
+        inputs.try_recv().is_ok()
+    }
+}

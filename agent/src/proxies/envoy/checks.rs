@@ -1,0 +1,123 @@
+//! Health checks that Envoys make of the agent instead of their endpoints, for clusters
+//! that are not discovered: `GET /envoy/{cluster}` over HTTP, and `grpc.health.v1`.
+//!
+//! The endpoint is named by the Host header or by `x-rdslb-endpoint`, as its name or its
+//! address. 503 only on positive evidence: what the agent does not know, or knew too long
+//! ago, passes; or it waits, and is not answered before something is known, where one of several
+//! is the writer.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use agent_core::Time;
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use envoy::{
+    eds::Health,
+    health::{Answer, HEADER, Source, Waiting, named},
+};
+use tokio::sync::watch;
+
+use super::discovery::{Endpoints, Envoys};
+use crate::clock::Clock;
+
+/// An answer of a decider that hangs is no evidence of anything now.
+const STUCK: Duration = Duration::from_secs(15);
+
+/// The same where a check waits then: what first calls an agent that stood still is not to hear what
+/// was true before. A snapshot is made every second.
+const OLD: Duration = Duration::from_secs(5);
+
+/// What checks of the endpoints of each cluster are answered, by name of the cluster.
+pub type Checked = BTreeMap<String, Vec<Endpoint>>;
+
+/// One endpoint, as checks name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its addresses, `IP:PORT`.
+    pub addresses: Vec<String>,
+    /// What is known of it.
+    pub health: Option<Health>,
+    /// What becomes of a check while nothing is.
+    pub unknown: Unknown,
+}
+
+/// What becomes of a check of an endpoint while nothing is known of that.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// It passes: what is not known takes nothing away.
+    Passes,
+    /// It is not answered: of several endpoints that pass, most would be the wrong one.
+    Waits,
+}
+
+/// Answers from what Envoys are told.
+#[derive(Clone)]
+pub struct Answers {
+    endpoints: watch::Receiver<Endpoints>,
+    changes: watch::Receiver<()>,
+    clock: Clock,
+    decided: Decided,
+}
+
+/// When the decider last published.
+pub type Decided = Arc<dyn Fn() -> Time + Send + Sync>;
+
+// === impl Answers ===
+
+impl Answers {
+    /// Answers from what `envoys` are told, while the decider is at work.
+    pub fn new(envoys: &Envoys, clock: Clock, decided: Decided) -> Self {
+        Self { endpoints: envoys.told(), changes: envoys.changes(), clock, decided }
+    }
+}
+
+impl Source for Answers {
+    fn answer(&self, cluster: &str, header: Option<&str>, host: Option<&str>) -> Option<Answer> {
+        let age = self.clock.now().since((self.decided)());
+        let endpoints = self.endpoints.borrow();
+        let known = endpoints.0.iter().find_map(|told| told.checked.get(cluster)).into_iter().flatten();
+        let names: Vec<_> = known.clone().map(|one| (one.name.as_str(), one.addresses.as_slice())).collect();
+        let name = named(header, host, &names);
+        let Some(endpoint) = name.and_then(|name| known.clone().find(|one| one.name == name)) else {
+            return Some(Answer::PASS);
+        };
+        match endpoint.unknown {
+            Unknown::Waits => endpoint.health.filter(|_| age < OLD).map(|health| Answer::of(Some(health))),
+            Unknown::Passes => Some(Answer::of(endpoint.health.filter(|_| age < STUCK))),
+        }
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.clone()
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answers").finish_non_exhaustive()
+    }
+}
+
+/// The route for HTTP checks.
+pub fn router(answers: Answers) -> Router {
+    Router::new().route("/envoy/{cluster}", get(check)).with_state(Waiting::new(Arc::new(answers)))
+}
+
+async fn check(State(answers): State<Waiting>, Path(cluster): Path<String>, headers: HeaderMap) -> Response {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(answer) = answers.answer(&cluster, text(HEADER), text(header::HOST.as_str())).await else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    match answer.header {
+        Some(header) => (status, [header]).into_response(),
+        None => status.into_response(),
+    }
+}

@@ -1,0 +1,231 @@
+//! What Envoys call: endpoint discovery, access logs and health by gRPC, on one listener.
+//!
+//! It outlives reloads, as all listeners do: the tasks of each configuration publish what
+//! there is to say, and Envoys stay connected meanwhile.
+
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+
+use envoy::{
+    access_log::{self, Gate, Intake},
+    eds::{self, Bounds, Peer, Snapshot},
+    health::Checks,
+    serve::{Routes, RoutesBuilder},
+};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard, mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    access_log::Heard,
+    checks::{Answers, Checked},
+};
+use crate::{
+    events::{
+        AccessLogRefused, EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft,
+        Event,
+    },
+    metrics::Metrics,
+};
+
+/// Reports of access logs that may wait for the task that reads them; each has 512 entries at most,
+/// some 400 kB if they are made to be large.
+const REPORTS: usize = 32;
+
+/// How long Envoys have to take the last endpoints of an agent that stops.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What one configured Envoy is told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Its name in logs and metrics.
+    pub proxy: String,
+    /// Its `node.id`; `None` where any will do.
+    pub node: Option<String>,
+    /// Its endpoints.
+    pub endpoints: Snapshot,
+    /// The same without the drains of the agent's own: what is left when it stops.
+    pub undrained: Snapshot,
+    /// What health checks are answered.
+    pub checked: Checked,
+}
+
+/// What all Envoys are told. Immutable.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints(pub Arc<Vec<Told>>);
+
+/// All Envoys: what they are told, and who they are. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Envoys {
+    endpoints: watch::Sender<Endpoints>,
+    /// Changes with them.
+    changed: watch::Sender<()>,
+    server: eds::Server<Endpoints>,
+    /// One for all listeners: it counts the streams of each Envoy.
+    log: access_log::Server,
+    /// One task reads at a time: that of the configuration in force.
+    heard: Arc<Mutex<Heard>>,
+}
+
+// === impl Endpoints ===
+
+impl Endpoints {
+    fn of(&self, node: &str) -> Option<&Told> {
+        self.0.iter().find(|told| told.node.as_deref().is_none_or(|own| own == node))
+    }
+
+    /// The same without the drains of the agent's own, if there are any.
+    fn undrained(&self) -> Option<Self> {
+        if self.0.iter().all(|told| told.endpoints == told.undrained) {
+            return None;
+        }
+        let undrained = |told: &Told| Told { endpoints: told.undrained.clone(), ..told.clone() };
+        Some(Self(Arc::new(self.0.iter().map(undrained).collect())))
+    }
+
+    /// The endpoints of a configured Envoy, by its name.
+    pub fn sent_to(&self, proxy: &str) -> Option<Snapshot> {
+        self.0.iter().find(|told| told.proxy == proxy).map(|told| told.endpoints.clone())
+    }
+
+    /// The `node.id` of a configured Envoy (`None` where any will do), by its name.
+    pub fn node_of(&self, proxy: &str) -> Option<Option<&str>> {
+        self.0.iter().find(|told| told.proxy == proxy).map(|told| told.node.as_deref())
+    }
+
+    fn proxy_of(&self, node: &str) -> String {
+        self.of(node).map_or_else(|| "-".into(), |told| told.proxy.clone())
+    }
+}
+
+impl eds::Source for Endpoints {
+    fn for_node(&self, node: &str) -> Option<Snapshot> {
+        self.of(node).map(|told| told.endpoints.clone())
+    }
+}
+
+/// Lets those stream their access log who are told endpoints.
+struct Configured {
+    endpoints: watch::Receiver<Endpoints>,
+    metrics: Arc<Metrics>,
+}
+
+impl Gate for Configured {
+    fn knows(&self, node: &str) -> bool {
+        self.endpoints.borrow().of(node).is_some()
+    }
+
+    fn refused(&self, address: &str, why: &str) {
+        AccessLogRefused { address, why }.emit(&self.metrics);
+    }
+}
+
+// === impl Envoys ===
+
+impl Envoys {
+    /// Nobody is told anything yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let endpoints = watch::Sender::new(Endpoints::default());
+        let of = endpoints.subscribe();
+        let told = metrics.clone();
+        let report = Arc::new(move |event| tell(&event, &of, &told));
+        let server = eds::Server::new(endpoints.subscribe(), report, Bounds::default());
+        let (say, reports) = mpsc::channel(REPORTS);
+        let configured = Configured { endpoints: endpoints.subscribe(), metrics };
+        Self {
+            endpoints,
+            changed: watch::Sender::new(()),
+            server,
+            log: access_log::service(Intake::new(say, configured, access_log::Bounds::default())),
+            heard: Arc::new(Mutex::new(Heard::new(reports))),
+        }
+    }
+
+    /// From now on this is what Envoys are told.
+    pub fn publish(&self, endpoints: Vec<Told>) {
+        self.endpoints.send_replace(Endpoints(Arc::new(endpoints)));
+        self.changed.send_replace(());
+    }
+
+    /// Takes back the agent's own drains, since nobody else could: an Envoy keeps the last
+    /// endpoints it was sent. Returns when all Envoys have taken that, or after a second.
+    pub async fn take_back(&self) {
+        let Some(undrained) = self.endpoints.borrow().undrained() else { return };
+        let versions: BTreeSet<String> =
+            undrained.0.iter().map(|told| told.endpoints.version().to_owned()).collect();
+        self.endpoints.send_replace(undrained);
+        self.changed.send_replace(());
+        let taken = |peer: &Peer| {
+            peer.waiting_s.is_none()
+                && peer.accepted.as_ref().is_some_and(|version| versions.contains(version))
+        };
+        let until = Instant::now() + LAST_WORD;
+        while Instant::now() < until && !self.peers().iter().all(taken) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What they are told.
+    pub fn told(&self) -> watch::Receiver<Endpoints> {
+        self.endpoints.subscribe()
+    }
+
+    /// Changes whenever what they are told may have changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// What access logs tell, once the task of the former configuration has let go.
+    pub async fn heard(&self) -> OwnedMutexGuard<Heard> {
+        self.heard.clone().lock_owned().await
+    }
+
+    /// Who takes endpoints.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.server.peers().list()
+    }
+
+    /// Whether an Envoy with this `node.id`, or any, takes endpoints now: has asked for some.
+    pub fn connected(&self, node: Option<&str>) -> bool {
+        let asks = |peer: &Peer| peer.asked_all || !peer.asked.is_empty();
+        self.peers().iter().any(|peer| asks(peer) && node.is_none_or(|node| peer.node == node))
+    }
+
+    /// All services, for a listener.
+    pub fn services(&self, checks: Answers) -> Routes {
+        let mut routes = RoutesBuilder::default();
+        self.server.add_to(&mut routes);
+        routes.add_service(self.log.clone());
+        Checks::new(Arc::new(checks)).add_to(&mut routes);
+        routes.routes()
+    }
+}
+
+impl Default for Envoys {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl fmt::Debug for Envoys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envoys").finish_non_exhaustive()
+    }
+}
+
+fn tell(event: &eds::Event, endpoints: &watch::Receiver<Endpoints>, metrics: &Metrics) {
+    let proxy = |node: &str| endpoints.borrow().proxy_of(node);
+    match event {
+        eds::Event::Connected { node, address, protocol } => {
+            EnvoyConnected { proxy: &proxy(node), node, address, protocol: *protocol }.emit(metrics);
+        }
+        eds::Event::Accepted { node, version, after } => {
+            EndpointsTaken { proxy: &proxy(node), node, version, after: *after }.emit(metrics);
+        }
+        eds::Event::Rejected { node, rejected } => {
+            EndpointsRejected { proxy: &proxy(node), node, rejected }.emit(metrics);
+        }
+        eds::Event::Left { node, address } => EnvoyLeft { node, address }.emit(metrics),
+        eds::Event::Refused { address, why } => EndpointsRefused { address, why }.emit(metrics),
+    }
+}

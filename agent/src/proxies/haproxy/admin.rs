@@ -1,0 +1,494 @@
+//! The runtime socket of one HAProxy: admin flags twice a second, drains and closes
+//! as commanded. Its sessions are listed apart, in [`sweeps`](super::sweeps): a listing
+//! may take long, and nothing here waits for it.
+//!
+//! A connection is kept for one round only. After a reload, a kept one would
+//! stay with the old worker, show its flags, and change nothing that matters.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use agent_core::{
+    ServerId,
+    plan::{AdminFlags, Outcome, Retire, Retired},
+};
+use haproxy::{
+    Address,
+    close::{Closed, close, close_in_worker},
+    runtime::{AdminState, Connection, Limits, RuntimeError, ServerState},
+    show_sess::Session,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use crate::{
+    events::{CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent},
+    instances::sessions::answer,
+    messages::{Input, ProxyCommand, ProxyOrder},
+    shared::Shared,
+};
+
+/// Between two looks at the admin flags.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// Between two looks while the socket does not answer.
+const LOST: Duration = Duration::from_secs(2);
+
+/// A close that was decided longer ago than this is not made: the session may be in a
+/// transaction again.
+const STALE: Duration = Duration::from_millis(50);
+
+/// Nor is one that takes longer than this from the decision on.
+const SLOW_CLOSE: Duration = Duration::from_millis(250);
+
+/// A command about a server that has waited longer than this, because the socket hung,
+/// is dropped: things have moved on, and what is still wanted is asked for again.
+const OUTDATED: Duration = Duration::from_secs(2);
+
+/// What could not be sent so soon after a drain was decided is not sent: the planner has
+/// given it up.
+const DRAIN_TAKES: Duration = Duration::from_secs(9);
+
+/// Values of `srv_op_state` in which a server takes new sessions.
+const STARTING: u8 = 1;
+const RUNNING: u8 = 2;
+
+/// One HAProxy.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its index in the configuration.
+    pub proxy: usize,
+    /// Its stats socket.
+    pub socket: Address,
+    /// Its master socket, if it has one.
+    pub master: Option<Address>,
+    /// Its servers, by backend and server name.
+    pub servers: HashMap<(String, String), ServerId>,
+    /// What one command may cost.
+    pub limits: Limits,
+}
+
+/// Looks after one HAProxy for ever.
+pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<ProxyOrder>) {
+    let mut task = Proxy { config: Arc::new(config), shared, episodes: Episodes::default(), well: false };
+    loop {
+        let result = task.round(&mut commands).await;
+        let next = Instant::now()
+            + match result {
+                Ok(()) => ROUND,
+                Err(error) => {
+                    task.lost(&error);
+                    LOST
+                }
+            };
+        // Commands are not kept waiting for the next round while the socket works.
+        tokio::select! {
+            () = sleep_until(next) => {}
+            command = commands.recv() => match command {
+                Some(command) => task.command(command).await,
+                None => return,
+            },
+        }
+    }
+}
+
+struct Proxy {
+    config: Arc<Config>,
+    shared: Shared,
+    episodes: Episodes,
+    /// Whether the socket answered last time.
+    well: bool,
+}
+
+impl Proxy {
+    async fn round(&mut self, commands: &mut mpsc::Receiver<ProxyOrder>) -> Result<(), RuntimeError> {
+        let mut connection = Connection::open(&self.config.socket, self.config.limits).await?;
+        if !self.well {
+            let info = connection.info().await?;
+            self.episodes.ends("socket");
+            ProxyBack { proxy: &self.config.socket.to_string(), version: &info.version_text, pid: info.pid }
+                .emit(&self.shared.metrics);
+            self.well = true;
+        }
+        self.flags(&mut connection).await?;
+        while let Ok(command) = commands.try_recv() {
+            self.command(command).await;
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, error: &RuntimeError) {
+        self.well = false;
+        let error = error.to_string();
+        let news = self.episodes.begins("socket", &error);
+        ProxyLost { proxy: &self.config.socket.to_string(), error, news }.emit(&self.shared.metrics);
+    }
+
+    async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
+        let at = self.shared.clock.now();
+        let states = connection.servers_state(None).await?;
+        let states: HashMap<(&str, &str), &ServerState> =
+            states.iter().map(|state| ((&*state.backend, &*state.server), state)).collect();
+        // The table is whole: what it lacks has been taken out of the proxy's configuration.
+        let flags = self.config.servers.values().map(|server| {
+            let state = states.get(&(&*server.backend, &*server.server)).copied();
+            (server.clone(), state.map_or(AdminFlags::ABSENT, flags_of))
+        });
+        let flags = flags.collect();
+        self.shared.tell(Input::Admin { proxy: self.config.proxy, at, flags }).await;
+        Ok(())
+    }
+
+    /// Whether another of the agent's servers in this backend takes new sessions, for all that
+    /// the proxy itself knows. Another agent may have drained it meanwhile.
+    fn another_takes_sessions(&self, states: &[ServerState], server: &ServerId) -> bool {
+        states.iter().any(|other| {
+            let known = self.config.servers.contains_key(&(other.backend.clone(), other.server.clone()));
+            let running = matches!(other.operational, STARTING | RUNNING);
+            known && *other.server != *server.server && flags_of(other).clear() && running
+        })
+    }
+
+    async fn command(&mut self, order: ProxyOrder) {
+        let errands = self.shared.errands.clone();
+        let _errand = errands.begin().await;
+        let ProxyOrder { command, decided } = order;
+        let outdated = decided.elapsed() > OUTDATED;
+        match command {
+            ProxyCommand::Drain(server) => {
+                let sent = if outdated { Err(false) } else { self.drain(&server, decided).await };
+                self.shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
+            }
+            ProxyCommand::Undrain(server) if outdated => {
+                self.shared.tell(Input::Outcome(Outcome::Undrain { server, sent: false })).await;
+            }
+            ProxyCommand::Undrain(server) => {
+                let sent = self.undrain(&server).await;
+                if let Err(error) = &sent {
+                    tracing::debug!(%server, %error, "drain not taken back yet");
+                }
+                self.shared.tell(Input::Outcome(Outcome::Undrain { server, sent: sent.is_ok() })).await;
+            }
+            ProxyCommand::Agent(server, up) => {
+                // Only faster than the next check, which says the same.
+                // Said too late, it would contradict one that was made meanwhile.
+                if !outdated
+                    && let Ok(mut connection) = self.open().await
+                    && decided.elapsed() <= OUTDATED
+                {
+                    let _ = connection.set_agent(&server.backend, &server.server, up).await;
+                }
+            }
+            // Other closes and a listing of all sessions may have come first.
+            ProxyCommand::Close(command) if decided.elapsed() > STALE => {
+                answer(&self.shared, &command, Retired::Busy).await;
+            }
+            ProxyCommand::Close(command) => self.close(&command, decided).await,
+        }
+    }
+
+    async fn open(&self) -> Result<Connection, RuntimeError> {
+        Connection::open(&self.config.socket, self.config.limits).await
+    }
+
+    /// `Err(true)` when only an agent-check answer can carry the drain.
+    async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), bool> {
+        let mut connection = self.open().await.map_err(|_| false)?;
+        let states = self.table(&mut connection, server).await.map_err(|_| false)?;
+        let state = self.row(&states, server).map_err(|_| false)?;
+        // A person may have come first; the time between this look and the next
+        // command is all that is left to chance.
+        if !flags_of(state).clear()
+            || !self.another_takes_sessions(&states, server)
+            || decided.elapsed() > DRAIN_TAKES
+        {
+            return Err(false);
+        }
+        let subject = format!("drain {server}");
+        match connection.set_state(&server.backend, &server.server, AdminState::Drain).await {
+            Ok(()) => {
+                self.episodes.ends(&subject);
+                let _ = self.flags(&mut connection).await;
+                Ok(())
+            }
+            // An answer could carry it, but without the agent nothing could take it back.
+            Err(error @ (RuntimeError::Denied { .. } | RuntimeError::Refused { .. })) => {
+                let error = error.to_string();
+                if self.episodes.begins(&subject, &error) {
+                    DrainNotTaken { server, error }.emit(&self.shared.metrics);
+                }
+                Err(false)
+            }
+            // It may have been taken: the flags will tell, and the record stays.
+            Err(_) => Err(true),
+        }
+    }
+
+    async fn undrain(&mut self, server: &ServerId) -> Result<(), RuntimeError> {
+        let mut connection = self.open().await?;
+        let states = self.table(&mut connection, server).await?;
+        let state = self.row(&states, server)?;
+        if state.forced_drain() && !state.forced_maint() {
+            connection.set_state(&server.backend, &server.server, AdminState::Ready).await?;
+        }
+        self.flags(&mut connection).await
+    }
+
+    /// All servers of a server's backend.
+    async fn table(
+        &self,
+        connection: &mut Connection,
+        server: &ServerId,
+    ) -> Result<Vec<ServerState>, RuntimeError> {
+        let asked = Instant::now();
+        let states = connection.servers_state(Some(&server.backend)).await?;
+        if asked.elapsed() > OUTDATED {
+            // The answer may be from before a pause of this process: things have moved on.
+            let command = format!("show servers state {}", server.backend);
+            return Err(RuntimeError::TimedOut { peer: self.config.socket.clone(), command });
+        }
+        Ok(states)
+    }
+
+    fn row<'a>(&self, states: &'a [ServerState], server: &ServerId) -> Result<&'a ServerState, RuntimeError> {
+        states.iter().find(|state| *state.server == *server.server).ok_or_else(|| RuntimeError::Refused {
+            peer: self.config.socket.clone(),
+            command: format!("show servers state {}", server.backend),
+            answer: format!("no server {server}"),
+        })
+    }
+
+    async fn close(&mut self, command: &Retire, decided: Instant) {
+        let shared = self.shared.clone();
+        let Some(place) = shared.place(&command.instance, command.purpose) else {
+            return answer(&shared, command, Retired::OverBudget).await;
+        };
+        let began = Instant::now();
+        // A proxy that stands still for a moment says nothing of what the session does
+        // when it goes on.
+        let result = timeout_at(decided + SLOW_CLOSE, self.shut_down(command)).await.unwrap_or_else(|_| {
+            Err(RuntimeError::TimedOut {
+                peer: self.config.socket.clone(),
+                command: "shutdown session".into(),
+            })
+        });
+        let retired = match &result {
+            Ok(Closed::Sent) => Retired::Closed,
+            Ok(Closed::Gone) => Retired::Gone,
+            Ok(Closed::Changed) => Retired::Changed,
+            Err(RuntimeError::Denied { .. }) => Retired::Denied,
+            Err(_) => Retired::Failed,
+        };
+        if let Err(error) = result {
+            CloseFailed { command, error: error.to_string() }.emit(&shared.metrics);
+        }
+        match retired {
+            Retired::Closed | Retired::Failed => drop(place),
+            _ => place.cancel(),
+        }
+        RetiredEvent { command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
+        answer(&shared, command, retired).await;
+    }
+
+    async fn shut_down(&mut self, command: &Retire) -> Result<Closed, RuntimeError> {
+        let proxy = &command.proxy;
+        let session = Session {
+            pointer: proxy.key.pointer.to_string(),
+            id: proxy.key.id,
+            accepted: proxy.key.accepted.to_string(),
+            frontend: String::new(),
+            backend: proxy.server.backend.to_string(),
+            server: proxy.server.server.to_string(),
+            source: proxy.source,
+            outgoing: proxy.outgoing,
+            peer: proxy.peer,
+            age: None,
+        };
+        let mut connection = self.open().await?;
+        // Pointers of one worker mean nothing in another.
+        if connection.info().await?.pid == proxy.key.worker {
+            return close(&mut connection, &session).await;
+        }
+        match &self.config.master {
+            Some(master) => close_in_worker(master, proxy.key.worker, &session, self.config.limits).await,
+            None => Ok(Closed::Gone),
+        }
+    }
+}
+
+fn flags_of(state: &ServerState) -> AdminFlags {
+    AdminFlags { drain: state.forced_drain(), maint: state.forced_maint(), other: state.other_admin() }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::plan::Policy;
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::UnixListener,
+        sync::watch,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        shared::{Errands, SharedBudget},
+        snapshot::Snapshot,
+    };
+
+    /// The task of a proxy of which a test answers for the runtime socket.
+    struct Fixture {
+        proxy: Proxy,
+        socket: UnixListener,
+        inputs: mpsc::Receiver<Input>,
+        _publish: watch::Sender<Arc<Snapshot>>,
+        _folder: tempfile::TempDir,
+    }
+
+    fn fixture(servers: &[ServerId]) -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let socket = UnixListener::bind(&path).unwrap();
+        let clock = Clock::start();
+        let (decider, inputs) = mpsc::channel(8);
+        let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
+        let shared = Shared {
+            clock,
+            metrics: Arc::default(),
+            budget: SharedBudget::new(&Policy::default()),
+            snapshot,
+            decider,
+            probe_now: Arc::default(),
+            errands: Errands::default(),
+            envoys: crate::proxies::envoy::discovery::Envoys::default(),
+        };
+        let named = |server: &ServerId| (server.backend.to_string(), server.server.to_string());
+        let config = Config {
+            proxy: 0,
+            socket: path.to_str().unwrap().parse().unwrap(),
+            master: None,
+            servers: servers.iter().map(|server| (named(server), server.clone())).collect(),
+            limits: Limits::default(),
+        };
+        let episodes = Episodes::default();
+        let proxy = Proxy { config: Arc::new(config), shared, episodes, well: false };
+        Fixture { proxy, socket, inputs, _publish: publish, _folder: folder }
+    }
+
+    /// Answers like a HAProxy with these servers, for ever; tells what it was commanded.
+    async fn answers(socket: UnixListener, rows: String, commands: mpsc::Sender<String>) {
+        let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port";
+        loop {
+            let (stream, _) = socket.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.unwrap() > 0 {
+                let answer = if line.starts_with("show servers state") {
+                    format!("1\n{columns}\n{rows}\n\n> ")
+                } else {
+                    "\n> ".to_owned()
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                commands.send(std::mem::take(&mut line)).await.unwrap();
+            }
+        }
+    }
+
+    /// Commands of a drain of `pg1` beside these rows, and what the decider is told.
+    async fn drain_beside(rows: &str) -> (bool, Vec<Input>) {
+        let servers = ["pg1", "pg2"].map(|name| ServerId::new(0, "orders", name));
+        let Fixture { mut proxy, socket, mut inputs, _publish, _folder } = fixture(&servers);
+        let (commands, mut commanded) = mpsc::channel(64);
+        let rows = format!("orders pg1 10.0.0.1 2 0 1 5432\n{rows}");
+        let haproxy = tokio::spawn(answers(socket, rows, commands));
+        let order = ProxyOrder { command: ProxyCommand::Drain(servers[0].clone()), decided: Instant::now() };
+        proxy.command(order).await;
+        haproxy.abort();
+        let mut drained = false;
+        while let Ok(command) = commanded.try_recv() {
+            drained |= command.starts_with("set server orders/pg1 state drain");
+        }
+        (drained, std::iter::from_fn(|| inputs.try_recv().ok()).collect())
+    }
+
+    /// Two agents look after one proxy, and each sees the other's server up a moment before.
+    #[tokio::test]
+    async fn a_drain_is_not_sent_where_no_other_server_is_left_by_the_proxys_own_word() {
+        let not_sent = [
+            "orders pg2 10.0.0.2 2 8 1 5432",
+            "orders pg2 10.0.0.2 2 1 1 5432",
+            "orders pg2 10.0.0.2 0 0 1 5432",
+            "orders other 10.0.0.3 2 0 1 5432",
+        ];
+        for rows in not_sent {
+            let (drained, told) = drain_beside(rows).await;
+            assert!(!drained, "{rows}");
+            assert!(
+                matches!(&told[..], [Input::Outcome(Outcome::Drain { sent: Err(false), .. })]),
+                "{told:?}"
+            );
+        }
+        let (drained, told) = drain_beside("orders pg2 10.0.0.2 2 0 1 5432").await;
+        assert!(drained);
+        assert!(matches!(told.last(), Some(Input::Outcome(Outcome::Drain { sent: Ok(()), .. }))), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_the_table_lacks_is_told_as_absent() {
+        let servers = ["pg1", "renamed"].map(|name| ServerId::new(0, "orders", name));
+        let Fixture { mut proxy, socket, mut inputs, _publish, _folder } = fixture(&servers);
+        let (commands, _commanded) = mpsc::channel(64);
+        let haproxy = tokio::spawn(answers(socket, "orders pg1 10.0.0.1 2 0 1 5432".into(), commands));
+        let mut connection = proxy.open().await.unwrap();
+        proxy.flags(&mut connection).await.unwrap();
+        haproxy.abort();
+        let Some(Input::Admin { flags, .. }) = inputs.recv().await else { panic!("the flags") };
+        let flags: HashMap<ServerId, AdminFlags> = flags.into_iter().collect();
+        assert!(flags[&servers[0]].clear());
+        assert_eq!(flags[&servers[1]], AdminFlags::ABSENT);
+    }
+
+    /// What waited while the socket hung is over: said now, it would flap a healthy
+    /// server, or undo what a person has done meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_has_waited_too_long_is_not_sent() {
+        let Fixture { mut proxy, socket, mut inputs, _publish, _folder } = fixture(&[]);
+        let server = ServerId::new(0, "orders", "pg1");
+        let orders = || {
+            let decided = Instant::now();
+            [
+                ProxyCommand::Agent(server.clone(), false),
+                ProxyCommand::Drain(server.clone()),
+                ProxyCommand::Undrain(server.clone()),
+            ]
+            .map(|command| ProxyOrder { command, decided })
+        };
+        let called = async || timeout(Duration::ZERO, socket.accept()).await.is_ok();
+
+        let waited = orders();
+        tokio::time::advance(OUTDATED + Duration::from_millis(1)).await;
+        for order in waited {
+            proxy.command(order).await;
+        }
+        assert!(!called().await, "nothing was sent");
+        let told = [inputs.recv().await.unwrap(), inputs.recv().await.unwrap()];
+        assert!(
+            matches!(
+                &told,
+                [
+                    Input::Outcome(Outcome::Drain { sent: Err(false), .. }),
+                    Input::Outcome(Outcome::Undrain { sent: false, .. }),
+                ]
+            ),
+            "{told:?}"
+        );
+        for number in 0..3 {
+            // Nobody answers, so each takes its time.
+            let order = orders().into_iter().nth(number).unwrap();
+            proxy.command(order).await;
+            assert!(called().await, "fresh ones go out");
+        }
+    }
+}

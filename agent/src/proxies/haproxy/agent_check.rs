@@ -1,0 +1,103 @@
+//! Agent-check answers from the snapshot.
+
+use std::{sync::Arc, time::Duration};
+
+use haproxy::agent_check::{Answer, Reply};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{mpsc, watch};
+
+use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot};
+
+/// A snapshot is made every second. One older than this says nothing about now.
+const OLD: Duration = Duration::from_secs(5);
+
+/// Answers for all servers of all proxies.
+#[derive(Debug)]
+pub struct Answers {
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    decider: mpsc::Sender<Input>,
+    clock: Option<Clock>,
+    neutral: String,
+    known: Counter,
+    unknown: Counter,
+}
+
+impl Answers {
+    /// Answers from this snapshot; admin words that were delivered are told to the decider.
+    pub fn new(
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        decider: mpsc::Sender<Input>,
+        metrics: &Metrics,
+    ) -> Self {
+        let counter =
+            |answer: &str| metrics.agent_checks.get_or_create_owned(&vec![("answer", answer.into())]);
+        Self {
+            snapshot,
+            decider,
+            clock: None,
+            neutral: Reply::default().line(),
+            known: counter("server"),
+            unknown: counter("unknown_server"),
+        }
+    }
+
+    /// Answers neutrally from a snapshot that is too old by this clock: that of a decider
+    /// that hangs, or of a process that stood still for a while.
+    #[must_use]
+    pub fn fresh_by(self, clock: Clock) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
+    fn is_fresh(&self, snapshot: &Snapshot) -> bool {
+        self.clock.is_none_or(|clock| clock.now().since(snapshot.at) <= OLD)
+    }
+}
+
+impl Answer for Answers {
+    fn line(&self, key: &str) -> String {
+        let snapshot = self.snapshot.borrow();
+        if let Some(line) = snapshot.lines.get(key).filter(|_| self.is_fresh(&snapshot)) {
+            self.known.inc();
+            return line.text.clone();
+        }
+        // Not the agent's server, not known yet, or not known any more: change nothing.
+        self.unknown.inc();
+        self.neutral.clone()
+    }
+
+    fn delivered(&self, key: &str, text: &str) {
+        let snapshot = self.snapshot.borrow();
+        let Some(line) = snapshot.lines.get(key).filter(|line| line.text == text) else { return };
+        if let Some(word) = line.admin {
+            // A full queue only means that it is counted at the next answer.
+            let _ = self.decider.try_send(Input::Delivered(line.server.clone(), word));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use agent_core::ServerId;
+
+    use super::*;
+    use crate::snapshot::Line;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_decider_that_hangs_last_said_is_not_repeated_for_ever() {
+        let clock = Clock::start();
+        let server = ServerId::new(0, "orders", "pg1");
+        let line = Line { server, text: "down #refused\n".into(), admin: None };
+        let lines = Arc::new(HashMap::from([("orders/pg1".to_owned(), line)]));
+        let said = || Arc::new(Snapshot { lines: lines.clone(), ..Snapshot::empty(clock.now()) });
+        let (publish, snapshot) = watch::channel(said());
+        let (decider, _inputs) = mpsc::channel(1);
+        let answers = Answers::new(snapshot, decider, &Metrics::default()).fresh_by(clock);
+        assert_eq!(answers.line("orders/pg1"), "down #refused\n");
+        tokio::time::advance(OLD + Duration::from_millis(1)).await;
+        assert_eq!(answers.line("orders/pg1"), "#no opinion\n", "nothing is known of now");
+        publish.send_replace(said());
+        assert_eq!(answers.line("orders/pg1"), "down #refused\n");
+    }
+}

@@ -1,0 +1,210 @@
+//! What all tasks share: the clock, the login budgets, the way to the decider; and how they wait.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use agent_core::{
+    InstanceId,
+    plan::{Budget, Policy, Purpose, Ticket},
+};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, watch};
+
+use crate::{
+    clock::Clock, messages::Input, metrics::Metrics, proxies::envoy::discovery::Envoys, snapshot::Snapshot,
+};
+
+/// What all tasks share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The clock.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The login budgets of all instances.
+    pub budget: SharedBudget,
+    /// What the decider last published.
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    /// To the decider.
+    pub decider: mpsc::Sender<Input>,
+    /// Asks all probes to run now.
+    pub probe_now: Arc<Notify>,
+    /// What must not be cut off half-way.
+    pub errands: Errands,
+    /// What Envoys are told.
+    pub envoys: Envoys,
+}
+
+impl Shared {
+    /// Tells the decider. It never waits for anything else, so this never waits long.
+    pub async fn tell(&self, input: Input) {
+        // It only fails while everything stops.
+        let _ = self.decider.send(input).await;
+    }
+
+    /// A place in an instance's login budget, if there is one now.
+    pub fn place(&self, instance: &InstanceId, purpose: Purpose) -> Option<Place> {
+        let ticket = self.budget.lock().try_begin(instance, purpose, self.clock.now())?;
+        Some(Place { ticket: Some(ticket), budget: self.budget.clone(), clock: self.clock })
+    }
+}
+
+/// A place in the login budget. Dropped, it counts as just used, so that a task that
+/// is stopped half-way does not keep it.
+#[derive(Debug)]
+#[must_use = "a place that is dropped at once bounds nothing"]
+pub struct Place {
+    ticket: Option<Ticket>,
+    budget: SharedBudget,
+    clock: Clock,
+}
+
+impl Place {
+    /// Nothing was done at the database: the place is free at once.
+    pub fn cancel(mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.budget.lock().cancel(ticket);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.budget.lock().finish(ticket, self.clock.now());
+        }
+    }
+}
+
+/// Commands under way, which are let end before the tasks that carry them out are
+/// stopped: a drain that was sent while nobody waits for it any more might take hold
+/// after everybody has looked, and stay.
+#[derive(Clone, Debug)]
+pub struct Errands(Arc<Semaphore>);
+
+impl Default for Errands {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(Self::MOST as usize)))
+    }
+}
+
+impl Errands {
+    /// At once. Far more than there are tasks.
+    const MOST: u32 = 1 << 16;
+
+    /// Begins one; it lasts until what is returned is dropped.
+    pub async fn begin(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.0.acquire().await.ok()
+    }
+
+    /// Waits until none is under way. None begins before what is returned is dropped,
+    /// nor while this waits. `None` when the patience is over first.
+    pub async fn rest(&self, patience: Duration) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(patience, self.0.acquire_many(Self::MOST)).await.ok()?.ok()
+    }
+}
+
+/// The login budgets, shared between the tasks that log in and the one that plans.
+#[derive(Clone, Debug)]
+pub struct SharedBudget(Arc<Mutex<Budget>>);
+
+impl SharedBudget {
+    /// The budgets of this policy.
+    pub fn new(policy: &Policy) -> Self {
+        let shared = Self(Arc::new(Mutex::new(Budget::new(policy.login_budget))));
+        shared.follow(policy);
+        shared
+    }
+
+    /// Another policy from now on.
+    pub fn follow(&self, policy: &Policy) {
+        let mut budget = self.lock();
+        budget.set_per_second(policy.login_budget);
+        budget.set_failover_per_second(policy.failover_budget);
+    }
+
+    /// Held for moments only: no caller waits for anything inside.
+    pub fn lock(&self) -> MutexGuard<'_, Budget> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A duration spread by ±20 %, so that agents and instances do not march in step.
+pub fn jittered(duration: Duration) -> Duration {
+    let unit = (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64;
+    duration.mul_f64(0.8 + 0.4 * unit)
+}
+
+/// Waits that grow while something fails.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+    first: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    /// From `first`, doubling up to `most`.
+    pub fn new(first: Duration, most: Duration) -> Self {
+        Self { next: first, first, most }
+    }
+
+    /// How long to wait now.
+    pub fn wait(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (self.next * 2).min(self.most);
+        jittered(wait)
+    }
+
+    /// It worked.
+    pub fn reset(&mut self) {
+        self.next = self.first;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_is_let_end_and_nothing_begins_meanwhile() {
+        let errands = Errands::default();
+        let one = errands.begin().await.unwrap();
+        assert!(errands.rest(Duration::from_secs(1)).await.is_none(), "one is under way");
+        drop(one);
+        let rest = errands.rest(Duration::from_secs(1)).await.unwrap();
+        let begun = tokio::time::timeout(Duration::from_secs(1), errands.begin()).await;
+        assert!(begun.is_err(), "none begins while the tasks are being stopped");
+        drop(rest);
+        assert!(errands.begin().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_is_stopped_half_way_does_not_keep_its_place() {
+        let policy = Policy { login_budget: 1, ..Policy::default() };
+        let clock = Clock::start();
+        let (decider, _inputs) = mpsc::channel(1);
+        let (_publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
+        let shared = Shared {
+            clock,
+            metrics: Arc::default(),
+            budget: SharedBudget::new(&policy),
+            snapshot,
+            decider,
+            probe_now: Arc::default(),
+            errands: Errands::default(),
+            envoys: Envoys::default(),
+        };
+        let instance = InstanceId::new("orders", "a");
+        let place = shared.place(&instance, Purpose::Login).unwrap();
+        assert!(shared.place(&instance, Purpose::Login).is_none(), "there is only one");
+        drop(place);
+        assert!(shared.place(&instance, Purpose::Login).is_none(), "it may have logged in");
+        tokio::time::advance(Duration::from_millis(1_200)).await;
+        shared.place(&instance, Purpose::Login).unwrap().cancel();
+        assert!(shared.place(&instance, Purpose::Login).is_some(), "a cancelled one is free at once");
+    }
+}
