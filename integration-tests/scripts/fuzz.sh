@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Looks for what `make test` has not drawn: every property with many cases, the simulation with
-# many seeds, drawn anew each time. What it finds is printed in its smallest form, and belongs
-# into a test of its own. PROPTEST_CASES and SIMULATION_SEEDS say how many.
+# Runs every property with many random cases and the simulation with many random seeds; `make test`
+# runs few, always the same. A failure is printed in its smallest form: add it as a test.
+#
+# Environment: PROPTEST_CASES (default 5000), SIMULATION_SEEDS (default 100)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

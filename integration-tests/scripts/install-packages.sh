@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs Debian packages for the tests, as root, and starts nothing.
 #
-# Debian's postgresql and mariadb-server create and start databases of their own, and haproxy
-# a service; the tests want the programs only. All of it is held back for the length of this
-# run: what was on the machine before is neither stopped, upgraded nor configured anew.
+# Debian's postgresql and mariadb-server packages create and start a database, and haproxy starts a
+# service; the tests need the programs only. This script prevents both while it runs. Packages that
+# are already installed are not stopped, upgraded or reconfigured.
 #
 # Usage: install-packages.sh PACKAGE...
 set -euo pipefail
@@ -23,7 +23,7 @@ if [ ! -e "$policy" ]; then
   chmod 0755 "$policy"
   undo+=("rm -f '$policy'")
 elif ! grep -q 'exit 101' "$policy"; then
-  # Someone's own policy decides: theirs stays, and may start what it likes.
+  # An existing policy stays in force, and may start services.
   echo "note: $policy exists and is left as it is" >&2
 fi
 if [ ! -e "$no_cluster" ]; then
@@ -32,13 +32,13 @@ if [ ! -e "$no_cluster" ]; then
   undo+=("rm -f '$no_cluster'")
 fi
 if [ ! -e "$no_database" ]; then
-  # A folder that cannot be: the package asks for a database there, and goes on without.
+  # A path that cannot exist: the package fails to create its database there and continues.
   mkdir -p "${no_database%/*}"
   printf '[mariadb-install-db]\ndatadir = /dev/null/none\n' >"$no_database"
   undo+=("rm -f '$no_database'")
 fi
 
-# A unit that this run brings in is not to start at the next boot either.
+# Units installed by this run must not start at the next boot either.
 units=()
 for package in "$@"; do
   case $package in

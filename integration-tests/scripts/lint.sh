@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Formatting, clippy, and what may be in the dependency tree.
+# Formatting, clippy, dependency rules, shell scripts and wording. The last lines say what was
+# not checked on this machine, and what is needed to check it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+unchecked=()
 
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings
 
-# One TLS stack (rustls 0.23 on aws-lc-rs) and one hyper. cargo-deny says so too, with
-# reasons; this check is for machines without it.
+# One TLS stack (rustls 0.23 on aws-lc-rs) and one hyper. deny.toml has the same rules with reasons;
+# this check needs no cargo-deny.
 refused='^(ring|openssl|openssl-sys|native-tls) |^rustls v0\.21|^hyper v0\.14'
 tree=$(cargo tree --workspace -e normal --prefix none --format '{p}')
 if found=$(grep -E "$refused" <<<"$tree" | sort -u); then
@@ -16,14 +19,30 @@ if found=$(grep -E "$refused" <<<"$tree" | sort -u); then
 fi
 echo "dependency tree: no ring, openssl, native-tls, rustls 0.21 or hyper 0.14"
 
-if cargo deny --version >/dev/null 2>&1; then
-  cargo deny check
+integration-tests/scripts/links.sh
+
+# Licenses and sources always; advisories only with cargo-deny and the RustSec database.
+integration-tests/scripts/licenses.py
+if ! cargo deny --version >/dev/null 2>&1; then
+  unchecked+=("advisories, yanked versions: needs cargo-deny (cargo install cargo-deny --locked)")
 else
-  echo "cargo-deny is not installed: licenses and advisories (deny.toml) were not checked"
+  cargo deny --offline check bans licenses sources
+  if cargo deny fetch db >/dev/null 2>&1; then
+    cargo deny check advisories
+  else
+    unchecked+=("advisories, yanked versions: the RustSec database (github.com) cannot be reached")
+  fi
 fi
 
 if command -v shellcheck >/dev/null; then
   shellcheck integration-tests/scripts/*.sh .ci/run
+  echo "shell scripts: shellcheck found nothing"
 else
-  echo "shellcheck is not installed: the shell scripts were not checked"
+  unchecked+=("shell scripts: needs shellcheck (make deps installs it as root)")
 fi
+
+integration-tests/scripts/words.sh
+
+for what in "${unchecked[@]}"; do
+  printf 'not checked: %s\n' "$what"
+done
