@@ -17,7 +17,7 @@ while IFS=: read -r page link; do
   path=${link#*](}
   path=${path%%[#)]*}
   [ -z "$path" ] || check "$page" "$(dirname "$page")/$path"
-done < <(git ls-files '*.md' | xargs grep -HoE '\]\([^):]+\)')
+done < <(git ls-files --cached --others --exclude-standard '*.md' | xargs grep -sHoE '\]\([^):]+\)')
 
 while read -r path; do
   check ARCHITECTURE.md "$path"
