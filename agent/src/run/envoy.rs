@@ -15,7 +15,7 @@ use envoy::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::tasks::{COMMANDS, Task};
+use super::{COMMANDS, Task};
 use crate::{
     config::{Address, Config, Database, Proxy, ProxyKind, file::Engine},
     decider::Routes,

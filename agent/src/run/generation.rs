@@ -1,8 +1,8 @@
 //! A generation: the decider and all tasks of one configuration.
 //!
 //! A reload stops one generation and starts the next. The next inherits the health of unchanged
-//! instances, the planner's drains, closes and breaker, the drain records and the operator's pause.
-//! The ledger of sessions starts empty and is filled by the next listing.
+//! instances, the breaker, the operator's pause and the drain records: recorded drains are taken back, and
+//! those that an operator requested are begun again. Everything else starts anew, the ledger of sessions too.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -19,8 +19,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Task,
     records::{self, load_drains, load_pause, split_records, take_back_stray},
-    tasks::{Prepared, Task},
+    tasks::Prepared,
 };
 use crate::{
     config::{Config, Database, Instance},

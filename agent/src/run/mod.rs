@@ -22,11 +22,17 @@ mod tasks;
 mod tokens;
 mod watch;
 
-use std::io;
+use std::{io, pin::Pin};
 
 pub use start::run;
 
 use crate::{config::Problems, state::StateError};
+
+/// Commands that may wait in the queue of one task.
+const COMMANDS: usize = 1_024;
+
+/// A task that runs until it is dropped.
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Why the agent did not start, or ended without being asked to.
 #[derive(Debug, thiserror::Error)]

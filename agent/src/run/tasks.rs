@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,7 +11,7 @@ use agent_core::{ServerId, plan::Mode};
 use agent_database::{Limits, TlsTrust};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{envoy, tokens::Tokens};
+use super::{COMMANDS, Task, envoy, tokens::Tokens};
 use crate::{
     config::{Config, Database, Proxy, ProxyKind},
     decider::Routes,
@@ -22,12 +21,6 @@ use crate::{
     proxies::haproxy::{admin, sweeps},
     shared::Shared,
 };
-
-/// Commands that may wait in the queue of one task.
-pub(super) const COMMANDS: usize = 1_024;
-
-/// A task that runs until it is dropped.
-pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Everything of a generation that can fail, made before the previous generation is stopped.
 pub(super) struct Prepared {
