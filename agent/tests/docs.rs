@@ -105,10 +105,10 @@ fn the_page_of_the_configuration_is_current() {
     let schema = serde_json::to_value(schemars::schema_for!(File)).unwrap();
     let mut page = String::from(
         "# Configuration\n\n\
-         One YAML file, by default `/etc/rds-lb-agent/config.yaml`. Durations carry a unit (`250ms`, `30s`, `14m`, \
-         `1h30m`), shares a percent sign. Unknown keys are refused. `rds-lb-agent validate` checks a file, \
-         `rds-lb-agent schema` prints what is below for editors, and `agent/example.yaml` is a file with every key. \
-         Made from the code: a test keeps it true.\n",
+         The configuration is one YAML file, by default `/etc/rds-lb-agent/config.yaml`. Durations have a unit \
+         (`250ms`, `30s`, `14m`, `1h30m`), shares a percent sign. Unknown keys are errors. `rds-lb-agent validate` \
+         checks a file, `rds-lb-agent schema` prints this reference as a JSON Schema for editors, and \
+         `agent/example.yaml` has every key. This page is generated from the code; a test keeps it current.\n",
     );
     let mut sections = vec![("(top)".to_owned(), schema.clone())];
     let mut done = Vec::new();
@@ -134,7 +134,7 @@ fn the_page_of_the_configuration_is_current() {
         done.push(path);
         sections.extend(below.into_iter().rev());
     }
-    assert!(done.len() > 8, "all sections are on the page: {done:?}");
+    assert!(done.len() > 8, "{done:?}");
     assert_current("CONFIGURATION.md", &page);
 }
 
@@ -142,10 +142,10 @@ fn words(schema: &Value) -> String {
     schema["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|")
 }
 
-/// What is behind a key: a section of its own, or words to choose from.
+/// The value of a key: a section of its own, or words to choose from.
 #[derive(Default)]
 struct Part<'a> {
-    /// How the section's path goes on after the key, and the section.
+    /// The suffix of the section's path after the key, and the section.
     section: Option<(&'static str, &'a Value)>,
     words: Vec<String>,
 }
@@ -177,15 +177,15 @@ fn part<'a>(root: &'a Value, schema: &'a Value) -> Part<'a> {
 
 // === secrets ===
 
-/// The names that a field with a secret would have.
+/// Names that suggest a secret.
 const SECRETIVE: [&str; 6] = ["token", "secret", "password", "credential", "signature", "access_key"];
 
-/// What those names may stand before: ages, states and names, never the secret itself.
+/// Allowed names: ages, states and metrics, but no secrets.
 const HARMLESS: [&str; 6] =
     ["token_age_s", "token_expires_in_s", "token_failures", "token_expires", "token_asked", "no token"];
 
 #[test]
-fn no_event_has_a_field_that_could_hold_a_secret() {
+fn no_event_has_a_field_for_a_secret() {
     let mut seen = 0;
     for path in sources(&agent().join("src/events")) {
         for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {

@@ -109,7 +109,7 @@ fn failed(instance: &str, at: Time, kind: FaultKind) -> Observation {
 // === health ===
 
 #[tokio::test]
-async fn what_an_agent_that_hangs_last_said_takes_no_server_away() {
+async fn a_stale_snapshot_takes_no_server_out_of_rotation() {
     let served = serve_as_usual().await;
     let path = "/orders/a/primary";
     let known = [proved("a", served.ago(60.0), true), proved("b", served.ago(60.0), false)];
@@ -124,7 +124,7 @@ async fn what_an_agent_that_hangs_last_said_takes_no_server_away() {
 }
 
 #[tokio::test]
-async fn before_anything_is_known_every_instance_is_taken_for_healthy() {
+async fn every_instance_is_healthy_before_the_first_result() {
     let served = serve_as_usual().await;
     for path in ["/orders/a/primary", "/orders/a/replica", "/orders/a/health"] {
         assert_eq!(served.get(path).await.0, StatusCode::OK, "{path}");
@@ -136,7 +136,7 @@ async fn before_anything_is_known_every_instance_is_taken_for_healthy() {
 }
 
 #[tokio::test]
-async fn an_instance_is_asked_for_by_role_in_patronis_words() {
+async fn health_is_served_at_the_paths_of_patroni() {
     const NO: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(2.0), true), proved("b", served.ago(2.0), false)]);
@@ -159,7 +159,7 @@ async fn an_instance_is_asked_for_by_role_in_patronis_words() {
 }
 
 #[tokio::test]
-async fn the_answer_says_what_is_known_and_how_old_it_is() {
+async fn the_body_of_a_health_response_has_the_state_and_its_age() {
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(2.0), true), proved("b", served.ago(2.0), false)]);
     let body = served.json("/orders/b/primary").await;
@@ -173,7 +173,7 @@ async fn the_answer_says_what_is_known_and_how_old_it_is() {
 }
 
 #[tokio::test]
-async fn only_proof_is_answered_with_503() {
+async fn only_proof_leads_to_503() {
     let served = serve_as_usual().await;
     let known = |served: &Served| [proved("a", served.ago(60.0), true), proved("b", served.ago(60.0), false)];
     // The agent's own troubles, and silence alone.
@@ -190,7 +190,7 @@ async fn only_proof_is_answered_with_503() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_with_a_word_of_advice() {
+async fn unknown_instances_and_roles_are_404_with_advice() {
     let served = serve_as_usual().await;
     served.publish([]);
     let (status, body) = served.get("/orders/z/primary").await;
@@ -200,7 +200,7 @@ async fn what_is_not_there_is_404_with_a_word_of_advice() {
 }
 
 #[tokio::test]
-async fn nothing_is_changed_over_tcp() {
+async fn the_tcp_port_is_read_only() {
     let served = serve_as_usual().await;
     for path in ["/drain", "/undrain", "/pause", "/resume"] {
         assert_eq!(served.ask(Method::POST, path).await.0, StatusCode::NOT_FOUND, "{path}");
@@ -215,7 +215,7 @@ async fn nothing_is_changed_over_tcp() {
 // === the agent itself ===
 
 #[tokio::test]
-async fn the_agent_is_ready_once_every_instance_has_been_asked() {
+async fn the_agent_is_ready_once_every_instance_has_been_probed() {
     let served = serve_as_usual().await;
     assert_eq!(served.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     served.publish([proved("a", served.ago(1.0), true)]);
@@ -226,7 +226,7 @@ async fn the_agent_is_ready_once_every_instance_has_been_asked() {
 }
 
 #[tokio::test]
-async fn the_agent_lives_while_it_decides() {
+async fn the_agent_is_live_while_snapshots_are_fresh() {
     let served = serve_as_usual().await;
     assert_eq!(served.get("/livez").await.0, StatusCode::OK);
     served.publish.send_replace(Arc::new(Snapshot::empty(served.ago(16.0))));
@@ -234,7 +234,7 @@ async fn the_agent_lives_while_it_decides() {
 }
 
 #[tokio::test]
-async fn state_and_metrics_are_for_programs() {
+async fn state_is_json_and_metrics_are_openmetrics() {
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(1.0), true)]);
     let state = served.json("/state").await;
@@ -255,7 +255,7 @@ async fn hung_up(connection: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_header_that_never_ends_and_an_idle_connection_are_hung_up_on() {
+async fn slow_headers_and_idle_connections_are_disconnected() {
     let served = serve(16, Duration::from_millis(200)).await;
     let mut unfinished = TcpStream::connect(&served.address).await.unwrap();
     unfinished.write_all(b"GET /livez HTTP/1.1\r\nhost: a").await.unwrap();
@@ -270,7 +270,7 @@ async fn a_header_that_never_ends_and_an_idle_connection_are_hung_up_on() {
 }
 
 #[tokio::test]
-async fn callers_beyond_the_bound_wait_for_those_before_them() {
+async fn connections_above_the_limit_wait() {
     let served = serve(2, DEADLINE).await;
     let first = TcpStream::connect(&served.address).await.unwrap();
     let _second = TcpStream::connect(&served.address).await.unwrap();

@@ -19,7 +19,6 @@ use crate::{
     engine,
 };
 
-/// How one instance answered.
 #[derive(Serialize)]
 pub(super) struct Finding {
     instance: String,

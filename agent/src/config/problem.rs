@@ -14,7 +14,6 @@ pub struct Problem {
     pub line: u64,
     /// Column, from 1.
     pub column: u64,
-    /// What is wrong.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
@@ -42,7 +41,6 @@ impl Problem {
         }
     }
 
-    /// The same with advice.
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -53,7 +51,6 @@ impl Problem {
 /// Everything that is wrong with a file. Shown with the lines it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
-    /// The file.
     pub file: String,
     /// The problems, in the order of the file.
     pub problems: Vec<Problem>,
@@ -144,7 +141,7 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
             Problem { shown: Some(shown), ..problem }.hint(suggest(field, expected))
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => {
-            Problem::at(location, format!("`{variant}` is not one of the choices"))
+            Problem::at(location, format!("`{variant}` is not a valid value"))
                 .hint(suggest(variant, expected))
         }
         Error::SerdeMissingField { field, .. } => {
@@ -157,7 +154,7 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
         Error::MultipleDocuments { .. } => Problem::at(location, "a second document begins here")
             .hint("one file is one configuration: remove the `---`"),
         Error::Eof { .. } => Problem::at(location, "the file ends where something is still missing")
-            .hint("the least is a `databases` list; agent/example.yaml has every key"),
+            .hint("at least a `databases` list is required; agent/example.yaml has every key"),
         Error::Unexpected { expected: "mapping start", .. } => {
             Problem::at(location, "a section of keys is expected here")
                 .hint("write `key: value` lines, indented, or `{key: value}`")
@@ -200,7 +197,7 @@ pub(super) fn suggest(wrong: &str, choices: &[impl AsRef<str>]) -> String {
     }
     let all: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
     if all.is_empty() {
-        "there is nothing to choose from here".into()
+        "there is nothing to choose from".into()
     } else {
         format!("choose from {}", all.join(", "))
     }

@@ -40,11 +40,8 @@ fn whole(count: u64) -> i64 {
 /// The counts as they are now. Nothing to log.
 #[derive(Debug)]
 pub struct ConnectErrorsSeen<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// What the server says.
     pub seen: &'a ConnectErrors,
-    /// What is watched.
     pub guard: &'a HostBlockGuard,
     /// Addresses that were watched before.
     pub before: &'a BTreeSet<IpAddr>,
@@ -73,9 +70,7 @@ impl Event for ConnectErrorsSeen<'_> {
 /// The counts of addresses cannot be seen, only all failures together.
 #[derive(Debug)]
 pub struct ConnectErrorsHidden<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// Why.
     pub why: Unseen,
 }
 
@@ -102,11 +97,8 @@ impl Event for ConnectErrorsHidden<'_> {
 /// The server does not say what it counts.
 #[derive(Debug)]
 pub struct ConnectErrorsUnknown<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// What it says instead.
     pub fault: &'a Fault,
-    /// Whether it is news.
     pub news: bool,
 }
 
@@ -125,13 +117,10 @@ impl Event for ConnectErrorsUnknown<'_> {
 /// Half of the failures that block an address have been counted.
 #[derive(Debug)]
 pub struct HostBlockNear<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
     /// The address, where it can be told.
     pub address: Option<IpAddr>,
-    /// What is counted.
     pub errors: u64,
-    /// What blocks it.
     pub limit: u64,
     /// Whether the agent can log in from there.
     pub way: Way,
@@ -165,13 +154,10 @@ impl Event for HostBlockNear<'_> {
 /// A login of the agent's was to take back a count, and has or has not.
 #[derive(Debug)]
 pub struct HostBlockReset<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The address.
     pub address: IpAddr,
     /// What was counted before the login.
     pub before: u64,
-    /// And after it.
     pub after: u64,
     /// Whether it is to be told.
     pub news: bool,
@@ -201,13 +187,10 @@ impl Event for HostBlockReset<'_> {
 /// The login that was to take back a count failed.
 #[derive(Debug)]
 pub struct HostResetFailed<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
     /// The address, where the login was to come from another one than the agent's own.
     pub address: Option<IpAddr>,
-    /// What went wrong.
     pub fault: &'a Fault,
-    /// Whether it is news.
     pub news: bool,
 }
 
@@ -225,16 +208,13 @@ impl Event for HostResetFailed<'_> {
     }
 }
 
-/// An address is blocked.
 #[derive(Debug)]
 pub struct HostBlocked<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
     /// The address; `None` is wherever the agent's own logins come from.
     pub address: Option<IpAddr>,
     /// Connections refused so far, where that can be seen.
     pub refused: Option<u64>,
-    /// Whether it is news.
     pub news: bool,
 }
 
@@ -257,7 +237,6 @@ impl Event for HostBlocked<'_> {
 /// An address is not blocked any more.
 #[derive(Debug)]
 pub struct HostUnblocked<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
     /// The address; `None` is wherever the agent's own logins come from.
     pub address: Option<IpAddr>,

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 use agent_core::{FaultKind, InstanceId, plan::DrainReason};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use serde::Serialize;
+use serde_json::Value;
 
 /// The names of the labels of a set, for the documentation.
 pub(super) trait LabelNames {
@@ -100,10 +101,21 @@ impl From<&str> for OfProxy {
 // === impl Word ===
 
 impl Word {
-    /// The name of a variant without fields.
+    /// The name of the variant. Its fields are left out.
     pub fn of(value: &impl Serialize) -> Self {
-        let value = serde_json::to_value(value).ok();
-        Self(value.and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default())
+        Self(match serde_json::to_value(value) {
+            Ok(Value::String(name)) => name,
+            Ok(Value::Object(variant)) => {
+                variant.into_iter().next().map(|(name, _)| name).unwrap_or_default()
+            }
+            _ => String::new(),
+        })
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

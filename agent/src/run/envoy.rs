@@ -1,5 +1,5 @@
-//! The tasks of all configured Envoys: they share one listener and the addresses of the
-//! instances, so they are put together here at once.
+//! The tasks of all configured Envoys. They are created together because they share a listener and the
+//! resolved addresses of the instances.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,12 +35,11 @@ use crate::{
     state::log::PositionFile,
 };
 
-/// The `access_log_flush_interval` of the configuration in `deploy/envoy`: a longer one is
-/// learned from the admin interface.
+/// The `access_log_flush_interval` in `deploy/envoy`. A longer one is read from the admin interface.
 const FLUSH: Duration = Duration::from_secs(10);
 
-/// Says who is looked after, and nothing else yet, so that whoever calls first is not told
-/// that its clusters are not there, and no health check passes for one that nobody knows.
+/// Publishes the configured clusters without endpoints, so that an Envoy that connects early is not told
+/// that its clusters do not exist, and health checks of other clusters do not pass.
 pub(super) fn begin(config: &Config, shared: &Shared) {
     let fleet = shared.snapshot.borrow().fleet.clone();
     let envoys = config.proxies.iter().filter_map(|proxy| match &proxy.kind {
@@ -116,7 +115,7 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
         });
     }
     if endpoints.is_empty() {
-        // One that was configured before is told nothing more, and keeps what it has.
+        // Envoys that are no longer configured get no updates and keep their endpoints.
         let envoys = shared.envoys.clone();
         tasks.push(Box::pin(async move { envoys.publish(Vec::new()) }));
         return;
@@ -137,7 +136,7 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     }));
 }
 
-/// What an Envoy's settings are to be fit for.
+/// What the settings of an Envoy are checked against.
 fn setup(config: &Config, proxy: &Proxy) -> Setup {
     let server_first = |instance: &InstanceId| {
         let own = |database: &&Database| database.instances.iter().any(|it| it.id() == instance);
@@ -152,7 +151,7 @@ fn setup(config: &Config, proxy: &Proxy) -> Setup {
     }
 }
 
-/// Where the instances behind Envoys are dialled.
+/// The names of the instances behind Envoys, to be resolved.
 fn names(config: &Config) -> BTreeMap<InstanceId, resolve::Target> {
     let envoys = config.proxies.iter().filter(|proxy| matches!(proxy.kind, ProxyKind::Envoy(_)));
     let wanted: BTreeSet<&InstanceId> =

@@ -43,7 +43,6 @@ pub(super) struct Generation {
     tasks: Vec<Task>,
 }
 
-/// A running generation.
 pub(super) struct Running {
     decider: JoinHandle<(Decider, mpsc::Receiver<Input>)>,
     tasks: JoinSet<()>,
@@ -126,7 +125,6 @@ impl Generation {
         Self { decider, tasks }
     }
 
-    /// Starts all tasks.
     pub(super) fn start(self, inputs: mpsc::Receiver<Input>) -> Running {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

@@ -40,7 +40,7 @@ pub(super) fn load_drains(
     match file.load() {
         Err(error @ StateError::Format { .. }) => {
             report("drains recorded in it may be left in the proxy; the file is kept as `.damaged`", &error);
-            file.set_aside()?;
+            file.quarantine()?;
             Ok(Vec::new())
         }
         records => records,

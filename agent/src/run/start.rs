@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config},
     events::{AgentBroken, ConfigTaken, Event, Started, Stopping},
     messages::Input,
-    metrics::Metrics,
+    metrics::{Metrics, labels::Word},
     proxies::envoy::discovery::Envoys,
     shared::{Errands, Shared, SharedBudget},
     snapshot::Snapshot,
@@ -96,7 +96,7 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
     Started {
         version: env!("CARGO_PKG_VERSION"),
         config: &path.display().to_string(),
-        mode: &format!("{:?}", config.sessions.mode).to_lowercase(),
+        mode: &Word::of(&config.sessions.mode).to_string(),
         instances: config.instances().count(),
         servers: config.servers().len(),
     }

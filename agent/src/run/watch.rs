@@ -17,7 +17,6 @@ use tokio::{
 pub(super) enum Signal {
     /// A file in a watched directory may have changed.
     FilesChanged,
-    /// SIGHUP.
     Reload,
     /// The name of the signal.
     Stop(&'static str),

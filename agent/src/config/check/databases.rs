@@ -51,7 +51,7 @@ impl Check {
         if probe_interval < Duration::from_secs(1)
             && let Some(at) = &file.probe_interval
         {
-            let hint = "each probe is an IAM login on the instance; 30s is gentle, 1s the least";
+            let hint = "each probe is an IAM login on the instance; the default is 30s, the minimum 1s";
             self.problem(Problem::at(at.location(), "`probe_interval` is too short").hint(hint));
         }
         Some(Database {
@@ -82,7 +82,7 @@ impl Check {
         if *file.engine.value() != file::Engine::Postgresql {
             return;
         }
-        let hint = "PostgreSQL says itself who is inside a transaction; leave it out";
+        let hint = "PostgreSQL shows which sessions are in a transaction; remove this key";
         if let Some(at) = &file.open_transactions {
             self.problem(
                 Problem::at(at.location(), "`open_transactions` is for mysql and mariadb").hint(hint),
@@ -90,7 +90,7 @@ impl Check {
         }
         let platform = file.close_method.as_ref().filter(|at| *at.value() == file::CloseMethod::Platform);
         if let Some(at) = platform {
-            let hint = "RDS for PostgreSQL gives `signal` and `function`; `auto` takes what is there";
+            let hint = "RDS for PostgreSQL has `signal` and `function`; `auto` uses what is available";
             self.problem(Problem::at(at.location(), "`platform` is for mysql and mariadb").hint(hint));
         }
     }
@@ -107,15 +107,15 @@ impl Check {
         for at in chosen.filter(slow) {
             if policy.close_via == CloseVia::Proxy {
                 // Whether the cache is fresh is only known inside the closing statement.
-                let message = "with this only the database can close sessions, not `close_via: proxy`";
+                let message = "`close_via: proxy` is not possible with this";
                 let hint = "leave `close_via` out, or turn performance_schema on";
                 self.problem(Problem::at(at.location(), message).hint(hint));
             }
             if policy.quiet_min >= least {
                 continue;
             }
-            let message = "sessions that pause for less than a second are never closed with this";
-            let hint = "write `quiet_min: 1s` below `sessions`, so that shorter pauses are not tried in vain";
+            let message = "sessions that are idle for less than a second are never closed with this";
+            let hint = "write `quiet_min: 1s` below `sessions`, so that shorter idle times are not tried";
             self.warnings.push(Problem::at(at.location(), message).hint(hint));
         }
     }
@@ -125,7 +125,7 @@ impl Check {
         let mut set = |text: &str, location, field: &mut Duration| match value::duration(text) {
             Ok(interval) if interval >= Duration::from_millis(50) => *field = interval,
             Ok(_) => {
-                self.problem(Problem::at(location, "`liveness` is too short").hint("50ms is the least"));
+                self.problem(Problem::at(location, "`liveness` is too short").hint("the minimum is 50ms"));
             }
             Err(hint) => {
                 self.problem(Problem::at(location, "`liveness` is not a duration").hint(hint));
@@ -198,7 +198,7 @@ impl Check {
         region: Option<&agent_aws::Region>,
     ) {
         use agent_aws::TargetError;
-        // Where the environment says the region, any other tells as much about the names.
+        // If the region comes from the environment, any region will do to check the names.
         let Some(region) = region.cloned().or_else(|| agent_aws::Region::parse("eu-west-1").ok()) else {
             return;
         };
@@ -226,14 +226,14 @@ impl Check {
             "this is a cluster's or a proxy's endpoint: name each instance by its own"
         } else {
             if !host.contains(".rds.") {
-                let hint = "the balancer's name or an alias will not do here: RDS accepts only tokens signed for its own name";
+                let hint = "RDS accepts only tokens signed for its own endpoint, not for the name of a load balancer or an alias";
                 let warning =
                     Problem::at(at.location(), "this does not look like an RDS endpoint").hint(hint);
                 self.warnings.push(warning);
             }
             return;
         };
-        let hint = "write the RDS endpoint in `endpoint`, and what is dialled in `connect`";
+        let hint = "write the RDS endpoint in `endpoint`, and the address to connect to in `connect`";
         self.problem(Problem::at(at.location(), problem).hint(hint));
     }
 }

@@ -20,9 +20,11 @@ impl Check {
         let control = self.path(file.control.as_ref(), "/run/rds-lb-agent/control.sock");
         if agent_check.is_some() && agent_check == http && agent_check.is_some_and(|one| one.port() != 0) {
             let at = file.http.as_ref().or(file.agent_check.as_ref());
-            let problem =
-                Problem::at(at.map_or(Location::UNKNOWN, At::location), "both servers have one address");
-            self.problem(problem.hint("give `agent_check` and `http` a port each"));
+            let problem = Problem::at(
+                at.map_or(Location::UNKNOWN, At::location),
+                "`agent_check` and `http` have the same address",
+            );
+            self.problem(problem.hint("give each its own port"));
         }
         let envoy = envoy.then(|| self.envoy_listener(file.envoy.as_ref(), remote));
         Some(Listen {
@@ -51,7 +53,7 @@ impl Check {
             return None;
         };
         if !address.ip().is_loopback() && !remote {
-            let hint = "the port is not authenticated; say `allow_remote: true` beside it if the network is";
+            let hint = "the port is not authenticated; set `allow_remote: true` if the network is protected";
             let message = format!("other hosts can reach {address}");
             self.problem(Problem::at(at.location(), message).hint(hint));
         }

@@ -66,7 +66,9 @@ impl Check {
         self.distinct(envoys.iter().filter_map(|(_, node)| *node), "node");
         for (at, _) in envoys.iter().filter(|(_, node)| node.is_none() && envoys.len() > 1) {
             let hint = "write the `node.id` of each Envoy in `envoy: {node: ...}`";
-            self.problem(Problem::at(at.location(), "which of the Envoys is this?").hint(hint));
+            self.problem(
+                Problem::at(at.location(), "this is one of several Envoys and has no `node`").hint(hint),
+            );
         }
     }
 
@@ -78,20 +80,22 @@ impl Check {
             (
                 policy.mode == Mode::Drain,
                 "mode: drain",
-                "an Envoy would keep the drain of an agent that died; take `retire`",
+                "Envoy would keep a drain if the agent died; use `retire`",
             ),
             (
                 policy.close_via == CloseVia::Proxy,
                 "close_via: proxy",
-                "Envoy closes no single session; leave it to the database",
+                "Envoy cannot close single sessions; use `close_via: database`",
             ),
         ];
         for (_, what, hint) in cannot.into_iter().filter(|(given, ..)| *given) {
-            self.problem(Problem::at(at.location(), format!("there is no {what} with an Envoy")).hint(hint));
+            self.problem(
+                Problem::at(at.location(), format!("`{what}` is not possible with Envoy")).hint(hint),
+            );
         }
         if policy.force_after.is_some() || policy.demotion_grace.is_some() {
             let message = "`force_after` and `demotion_grace` close nothing that is busy behind an Envoy";
-            let hint = "Envoy closes no single session: those inside a transaction are held and reported";
+            let hint = "Envoy cannot close single sessions: those in a transaction are held and reported";
             self.warnings.push(Problem::at(at.location(), message).hint(hint));
         }
     }
@@ -220,7 +224,7 @@ impl Check {
     }
 
     /// Two names for one server would each spend its login budget, and be each other's sibling.
-    pub(super) fn same_place_twice(&mut self, file: &file::File) {
+    pub(super) fn same_address_twice(&mut self, file: &file::File) {
         let mut endpoints = BTreeSet::new();
         for instance in file.databases.value().iter().flat_map(|database| database.instances.value()) {
             let endpoint = &instance.endpoint;

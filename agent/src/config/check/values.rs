@@ -6,7 +6,7 @@ use agent_database::Address;
 
 use super::{
     super::{Problem, file::At, value},
-    Check, Told,
+    Check, Invalid,
 };
 
 impl Check {
@@ -45,12 +45,12 @@ impl Check {
         self.optional_duration(at).ok().map(|duration| duration.unwrap_or(default))
     }
 
-    pub(super) fn optional_duration(&mut self, at: Option<&At<String>>) -> Result<Option<Duration>, Told> {
+    pub(super) fn optional_duration(&mut self, at: Option<&At<String>>) -> Result<Option<Duration>, Invalid> {
         let Some(at) = at else { return Ok(None) };
         value::duration(at.value()).map(Some).map_err(|hint| {
             let message = format!("`{}` is not a duration", at.value());
             self.problem(Problem::at(at.location(), message).hint(hint));
-            Told
+            Invalid
         })
     }
 
@@ -60,7 +60,7 @@ impl Check {
             Ok(share) => Some(share),
             Err(hint) => {
                 self.problem(
-                    Problem::at(at.location(), format!("`{}` is not a share", at.value())).hint(hint),
+                    Problem::at(at.location(), format!("`{}` is not a percentage", at.value())).hint(hint),
                 );
                 None
             }
@@ -73,7 +73,7 @@ impl Check {
         if at.value().starts_with('/') {
             return Some(at.value().into());
         }
-        let message = format!("`{}` is not a whole path", at.value());
+        let message = format!("`{}` is not an absolute path", at.value());
         self.problem(Problem::at(at.location(), message).hint(format!("begin with `/`, like {default}")));
         None
     }
