@@ -1,5 +1,4 @@
-//! The command line through the real program: help, versions, exit codes, and
-//! what it says when something is missing.
+//! The command line of the real program: help, version, exit codes and error messages.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,10 +8,10 @@ use std::{
     process::{Command, Output},
 };
 
-/// The program, without the environment of whoever runs the tests.
+/// The program with an empty environment.
 fn agent(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"));
-    // No credentials and no region are to be found anywhere, and nobody is asked for them.
+    // No source of credentials or of a region is available.
     command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", "/nonexistent").args(arguments);
     command
 }
@@ -33,7 +32,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A configuration of one writer that is dialled at `connect`, in a file of its own.
+/// A configuration file with one writer at the address `connect`.
 fn config(folder: &Path, connect: &str) -> String {
     let path = folder.join("config.yaml");
     let text = format!(
@@ -56,11 +55,11 @@ fn config(folder: &Path, connect: &str) -> String {
 
 /// An address that refuses connections.
 fn closed_port() -> String {
-    // Bound and dropped: nobody listens there now.
+    // Bound and dropped.
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// HAProxy's call of an external check.
+/// The program as HAProxy runs it as an external check.
 fn external(config: &str, server: &str) -> Command {
     let mut command = agent(&["check", "--config", config, "NOT_USED", "NOT_USED", "10.0.0.1", "5432"]);
     command.env("HAPROXY_PROXY_NAME", "orders_write").env("HAPROXY_SERVER_NAME", server);

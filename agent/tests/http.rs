@@ -1,5 +1,4 @@
-//! HTTP through real sockets: what load balancers, orchestrators and people are
-//! told, and that no caller can hold the server up.
+//! The HTTP interface through real sockets: its responses, and its limits for slow or many clients.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -29,10 +28,9 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A server on a free port, and what it answers from.
+/// A server on a free port, with the state behind it.
 struct Served {
     address: String,
     publish: watch::Sender<Arc<Snapshot>>,
@@ -78,7 +76,7 @@ impl Served {
         serde_json::from_str(&self.get(path).await.1).unwrap()
     }
 
-    /// Publishes what follows from these observations.
+    /// Publishes the snapshot that results from these observations.
     fn publish(&self, observations: impl IntoIterator<Item = Observation>) {
         let instances = ["a", "b"].map(|name| (InstanceId::new("orders", name), HealthRules::default()));
         let mut health = Health::new(FleetConfig { instances: instances.into(), servers: Vec::new() }, &[]);
@@ -90,7 +88,6 @@ impl Served {
         self.publish.send_replace(Arc::new(snapshot));
     }
 
-    /// So long ago.
     fn ago(&self, seconds: f64) -> Time {
         self.clock.now() - Duration::from_secs_f64(seconds)
     }
@@ -119,7 +116,7 @@ async fn a_stale_snapshot_takes_no_server_out_of_rotation() {
     let old = served.publish.borrow().as_ref().clone();
     let at = old.at - Duration::from_secs(20);
     served.publish.send_replace(Arc::new(Snapshot { at, ..old }));
-    assert_eq!(served.get(path).await.0, StatusCode::OK, "it is no evidence any more");
+    assert_eq!(served.get(path).await.0, StatusCode::OK, "a stale snapshot is no evidence");
     assert!(served.json(path).await["age_s"].as_f64().unwrap() >= 20.0);
 }
 
@@ -222,7 +219,7 @@ async fn the_agent_is_ready_once_every_instance_has_been_probed() {
     let (status, body) = served.get("/readyz").await;
     assert_eq!((status, body.contains("orders/b")), (StatusCode::SERVICE_UNAVAILABLE, true), "{body}");
     served.publish([proved("a", served.ago(1.0), true), failed("b", served.ago(1.0), FaultKind::TimedOut)]);
-    assert_eq!(served.get("/readyz").await.0, StatusCode::OK, "whatever it said");
+    assert_eq!(served.get("/readyz").await.0, StatusCode::OK, "also after a failure");
 }
 
 #[tokio::test]
@@ -247,7 +244,7 @@ async fn state_is_json_and_metrics_are_openmetrics() {
 
 // === bounds ===
 
-/// Waits for the end of a connection that was hung up on.
+/// Waits until the server closes the connection.
 async fn hung_up(connection: &mut TcpStream) {
     let mut rest = Vec::new();
     // A reset is an end as well.
@@ -277,7 +274,10 @@ async fn connections_above_the_limit_wait() {
     let mut third = TcpStream::connect(&served.address).await.unwrap();
     third.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut begin = [0; 15];
-    assert!(timeout(Duration::from_millis(100), third.read(&mut begin)).await.is_err(), "no place yet");
+    assert!(
+        timeout(Duration::from_millis(100), third.read(&mut begin)).await.is_err(),
+        "no free connection yet"
+    );
     drop(first);
     timeout(DEADLINE, third.read_exact(&mut begin)).await.unwrap().unwrap();
     assert_eq!(&begin, b"HTTP/1.1 200 OK");

@@ -31,7 +31,8 @@ pub struct Source {
     pub envoys: Envoys,
 }
 
-/// An answer older than this means that the decider is stuck: `/livez` says so.
+/// A snapshot is made every second. If it is older than this, the decider is stuck: `/livez` is 503, and
+/// health answers no longer rely on it.
 const STUCK: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// The routes, all of which are read-only.

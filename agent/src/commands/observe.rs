@@ -134,7 +134,7 @@ fn as_text(version: &str, sessions: &[(Worker, Session)], max_age: Duration) {
     let past = standings().filter(|standing| *standing == Standing::Past).count();
     print(format_args!(
         "{due} due, {past} of them past {}s: an agent would retire those between two transactions.\n\
-         Which of them it would hold, and why, depends on the database: see `sessions` of a running agent.",
+         Which of them would be held, and why, depends on the database: see `sessions` of a running agent.",
         max_age.as_secs_f64()
     ));
 }

@@ -209,7 +209,7 @@ pub struct NotTaken<'a> {
 
 impl Event for NotTaken<'_> {
     fn emit(&self, _: &Metrics) {
-        warn!(proxy = self.proxy, difference = %self.difference, "Envoy does not use what it was sent");
+        warn!(proxy = self.proxy, difference = %self.difference, "Envoy does not have what it was sent");
     }
 }
 

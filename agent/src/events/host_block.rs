@@ -1,4 +1,4 @@
-//! Servers of the MySQL family that count failed connections against the proxy's address.
+//! Connect errors that MySQL and MariaDB servers count for the addresses of the proxy.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -17,11 +17,10 @@ use crate::metrics::{
     labels::{OfAddress, OfInstance, OfReset, ResetResult},
 };
 
-/// What ends a block, and what caused it.
-const CURE: &str = "clients or health checks end their connections half-way through the login: let HAProxy and \
-     others make no TCP or TLS check of this server, and raise max_connect_errors. TRUNCATE TABLE \
-     performance_schema.host_cache lets a blocked address in again (before MySQL 8.4 and in MariaDB also \
-     FLUSH HOSTS)";
+/// The cause of a block, and how to end it.
+const CURE: &str = "clients or health checks close connections during the login: use no TCP or TLS checks for this \
+     server, in HAProxy and elsewhere, and raise max_connect_errors. TRUNCATE TABLE \
+     performance_schema.host_cache unblocks an address (before MySQL 8.4 and in MariaDB also FLUSH HOSTS)";
 
 fn of_address(id: &InstanceId, address: IpAddr) -> OfAddress {
     let OfInstance { database, instance } = id.into();
@@ -37,13 +36,13 @@ fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The counts as they are now. Nothing to log.
+/// The current counts. Changes metrics only.
 #[derive(Debug)]
 pub struct ConnectErrorsSeen<'a> {
     pub instance: &'a InstanceId,
     pub seen: &'a ConnectErrors,
     pub guard: &'a HostBlockGuard,
-    /// Addresses that were watched before.
+    /// Addresses with a series until now.
     pub before: &'a BTreeSet<IpAddr>,
 }
 
@@ -67,7 +66,7 @@ impl Event for ConnectErrorsSeen<'_> {
     }
 }
 
-/// The counts of addresses cannot be seen, only all failures together.
+/// Connect errors cannot be read per address, only in total.
 #[derive(Debug)]
 pub struct ConnectErrorsHidden<'a> {
     pub instance: &'a InstanceId,
@@ -78,23 +77,23 @@ impl Event for ConnectErrorsHidden<'_> {
     fn emit(&self, _: &Metrics) {
         let advice = match self.why {
             Unseen::PerformanceSchemaOff => {
-                "performance_schema is off, so all failed connections are taken for the proxy's: \
-                 turn it on, and the address can be told"
+                "performance_schema is off, so all failed connections count as the proxy's; \
+                 turn it on to count them per address"
             }
             Unseen::NotGranted => {
                 "GRANT SELECT ON performance_schema.host_cache TO the agent's user; \
-                 until then all failed connections are taken for the proxy's"
+                 until then all failed connections count as the proxy's"
             }
         };
         warn!(
             instance = %self.instance,
             advice,
-            "how near the proxy's address is to being blocked cannot be seen"
+            "connect errors of the proxy's address cannot be read"
         );
     }
 }
 
-/// The server does not say what it counts.
+/// Connect errors cannot be read at all.
 #[derive(Debug)]
 pub struct ConnectErrorsUnknown<'a> {
     pub instance: &'a InstanceId,
@@ -108,23 +107,23 @@ impl Event for ConnectErrorsUnknown<'_> {
             warn!(
                 instance = %self.instance,
                 error = %self.fault,
-                "the server does not say what it counts of failed connections: nobody guards the proxy's address"
+                "connect-error counts cannot be read; host-block protection is off"
             );
         }
     }
 }
 
-/// Half of the failures that block an address have been counted.
+/// Half of `max_connect_errors` is reached.
 #[derive(Debug)]
 pub struct HostBlockNear<'a> {
     pub instance: &'a InstanceId,
-    /// The address, where it can be told.
+    /// `None` if connect errors cannot be read per address.
     pub address: Option<IpAddr>,
     pub errors: u64,
     pub limit: u64,
     /// Whether the agent can log in from there.
     pub way: Way,
-    /// Whether it has not been told for a while.
+    /// Whether to log it: not more than once in a while.
     pub news: bool,
 }
 
@@ -151,15 +150,15 @@ impl Event for HostBlockNear<'_> {
     }
 }
 
-/// A login of the agent's was to take back a count, and has or has not.
+/// The result of a login that was made to reset connect errors.
 #[derive(Debug)]
 pub struct HostBlockReset<'a> {
     pub instance: &'a InstanceId,
     pub address: IpAddr,
-    /// What was counted before the login.
+    /// Connect errors before the login.
     pub before: u64,
     pub after: u64,
-    /// Whether it is to be told.
+    /// Whether to log it.
     pub news: bool,
 }
 
@@ -184,11 +183,11 @@ impl Event for HostBlockReset<'_> {
     }
 }
 
-/// The login that was to take back a count failed.
+/// A login that was made to reset connect errors failed.
 #[derive(Debug)]
 pub struct HostResetFailed<'a> {
     pub instance: &'a InstanceId,
-    /// The address, where the login was to come from another one than the agent's own.
+    /// `None` for the address that the agent's logins come from by default.
     pub address: Option<IpAddr>,
     pub fault: &'a Fault,
     pub news: bool,
@@ -211,9 +210,9 @@ impl Event for HostResetFailed<'_> {
 #[derive(Debug)]
 pub struct HostBlocked<'a> {
     pub instance: &'a InstanceId,
-    /// The address; `None` is wherever the agent's own logins come from.
+    /// `None` for the address that the agent's logins come from by default.
     pub address: Option<IpAddr>,
-    /// Connections refused so far, where that can be seen.
+    /// Connections refused so far, where known.
     pub refused: Option<u64>,
     pub news: bool,
 }
@@ -238,7 +237,7 @@ impl Event for HostBlocked<'_> {
 #[derive(Debug)]
 pub struct HostUnblocked<'a> {
     pub instance: &'a InstanceId,
-    /// The address; `None` is wherever the agent's own logins come from.
+    /// `None` for the address that the agent's logins come from by default.
     pub address: Option<IpAddr>,
 }
 

@@ -35,7 +35,7 @@ use crate::shared::Backoff;
 /// For so long an address is taken for one of this host's, or not.
 const LOCAL: Duration = Duration::from_secs(60);
 
-/// Guards one instance for ever; ends where the server blocks nobody by its kind.
+/// Runs until it is dropped, or ends if this kind of server does not block addresses.
 pub async fn run(door: Arc<Door>) {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     let mut watch = Watch::new(&door);

@@ -46,7 +46,7 @@ pub(super) fn begin(config: &Config, shared: &Shared) {
         ProxyKind::Envoy(envoy) => Some((proxy, envoy)),
         ProxyKind::Haproxy(_) => None,
     });
-    let told = envoys.map(|(proxy, envoy)| {
+    let published = envoys.map(|(proxy, envoy)| {
         let clusters = proxy.servers.iter().map(|server| server.id.backend.to_string());
         let endpoints = Snapshot::new(clusters.map(|name| Cluster { name, endpoints: None }));
         Told {
@@ -57,13 +57,13 @@ pub(super) fn begin(config: &Config, shared: &Shared) {
             checked: checked(&proxy.servers, &fleet, Awake::default(), &BTreeSet::new(), &Addresses::new()),
         }
     });
-    shared.envoys.publish(told.collect());
+    shared.envoys.publish(published.collect());
 }
 
 /// Adds the tasks of all Envoys, if there are any.
 pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
     let (found, addresses) = watch::channel(Addresses::new());
-    let told = HandOffs::default();
+    let reported = HandOffs::default();
     let (longest, flush) = watch::channel(FLUSH);
     let mut endpoints = Vec::new();
     let mut logs = Vec::new();
@@ -90,13 +90,14 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
                 setup: setup(config, proxy),
                 flush: longest.clone(),
             };
-            let (told, name, connected) = (shared.envoys.told(), proxy.name(), connected.clone());
-            let sent = move || if connected() { told.borrow().sent_to(&name) } else { None };
+            let (published, name, connected) = (shared.envoys.told(), proxy.name(), connected.clone());
+            let sent = move || if connected() { published.borrow().sent_to(&name) } else { None };
             tasks.push(Box::pin(admin::run(look, sent, shared.clone())));
         }
         if let Some(log) = &envoy.access_log {
             let position = PositionFile::in_directory(&config.state_dir, index, log);
-            let follow = hand_offs::follow(proxy.name(), log.clone(), position, told.clone(), shared.clone());
+            let follow =
+                hand_offs::follow(proxy.name(), log.clone(), position, reported.clone(), shared.clone());
             tasks.push(Box::pin(follow));
         }
         endpoints.push(endpoints::Config {
@@ -132,7 +133,7 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     tasks.push(Box::pin(async move {
         let mut heard = shared.envoys.heard().await;
         heard.set_same_host(same_host);
-        access_log::run(logs, flush, heard, addresses, told, shared).await;
+        access_log::run(logs, flush, heard, addresses, reported, shared).await;
     }));
 }
 

@@ -39,7 +39,7 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub enum RunError {
     #[error("{0}")]
     Config(#[from] Problems),
-    /// The configuration is valid, but something it names cannot be used.
+    /// The configuration is valid, but something that it names cannot be used.
     #[error("{0}")]
     Setup(String),
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! No text breaks the parser.
+//! Arbitrary text does not make the parser panic.
 
 use std::{fmt::Write, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Mistakes that would only show later, at the first login or the first command.
+//! Errors that would otherwise appear at the first login or command.
 
 use std::time::Duration;
 

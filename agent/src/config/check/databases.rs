@@ -22,7 +22,7 @@ impl Check {
     pub(super) fn database(&mut self, file: &file::Database) -> Option<Database> {
         self.name(&file.name, "database");
         let engine = *file.engine.value();
-        self.only_in_the_mysql_family(file);
+        self.mysql_only(file);
         if file.user.value().trim().is_empty() {
             let hint = "name the database user that the agent logs in as, by IAM";
             self.problem(Problem::at(file.user.location(), "`user` is empty").hint(hint));
@@ -46,7 +46,7 @@ impl Check {
         let ca_file = file.ca_file.as_ref().map(|path| self.path(Some(path), "/etc/rds-lb-agent/ca.pem"));
         rules.max_lag = max_lag.ok()?;
         let probe_interval = probe_interval?;
-        // A login proves something for a few of these, so the rules have to know them.
+        // The rules count in probe intervals how long a login is evidence.
         rules.probe_interval = probe_interval;
         if probe_interval < Duration::from_secs(1)
             && let Some(at) = &file.probe_interval
@@ -77,8 +77,8 @@ impl Check {
         })
     }
 
-    /// Keys that mean nothing to PostgreSQL are a misunderstanding.
-    fn only_in_the_mysql_family(&mut self, file: &file::Database) {
+    /// Refuses keys that have no meaning in PostgreSQL.
+    fn mysql_only(&mut self, file: &file::Database) {
         if *file.engine.value() != file::Engine::Postgresql {
             return;
         }
@@ -95,7 +95,7 @@ impl Check {
         }
     }
 
-    /// That witness takes a second of quiet at least, whatever `quiet_min` is.
+    /// `innodb_trx` needs a quiet time of at least one second, whatever `quiet_min` is.
     pub(super) fn what_innodb_trx_needs(&mut self, file: &file::File, policy: &Policy) {
         let least = Duration::from_secs(1);
         let chosen = file.databases.value().iter().filter_map(|database| database.open_transactions.as_ref());
@@ -106,7 +106,7 @@ impl Check {
         }
         for at in chosen.filter(slow) {
             if policy.close_via == CloseVia::Proxy {
-                // Whether the cache is fresh is only known inside the closing statement.
+                // Only the closing statement itself knows whether its cache is fresh.
                 let message = "`close_via: proxy` is not possible with this";
                 let hint = "leave `close_via` out, or turn performance_schema on";
                 self.problem(Problem::at(at.location(), message).hint(hint));
@@ -189,7 +189,7 @@ impl Check {
         Some(given)
     }
 
-    /// What cannot be signed is said here, and not at the first login.
+    /// Reports targets that cannot be signed here, and not at the first login.
     fn signable(
         &mut self,
         file: &file::Instance,
@@ -204,19 +204,19 @@ impl Check {
         };
         let user = database.user.value();
         match agent_aws::Target::new(&endpoint.host, endpoint.port, user, region) {
-            // An empty one has its own words.
+            // An empty user is reported elsewhere.
             Err(TargetError::User { .. }) if user.trim().is_empty() => {}
             Err(error @ TargetError::User { .. }) => {
                 self.problem(Problem::advising(database.user.location(), &error.to_string()));
             }
-            // An address has its own words.
+            // An address is reported elsewhere.
             Err(_) if endpoint.host.parse::<std::net::IpAddr>().is_ok() => {}
             Err(error) => self.problem(Problem::advising(file.endpoint.location(), &error.to_string())),
             Ok(_) => {}
         }
     }
 
-    /// A token signed for another name than the instance's own is refused by RDS.
+    /// RDS refuses tokens that are signed for another name than the instance's own.
     fn endpoint_name(&mut self, at: &At<String>, host: &str) {
         let problem = if host.parse::<std::net::IpAddr>().is_ok() {
             "this is an address: tokens are signed for the RDS name"

@@ -1,4 +1,4 @@
-//! Where the agent listens.
+//! The addresses that the agent listens on.
 
 use std::net::SocketAddr;
 

@@ -44,7 +44,7 @@ impl Check {
             file.databases.value().iter().map(|database| self.database(database)).collect();
         let proxies: Vec<Option<Proxy>> =
             file.proxies.iter().enumerate().map(|(index, proxy)| self.proxy(index, proxy, file)).collect();
-        self.tell_envoys_apart(file);
+        self.distinct_nodes(file);
         let proxies: Option<Vec<Proxy>> = proxies.into_iter().collect();
         self.same_server_twice(file);
         self.same_address_twice(file);
@@ -53,7 +53,7 @@ impl Check {
             .as_ref()
             .map_or_else(|| Some(Policy::default()), |sessions| self.sessions(sessions));
         if let Some(policy) = &sessions {
-            self.what_envoys_cannot(file, policy);
+            self.possible_with_envoy(file, policy);
             self.what_innodb_trx_needs(file, policy);
         }
         // Everything is checked before the first `?`.

@@ -56,8 +56,8 @@ impl Check {
         })
     }
 
-    /// Access logs and endpoint streams say whose they are by the node's id alone.
-    pub(super) fn tell_envoys_apart(&mut self, file: &file::File) {
+    /// Access logs and endpoint streams identify their Envoy by `node.id` alone.
+    pub(super) fn distinct_nodes(&mut self, file: &file::File) {
         let envoys: Vec<(&At<file::Proxy>, Option<&At<String>>)> = file
             .proxies
             .iter()
@@ -72,9 +72,9 @@ impl Check {
         }
     }
 
-    /// Envoy can be told of endpoints, and of nothing else: it closes no single session, and it
-    /// keeps what it was told last when the agent dies.
-    pub(super) fn what_envoys_cannot(&mut self, file: &file::File, policy: &Policy) {
+    /// Envoy accepts endpoints from the agent and nothing else: it cannot close single sessions, and it
+    /// keeps its last endpoints when the agent dies.
+    pub(super) fn possible_with_envoy(&mut self, file: &file::File, policy: &Policy) {
         let Some(at) = file.proxies.iter().find(|at| at.value().envoy.is_some()) else { return };
         let cannot = [
             (
@@ -196,7 +196,7 @@ impl Check {
         false
     }
 
-    /// `agent-send` carries backend and server, not the proxy: two proxies must not share a name.
+    /// `agent-send` has the backend and the server but not the proxy, so proxies must not share names.
     pub(super) fn same_server_twice(&mut self, file: &file::File) {
         let mut seen = BTreeSet::new();
         for proxy in &file.proxies {
@@ -223,7 +223,7 @@ impl Check {
         }
     }
 
-    /// Two names for one server would each spend its login budget, and be each other's sibling.
+    /// Two names for one database server would each have a login budget, and count as siblings.
     pub(super) fn same_address_twice(&mut self, file: &file::File) {
         let mut endpoints = BTreeSet::new();
         for instance in file.databases.value().iter().flat_map(|database| database.instances.value()) {
@@ -252,7 +252,7 @@ impl Check {
         self.address(at).map(|address| Address::Tcp(address.to_string()))
     }
 
-    /// Names go into commands to HAProxy, which knows no quoting.
+    /// Names are used in commands to HAProxy, which have no quoting.
     fn proxy_name(&mut self, name: &str, what: &str, at: &At<String>) {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if name.is_empty() || !name.chars().all(allowed) {
@@ -274,7 +274,6 @@ impl Check {
     }
 }
 
-/// The server of this proxy, backend and name, which is that instance.
 fn server_config(
     (proxy, backend, server): (usize, &str, &str),
     database: &file::Database,

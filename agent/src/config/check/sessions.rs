@@ -1,4 +1,4 @@
-//! The policy about sessions: values that are wrong alone, and values that do not fit together.
+//! The session policy: invalid values, and values that do not fit together.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::{
     Check,
 };
 
-/// The life of an IAM token: a longer `max_age` outlives it.
+/// The lifetime of an IAM token.
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// A shorter drain is none.
-const SECOND: Duration = Duration::from_secs(1);
+/// A shorter drain would have no effect.
+const SHORTEST_DRAIN: Duration = Duration::from_secs(1);
 
 impl Check {
     pub(super) fn sessions(&mut self, file: &file::Sessions) -> Option<Policy> {
@@ -75,7 +75,7 @@ impl Check {
         Some(policy)
     }
 
-    /// What is wrong or odd about values that are fine alone.
+    /// Values that do not fit together, or are unusual.
     fn policy(&mut self, file: &file::Sessions, policy: &Policy) {
         if let Some(at) = &file.max_age {
             if policy.max_age < Duration::from_secs(5) {
@@ -113,7 +113,7 @@ impl Check {
             let hint = "a server would be drained for its first due session; the minimum is 1%";
             self.problem(Problem::at(at.location(), "`drain_share` is too small").hint(hint));
         }
-        if let Some(at) = file.drain_deadline.as_ref().filter(|_| policy.drain_deadline < SECOND) {
+        if let Some(at) = file.drain_deadline.as_ref().filter(|_| policy.drain_deadline < SHORTEST_DRAIN) {
             let hint = "a drain would end before it begins; the minimum is 1s";
             self.problem(Problem::at(at.location(), "`drain_deadline` is too short").hint(hint));
         }

@@ -1,4 +1,4 @@
-//! Single values, and names that are given once.
+//! Single values, and unique names.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -67,7 +67,7 @@ impl Check {
         }
     }
 
-    /// Relative ones would depend on where the agent is started, and `undrain --own` elsewhere.
+    /// A relative path would depend on the working directory, which differs for `undrain --own`.
     pub(super) fn path(&mut self, at: Option<&At<String>>, default: &str) -> Option<PathBuf> {
         let Some(at) = at else { return Some(default.into()) };
         if at.value().starts_with('/') {
