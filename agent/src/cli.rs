@@ -1,54 +1,51 @@
-//! The command line: what may be said. What is done is in [`commands`](crate::commands).
+//! The command line: its syntax and help. What the commands do is in [`commands`](crate::commands).
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Keeps HAProxy in front of Amazon RDS honest: IAM-authenticated health checks, session
-/// ages, and retirement between transactions. Never in the data path.
+/// Checks the health of Amazon RDS databases behind HAProxy or Envoy by IAM logins, and retires old
+/// sessions between transactions. Never in the data path.
 #[derive(Debug, Parser)]
 #[command(
     name = "rds-lb-agent",
     version,
     after_help = "Exit codes: 0 ok, 1 a problem was found, 2 could not check, 64 wrong usage or configuration.\n\
-                  Each flag can also be set in the environment, as RDS_LB_AGENT_<FLAG>."
+                  The help of a command names the environment variable of each flag that has one."
 )]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Runs the agent until SIGTERM. SIGHUP, or a change of the file, reloads the configuration
+    /// Run the agent until SIGTERM. SIGHUP or a change of the file reloads the configuration
     Run(ConfigFile),
-    /// Logs in once as the health check does, says how it went, and exits 0, 1 or 2
+    /// Log in to each instance once, as the health check does, and report the result
     Check(Check),
-    /// Shows the sessions of a HAProxy with their ages, without any configuration
+    /// List the sessions of HAProxy with their ages, without a configuration
     Observe(Observe),
-    /// Prints an IAM token alone: the password for one login
+    /// Print an IAM token, which is the password for a login
     Token(Token),
-    /// Shows the sessions of the running agent, with ages and limits
+    /// List the sessions known to the running agent, with ages and limits
     Sessions(Sessions),
-    /// Drains one server through the running agent, above the capacity floor
+    /// Drain a server through the running agent, within the capacity floor
     Drain(Drain),
-    /// Takes drains of the agent's own back
+    /// Take back drains made by the agent
     Undrain(Undrain),
-    /// Stops all acting of the running agent at once; it goes on watching
+    /// Make the running agent stop closing sessions and draining servers; health checks go on
     Pause(Pause),
-    /// Lets the running agent act again
+    /// End a pause
     Resume(Control),
-    /// Checks a configuration file: errors with line, column and a hint
+    /// Check a configuration file. Errors have a line, a column and a hint
     Validate(ConfigFile),
-    /// Prints the JSON Schema of the configuration, with the documentation of every key
+    /// Print the JSON Schema of the configuration, which documents every key
     Schema,
-    /// Prints the version
+    /// Print the version
     Version(Output),
 }
 
-/// The configuration file.
 #[derive(Debug, Args)]
 pub struct ConfigFile {
     /// The configuration file
@@ -56,160 +53,138 @@ pub struct ConfigFile {
     pub config: PathBuf,
 }
 
-/// How results are printed.
 #[derive(Debug, Args)]
 pub struct Output {
-    /// Text for people or JSON for programs
+    /// The format of the output
     #[arg(long, value_enum, env = "RDS_LB_AGENT_OUTPUT", default_value = "text")]
     pub output: Format,
 }
 
-/// Text for people or JSON for programs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
     Text,
-    /// For programs.
     Json,
 }
 
-/// The control socket of a running agent.
 #[derive(Debug, Args)]
 pub struct Control {
     /// The control socket of the running agent
     #[arg(long, env = "RDS_LB_AGENT_CONTROL", default_value = "/run/rds-lb-agent/control.sock")]
     pub control: PathBuf,
-    /// How results are printed
     #[command(flatten)]
     pub output: Output,
 }
 
-/// `check`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-As HAProxy's external check (`option external-check`): HAProxy runs one program without arguments of \
-your own and with an empty environment, so let it run a script of two lines:
+To use it as HAProxy's external check (`option external-check`), write a script, because HAProxy runs the \
+program without further arguments and with an empty environment:
 
   #!/bin/sh
   exec /usr/bin/rds-lb-agent check --config /etc/rds-lb-agent/config.yaml \"$@\"
 
-and name that in `external-check command` (AWS settings that come from the environment belong into it \
-too). Instance and role are then what the configuration says of \
-the server that HAProxy asks about. Called that way, it exits 0 unless it has proof that the server is \
-down or has the other role: what it cannot find out never takes a server away.
+and name the script in `external-check command`. AWS settings from the environment belong in the script \
+too. The instance and the role are those of the server in the configuration that HAProxy checks. As an \
+external check, the command exits 0 unless it has proof that the server is down or has the other role: \
+a check that cannot be made never takes a server out of rotation.
 
-Exit codes: 0 ok, 1 refused, silent or in another role, 2 could not check, 64 wrong usage or configuration.")]
+Exit codes: 0 ok, 1 refused, not answering or in another role, 2 could not check, 64 wrong usage or configuration.")]
 pub struct Check {
-    /// The configuration file
     #[command(flatten)]
     pub config: ConfigFile,
-    /// Only this instance, as DATABASE/INSTANCE; all without it
+    /// The instance, as DATABASE/INSTANCE. Default: all instances
     #[arg(long, env = "RDS_LB_AGENT_INSTANCE")]
     pub instance: Option<String>,
-    /// The role it has to have
+    /// The role that the instance must have
     #[arg(long, value_enum, env = "RDS_LB_AGENT_ROLE", default_value = "any")]
     pub role: Role,
-    /// How results are printed
     #[command(flatten)]
     pub output: Output,
-    /// What HAProxy passes to external checks: its own address and port, then the server's
+    /// The arguments of an external check: address and port of the proxy, then of the server
     #[arg(num_args = 4, hide = true, conflicts_with = "instance")]
     pub haproxy: Vec<String>,
 }
 
-/// A role to check for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// It takes writes.
+    /// Accepts writes.
     Writer,
-    /// It is a replica.
+    /// Is a replica.
     Reader,
-    /// Whatever answers.
+    /// Accepts logins.
     Any,
 }
 
-/// `observe`
 #[derive(Debug, Args)]
 pub struct Observe {
-    /// HAProxy's runtime socket: /path or HOST:PORT
+    /// The runtime socket of HAProxy: /path or HOST:PORT
     #[arg(long, env = "RDS_LB_AGENT_SOCKET")]
     pub socket: haproxy::Address,
-    /// HAProxy's master socket, to see old workers too
+    /// The master socket of HAProxy, to include old workers
     #[arg(long, env = "RDS_LB_AGENT_MASTER")]
     pub master: Option<haproxy::Address>,
-    /// The age at which sessions would have to go
+    /// The age limit that sessions are compared with
     #[arg(long, env = "RDS_LB_AGENT_MAX_AGE", default_value = "14m")]
     pub max_age: String,
-    /// How results are printed
     #[command(flatten)]
     pub output: Output,
 }
 
-/// `token`
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: PGPASSWORD=$(rds-lb-agent token --endpoint orders-a.abc.eu-west-1.rds.amazonaws.com:5432 \
                         --user app) psql ..."
 )]
 pub struct Token {
-    /// The RDS endpoint that is signed: its own name, not the balancer's
+    /// The RDS endpoint of the instance, not the address of a load balancer
     #[arg(long, env = "RDS_LB_AGENT_ENDPOINT", value_name = "HOST:PORT")]
     pub endpoint: String,
     /// The database user
     #[arg(long, env = "RDS_LB_AGENT_USER")]
     pub user: String,
-    /// The AWS region. Default: what the endpoint's name says, then the AWS environment's
+    /// The AWS region. Default: the region in the name of the endpoint, else the one of the AWS environment
     #[arg(long, env = "RDS_LB_AGENT_REGION")]
     pub region: Option<String>,
 }
 
-/// `sessions`
 #[derive(Debug, Args)]
 pub struct Sessions {
-    /// The running agent
     #[command(flatten)]
     pub control: Control,
-    /// Show them again every second
+    /// Repeat every second
     #[arg(long)]
     pub watch: bool,
 }
 
-/// `drain`
 #[derive(Debug, Args)]
 pub struct Drain {
     /// The server, as BACKEND/SERVER
     pub server: String,
-    /// The running agent
     #[command(flatten)]
     pub control: Control,
 }
 
-/// `undrain`
 #[derive(Debug, Args)]
 pub struct Undrain {
-    /// The server, as BACKEND/SERVER; with --own alone, all
+    /// The server, as BACKEND/SERVER
     pub server: Option<String>,
-    /// Take all drains on record back, with or without a running agent and a valid configuration
+    /// Take back all recorded drains. Needs neither a running agent nor a valid configuration
     #[arg(long, required_unless_present = "server", conflicts_with = "server")]
     pub own: bool,
-    /// Where the records are
+    /// The state directory with the records. Default: the one in the configuration file
     #[arg(long, env = "RDS_LB_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// The configuration file, read for `state_dir` alone and only if it is there
     #[command(flatten)]
     pub config: ConfigFile,
-    /// The running agent
     #[command(flatten)]
     pub control: Control,
 }
 
-/// `pause`
 #[derive(Debug, Args)]
 pub struct Pause {
-    /// Why: shown until it is resumed
+    /// The reason, shown until the agent is resumed
     #[arg(long, default_value = "")]
     pub reason: String,
-    /// The running agent
     #[command(flatten)]
     pub control: Control,
 }

@@ -1,4 +1,4 @@
-//! From the kind of a database in the configuration to the one who speaks with it.
+//! The implementation for the engine of a configured database.
 
 use std::sync::Arc;
 
@@ -10,7 +10,6 @@ use agent_database::{
 
 use crate::config::{Database, file};
 
-/// Who speaks with this database.
 pub fn of(database: &Database) -> Arc<dyn Engine> {
     match database.engine {
         file::Engine::Postgresql => Arc::new(Postgresql),
@@ -24,7 +23,7 @@ pub fn of(database: &Database) -> Arc<dyn Engine> {
     }
 }
 
-/// Whether its servers block addresses whose connections fail too often.
+/// Whether its servers block client addresses after too many connect errors.
 pub fn blocks_hosts(database: &Database) -> bool {
     database.engine != file::Engine::Postgresql
 }

@@ -1,18 +1,18 @@
-//! The agent beside HAProxy or Envoy: configuration, tasks, servers, command line.
+//! The agent beside HAProxy or Envoy: command line, configuration, tasks and listeners.
 //!
 //! # Layout
-//! - [`cli`]: the command line. [`commands`]: a file per command.
-//! - [`config`]: what the user says, and what it means.
-//! - [`run`]: the agent itself: puts the tasks together, reloads, stops.
-//! - [`messages`]: what tasks and the decider say to one another. [`shared`]: what all of them use.
-//! - [`instances`]: probes, liveness and sessions of each database instance. [`engine`]: who speaks with
-//!   a database of which kind.
-//! - [`proxies`]: a folder per kind of proxy: HAProxy, Envoy.
-//! - [`decider`]: the only one that decides. [`snapshot`]: what it publishes for everybody else.
+//! From the lowest layer to the highest; `tests/modules.rs` asserts the order.
+//!
+//! - [`clock`]: the monotonic time of the agent. [`metrics`]: the table of all metrics.
+//! - [`cli`]: the syntax of the command line. [`config`]: the configuration file and its meaning.
+//! - [`state`]: files in the state directory. [`events`]: log lines with their metrics. [`engine`]: the
+//!   implementation for each database engine.
+//! - [`messages`]: messages between the tasks and the decider. [`snapshot`]: the state that the decider
+//!   publishes. [`shared`]: what all tasks use.
+//! - [`instances`]: the tasks of each database instance. [`proxies`]: the tasks of each proxy.
+//! - [`decider`]: the task that decides.
 //! - [`api`]: HTTP and the control socket.
-//! - [`state`]: what is remembered on disk.
-//! - [`events`], [`metrics`]: what is reported.
-//! - [`clock`]: the only place that reads clocks for decisions.
+//! - [`run`]: start, reload and stop. [`commands`]: a file per command.
 
 pub mod api;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! `rds-lb-agent`: reads the command line and does what it says.
+//! `rds-lb-agent`: parses the command line and executes the command.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::Parser;
 use rds_lb_agent::{cli::Cli, commands};
 
 fn main() -> ExitCode {
-    // Usage errors exit 64 like wrong configurations, so that 2 means "could not check".
+    // Not clap's exit code 2, which means "could not check" here.
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -18,12 +18,12 @@ fn main() -> ExitCode {
     match runtime {
         Ok(runtime) => {
             let exit = runtime.block_on(commands::execute(cli));
-            // A name lookup or a disk that hangs must not keep the process.
+            // A hanging name lookup or disk must not keep the process from exiting.
             runtime.shutdown_background();
             exit.into()
         }
         Err(error) => {
-            eprintln!("error: the runtime does not start: {error}");
+            eprintln!("error: cannot start the runtime: {error}");
             ExitCode::from(2)
         }
     }

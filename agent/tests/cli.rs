@@ -1,5 +1,4 @@
-//! The command line through the real program: help, versions, exit codes, and
-//! what it says when something is missing.
+//! The command line of the real program: help, version, exit codes and error messages.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,10 +8,10 @@ use std::{
     process::{Command, Output},
 };
 
-/// The program, without the environment of whoever runs the tests.
+/// The program with an empty environment.
 fn agent(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"));
-    // No credentials and no region are to be found anywhere, and nobody is asked for them.
+    // No source of credentials or of a region is available.
     command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").env("HOME", "/nonexistent").args(arguments);
     command
 }
@@ -33,7 +32,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A configuration of one writer that is dialled at `connect`, in a file of its own.
+/// A configuration file with one writer at the address `connect`.
 fn config(folder: &Path, connect: &str) -> String {
     let path = folder.join("config.yaml");
     let text = format!(
@@ -56,11 +55,11 @@ fn config(folder: &Path, connect: &str) -> String {
 
 /// An address that refuses connections.
 fn closed_port() -> String {
-    // Bound and dropped: nobody listens there now.
+    // Bound and dropped.
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// HAProxy's call of an external check.
+/// The program as HAProxy runs it as an external check.
 fn external(config: &str, server: &str) -> Command {
     let mut command = agent(&["check", "--config", config, "NOT_USED", "NOT_USED", "10.0.0.1", "5432"]);
     command.env("HAPROXY_PROXY_NAME", "orders_write").env("HAPROXY_SERVER_NAME", server);
@@ -74,7 +73,7 @@ fn with_keys(command: &mut Command) -> &mut Command {
 // === usage ===
 
 #[test]
-fn help_is_on_standard_output_and_names_exit_codes_and_every_command() {
+fn help_lists_exit_codes_and_every_command() {
     let help = run(&["--help"]);
     assert_eq!(code(&help), Some(0));
     let text = stdout(&help);
@@ -93,7 +92,7 @@ fn help_is_on_standard_output_and_names_exit_codes_and_every_command() {
 }
 
 #[test]
-fn wrong_usage_exits_64_and_says_what_is_wrong_on_standard_error() {
+fn wrong_usage_exits_64_with_an_error_on_standard_error() {
     for (arguments, words) in [
         (&[][..], "Usage: rds-lb-agent <COMMAND>"),
         (&["nonsense"], "unrecognized subcommand 'nonsense'"),
@@ -113,7 +112,7 @@ fn wrong_usage_exits_64_and_says_what_is_wrong_on_standard_error() {
 }
 
 #[test]
-fn the_version_is_printed_for_people_and_programs() {
+fn the_version_is_printed_as_text_and_json() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(stdout(&run(&["version"])), format!("rds-lb-agent {version}\n"));
     assert_eq!(stdout(&run(&["--version"])), format!("rds-lb-agent {version}\n"));
@@ -123,7 +122,7 @@ fn the_version_is_printed_for_people_and_programs() {
 }
 
 #[test]
-fn flags_come_from_the_environment_and_the_command_line_beats_it() {
+fn flags_override_environment_variables() {
     let json = agent(&["version"]).env("RDS_LB_AGENT_OUTPUT", "json").output().unwrap();
     assert!(stdout(&json).starts_with('{'));
     let text = agent(&["version", "--output", "text"]).env("RDS_LB_AGENT_OUTPUT", "json").output().unwrap();
@@ -133,7 +132,7 @@ fn flags_come_from_the_environment_and_the_command_line_beats_it() {
 // === token ===
 
 #[test]
-fn a_token_is_printed_alone() {
+fn only_the_token_is_printed() {
     let mut command =
         agent(&["token", "--endpoint", "orders-a.abc.eu-west-1.rds.amazonaws.com:5432", "--user", "app"]);
     let output = with_keys(&mut command).output().unwrap();
@@ -149,12 +148,12 @@ fn a_token_is_printed_alone() {
 }
 
 #[test]
-fn a_token_that_cannot_be_made_says_why_and_prints_nothing_else() {
+fn a_token_that_cannot_be_generated_is_an_error_with_a_reason() {
     const ENDPOINT: &str = "orders-a.abc.eu-west-1.rds.amazonaws.com:5432";
     for (arguments, exit, words) in [
         (["--endpoint", ENDPOINT, "--user", "app"], 2, "no AWS credentials here: set AWS_PROFILE"),
         (["--endpoint", "orders-a.abc.eu-west-1.rds.amazonaws.com", "--user", "app"], 64, "HOST:PORT"),
-        (["--endpoint", "balancer.example:5432", "--user", "app"], 64, "say --region, or set AWS_REGION"),
+        (["--endpoint", "balancer.example:5432", "--user", "app"], 64, "use --region or set AWS_REGION"),
         (["--endpoint", ENDPOINT, "--user", ""], 64, "is empty"),
     ] {
         let output = agent(&["token"]).args(arguments).output().unwrap();
@@ -167,7 +166,7 @@ fn a_token_that_cannot_be_made_says_why_and_prints_nothing_else() {
 // === check ===
 
 #[test]
-fn a_check_tells_what_it_found_from_what_it_could_not_find_out() {
+fn check_distinguishes_problems_from_checks_that_cannot_be_made() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), &closed_port());
     let refused = with_keys(&mut agent(&["check", "--config", &config])).output().unwrap();
@@ -191,7 +190,7 @@ fn a_check_tells_what_it_found_from_what_it_could_not_find_out() {
 }
 
 #[test]
-fn haproxys_external_check_takes_a_server_away_only_on_proof() {
+fn the_external_check_fails_only_on_proof() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path(), &closed_port());
     let refused = with_keys(&mut external(&config, "pg1")).output().unwrap();
@@ -212,7 +211,7 @@ fn haproxys_external_check_takes_a_server_away_only_on_proof() {
 // === asking a running agent ===
 
 #[test]
-fn asking_an_agent_that_does_not_run_says_which_socket_it_asked() {
+fn commands_without_a_running_agent_name_the_control_socket() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("control.sock").display().to_string();
     for arguments in [
@@ -229,7 +228,7 @@ fn asking_an_agent_that_does_not_run_says_which_socket_it_asked() {
 }
 
 #[test]
-fn own_drains_are_taken_back_without_an_agent_or_a_configuration() {
+fn recorded_drains_are_taken_back_without_an_agent_or_a_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().display().to_string();
     let socket = folder.path().join("control.sock").display().to_string();

@@ -1,5 +1,4 @@
-//! HTTP through real sockets: what load balancers, orchestrators and people are
-//! told, and that no caller can hold the server up.
+//! The HTTP interface through real sockets: its responses, and its limits for slow or many clients.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -29,10 +28,9 @@ use tokio::{
     time::timeout,
 };
 
-/// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A server on a free port, and what it answers from.
+/// A server on a free port, with the state behind it.
 struct Served {
     address: String,
     publish: watch::Sender<Arc<Snapshot>>,
@@ -78,7 +76,7 @@ impl Served {
         serde_json::from_str(&self.get(path).await.1).unwrap()
     }
 
-    /// Publishes what follows from these observations.
+    /// Publishes the snapshot that results from these observations.
     fn publish(&self, observations: impl IntoIterator<Item = Observation>) {
         let instances = ["a", "b"].map(|name| (InstanceId::new("orders", name), HealthRules::default()));
         let mut health = Health::new(FleetConfig { instances: instances.into(), servers: Vec::new() }, &[]);
@@ -90,7 +88,6 @@ impl Served {
         self.publish.send_replace(Arc::new(snapshot));
     }
 
-    /// So long ago.
     fn ago(&self, seconds: f64) -> Time {
         self.clock.now() - Duration::from_secs_f64(seconds)
     }
@@ -109,7 +106,7 @@ fn failed(instance: &str, at: Time, kind: FaultKind) -> Observation {
 // === health ===
 
 #[tokio::test]
-async fn what_an_agent_that_hangs_last_said_takes_no_server_away() {
+async fn a_stale_snapshot_takes_no_server_out_of_rotation() {
     let served = serve_as_usual().await;
     let path = "/orders/a/primary";
     let known = [proved("a", served.ago(60.0), true), proved("b", served.ago(60.0), false)];
@@ -119,12 +116,12 @@ async fn what_an_agent_that_hangs_last_said_takes_no_server_away() {
     let old = served.publish.borrow().as_ref().clone();
     let at = old.at - Duration::from_secs(20);
     served.publish.send_replace(Arc::new(Snapshot { at, ..old }));
-    assert_eq!(served.get(path).await.0, StatusCode::OK, "it is no evidence any more");
+    assert_eq!(served.get(path).await.0, StatusCode::OK, "a stale snapshot is no evidence");
     assert!(served.json(path).await["age_s"].as_f64().unwrap() >= 20.0);
 }
 
 #[tokio::test]
-async fn before_anything_is_known_every_instance_is_taken_for_healthy() {
+async fn every_instance_is_healthy_before_the_first_result() {
     let served = serve_as_usual().await;
     for path in ["/orders/a/primary", "/orders/a/replica", "/orders/a/health"] {
         assert_eq!(served.get(path).await.0, StatusCode::OK, "{path}");
@@ -136,7 +133,7 @@ async fn before_anything_is_known_every_instance_is_taken_for_healthy() {
 }
 
 #[tokio::test]
-async fn an_instance_is_asked_for_by_role_in_patronis_words() {
+async fn health_is_served_at_the_paths_of_patroni() {
     const NO: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(2.0), true), proved("b", served.ago(2.0), false)]);
@@ -159,7 +156,7 @@ async fn an_instance_is_asked_for_by_role_in_patronis_words() {
 }
 
 #[tokio::test]
-async fn the_answer_says_what_is_known_and_how_old_it_is() {
+async fn the_body_of_a_health_response_has_the_state_and_its_age() {
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(2.0), true), proved("b", served.ago(2.0), false)]);
     let body = served.json("/orders/b/primary").await;
@@ -173,7 +170,7 @@ async fn the_answer_says_what_is_known_and_how_old_it_is() {
 }
 
 #[tokio::test]
-async fn only_proof_is_answered_with_503() {
+async fn only_proof_leads_to_503() {
     let served = serve_as_usual().await;
     let known = |served: &Served| [proved("a", served.ago(60.0), true), proved("b", served.ago(60.0), false)];
     // The agent's own troubles, and silence alone.
@@ -190,7 +187,7 @@ async fn only_proof_is_answered_with_503() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_with_a_word_of_advice() {
+async fn unknown_instances_and_roles_are_404_with_advice() {
     let served = serve_as_usual().await;
     served.publish([]);
     let (status, body) = served.get("/orders/z/primary").await;
@@ -200,7 +197,7 @@ async fn what_is_not_there_is_404_with_a_word_of_advice() {
 }
 
 #[tokio::test]
-async fn nothing_is_changed_over_tcp() {
+async fn the_tcp_port_is_read_only() {
     let served = serve_as_usual().await;
     for path in ["/drain", "/undrain", "/pause", "/resume"] {
         assert_eq!(served.ask(Method::POST, path).await.0, StatusCode::NOT_FOUND, "{path}");
@@ -215,18 +212,18 @@ async fn nothing_is_changed_over_tcp() {
 // === the agent itself ===
 
 #[tokio::test]
-async fn the_agent_is_ready_once_every_instance_has_been_asked() {
+async fn the_agent_is_ready_once_every_instance_has_been_probed() {
     let served = serve_as_usual().await;
     assert_eq!(served.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     served.publish([proved("a", served.ago(1.0), true)]);
     let (status, body) = served.get("/readyz").await;
     assert_eq!((status, body.contains("orders/b")), (StatusCode::SERVICE_UNAVAILABLE, true), "{body}");
     served.publish([proved("a", served.ago(1.0), true), failed("b", served.ago(1.0), FaultKind::TimedOut)]);
-    assert_eq!(served.get("/readyz").await.0, StatusCode::OK, "whatever it said");
+    assert_eq!(served.get("/readyz").await.0, StatusCode::OK, "also after a failure");
 }
 
 #[tokio::test]
-async fn the_agent_lives_while_it_decides() {
+async fn the_agent_is_live_while_snapshots_are_fresh() {
     let served = serve_as_usual().await;
     assert_eq!(served.get("/livez").await.0, StatusCode::OK);
     served.publish.send_replace(Arc::new(Snapshot::empty(served.ago(16.0))));
@@ -234,7 +231,7 @@ async fn the_agent_lives_while_it_decides() {
 }
 
 #[tokio::test]
-async fn state_and_metrics_are_for_programs() {
+async fn state_is_json_and_metrics_are_openmetrics() {
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(1.0), true)]);
     let state = served.json("/state").await;
@@ -247,7 +244,7 @@ async fn state_and_metrics_are_for_programs() {
 
 // === bounds ===
 
-/// Waits for the end of a connection that was hung up on.
+/// Waits until the server closes the connection.
 async fn hung_up(connection: &mut TcpStream) {
     let mut rest = Vec::new();
     // A reset is an end as well.
@@ -255,7 +252,7 @@ async fn hung_up(connection: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_header_that_never_ends_and_an_idle_connection_are_hung_up_on() {
+async fn slow_headers_and_idle_connections_are_disconnected() {
     let served = serve(16, Duration::from_millis(200)).await;
     let mut unfinished = TcpStream::connect(&served.address).await.unwrap();
     unfinished.write_all(b"GET /livez HTTP/1.1\r\nhost: a").await.unwrap();
@@ -270,14 +267,17 @@ async fn a_header_that_never_ends_and_an_idle_connection_are_hung_up_on() {
 }
 
 #[tokio::test]
-async fn callers_beyond_the_bound_wait_for_those_before_them() {
+async fn connections_above_the_limit_wait() {
     let served = serve(2, DEADLINE).await;
     let first = TcpStream::connect(&served.address).await.unwrap();
     let _second = TcpStream::connect(&served.address).await.unwrap();
     let mut third = TcpStream::connect(&served.address).await.unwrap();
     third.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut begin = [0; 15];
-    assert!(timeout(Duration::from_millis(100), third.read(&mut begin)).await.is_err(), "no place yet");
+    assert!(
+        timeout(Duration::from_millis(100), third.read(&mut begin)).await.is_err(),
+        "no free connection yet"
+    );
     drop(first);
     timeout(DEADLINE, third.read_exact(&mut begin)).await.unwrap().unwrap();
     assert_eq!(&begin, b"HTTP/1.1 200 OK");

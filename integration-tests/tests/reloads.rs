@@ -116,7 +116,7 @@ async fn a_server_that_is_down_is_not_up_for_a_reload() {
     })
     .await
     .unwrap();
-    assert_eq!(verdicts(&scene)[before..], ["\"Down\""], "{}", scene.agent.log());
+    assert_eq!(verdicts(&scene)[before..], ["\"down\""], "{}", scene.agent.log());
     scene.clear().await.unwrap();
 }
 

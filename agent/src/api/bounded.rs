@@ -1,9 +1,8 @@
-//! A listener that never has more than so many callers, and waits for none of
-//! them for ever.
+//! A listener with a limit of connections and a timeout.
 //!
-//! A caller has a fixed time from one answer to the next: for a whole request, its
-//! answer, and taking it. Who sends a header byte by byte, keeps an idle connection,
-//! or does not read, is hung up on.
+//! A client has a fixed time from one response to the next, for sending a request and reading the
+//! response. Clients that send a header byte by byte, keep an idle connection, or do not read are
+//! disconnected.
 
 use std::{
     io,
@@ -20,55 +19,52 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// Callers at once. More wait in the kernel's queue.
-const MOST: usize = 128;
+/// Connections at once. More wait in the kernel's queue.
+const CONNECTIONS: usize = 128;
 
-/// From one answer to the next. Longer than the usual interval of those who collect
-/// metrics, so that they keep their connection.
-const PATIENCE: Duration = Duration::from_secs(75);
+/// From one response to the next. Longer than the usual scrape interval, so that a monitoring system
+/// keeps its connection.
+const TIMEOUT: Duration = Duration::from_secs(75);
 
-/// A listener with bounds.
 #[derive(Debug)]
 pub struct Bounded<L> {
     listener: L,
-    places: Arc<Semaphore>,
-    patience: Duration,
+    permits: Arc<Semaphore>,
+    timeout: Duration,
 }
 
-/// A connection with a place among the callers, and a time limit.
+/// A connection that holds a permit of the listener and has a deadline.
 #[derive(Debug)]
-pub struct Caller<C> {
+pub struct Client<C> {
     connection: C,
-    patience: Duration,
+    timeout: Duration,
     deadline: Pin<Box<Sleep>>,
-    /// Given back when the connection is dropped.
-    _place: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 // === impl Bounded ===
 
 impl<L> Bounded<L> {
-    /// The usual bounds.
     pub fn new(listener: L) -> Self {
-        Self::with(listener, MOST, PATIENCE)
+        Self::with(listener, CONNECTIONS, TIMEOUT)
     }
 
-    /// At most this many callers, and this much time for each from one answer to the next.
-    pub fn with(listener: L, most: usize, patience: Duration) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(most)), patience }
+    /// `timeout` is the time from one response to the next.
+    pub fn with(listener: L, connections: usize, timeout: Duration) -> Self {
+        Self { listener, permits: Arc::new(Semaphore::new(connections)), timeout }
     }
 }
 
 impl<L: Listener> Listener for Bounded<L> {
-    type Io = Caller<L::Io>;
+    type Io = Client<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // It is never closed, so there is always a place in the end.
-        let place = self.places.clone().acquire_owned().await.ok();
+        // Acquiring fails only if the semaphore is closed, which it never is.
+        let permit = self.permits.clone().acquire_owned().await.ok();
         let (connection, address) = self.listener.accept().await;
-        let deadline = Box::pin(tokio::time::sleep(self.patience));
-        (Caller { connection, patience: self.patience, deadline, _place: place }, address)
+        let deadline = Box::pin(tokio::time::sleep(self.timeout));
+        (Client { connection, timeout: self.timeout, deadline, _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -76,10 +72,10 @@ impl<L: Listener> Listener for Bounded<L> {
     }
 }
 
-// === impl Caller ===
+// === impl Client ===
 
-impl<C> Caller<C> {
-    /// What is still pending has failed once the time is over.
+impl<C> Client<C> {
+    /// After the deadline, a pending operation fails.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_pending() && self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -87,16 +83,16 @@ impl<C> Caller<C> {
         poll
     }
 
-    /// Only what is written to a caller buys it time.
+    /// A successful write moves the deadline; a read does not.
     fn wrote(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(poll, Poll::Ready(Ok(1..))) {
-            self.deadline.as_mut().reset(Instant::now() + self.patience);
+            self.deadline.as_mut().reset(Instant::now() + self.timeout);
         }
         self.in_time(cx, poll)
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Caller<C> {
+impl<C: AsyncRead + Unpin> AsyncRead for Client<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -107,7 +103,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Caller<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Caller<C> {
+impl<C: AsyncWrite + Unpin> AsyncWrite for Client<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.connection).poll_write(cx, bytes);
         self.wrote(cx, poll)

@@ -1,9 +1,9 @@
-//! Health over HTTP, in the words that load balancers already know from Patroni.
+//! Health over HTTP, at the paths that load balancers know from Patroni.
 //!
 //! `/{database}/{instance}/primary` and `/read-write` ask for the writer,
 //! `/replica` and `/read-only` for a reader, `/health` for either. 503 only on
 //! positive evidence; what the agent does not know is 200, as without an agent.
-//! Process: `/livez`, `/readyz`. Insight: `/metrics`, `/state`.
+//! Of the process: `/livez`, `/readyz`. For monitoring: `/metrics`, `/state`.
 
 use std::sync::Arc;
 
@@ -23,23 +23,19 @@ use tokio::sync::watch;
 
 use crate::{clock::Clock, metrics::Metrics, proxies::envoy::discovery::Envoys, snapshot::Snapshot};
 
-/// What HTTP answers from.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The snapshot.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// To say how old an answer is.
     pub clock: Clock,
-    /// Who takes endpoints.
     pub envoys: Envoys,
 }
 
-/// An answer older than this means that the decider is stuck: `/livez` says so.
+/// A snapshot is made every second. If it is older than this, the decider is stuck: `/livez` is 503, and
+/// health answers no longer rely on it.
 const STUCK: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// The routes that only answer questions.
+/// The routes, all of which are read-only.
 pub fn router(source: Source) -> Router {
     Router::new()
         .route("/livez", get(livez))
@@ -50,14 +46,14 @@ pub fn router(source: Source) -> Router {
         .with_state(source)
 }
 
-/// 200 while the agent decides.
+/// 200 while the decider publishes snapshots.
 async fn livez(State(source): State<Source>) -> Response {
     let age = source.clock.now().since(source.snapshot.borrow().at);
     let status = if age < STUCK { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({"snapshot_age_s": age.as_secs_f64()}))).into_response()
 }
 
-/// 200 once every instance has been asked at least once, whatever it said.
+/// 200 once every instance has been probed at least once, with any result.
 async fn readyz(State(source): State<Source>) -> Response {
     let fleet = source.snapshot.borrow().fleet.clone();
     let waiting: Vec<String> = fleet
@@ -76,7 +72,7 @@ async fn metrics(State(source): State<Source>) -> Response {
     ([(header::CONTENT_TYPE, kind)], source.metrics.text()).into_response()
 }
 
-/// Everything that the agent knows. No secrets: none are in the snapshot.
+/// The whole snapshot. It contains no secrets.
 async fn state(State(source): State<Source>) -> Response {
     let snapshot = source.snapshot.borrow().clone();
     let age = source.clock.now().since(snapshot.at).as_secs_f64();

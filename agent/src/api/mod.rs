@@ -1,8 +1,8 @@
-//! What people and their tools ask over HTTP.
+//! HTTP interfaces for load balancers, monitoring and operators.
 //!
 //! - [`http`]: health by instance and role, metrics, state.
-//! - [`control`]: the control socket, through which operators change something.
-//! - [`bounded`]: a listener with bounds.
+//! - [`control`]: the control socket, for the commands of an operator.
+//! - [`bounded`]: a listener with a limit of connections and of time.
 
 pub mod bounded;
 pub mod control;

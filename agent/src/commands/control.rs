@@ -1,4 +1,4 @@
-//! `sessions`, `drain`, `pause`, `resume`: asks the running agent.
+//! `sessions`, `drain`, `pause`, `resume`: requests to the running agent.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(super) async fn resume(arguments: &Control) -> Exit {
     answer(arguments, Method::POST, "/resume", &[], |_| print("resumed")).await
 }
 
-/// Asks, and prints the answer.
+/// Sends a request and prints the response.
 pub(super) async fn answer(
     control: &Control,
     method: Method,
@@ -57,7 +57,7 @@ pub(super) async fn answer(
             }
             Exit::Ok
         }
-        Err(error @ ControlError::Away { .. }) => {
+        Err(error @ ControlError::Unreachable { .. }) => {
             complain(error);
             Exit::CouldNotCheck
         }

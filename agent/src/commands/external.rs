@@ -1,9 +1,9 @@
 //! `check` as HAProxy runs it (`option external-check`): exit code 0 is up,
 //! anything else is down.
 //!
-//! One login sees no siblings and no past, so only proof takes a server away:
-//! it refuses or does not answer, or it says itself that it has the other role.
-//! A wrong configuration, missing credentials or refused tokens are no proof.
+//! A single login knows neither siblings nor history, so only proof takes a server out of rotation: it
+//! refuses connections or does not answer, or it reports the other role. An invalid configuration,
+//! missing credentials or refused tokens are no proof.
 
 use agent_aws::credentials::{ChainOptions, CredentialChain};
 use agent_core::{Evidence, Fault, health::WantedRole};
@@ -18,10 +18,8 @@ use crate::{
     config::{self, Config, Database, Instance},
 };
 
-/// How HAProxy names the backend it asks about.
 const BACKEND: &str = "HAPROXY_PROXY_NAME";
 
-/// How HAProxy names the server it asks about.
 const SERVER: &str = "HAPROXY_SERVER_NAME";
 
 pub(super) async fn external(arguments: &Check) -> Exit {
@@ -36,7 +34,7 @@ pub(super) async fn external(arguments: &Check) -> Exit {
     let (backend, server) = (name(BACKEND), name(SERVER));
     let Some((database, instance, role)) = find(&config, &backend, &server) else {
         complain(format_args!(
-            "`{backend}/{server}` ({BACKEND}, {SERVER}) is no server of {}: counted as up",
+            "`{backend}/{server}` ({BACKEND}, {SERVER}) is not a server in {}; reported as up",
             arguments.config.config.display()
         ));
         return Exit::Ok;
@@ -47,14 +45,13 @@ pub(super) async fn external(arguments: &Check) -> Exit {
     verdict(&finding)
 }
 
-/// What the configuration says of a server.
 fn find<'a>(config: &'a Config, backend: &str, server: &str) -> Option<(&'a Database, &'a Instance, Role)> {
     let server =
         config.servers().into_iter().find(|one| *one.id.backend == *backend && *one.id.server == *server)?;
     let (database, instance) = config.instances().find(|(_, one)| *one.id() == server.instance)?;
     let role = match server.wanted {
         WantedRole::Writer => Role::Writer,
-        // A reader backend takes the writer where no replica is left, which one login cannot know.
+        // A reader backend uses the writer when no replica is left, which a single login cannot know.
         WantedRole::Reader | WantedRole::Any => Role::Any,
     };
     Some((database, instance, role))

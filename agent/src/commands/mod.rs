@@ -1,4 +1,4 @@
-//! A file per command. Each prints its result and returns how it ended.
+//! A file per command. Each prints its result and returns an exit code.
 
 mod check;
 mod control;
@@ -14,16 +14,12 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 
-/// How a command ended: its exit code.
+/// The exit code of a command.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All is well.
     Ok,
-    /// A problem was found.
     Problem,
-    /// It could not be checked.
     CouldNotCheck,
-    /// Wrong usage or configuration.
     Usage,
 }
 
@@ -38,10 +34,10 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Does what the command line says.
 pub async fn execute(cli: Cli) -> Exit {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments).await,
+        Command::Check(arguments) if !arguments.haproxy.is_empty() => external::external(&arguments).await,
         Command::Check(arguments) => check::check(&arguments).await,
         Command::Observe(arguments) => observe::observe(&arguments).await,
         Command::Token(arguments) => token::token(&arguments).await,
@@ -56,7 +52,7 @@ pub async fn execute(cli: Cli) -> Exit {
     }
 }
 
-/// Prints to standard output. A closed pipe (`| head`) is no error.
+/// Prints to standard output. A closed pipe (`| head`) is not an error.
 fn print(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");
@@ -70,7 +66,6 @@ fn print_json(value: &impl serde::Serialize) {
     }
 }
 
-/// Prints an error.
 fn complain(error: impl std::fmt::Display) {
     eprintln!("error: {error}");
 }

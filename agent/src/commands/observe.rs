@@ -1,7 +1,7 @@
 //! `observe`: the sessions of a HAProxy with their ages, without any configuration.
 //!
-//! It asks the runtime socket only, and changes nothing. What the sessions do, and so
-//! who would be held, is the database's to say: a running agent (`sessions`) shows that.
+//! It only reads from the runtime socket. Whether a session would be held depends on its activity in the
+//! database, which `sessions` of a running agent shows.
 
 use std::time::Duration;
 
@@ -60,10 +60,10 @@ async fn all(arguments: &Observe) -> Result<(String, Vec<(Worker, Session)>), Ru
     Ok((info.version_text, sessions.collect()))
 }
 
-/// Where a session stands; each session's own limit may differ from `max_age` by the jitter.
+/// The age of a session compared with `max_age`. Its own limit may differ by the jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    /// HAProxy does not say how old it is.
+    /// HAProxy does not show its age.
     Unknown,
     Young,
     /// In its window: an agent would retire it at the next quiet moment.
@@ -133,7 +133,8 @@ fn as_text(version: &str, sessions: &[(Worker, Session)], max_age: Duration) {
     let due = standings().filter(|standing| standing.is_due()).count();
     let past = standings().filter(|standing| *standing == Standing::Past).count();
     print(format_args!(
-        "{due} due, {past} of them past {max_age:?}: those an agent would retire between two transactions.\n\
-         Which of them would be held, and why, only the database knows: `sessions` of a running agent tells."
+        "{due} due, {past} of them past {}s: an agent would retire those between two transactions.\n\
+         Which of them would be held, and why, depends on the database: see `sessions` of a running agent.",
+        max_age.as_secs_f64()
     ));
 }

@@ -1,20 +1,20 @@
-//! `run`: the agent itself.
+//! `run`: runs the agent.
 
 use super::{Exit, complain};
 use crate::{cli::ConfigFile, run::RunError};
 
 pub(super) async fn run(arguments: &ConfigFile) -> Exit {
-    // Tokens and credentials are in memory: no core file of it, and no debugger but root's.
+    // Tokens and credentials are in memory: no core dumps, and only root may attach a debugger.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     match crate::run::run(&arguments.config).await {
         Ok(()) => Exit::Ok,
         Err(RunError::Config(problems)) => {
-            // Each problem says "error:" itself, with its line.
+            // Each problem is printed with "error:" and its line.
             eprint!("{problems}");
             Exit::Usage
         }
-        // Not the configuration's fault: a supervisor that leaves wrong ones alone starts it again.
-        Err(error @ RunError::Broken(_)) => {
+        // Exit code 1, not 64: a supervisor may be told not to restart after a wrong configuration.
+        Err(error @ RunError::Internal(_)) => {
             complain(error);
             Exit::Problem
         }

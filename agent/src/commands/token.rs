@@ -37,7 +37,7 @@ async fn target(arguments: &Token, chain: &CredentialChain) -> Result<Target, St
         Some(region) => Region::parse(region).map_err(|error| error.to_string())?,
         None => match Region::from_endpoint(host) {
             Some(region) => region,
-            None => chain.region().await.ok_or("no region is known: say --region, or set AWS_REGION")?,
+            None => chain.region().await.ok_or("no AWS region is known: use --region or set AWS_REGION")?,
         },
     };
     Target::new(host, port, &arguments.user, region).map_err(|error| error.to_string())

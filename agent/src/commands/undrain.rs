@@ -1,4 +1,4 @@
-//! `undrain`: takes drains of the agent's own back, with a running agent or without.
+//! `undrain`: takes back drains made by the agent, with or without a running agent.
 
 use reqwest::Method;
 
@@ -6,8 +6,8 @@ use super::{Exit, complain, control, print, print_json};
 use crate::{
     api::control::ask,
     cli::{Format, Undrain},
+    config,
     proxies::haproxy::take_back::{Undone, own},
-    run::state_dir_of,
     state::records::DrainRecords,
 };
 
@@ -19,14 +19,15 @@ pub(super) async fn undrain(arguments: &Undrain) -> Exit {
         })
         .await;
     }
-    // A running agent would drain again what is taken back behind its back: tell it first.
-    let told = ask(&arguments.control.control, Method::POST, "/undrain", &[]).await.is_ok();
-    let state_dir = arguments.state_dir.clone().unwrap_or_else(|| state_dir_of(&arguments.config.config));
+    // A running agent has to know first, or it would drain the servers again.
+    let agent_runs = ask(&arguments.control.control, Method::POST, "/undrain", &[]).await.is_ok();
+    let state_dir =
+        arguments.state_dir.clone().unwrap_or_else(|| config::state_dir(&arguments.config.config));
     match own(&DrainRecords::in_directory(&state_dir)).await {
         Ok(undone) => {
             match arguments.control.output.output {
                 Format::Json => print_json(&undone),
-                Format::Text => show(&undone, told),
+                Format::Text => show(&undone, agent_runs),
             }
             if undone.failed.is_empty() { Exit::Ok } else { Exit::Problem }
         }
@@ -37,17 +38,17 @@ pub(super) async fn undrain(arguments: &Undrain) -> Exit {
     }
 }
 
-fn show(undone: &Undone, told: bool) {
+fn show(undone: &Undone, agent_runs: bool) {
     for server in &undone.taken_back {
         print(format_args!("{server}: drain taken back"));
     }
     for server in &undone.left_alone {
-        print(format_args!("{server}: not drained any more, or in maintenance: left alone"));
+        print(format_args!("{server}: no longer drained, or in maintenance; not changed"));
     }
     for (server, error) in &undone.failed {
         complain(format_args!("{server}: {error}"));
     }
     if undone == &Undone::default() {
-        print(if told { "the running agent takes its drains back" } else { "no drains on record" });
+        print(if agent_runs { "the running agent takes its drains back" } else { "no drains on record" });
     }
 }

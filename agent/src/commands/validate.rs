@@ -1,7 +1,7 @@
-//! `validate`: checks a configuration file and says everything that is wrong with it.
+//! `validate`: checks a configuration file and prints all its errors.
 
 use super::{Exit, print};
-use crate::{cli::ConfigFile, config};
+use crate::{cli::ConfigFile, config, metrics::labels::Word};
 
 pub(super) fn validate(arguments: &ConfigFile) -> Exit {
     match config::load(&arguments.config) {
@@ -15,10 +15,10 @@ pub(super) fn validate(arguments: &ConfigFile) -> Exit {
             }
             let config = &loaded.config;
             print(format_args!(
-                "{file}: ok: {} instances, {} servers, sessions {:?}",
+                "{file}: ok: {} instances, {} servers, sessions: {}",
                 config.instances().count(),
                 config.servers().len(),
-                config.sessions.mode
+                Word::of(&config.sessions.mode)
             ));
             Exit::Ok
         }

@@ -1,4 +1,4 @@
-//! `version` and `schema`: what this program is and what it reads.
+//! `version` and `schema`.
 
 use serde_json::json;
 

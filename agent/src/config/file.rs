@@ -1,5 +1,5 @@
-//! The shape of the configuration file. The comments here are the documentation
-//! of the keys: `rds-lb-agent schema` prints them.
+//! The structure of the configuration file. The doc comments of the keys are their documentation:
+//! `rds-lb-agent schema` prints them, and docs/CONFIGURATION.md is generated from them.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -10,18 +10,16 @@ use serde::{
 };
 use serde_saphyr::{Location, Spanned};
 
-/// A value and where it stands.
+/// A value with its position in the file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub struct At<T>(Spanned<T>);
 
 impl<T> At<T> {
-    /// The value.
     pub fn value(&self) -> &T {
         &self.0.value
     }
 
-    /// Where it stands.
     pub fn location(&self) -> Location {
         self.0.referenced
     }
@@ -43,20 +41,21 @@ impl<T: JsonSchema> JsonSchema for At<T> {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// The RDS instances and clusters to look after.
+    /// The RDS instances and clusters that the agent manages.
     pub databases: At<Vec<Database>>,
-    /// The proxies in front of them, and which of their servers is which instance.
+    /// The proxies in front of the databases, and which instance each of their servers is.
     #[serde(default)]
     pub proxies: Vec<At<Proxy>>,
-    /// What is done about sessions that outlive a token. Without this section the agent
-    /// only observes: it reports what it would do and needs no right to close anything.
+    /// The policy for sessions older than the lifetime of an IAM token. Without this section the
+    /// agent only observes: it reports what it would do, and needs no right to close sessions.
     pub sessions: Option<Sessions>,
-    /// Where the agent listens. Loopback and a Unix socket by default.
+    /// The addresses that the agent listens on. By default loopback addresses and a Unix socket.
     #[serde(default)]
     pub listen: Listen,
-    /// Where the agent remembers its drains and the last roles. Default: /var/lib/rds-lb-agent
+    /// The directory in which the agent records its drains and the last known roles. Default:
+    /// /var/lib/rds-lb-agent
     pub state_dir: Option<At<String>>,
-    /// What the agent says on standard error.
+    /// Logging to standard error.
     #[serde(default)]
     pub log: Log,
 }
@@ -65,38 +64,41 @@ pub struct File {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// A short name of your choice: it stands in logs, metrics and URLs.
+    /// A short name of your choice. It is used in logs, metrics and URLs.
     pub name: At<String>,
-    /// The kind of database.
+    /// The database engine.
     pub engine: At<Engine>,
-    /// The AWS region. Default: what the endpoint's name says, then the AWS environment's.
+    /// The AWS region. Default: the region in the name of the endpoint, else the one of the AWS
+    /// environment
     pub region: Option<At<String>>,
-    /// The database user that the agent logs in as, by IAM: a member of `rds_iam` in
-    /// PostgreSQL, a user of `AWSAuthenticationPlugin` in MySQL and MariaDB.
+    /// The database user of the agent, which logs in by IAM: a member of `rds_iam` in PostgreSQL, a
+    /// user identified with `AWSAuthenticationPlugin` in MySQL and MariaDB.
     pub user: At<String>,
-    /// The database name to connect to. Default: postgres; none in MySQL and MariaDB
+    /// The name of the database to connect to. Default: postgres; none in MySQL and MariaDB
     pub database_name: Option<At<String>>,
-    /// A PEM file of certificate authorities, taken anew when it changes. Default: Amazon's RDS
-    /// authorities, built in.
+    /// A PEM file of certificate authorities, reloaded when it changes. Default: the RDS certificate
+    /// authorities of Amazon, which are built in
     pub ca_file: Option<At<String>>,
-    /// Its database servers, each by its own endpoint (not the cluster's).
+    /// The database servers, each with its own endpoint (not the endpoint of the cluster).
     pub instances: At<Vec<Instance>>,
-    /// How often a full login is tried. Default: 30s
+    /// The interval between full logins on each instance. Default: 30s
     pub probe_interval: Option<At<String>>,
-    /// How often a kept connection is asked. `off` for databases that must be able to pause:
-    /// then the agent keeps no connection and does not follow sessions.
+    /// The interval between queries on a connection that the agent keeps open. `off` is for databases
+    /// that must be able to pause: the agent then keeps no connection open and does not track
+    /// sessions.
     pub liveness: Option<At<Liveness>>,
-    /// What refused logins of the agent do to an instance. Default: auto
+    /// What happens to an instance that refuses the logins of the agent. Default: auto
     pub on_auth_failure: Option<OnAuthFailure>,
-    /// A replica further behind than this takes no new sessions while another can. Default: no bound
+    /// A replica with a greater lag gets no new sessions while another one is usable. Default: no limit
     pub max_lag: Option<At<String>>,
-    /// How sessions are closed in the database. Default: auto
+    /// The method by which the database closes sessions. Default: auto
     pub close_method: Option<At<CloseMethod>>,
-    /// MySQL and MariaDB: what tells whether a session is inside a transaction. Default: performance_schema
+    /// How the agent finds out whether a session is in a transaction, in MySQL and MariaDB. Default:
+    /// performance_schema
     pub open_transactions: Option<At<OpenTransactions>>,
 }
 
-/// The kind of database.
+/// The database engine.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
@@ -108,47 +110,46 @@ pub enum Engine {
     Mariadb,
 }
 
-/// What tells whether a session of MySQL or MariaDB is inside a transaction.
+/// How the agent finds out whether a session is in a transaction (MySQL and MariaDB).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OpenTransactions {
-    /// The events of `performance_schema`. Where they are switched off, every session is held.
+    /// The transaction events of `performance_schema`. Where they are disabled, every session is held.
     PerformanceSchema,
-    /// `information_schema.innodb_trx`, and at least a second of quiet. A transaction that
-    /// has touched no row yet does not show there: it can be cut.
+    /// `information_schema.innodb_trx`, and a quiet time of at least one second. A transaction that
+    /// has not touched a row is not listed there and may be cut.
     InnodbTrx,
-    /// Both must say that there is none; where either cannot be seen, every session is held.
+    /// Both must show no transaction. Where one of them cannot be read, every session is held.
     Strict,
 }
 
-/// How often a kept connection is asked.
+/// The interval between liveness queries.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(untagged)]
 pub enum Liveness {
     /// `off`, or one interval for all instances.
     Word(String),
-    /// By role.
     ByRole(LivenessByRole),
     /// YAML reads a bare `off` as false.
     Switch(bool),
 }
 
-/// How often a kept connection is asked, by the role of the instance.
+/// The interval between queries on the connection that the agent keeps open, by the role of the instance.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LivenessByRole {
-    /// How often the writer is asked. Default: 250ms
+    /// The interval for the writer. Default: 250ms
     pub writer: Option<At<String>>,
-    /// How often readers are asked. Default: 1s
+    /// The interval for readers. Default: 1s
     pub reader: Option<At<String>>,
 }
 
 impl<'de> Deserialize<'de> for Liveness {
-    /// By hand: `untagged` would lose the places, and let unknown keys pass.
+    /// Written by hand because `untagged` loses positions and accepts unknown keys.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyOfThem;
+        struct AnyForm;
 
-        impl<'de> Visitor<'de> for AnyOfThem {
+        impl<'de> Visitor<'de> for AnyForm {
             type Value = Liveness;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,159 +173,165 @@ impl<'de> Deserialize<'de> for Liveness {
             }
         }
 
-        deserializer.deserialize_any(AnyOfThem)
+        deserializer.deserialize_any(AnyForm)
     }
 }
 
-/// What refused logins of the agent do to an instance.
+/// What happens to an instance that refuses the logins of the agent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnAuthFailure {
-    /// Keep it while all its siblings refuse too (then it is the agent, the token or IAM);
-    /// drain it when it refuses twice, some seconds apart, and a sibling accepts. That is
-    /// health, and not about sessions: it happens in mode `observe` too.
+    /// The instance stays in rotation while all its siblings refuse as well, because then the agent,
+    /// the token or IAM is at fault. It is drained if it refuses twice, some seconds apart, while a
+    /// sibling accepts logins. This is part of the health check and applies in mode `observe` too.
     Auto,
-    /// Keep it.
+    /// It stays in rotation.
     Keep,
-    /// Take it down.
+    /// It is taken down.
     Down,
 }
 
-/// How sessions are closed in the database.
+/// The method by which the database closes sessions.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseMethod {
-    /// By the function if it is installed, else by whatever else is allowed.
+    /// The function if it is installed, else another method that the agent has the rights for.
     Auto,
-    /// By the agent's own right: `pg_signal_backend`, or `CONNECTION ADMIN` for `KILL`.
+    /// The agent's own right: `pg_signal_backend`, or `CONNECTION ADMIN` for `KILL`.
     Signal,
-    /// By the function of deploy/postgresql/retire.sql, or the procedure of deploy/mysql/retire.sql.
+    /// The function of deploy/postgresql/retire.sql, or the procedure of deploy/mysql/retire.sql.
     Function,
-    /// By `mysql.rds_kill`, which RDS gives in place of `KILL` (MySQL and MariaDB).
+    /// `mysql.rds_kill`, which RDS offers in place of `KILL` (MySQL and MariaDB).
     Platform,
 }
 
-/// One database server.
+/// A database server.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
     /// A short name of your choice.
     pub name: At<String>,
-    /// The RDS name and port: what is signed and what TLS verifies.
+    /// The RDS name and port. Tokens are signed for this name, and the certificate is verified
+    /// against it.
     pub endpoint: At<String>,
-    /// What is dialled. Default: the endpoint
+    /// The address to connect to. Default: the endpoint
     pub connect: Option<At<String>>,
 }
 
-/// One proxy: a HAProxy with its backends, or an Envoy with its clusters.
+/// A proxy: either HAProxy with its backends, or Envoy with its clusters.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proxy {
-    /// A HAProxy.
+    /// The sockets of HAProxy.
     pub haproxy: Option<Haproxy>,
-    /// Its backends, by name.
+    /// The backends of HAProxy, by name.
     pub backends: Option<BTreeMap<String, Backend>>,
-    /// An Envoy.
+    /// How the agent recognizes Envoy.
     pub envoy: Option<Envoy>,
-    /// Its clusters, by name.
+    /// The clusters of Envoy, by name.
     pub clusters: Option<BTreeMap<String, Cluster>>,
 }
 
-/// How to reach a HAProxy.
+/// The sockets of HAProxy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Haproxy {
-    /// Its runtime socket (`stats socket ... level admin`): /path, or HOST:PORT
+    /// The runtime socket (`stats socket ... level admin`): /path or HOST:PORT
     pub socket: At<String>,
-    /// Its master socket (`haproxy -S`), to see sessions that live on in old workers after a reload.
+    /// The master socket (`haproxy -S`), which lists the sessions of old workers after a reload.
+    /// Default: sessions of old workers are not seen
     pub master: Option<At<String>>,
 }
 
-/// How to know an Envoy. It comes to the agent (`listen.envoy`) for its endpoints and with its
-/// access log.
+/// How the agent recognizes Envoy, which connects to the agent (`listen.envoy`) to get its endpoints
+/// and to send its access log.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Envoy {
-    /// Its `node.id`. Default: any, where there is one Envoy alone
+    /// The `node.id`. Required if several Envoys are configured. Default: any
     pub node: Option<At<String>>,
-    /// Its admin interface, to see that it took what it was sent: /path, or HOST:PORT. Default: it is not asked
+    /// The admin interface, by which the agent verifies what Envoy uses: /path or HOST:PORT. Default:
+    /// it is not used
     pub admin: Option<At<String>>,
-    /// Its access log as a file of JSON lines, for what happened while the agent was away. Default: it is not read
+    /// A file of JSON lines with the access log, for failures while the agent was not running. Default:
+    /// it is not read
     pub access_log: Option<At<String>>,
 }
 
-/// One cluster of an Envoy: which role it wants, and of which instances.
+/// A cluster of Envoy: the wanted role, and the instances behind it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
-    /// The database behind it.
+    /// The name of the database.
     pub database: At<String>,
-    /// The role it wants of its endpoints.
+    /// The role that its endpoints must have.
     pub role: Role,
-    /// Its instances. Default: all of the database
+    /// The names of its instances. Default: all instances of the database
     pub instances: Option<At<Vec<At<String>>>>,
 }
 
-/// One backend: which role it wants, and which of its servers is which instance.
+/// A backend of HAProxy: the wanted role, and the instance behind each server.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
-    /// The database behind it.
+    /// The name of the database.
     pub database: At<String>,
-    /// The role it wants of its servers.
+    /// The role that its servers must have.
     pub role: Role,
-    /// Its servers: HAProxy's name of each, and the instance's name.
+    /// The name of each server in haproxy.cfg, with the name of its instance.
     pub servers: At<BTreeMap<String, At<String>>>,
 }
 
-/// The role a backend wants.
+/// A wanted role.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The one that takes writes.
+    /// The instance that accepts writes.
     Writer,
     /// Replicas; the writer only when no replica is usable.
     Reader,
-    /// Whatever answers.
+    /// Any instance that accepts logins.
     Any,
 }
 
-/// What is done about sessions that outlive a token.
+/// The policy for sessions older than the lifetime of an IAM token.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sessions {
-    /// observe: report only. drain: drain servers only. retire: close sessions between
-    /// transactions, and drain where it helps. Default: observe
+    /// What the agent may do to sessions. Default: observe
     pub mode: Option<Mode>,
-    /// The age at which a session has to go, give or take 10 %. Default: 14m
+    /// The age limit of a session, with a fixed jitter of ±10 % per session. A session is due in a
+    /// window before its limit: 2/7 of it, at most 4 minutes. Default: 14m
     pub max_age: Option<At<String>>,
-    /// How long a session is idle before it is closed, in the first half of its window. Default: 1s
+    /// How long a session must have been idle to be closed in the first half of its window. Default: 1s
     pub quiet: Option<At<String>>,
-    /// The same in the second half and after. Default: 200ms
+    /// The same in the second half of the window and past the limit. Default: 200ms
     pub quiet_min: Option<At<String>>,
-    /// What happens at its limit to a session that is never quiet. Default: hold
+    /// What happens to a session that reaches its limit without having been quiet. Default: hold
     pub busy: Option<Busy>,
-    /// Who closes. Default: database
+    /// Which side closes sessions. Default: database
     pub close_via: Option<CloseVia>,
-    /// Closes by the agent plus its own logins, on one instance, in any second. Default: 5
+    /// The maximum of closed sessions plus logins of the agent per instance and second. Default: 5
     pub login_budget: Option<At<u32>>,
-    /// Closes on an instance that is no longer the writer, in any second (see `demotion_grace`). Default: 100
+    /// The maximum of closed sessions per second on an instance that is no longer the writer (see
+    /// `demotion_grace`). Default: 100
     pub failover_budget: Option<At<u32>>,
-    /// The share of a server's sessions that has to be due before it is drained. Default: 50%
+    /// The share of the sessions of a server that must be due before it is drained. Default: 50%
     pub drain_share: Option<At<String>>,
-    /// A drain ends after this, whatever is left. Default: 60s
+    /// The maximum duration of a drain. Default: 60s
     pub drain_deadline: Option<At<String>>,
-    /// The share of a backend's usable servers that always stays. Default: 50%
+    /// The minimum share of the usable servers of a backend that stay undrained. The last usable server
+    /// is never drained. Default: 50%
     pub capacity_floor: Option<At<String>>,
-    /// Whose sessions are looked after. Default: those of users who log in by IAM
+    /// The database users whose sessions are in scope. Default: users who log in by IAM
     pub users: Option<At<Vec<String>>>,
-    /// Who is left alone.
+    /// Exempt sessions.
     #[serde(default)]
     pub exempt: Exempt,
-    /// Past its limit by this much, a session goes even inside a transaction. Default: never
+    /// A session past its limit by this time is closed even in a transaction. Default: never
     pub force_after: Option<At<String>>,
-    /// After this, sessions go from an instance that is no longer the writer their backend
-    /// wants, even inside a transaction. Default: never
+    /// When an instance is no longer the writer that a backend wants, its sessions from that backend
+    /// are closed after this time, even in a transaction. Default: never
     pub demotion_grace: Option<At<String>>,
 }
 
@@ -332,102 +339,104 @@ pub struct Sessions {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Report what it would do.
+    /// It only reports what it would do.
     Observe,
-    /// Drain servers.
+    /// It only drains servers.
     Drain,
-    /// Close sessions between transactions, and drain where it helps.
+    /// It closes sessions between transactions, and drains servers where that helps.
     Retire,
 }
 
-/// What happens at its limit to a session that is never quiet.
+/// What happens to a session that reaches its limit without having been quiet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Busy {
-    /// It is held, and reported.
+    /// It is kept and reported as held.
     Hold,
-    /// It is caught within milliseconds of going idle. Some clients see an error at BEGIN.
+    /// It is closed within milliseconds of becoming idle. Some clients see an error at BEGIN.
     Catch,
 }
 
-/// Who closes sessions.
+/// Which side closes sessions.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseVia {
-    /// The database, in one guarded statement; the client reads why.
+    /// The database, in one guarded statement. The client receives the reason.
     Database,
-    /// The proxy, after the database says idle; the client sees the end of the stream.
+    /// The proxy, after the database has shown the session as idle. The client sees the connection end.
     Proxy,
 }
 
-/// Who is left alone.
+/// Sessions that the agent never closes.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Exempt {
     /// Database users.
     #[serde(default)]
     pub users: Vec<String>,
-    /// Names of databases inside the server.
+    /// Names of databases on the server.
     #[serde(default)]
     pub databases: Vec<String>,
-    /// Application names; a trailing * stands for any ending.
+    /// Application names. A trailing * matches any suffix.
     #[serde(default)]
     pub applications: Vec<String>,
-    /// Networks of clients, like 10.1.0.0/16.
+    /// Networks of clients as the proxy sees them, such as 10.1.0.0/16.
     #[serde(default)]
     pub networks: Vec<At<String>>,
 }
 
-/// Where the agent listens.
+/// The addresses that the agent listens on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
-    /// For HAProxy's agent checks. Default: 127.0.0.1:7878
+    /// For the agent checks of HAProxy. Default: 127.0.0.1:7878
     pub agent_check: Option<At<String>>,
-    /// For HTTP: health, metrics, state. Default: 127.0.0.1:7879
+    /// For HTTP requests: health, metrics, state. Default: 127.0.0.1:7879
     pub http: Option<At<String>>,
-    /// For Envoy, by gRPC: endpoint discovery, access logs, health. The /path of a Unix socket,
-    /// or HOST:PORT. Default: /run/rds-lb-agent/envoy.sock where an Envoy is configured
+    /// For gRPC from Envoy: endpoint discovery, access logs, health checks. The /path of a Unix socket,
+    /// or an address and a port. Default: /run/rds-lb-agent/envoy.sock if an Envoy is configured
     pub envoy: Option<At<String>>,
-    /// The control socket. Default: /run/rds-lb-agent/control.sock
+    /// The control socket for the commands of an operator, of mode 0600. Default:
+    /// /run/rds-lb-agent/control.sock
     pub control: Option<At<String>>,
-    /// Listen on addresses that other hosts can reach. Default: false
+    /// Allow addresses that other hosts can reach. Requests to them are not authenticated. Default:
+    /// false
     pub allow_remote: Option<bool>,
 }
 
-/// What the agent says on standard error.
+/// Logging to standard error.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// json or text. Default: json
+    /// The format of log lines. Default: json
     pub format: Option<LogFormat>,
-    /// error, warn, info, debug or trace. Default: info
+    /// The least severe level that is logged. Default: info
     pub level: Option<LogLevel>,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// Lines of JSON.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// Text for people.
+    /// Text for a terminal.
     Text,
 }
 
-/// The least important lines that are written.
+/// The least severe level that is logged.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// What needs a person.
+    /// What needs an operator's attention.
     Error,
-    /// What may need one.
+    /// What may need attention.
     Warn,
-    /// What happened.
+    /// Changes of state and actions.
     #[default]
     Info,
-    /// What was tried.
+    /// Attempts and details.
     Debug,
     /// Everything.
     Trace,

@@ -1,20 +1,20 @@
-//! The configuration: what the user may say, and what the program means by it.
+//! The configuration: the file that users write, and its checked meaning.
 //!
-//! - [`file`]: the shape of the YAML file, with the documentation of each key.
-//! - [`value`]: durations, shares and addresses as people write them.
-//! - [`problem`]: what is wrong, where, and what to do about it.
-//! - [`check`]: from the file to its meaning; all problems at once.
+//! - [`file`]: the structure of the YAML file, with the documentation of each key.
+//! - [`value`]: the syntax of durations, shares and addresses.
+//! - [`problem`]: errors and warnings with positions and hints.
+//! - [`state_dir`]: the one key that is read from an invalid file too.
+//! - [`check`]: from the file to its meaning. All errors are found at once.
 //!
-//! [`Config`] and its parts are the meaning: every name resolved, every default
-//! filled in, nothing left to check.
+//! [`Config`] and its parts are the meaning: names are resolved and defaults filled in.
 
 mod check;
 pub mod file;
 mod problem;
+mod state_dir;
 mod value;
 
 use std::{
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -27,106 +27,83 @@ use agent_core::{
 };
 use agent_database::{Method, Target, TrustSource};
 
+/// A Unix socket, or `HOST:PORT`.
+pub use envoy::admin::Address;
 pub use problem::{Problem, Problems};
+pub use state_dir::state_dir;
 pub use value::duration;
 
-/// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The databases.
     pub databases: Vec<Database>,
     /// The proxies, in the order of the file.
     pub proxies: Vec<Proxy>,
-    /// What is done about sessions.
     pub sessions: Policy,
-    /// Where the agent listens.
     pub listen: Listen,
-    /// Where it remembers.
     pub state_dir: PathBuf,
-    /// What it says.
     pub log: Log,
 }
 
-/// One database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
-    /// Its kind.
     pub engine: file::Engine,
-    /// What tells open transactions (the MySQL family).
+    /// Only for MySQL and MariaDB.
     pub open_transactions: file::OpenTransactions,
-    /// Its instances.
     pub instances: Vec<Instance>,
-    /// The rules about its health.
     pub rules: HealthRules,
-    /// How often each instance is probed.
     pub probe_interval: Duration,
-    /// Whether connections are kept for liveness and sessions.
+    /// Whether connections are kept open for liveness queries and sessions.
     pub liveness: bool,
-    /// Which certificate authorities vouch for it.
     pub trust: TrustSource,
-    /// How its sessions are closed; `None` takes what the rights allow.
+    /// How sessions are closed; `None` is the first method that the agent has the rights for.
     pub method: Option<Method>,
 }
 
-/// One instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
-    /// Its names and addresses.
     pub target: Target,
-    /// The region that tokens are signed for, where the file or the endpoint's name says.
+    /// The region in the file, else the one in the name of the endpoint, else `None`.
     pub region: Option<String>,
 }
 
 impl Instance {
-    /// Its name.
     pub fn id(&self) -> &InstanceId {
         &self.target.instance
     }
 }
 
-/// One proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
-    /// How it is reached.
     pub kind: ProxyKind,
-    /// Its servers.
     pub servers: Vec<ServerConfig>,
 }
 
-/// How a proxy is reached.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProxyKind {
-    /// By its runtime socket.
     Haproxy(Haproxy),
-    /// It comes to the agent.
     Envoy(Envoy),
 }
 
-/// A HAProxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Haproxy {
-    /// Its runtime socket.
     pub socket: haproxy::Address,
     /// Its master socket.
     pub master: Option<haproxy::Address>,
 }
 
-/// An Envoy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Envoy {
-    /// Its `node.id`; `None` where any will do.
+    /// The `node.id`; `None` matches any.
     pub node: Option<String>,
-    /// Its admin interface.
-    pub admin: Option<Place>,
-    /// Its access log.
+    pub admin: Option<Address>,
     pub access_log: Option<PathBuf>,
 }
 
-/// What the names of Envoys begin with. No runtime socket's does.
+/// The prefix of the names of Envoys. No runtime socket begins with it.
 pub const ENVOY: &str = "envoy:";
 
 impl Proxy {
-    /// Its name in logs, metrics and records: the runtime socket, or the node.
+    /// The name in logs, metrics and records: the runtime socket, or the node.
     pub fn name(&self) -> String {
         match &self.kind {
             ProxyKind::Haproxy(haproxy) => haproxy.socket.to_string(),
@@ -137,59 +114,31 @@ impl Proxy {
     }
 }
 
-/// A Unix socket, or a host and port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// `HOST:PORT`.
-    Tcp(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp(address) => f.write_str(address),
-        }
-    }
-}
-
-/// Where the agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// For HAProxy's agent checks.
     pub agent_check: SocketAddr,
-    /// For HTTP.
     pub http: SocketAddr,
-    /// For Envoy; `None` where none is configured.
-    pub envoy: Option<Place>,
-    /// For operators' commands.
+    /// `None` if no Envoy is configured.
+    pub envoy: Option<Address>,
     pub control: PathBuf,
 }
 
-/// What the agent says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Lines of JSON, or text for people.
     pub format: file::LogFormat,
-    /// The least important lines that are written.
     pub level: file::LogLevel,
 }
 
-/// A configuration that was taken, and what is odd about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// The configuration.
     pub config: Config,
-    /// Odd, but not wrong.
     pub warnings: Vec<Problem>,
 }
 
 /// Reads and checks a file.
 ///
 /// # Errors
-/// Everything that is wrong with it, each with line, column and a hint.
+/// All errors in it, each with line, column and a hint.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| Problems::unreadable(&name, &error))?;

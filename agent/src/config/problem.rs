@@ -1,29 +1,26 @@
-//! What is wrong with a configuration, where, and what to do about it.
+//! Errors and warnings about a configuration file, with positions and hints.
 
 use std::{collections::BTreeSet, fmt};
 
 use serde_saphyr::{Error, Location};
 
-/// Lines are shown up to this many characters.
+/// The maximum length of an excerpt, in characters.
 const WIDTH: usize = 160;
 
-/// One thing that is wrong, or odd.
+/// An error or a warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line, from 1; 0 where it is not about one place.
+    /// Line, from 1; 0 if the problem has no position.
     pub line: u64,
     /// Column, from 1.
     pub column: u64,
-    /// What is wrong.
     pub message: String,
-    /// What to do about it.
     pub hint: Option<String>,
-    /// The column up to which the line is shown, where what follows may be anything, a secret too.
+    /// The last column of the excerpt, where the rest of the line may be a secret.
     pub(super) shown: Option<u64>,
 }
 
 impl Problem {
-    /// A problem at a place.
     pub(super) fn at(location: Location, message: impl Into<String>) -> Self {
         Self {
             line: location.line(),
@@ -34,7 +31,7 @@ impl Problem {
         }
     }
 
-    /// A problem whose message ends in its own advice, after a semicolon.
+    /// A problem whose text has a hint after a semicolon.
     pub(super) fn advising(location: Location, words: &str) -> Self {
         match words.split_once("; ") {
             Some((message, hint)) => Self::at(location, message).hint(hint),
@@ -42,7 +39,6 @@ impl Problem {
         }
     }
 
-    /// The same with advice.
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -50,10 +46,9 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with a file. Shown with the lines it is about.
+/// All errors in a file. `Display` shows them with excerpts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
-    /// The file.
     pub file: String,
     /// The problems, in the order of the file.
     pub problems: Vec<Problem>,
@@ -79,7 +74,7 @@ impl Problems {
         Self::new(file, "", vec![problem])
     }
 
-    /// One line a problem, for a log.
+    /// The problems on one line, for logs.
     pub fn brief(&self) -> String {
         let brief = |problem: &Problem| {
             format!("{}:{}:{}: {}", self.file, problem.line, problem.column, problem.message)
@@ -97,7 +92,6 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Shows one problem with its line.
 fn show(f: &mut fmt::Formatter<'_>, kind: &str, file: &str, text: &str, problem: &Problem) -> fmt::Result {
     let Problem { line, column, message, hint, shown } = problem;
     if *line == 0 {
@@ -116,23 +110,23 @@ fn show(f: &mut fmt::Formatter<'_>, kind: &str, file: &str, text: &str, problem:
     }
 }
 
-/// A line as it is shown, and the line below it with a caret.
+/// The excerpt of a line, and a line with a caret below it.
 fn excerpt(source: &str, column: u64, shown: Option<u64>) -> (String, String) {
     let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     let shown = shown.map_or(WIDTH, number).min(WIDTH);
     let before = number(column).saturating_sub(1).min(source.chars().count());
-    // Nothing in a file may move the cursor of a terminal.
+    // Control characters could change the terminal.
     let plain = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
     let mut text: String = source.chars().take(shown).map(plain).collect();
     if source.chars().nth(shown).is_some() {
         text.push('…');
     }
-    // Tabs stay tabs, so that the caret stands below its word.
+    // Tabs are kept, so that the caret is below its word.
     let indent = source.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' });
     (text, indent.chain(['^']).collect())
 }
 
-/// What the YAML parser found wrong.
+/// The problem for an error of the YAML parser.
 pub(super) fn of_yaml(error: &Error) -> Problem {
     let error = error.without_snippet();
     let location = error.location().unwrap_or(Location::UNKNOWN);
@@ -144,7 +138,7 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
             Problem { shown: Some(shown), ..problem }.hint(suggest(field, expected))
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => {
-            Problem::at(location, format!("`{variant}` is not one of the choices"))
+            Problem::at(location, format!("`{variant}` is not a valid value"))
                 .hint(suggest(variant, expected))
         }
         Error::SerdeMissingField { field, .. } => {
@@ -157,7 +151,7 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
         Error::MultipleDocuments { .. } => Problem::at(location, "a second document begins here")
             .hint("one file is one configuration: remove the `---`"),
         Error::Eof { .. } => Problem::at(location, "the file ends where something is still missing")
-            .hint("the least is a `databases` list; agent/example.yaml has every key"),
+            .hint("at least a `databases` list is required; agent/example.yaml has every key"),
         Error::Unexpected { expected: "mapping start", .. } => {
             Problem::at(location, "a section of keys is expected here")
                 .hint("write `key: value` lines, indented, or `{key: value}`")
@@ -176,7 +170,7 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
         }
         other => {
             let text = other.to_string();
-            // The parser's own text repeats the place, which stands before it here.
+            // The parser's text repeats the position.
             let message = text.lines().next().unwrap_or("not YAML").trim_start_matches("error: ");
             let message = message.split_once(" at line ").map_or(message, |(message, _)| message);
             Problem::at(location, message.to_owned()).hint("check the indentation and the quotes around here")
@@ -184,7 +178,7 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
     }
 }
 
-/// The nearest of the choices, or all of them.
+/// A hint with the most similar choice, or with all choices.
 pub(super) fn suggest(wrong: &str, choices: &[impl AsRef<str>]) -> String {
     let mut seen = BTreeSet::new();
     let choices: Vec<&str> =
@@ -200,7 +194,7 @@ pub(super) fn suggest(wrong: &str, choices: &[impl AsRef<str>]) -> String {
     }
     let all: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
     if all.is_empty() {
-        "there is nothing to choose from here".into()
+        "there is nothing to choose from".into()
     } else {
         format!("choose from {}", all.join(", "))
     }

@@ -1,11 +1,11 @@
-//! Values as people write them: `14m`, `50%`, `host:5432`.
+//! The syntax of values: `14m`, `50%`, `host:5432`.
 
 use std::time::Duration;
 
-/// Reads `250ms`, `30s`, `14m`, `1h30m`, `2d`. A bare number has no unit and is refused.
+/// Parses `250ms`, `30s`, `14m`, `1h30m`, `2d`. A number without a unit is an error.
 ///
 /// # Errors
-/// What to write instead.
+/// A hint.
 pub fn duration(text: &str) -> Result<Duration, String> {
     const EXAMPLE: &str = "write a number with a unit: 250ms, 30s, 14m, 1h30m";
     let mut rest = text.trim();
@@ -37,7 +37,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
-/// Reads `50%` as 0.5.
+/// Parses `50%` as 0.5.
 pub(super) fn share(text: &str) -> Result<f64, String> {
     let number = text.trim().strip_suffix('%').ok_or("write it in per cent, like 50%")?;
     match number.trim().parse::<f64>() {
@@ -46,7 +46,7 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads `host:port`; IPv6 addresses stand in brackets.
+/// Parses `host:port`. IPv6 addresses are in brackets.
 pub(super) fn host_port(text: &str) -> Result<(&str, u16), String> {
     if text.contains("://") {
         return Err("write HOST:PORT alone, without a scheme".into());

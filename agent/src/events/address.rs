@@ -1,4 +1,4 @@
-//! Where instances are, for proxies that take no names.
+//! Resolved addresses of instances, for proxies that do not resolve names.
 
 use std::{io, net::SocketAddr};
 
@@ -8,12 +8,10 @@ use tracing::{info, warn};
 use super::Event;
 use crate::metrics::Metrics;
 
-/// The name of an instance has these addresses from now on.
+/// The name of an instance now resolves to these addresses.
 #[derive(Debug)]
 pub struct AddressFound<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// Its addresses.
     pub addresses: &'a [SocketAddr],
 }
 
@@ -21,24 +19,21 @@ impl Event for AddressFound<'_> {
     fn emit(&self, _: &Metrics) {
         let InstanceId { database, instance } = self.instance;
         let addresses = self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        info!(%database, %instance, addresses, "address found");
+        info!(%database, %instance, addresses, "name resolved");
     }
 }
 
-/// The name of an instance cannot be resolved: the addresses it had stay in force.
+/// The name of an instance cannot be resolved. Its last addresses stay in use.
 #[derive(Debug)]
 pub struct AddressLost<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The resolver's words.
     pub error: &'a io::Error,
 }
 
 impl Event for AddressLost<'_> {
     fn emit(&self, metrics: &Metrics) {
         let InstanceId { database, instance } = self.instance;
-        let labels = vec![("database", database.to_string()), ("instance", instance.to_string())];
-        metrics.address_failures.get_or_create(&labels).inc();
-        warn!(%database, %instance, error = %self.error, "name not resolved: the addresses it had stay in force");
+        metrics.address_failures.get_or_create(&self.instance.into()).inc();
+        warn!(%database, %instance, error = %self.error, "name cannot be resolved; the last addresses stay in use");
     }
 }

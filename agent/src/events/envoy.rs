@@ -1,4 +1,4 @@
-//! Envoys: whether their access log comes, and what went wrong with a hand-off.
+//! Access logs, failed hand-offs and the admin interface of Envoy.
 
 use std::net::SocketAddr;
 
@@ -9,99 +9,93 @@ use envoy::{
 use tracing::{debug, info, warn};
 
 use super::Event;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, labels::OfHandOff};
 
-/// An Envoy streams its access log: its sessions are known within one interval.
+/// An Envoy streams its access log. All its sessions are known within one flush interval.
 #[derive(Debug)]
 pub struct AccessLogHeard<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// The Envoy's `node.id`.
+    /// The `node.id`.
     pub node: &'a str,
 }
 
 impl Event for AccessLogHeard<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(1);
-        info!(proxy = self.proxy, node = self.node, "access log comes");
+        metrics.proxy_up.get_or_create(&self.proxy.into()).set(1);
+        info!(proxy = self.proxy, node = self.node, "access log stream opened");
     }
 }
 
-/// An Envoy's access log comes no more: its sessions are held until it does.
+/// An access log stream ended. The sessions of the Envoy are held until there is a new one.
 #[derive(Debug)]
 pub struct AccessLogLost<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// The Envoy's `node.id`.
+    /// The `node.id`.
     pub node: &'a str,
-    /// Whether those of others with the same configuration still come.
+    /// Whether other Envoys of the same configuration still stream theirs.
     pub others: bool,
 }
 
 impl Event for AccessLogLost<'_> {
     fn emit(&self, metrics: &Metrics) {
         let up = i64::from(self.others);
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(up);
-        warn!(proxy = self.proxy, node = self.node, "access log lost: sessions are held, health goes on");
+        metrics.proxy_up.get_or_create(&self.proxy.into()).set(up);
+        warn!(
+            proxy = self.proxy,
+            node = self.node,
+            "access log stream lost: sessions are held, health goes on"
+        );
     }
 }
 
-/// A stream of an access log was not opened, or was ended for what the peer did.
+/// An access log stream was refused or closed because of what the peer did.
 #[derive(Debug)]
 pub struct AccessLogRefused<'a> {
-    /// Where it called from.
     pub address: &'a str,
-    /// Why, and what to do about it.
+    /// With advice.
     pub why: &'a str,
 }
 
 impl Event for AccessLogRefused<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.access_log_streams_refused.inc();
-        warn!(source = self.address, reason = self.why, "stream of an access log refused");
+        warn!(source = self.address, reason = self.why, "access log stream refused");
     }
 }
 
-/// Entries that tell of no session: the format of another configuration.
+/// Access log entries that describe no session, because their format is of another configuration.
 #[derive(Debug)]
 pub struct EntriesSkipped<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// The Envoy's `node.id`, which is for the log alone: a peer may call itself anything.
+    /// The `node.id`. Logged but not a metric label, because the peer chooses it.
     pub node: &'a str,
-    /// How many at once.
     pub count: usize,
-    /// Whether this is news.
     pub news: bool,
 }
 
 impl Event for EntriesSkipped<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = vec![("proxy", self.proxy.into())];
-        metrics.access_log_skipped.get_or_create(&labels).inc_by(self.count as u64);
+        metrics.access_log_skipped.get_or_create(&self.proxy.into()).inc_by(self.count as u64);
         if self.news {
             warn!(
                 proxy = self.proxy,
                 node = self.node,
                 count = self.count,
-                "access log entries without session, kind or start: not of the shipped configuration"
+                "access log entries without session, kind or start; is this the shipped access log format?"
             );
         }
     }
 }
 
-/// A client that was not handed to a database server, or one that may have been refused there.
+/// A client that Envoy did not connect to a server, or that the server may have refused.
 #[derive(Debug)]
 pub struct HandOffFailed<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// What became of it.
     pub hand_off: HandOff,
-    /// The cluster, for the metric: one that is configured, or none of a peer's own choice.
+    /// The cluster as a metric label: a configured one, or `other`.
     pub label: &'a str,
-    /// The end of the session.
     pub entry: &'a Entry,
-    /// When that was, in seconds since 1970 by Envoy's clock.
+    /// When the session ended, in seconds since 1970 by the clock of Envoy.
     pub ended: f64,
 }
 
@@ -109,11 +103,11 @@ impl Event for HandOffFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
         let entry = self.entry;
         let cluster = entry.cluster.as_deref().unwrap_or("-");
-        let labels = vec![
-            ("proxy", self.proxy.into()),
-            ("cluster", self.label.into()),
-            ("reason", self.hand_off.to_string()),
-        ];
+        let labels = OfHandOff {
+            proxy: self.proxy.into(),
+            cluster: self.label.into(),
+            reason: self.hand_off.to_string(),
+        };
         metrics.hand_offs.get_or_create(&labels).inc();
         let address = |address: Option<SocketAddr>| address.map_or("-".into(), |it| it.to_string());
         let (source, peer) = (address(entry.source), address(entry.peer));
@@ -149,16 +143,12 @@ impl Event for HandOffFailed<'_> {
     }
 }
 
-/// The admin interface answers.
 #[derive(Debug)]
 pub struct AdminBack<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// Envoy's version.
     pub version: &'a str,
     /// Its `node.id`.
     pub node: &'a str,
-    /// What it does.
     pub state: &'a str,
 }
 
@@ -174,12 +164,11 @@ impl Event for AdminBack<'_> {
     }
 }
 
-/// The admin interface does not answer: nothing is confirmed, and nothing else changes.
+/// The admin interface does not answer. What Envoy uses is not verified; nothing else changes.
 #[derive(Debug)]
 pub struct AdminLost<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// What went wrong, and what to do about it.
+    /// With advice.
     pub error: String,
 }
 
@@ -188,17 +177,15 @@ impl Event for AdminLost<'_> {
         warn!(
             proxy = self.proxy,
             error = self.error,
-            "admin interface lost: what Envoy took is not confirmed, all else goes on"
+            "admin interface lost: what Envoy uses is not verified, everything else goes on"
         );
     }
 }
 
-/// A setting of Envoy's is not safe.
+/// A setting of Envoy is unsafe.
 #[derive(Debug)]
 pub struct SettingUnsafe<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// What and why.
     pub advice: &'a Advice,
 }
 
@@ -213,12 +200,10 @@ impl Event for SettingUnsafe<'_> {
     }
 }
 
-/// Envoy does not have what it was sent, and that lasts.
+/// Envoy lastingly uses something else than it was sent.
 #[derive(Debug)]
 pub struct NotTaken<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// What differs.
     pub difference: &'a Difference,
 }
 
@@ -228,12 +213,11 @@ impl Event for NotTaken<'_> {
     }
 }
 
-/// Envoy could not send entries of its access log.
+/// Envoy dropped access log entries.
 #[derive(Debug)]
 pub struct LogEntriesLost<'a> {
-    /// The proxy.
     pub proxy: &'a str,
-    /// How many more than before.
+    /// Since the last report.
     pub count: u64,
 }
 
@@ -242,7 +226,7 @@ impl Event for LogEntriesLost<'_> {
         info!(
             proxy = self.proxy,
             count = self.count,
-            "access log entries that Envoy could not send: live sessions are told of again, failures are in its file log"
+            "Envoy dropped access log entries; live sessions are reported again, failures are in its file log"
         );
     }
 }

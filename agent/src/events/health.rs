@@ -8,56 +8,51 @@ use agent_database::LoginReport;
 use tracing::{error, info, warn};
 
 use super::Event;
-use crate::metrics::{Labels, Metrics};
+use crate::metrics::{
+    Metrics,
+    labels::{LoginResult, OfLogin, OfPhase, OfState, Phase, Word},
+};
 
-fn labels(instance: &InstanceId) -> Labels {
-    vec![("database", instance.database.to_string()), ("instance", instance.instance.to_string())]
-}
-
-fn count(metrics: &Metrics, instance: &InstanceId, result: String, report: &LoginReport) {
-    let mut with_result = labels(instance);
-    with_result.push(("result", result));
-    metrics.logins.get_or_create(&with_result).inc();
+fn count(metrics: &Metrics, id: &InstanceId, result: LoginResult, report: &LoginReport) {
+    let (database, instance) = (id.database.to_string(), id.instance.to_string());
+    let labels = OfLogin { database: database.clone(), instance: instance.clone(), result };
+    metrics.logins.get_or_create(&labels).inc();
     let phases = &report.phases;
-    for (phase, took) in
-        [("dns", phases.dns), ("tcp", phases.tcp), ("tls", phases.tls), ("login", phases.login)]
-    {
+    for (phase, took) in [
+        (Phase::Dns, phases.dns),
+        (Phase::Tcp, phases.tcp),
+        (Phase::Tls, phases.tls),
+        (Phase::Login, phases.login),
+    ] {
         if let Some(took) = took {
-            let mut with_phase = labels(instance);
-            with_phase.push(("phase", phase.into()));
-            metrics.login_seconds.get_or_create(&with_phase).observe(took.as_secs_f64());
+            let labels = OfPhase { database: database.clone(), instance: instance.clone(), phase };
+            metrics.login_seconds.get_or_create(&labels).observe(took.as_secs_f64());
         }
     }
     if let Some(certificate) = &report.certificate
         && let Ok(since) = certificate.not_after.duration_since(std::time::UNIX_EPOCH)
     {
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        metrics.certificate_expires.get_or_create(&labels(instance)).set(seconds);
+        metrics.certificate_expires.get_or_create(&id.into()).set(seconds);
     }
 }
 
-/// A login failed: everything that is known of the hand-off.
+/// A login failed, with everything known about it.
 #[derive(Debug)]
 pub struct LoginFailed<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The user.
     pub user: &'a str,
-    /// What failed.
     pub fault: &'a Fault,
-    /// How far it got.
     pub report: &'a LoginReport,
-    /// The age of the token, in seconds, if there was one.
     pub token_age_s: Option<f64>,
-    /// How long the token would still have been good, in seconds.
     pub token_expires_in_s: Option<f64>,
-    /// Whether this is news, or a retry that failed alike.
+    /// `false` for a retry that failed in the same way: it is counted and not logged.
     pub news: bool,
 }
 
 impl Event for LoginFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
-        count(metrics, self.instance, format!("{:?}", self.fault.kind).to_lowercase(), self.report);
+        count(metrics, self.instance, LoginResult::Failed(self.fault.kind), self.report);
         if !self.news {
             return;
         }
@@ -65,14 +60,14 @@ impl Event for LoginFailed<'_> {
         warn!(
             instance = %self.instance,
             user = self.user,
-            phase = ?self.fault.phase,
-            kind = ?self.fault.kind,
+            phase = %Word::of(&self.fault.phase),
+            kind = %Word::of(&self.fault.kind),
             code = self.fault.code,
-            blame = ?self.fault.blame(),
+            blame = %Word::of(&self.fault.blame()),
             token_age_s = self.token_age_s,
             token_expires_in_s = self.token_expires_in_s,
-            source = self.report.local_address.map(tracing::field::display),
-            address = self.report.server_address.map(tracing::field::display),
+            source = self.report.local_address.map(display),
+            address = self.report.server_address.map(display),
             tls_version = tls.map(|tls| &*tls.version),
             tls_cipher = tls.map(|tls| &*tls.cipher),
             tls_group = tls.and_then(|tls| tls.group.as_deref()),
@@ -83,22 +78,18 @@ impl Event for LoginFailed<'_> {
     }
 }
 
-/// A login worked.
 #[derive(Debug)]
 pub struct LoginWorks<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The user.
     pub user: &'a str,
-    /// How it went.
     pub report: &'a LoginReport,
-    /// Whether logins failed until now.
+    /// Whether logins failed before.
     pub news: bool,
 }
 
 impl Event for LoginWorks<'_> {
     fn emit(&self, metrics: &Metrics) {
-        count(metrics, self.instance, "ok".into(), self.report);
+        count(metrics, self.instance, LoginResult::Ok, self.report);
         if self.news {
             info!(
                 instance = %self.instance,
@@ -111,34 +102,29 @@ impl Event for LoginWorks<'_> {
     }
 }
 
-/// There is no token to log in with.
+/// No token could be generated.
 #[derive(Debug)]
 pub struct TokenFailed<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// Why not, and what to do.
+    /// With advice.
     pub error: &'a str,
-    /// Whether this is news.
     pub news: bool,
 }
 
 impl Event for TokenFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.token_failures.get_or_create(&labels(self.instance)).inc();
+        metrics.token_failures.get_or_create(&self.instance.into()).inc();
         if self.news {
-            error!(instance = %self.instance, error = self.error, "no token: the agent cannot log in, the database is not to blame");
+            error!(instance = %self.instance, error = self.error, "no token, so the agent cannot log in; the database is not at fault");
         }
     }
 }
 
-/// An instance's role or status changed.
+/// The role or the status of an instance changed.
 #[derive(Debug)]
 pub struct InstanceChanged<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// What it was.
     pub before: Option<&'a InstanceView>,
-    /// What it is.
     pub now: &'a InstanceView,
 }
 
@@ -146,10 +132,10 @@ impl Event for InstanceChanged<'_> {
     fn emit(&self, _: &Metrics) {
         info!(
             instance = %self.instance,
-            role_before = ?self.before.and_then(|view| view.role),
-            role = ?self.now.role,
-            status_before = ?self.before.map(|view| view.status),
-            status = ?self.now.status,
+            role_before = self.before.and_then(|view| view.role).map(|role| display(Word::of(&role))),
+            role = self.now.role.map(|role| display(Word::of(&role))),
+            status_before = self.before.map(|view| display(Word::of(&view.status))),
+            status = %Word::of(&self.now.status),
             auth_refused = self.now.auth_refused_since.is_some(),
             host_blocked = self.now.host_blocked_since.is_some(),
             error = self.now.last_fault.as_ref().map(ToString::to_string),
@@ -158,43 +144,36 @@ impl Event for InstanceChanged<'_> {
     }
 }
 
-/// Two instances claim to be the writer, and nothing tells which is right.
+/// Two instances claim to be the writer, and no evidence decides between them.
 #[derive(Debug)]
 pub struct Conflict<'a> {
-    /// One of them.
     pub instance: &'a InstanceId,
 }
 
 impl Event for Conflict<'_> {
     fn emit(&self, _: &Metrics) {
-        error!(instance = %self.instance, "two instances claim to be the writer; the last known one is kept");
+        error!(instance = %self.instance, "two instances claim to be the writer; the last known writer is kept");
     }
 }
 
-/// A server's verdict changed.
 #[derive(Debug)]
 pub struct VerdictChanged<'a> {
-    /// The server.
     pub server: &'a ServerId,
-    /// What it was.
     pub before: Option<Verdict>,
-    /// What it is.
     pub now: Verdict,
 }
 
 impl Event for VerdictChanged<'_> {
     fn emit(&self, metrics: &Metrics) {
-        for (state, name) in
-            [(State::Up, "up"), (State::Drain, "drain"), (State::Down, "down"), (State::Unknown, "unknown")]
-        {
-            let labels = vec![("server", self.server.to_string()), ("state", name.to_owned())];
+        for state in [State::Up, State::Drain, State::Down, State::Unknown] {
+            let labels = OfState { server: self.server.to_string(), state: Word::of(&state) };
             metrics.verdict.get_or_create(&labels).set((state == self.now.state).into());
         }
         if self.before.map(|verdict| verdict.state) != Some(self.now.state) {
             info!(
                 server = %self.server,
-                before = ?self.before.map(|verdict| verdict.state),
-                state = ?self.now.state,
+                before = self.before.map(|verdict| display(Word::of(&verdict.state))),
+                state = %Word::of(&self.now.state),
                 reason = %self.now.reason,
                 "verdict changed"
             );

@@ -1,4 +1,4 @@
-//! Servers of the MySQL family that count failed connections against the proxy's address.
+//! Connect errors that MySQL and MariaDB servers count for the addresses of the proxy.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -12,53 +12,52 @@ use agent_core::{
 use tracing::{error, info, warn};
 
 use super::Event;
-use crate::metrics::{Labels, Metrics};
+use crate::metrics::{
+    Metrics,
+    labels::{OfAddress, OfInstance, OfReset, ResetResult},
+};
 
-/// What ends a block, and what caused it.
-const CURE: &str = "clients or health checks end their connections half-way through the login: let HAProxy and \
-     others make no TCP or TLS check of this server, and raise max_connect_errors. TRUNCATE TABLE \
-     performance_schema.host_cache lets a blocked address in again (before MySQL 8.4 and in MariaDB also \
-     FLUSH HOSTS)";
+/// The cause of a block, and how to end it.
+const CURE: &str = "clients or health checks close connections during the login: use no TCP or TLS checks for this \
+     server, in HAProxy and elsewhere, and raise max_connect_errors. TRUNCATE TABLE \
+     performance_schema.host_cache unblocks an address (before MySQL 8.4 and in MariaDB also FLUSH HOSTS)";
 
-fn labels(instance: &InstanceId) -> Labels {
-    vec![("database", instance.database.to_string()), ("instance", instance.instance.to_string())]
+fn of_address(id: &InstanceId, address: IpAddr) -> OfAddress {
+    let OfInstance { database, instance } = id.into();
+    OfAddress { database, instance, address: address.to_string() }
 }
 
-fn with(instance: &InstanceId, name: &'static str, value: &impl ToString) -> Labels {
-    let mut labels = labels(instance);
-    labels.push((name, value.to_string()));
-    labels
+fn of_reset(id: &InstanceId, result: ResetResult) -> OfReset {
+    let OfInstance { database, instance } = id.into();
+    OfReset { database, instance, result }
 }
 
 fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The counts as they are now. Nothing to log.
+/// The current counts. Changes metrics only.
 #[derive(Debug)]
 pub struct ConnectErrorsSeen<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// What the server says.
     pub seen: &'a ConnectErrors,
-    /// What is watched.
     pub guard: &'a HostBlockGuard,
-    /// Addresses that were watched before.
+    /// Addresses with a series until now.
     pub before: &'a BTreeSet<IpAddr>,
 }
 
 impl Event for ConnectErrorsSeen<'_> {
     fn emit(&self, metrics: &Metrics) {
         for address in self.before {
-            metrics.host_connect_errors.remove(&with(self.instance, "address", address));
+            metrics.host_connect_errors.remove(&of_address(self.instance, *address));
         }
         let mut blocked = false;
         for (address, errors, nearness) in self.guard.addresses() {
-            let labels = with(self.instance, "address", &address);
+            let labels = of_address(self.instance, address);
             metrics.host_connect_errors.get_or_create(&labels).set(whole(errors));
             blocked |= nearness == Nearness::Blocked;
         }
-        let labels = labels(self.instance);
+        let labels = self.instance.into();
         metrics.host_connect_errors_limit.get_or_create(&labels).set(whole(self.seen.limit));
         metrics.host_blocked.get_or_create(&labels).set(blocked.into());
         if let Counted::Together { aborted, .. } = self.seen.counted {
@@ -67,12 +66,10 @@ impl Event for ConnectErrorsSeen<'_> {
     }
 }
 
-/// The counts of addresses cannot be seen, only all failures together.
+/// Connect errors cannot be read per address, only in total.
 #[derive(Debug)]
 pub struct ConnectErrorsHidden<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// Why.
     pub why: Unseen,
 }
 
@@ -80,30 +77,27 @@ impl Event for ConnectErrorsHidden<'_> {
     fn emit(&self, _: &Metrics) {
         let advice = match self.why {
             Unseen::PerformanceSchemaOff => {
-                "performance_schema is off, so all failed connections are taken for the proxy's: \
-                 turn it on, and the address can be told"
+                "performance_schema is off, so all failed connections count as the proxy's; \
+                 turn it on to count them per address"
             }
             Unseen::NotGranted => {
                 "GRANT SELECT ON performance_schema.host_cache TO the agent's user; \
-                 until then all failed connections are taken for the proxy's"
+                 until then all failed connections count as the proxy's"
             }
         };
         warn!(
             instance = %self.instance,
             advice,
-            "how near the proxy's address is to being blocked cannot be seen"
+            "connect errors of the proxy's address cannot be read"
         );
     }
 }
 
-/// The server does not say what it counts.
+/// Connect errors cannot be read at all.
 #[derive(Debug)]
 pub struct ConnectErrorsUnknown<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// What it says instead.
     pub fault: &'a Fault,
-    /// Whether it is news.
     pub news: bool,
 }
 
@@ -113,26 +107,23 @@ impl Event for ConnectErrorsUnknown<'_> {
             warn!(
                 instance = %self.instance,
                 error = %self.fault,
-                "the server does not say what it counts of failed connections: nobody guards the proxy's address"
+                "connect-error counts cannot be read; host-block protection is off"
             );
         }
     }
 }
 
-/// Half of the failures that block an address have been counted.
+/// Half of `max_connect_errors` is reached.
 #[derive(Debug)]
 pub struct HostBlockNear<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The address, where it can be told.
+    /// `None` if connect errors cannot be read per address.
     pub address: Option<IpAddr>,
-    /// What is counted.
     pub errors: u64,
-    /// What blocks it.
     pub limit: u64,
     /// Whether the agent can log in from there.
     pub way: Way,
-    /// Whether it has not been told for a while.
+    /// Whether to log it: not more than once in a while.
     pub news: bool,
 }
 
@@ -159,25 +150,22 @@ impl Event for HostBlockNear<'_> {
     }
 }
 
-/// A login of the agent's was to take back a count, and has or has not.
+/// The result of a login that was made to reset connect errors.
 #[derive(Debug)]
 pub struct HostBlockReset<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The address.
     pub address: IpAddr,
-    /// What was counted before the login.
+    /// Connect errors before the login.
     pub before: u64,
-    /// And after it.
     pub after: u64,
-    /// Whether it is to be told.
+    /// Whether to log it.
     pub news: bool,
 }
 
 impl Event for HostBlockReset<'_> {
     fn emit(&self, metrics: &Metrics) {
         let reset = self.after < self.before;
-        let labels = with(self.instance, "result", &if reset { "reset" } else { "unchanged" });
+        let labels = of_reset(self.instance, if reset { ResetResult::Reset } else { ResetResult::Unchanged });
         metrics.host_resets.get_or_create(&labels).inc();
         let (instance, address) = (self.instance, self.address);
         if reset && self.news {
@@ -195,22 +183,19 @@ impl Event for HostBlockReset<'_> {
     }
 }
 
-/// The login that was to take back a count failed.
+/// A login that was made to reset connect errors failed.
 #[derive(Debug)]
 pub struct HostResetFailed<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The address, where the login was to come from another one than the agent's own.
+    /// `None` for the address that the agent's logins come from by default.
     pub address: Option<IpAddr>,
-    /// What went wrong.
     pub fault: &'a Fault,
-    /// Whether it is news.
     pub news: bool,
 }
 
 impl Event for HostResetFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.host_resets.get_or_create(&with(self.instance, "result", &"failed")).inc();
+        metrics.host_resets.get_or_create(&of_reset(self.instance, ResetResult::Failed)).inc();
         if self.news {
             warn!(
                 instance = %self.instance,
@@ -222,22 +207,19 @@ impl Event for HostResetFailed<'_> {
     }
 }
 
-/// An address is blocked.
 #[derive(Debug)]
 pub struct HostBlocked<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The address; `None` is wherever the agent's own logins come from.
+    /// `None` for the address that the agent's logins come from by default.
     pub address: Option<IpAddr>,
-    /// Connections refused so far, where that can be seen.
+    /// Connections refused so far, where known.
     pub refused: Option<u64>,
-    /// Whether it is news.
     pub news: bool,
 }
 
 impl Event for HostBlocked<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.host_blocked.get_or_create(&labels(self.instance)).set(1);
+        metrics.host_blocked.get_or_create(&self.instance.into()).set(1);
         if self.news {
             error!(
                 instance = %self.instance,
@@ -254,15 +236,14 @@ impl Event for HostBlocked<'_> {
 /// An address is not blocked any more.
 #[derive(Debug)]
 pub struct HostUnblocked<'a> {
-    /// The instance.
     pub instance: &'a InstanceId,
-    /// The address; `None` is wherever the agent's own logins come from.
+    /// `None` for the address that the agent's logins come from by default.
     pub address: Option<IpAddr>,
 }
 
 impl Event for HostUnblocked<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.host_blocked.get_or_create(&labels(self.instance)).set(0);
+        metrics.host_blocked.get_or_create(&self.instance.into()).set(0);
         info!(
             instance = %self.instance,
             address = self.address.map(tracing::field::display),

@@ -1,5 +1,4 @@
-//! One type for each thing worth telling: it writes the log line and moves the
-//! metric together, so that neither can say what the other does not.
+//! A type for each event: it writes the log line and changes the metric together, so that they agree.
 //!
 //! The same field has the same name everywhere: `database`, `instance`,
 //! `server`, `user`, `client`, `source`, `age_s`, `limit_s`, `token_age_s`, `reason`.
@@ -35,30 +34,28 @@ pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;
 
-/// Something worth telling.
 pub trait Event {
-    /// Writes the line and moves the metric.
+    /// Writes the log line and changes the metric.
     fn emit(&self, metrics: &Metrics);
 }
 
-/// Tells a lasting trouble once when it begins, when it changes, and when it ends,
-/// not at every retry.
+/// Reports a lasting failure when it begins, changes and ends, and not at every retry.
 #[derive(Debug, Default)]
 pub struct Episodes {
     open: HashMap<String, String>,
 }
 
 impl Episodes {
-    /// Whether this trouble of this subject is news.
-    pub fn begins(&mut self, subject: &str, trouble: &str) -> bool {
-        if self.open.get(subject).is_some_and(|known| known == trouble) {
+    /// Whether the subject did not have this failure before.
+    pub fn begins(&mut self, subject: &str, failure: &str) -> bool {
+        if self.open.get(subject).is_some_and(|known| known == failure) {
             return false;
         }
-        self.open.insert(subject.to_owned(), trouble.to_owned());
+        self.open.insert(subject.to_owned(), failure.to_owned());
         true
     }
 
-    /// Whether this subject had a trouble until now.
+    /// Whether the subject had a failure before.
     pub fn ends(&mut self, subject: &str) -> bool {
         self.open.remove(subject).is_some()
     }
@@ -69,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trouble_is_told_once_until_it_changes_or_ends() {
+    fn a_failure_is_reported_once_until_it_changes_or_ends() {
         let mut episodes = Episodes::default();
         assert!(episodes.begins("a", "refused"));
         assert!(!episodes.begins("a", "refused"));

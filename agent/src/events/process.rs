@@ -1,22 +1,19 @@
-//! The agent itself.
+//! The agent process and its configuration.
 
 use tracing::{error, info, warn};
 
 use super::Event;
-use crate::metrics::Metrics;
+use crate::metrics::{
+    Metrics,
+    labels::{OfReload, ReloadResult},
+};
 
-/// The agent runs.
 #[derive(Debug)]
 pub struct Started<'a> {
-    /// Its version.
     pub version: &'a str,
-    /// The configuration file.
     pub config: &'a str,
-    /// What it may do to sessions.
     pub mode: &'a str,
-    /// Instances it looks after.
     pub instances: usize,
-    /// Servers it answers for.
     pub servers: usize,
 }
 
@@ -33,10 +30,10 @@ impl Event for Started<'_> {
     }
 }
 
-/// The agent stops; its drains are being taken back.
+/// The agent stops, and takes back its drains.
 #[derive(Debug)]
 pub struct Stopping<'a> {
-    /// The signal, or what else asked for it.
+    /// The name of the signal.
     pub reason: &'a str,
 }
 
@@ -46,45 +43,41 @@ impl Event for Stopping<'_> {
     }
 }
 
-/// A part of the agent has ended that never should; the process ends with it.
+/// A task panicked or ended; the process exits.
 #[derive(Debug)]
 pub struct AgentBroken<'a> {
-    /// What is known of it.
     pub error: &'a str,
 }
 
 impl Event for AgentBroken<'_> {
     fn emit(&self, _: &Metrics) {
-        error!(error = self.error, "agent broken: it ends, to be started again");
+        error!(error = self.error, "internal error; exiting so that the supervisor restarts the agent");
     }
 }
 
-/// A changed configuration is in force.
+/// A changed configuration was applied.
 #[derive(Debug)]
 pub struct ConfigTaken<'a> {
-    /// The file.
     pub config: &'a str,
 }
 
 impl Event for ConfigTaken<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.reloads.get_or_create(&vec![("result", "taken".into())]).inc();
+        metrics.reloads.get_or_create(&OfReload { result: ReloadResult::Taken }).inc();
         info!(config = self.config, "configuration reloaded");
     }
 }
 
-/// A changed configuration was refused; the old one stays in force.
+/// A changed configuration was refused. The old one stays in force.
 #[derive(Debug)]
 pub struct ConfigRefused<'a> {
-    /// The file.
     pub config: &'a str,
-    /// What is wrong with it, and where.
     pub error: &'a str,
 }
 
 impl Event for ConfigRefused<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.reloads.get_or_create(&vec![("result", "refused".into())]).inc();
+        metrics.reloads.get_or_create(&OfReload { result: ReloadResult::Refused }).inc();
         error!(
             config = self.config,
             error = self.error,
@@ -93,12 +86,10 @@ impl Event for ConfigRefused<'_> {
     }
 }
 
-/// An operator paused or resumed all acting.
+/// An operator paused or resumed the agent.
 #[derive(Debug)]
 pub struct PauseChanged<'a> {
-    /// Whether it is paused now.
     pub paused: bool,
-    /// The operator's words.
     pub reason: &'a str,
 }
 
@@ -106,9 +97,9 @@ impl Event for PauseChanged<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.paused.set(self.paused.into());
         if self.paused {
-            warn!(reason = self.reason, "acting paused: no session is closed, no server drained");
+            warn!(reason = self.reason, "agent paused: it closes no sessions and drains no servers");
         } else {
-            info!(reason = self.reason, "acting resumed");
+            info!(reason = self.reason, "agent resumed");
         }
     }
 }
@@ -116,14 +107,13 @@ impl Event for PauseChanged<'_> {
 /// A state file could not be read or written.
 #[derive(Debug)]
 pub struct StateFailed<'a> {
-    /// What is lost by it.
     pub consequence: &'a str,
-    /// The file and the system's words.
+    /// With the path.
     pub error: String,
 }
 
 impl Event for StateFailed<'_> {
     fn emit(&self, _: &Metrics) {
-        error!(error = self.error, consequence = self.consequence, "state file trouble");
+        error!(error = self.error, consequence = self.consequence, "state file cannot be read or written");
     }
 }

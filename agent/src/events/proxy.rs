@@ -1,24 +1,23 @@
-//! The proxy's runtime socket.
+//! The runtime socket of HAProxy.
 
 use tracing::{info, warn};
 
 use super::Event;
 use crate::metrics::Metrics;
 
-/// The socket does not answer: nothing is closed and nothing drained until it does.
+/// The socket does not answer. No session is closed and no server drained until it does.
 #[derive(Debug)]
 pub struct ProxyLost<'a> {
-    /// The socket.
     pub proxy: &'a str,
-    /// What went wrong, and what to do about it.
+    /// With advice.
     pub error: String,
-    /// Whether this is news, or a retry that failed alike.
+    /// `false` for a retry that failed in the same way: it is not logged.
     pub news: bool,
 }
 
 impl Event for ProxyLost<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(0);
+        metrics.proxy_up.get_or_create(&self.proxy.into()).set(0);
         if self.news {
             warn!(
                 proxy = self.proxy,
@@ -29,12 +28,11 @@ impl Event for ProxyLost<'_> {
     }
 }
 
-/// The socket answers, and does not list sessions: ages are not known, so nothing is closed.
+/// The socket answers but does not list sessions. Their ages are unknown, so none is closed.
 #[derive(Debug)]
 pub struct SessionsNotListed<'a> {
-    /// The socket.
     pub proxy: &'a str,
-    /// What went wrong, and what to do about it.
+    /// With advice.
     pub error: String,
 }
 
@@ -48,12 +46,12 @@ impl Event for SessionsNotListed<'_> {
     }
 }
 
-/// The master socket does not tell of old workers: what lives on in them is not joined.
+/// The master socket does not list old workers, so sessions in them are not joined.
 #[derive(Debug)]
 pub struct OldWorkersNotListed<'a> {
     /// The master socket.
     pub proxy: &'a str,
-    /// What went wrong, and what to do about it.
+    /// With advice.
     pub error: String,
 }
 
@@ -62,25 +60,21 @@ impl Event for OldWorkersNotListed<'_> {
         warn!(
             proxy = self.proxy,
             error = self.error,
-            "old workers of the proxy not listed: their sessions are held, all else goes on"
+            "old workers of the proxy not listed: their sessions are held, everything else goes on"
         );
     }
 }
 
-/// The socket answers.
 #[derive(Debug)]
 pub struct ProxyBack<'a> {
-    /// The socket.
     pub proxy: &'a str,
-    /// HAProxy's version.
     pub version: &'a str,
-    /// The worker's process id.
     pub pid: u32,
 }
 
 impl Event for ProxyBack<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(1);
+        metrics.proxy_up.get_or_create(&self.proxy.into()).set(1);
         info!(proxy = self.proxy, version = self.version, pid = self.pid, "runtime socket answers");
     }
 }

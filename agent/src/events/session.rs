@@ -1,4 +1,4 @@
-//! Sessions: closed, not closed, and not to be closed any more.
+//! Closing sessions.
 
 use std::time::Duration;
 
@@ -6,16 +6,15 @@ use agent_core::plan::{Group, Retire, Retired as Result_};
 use tracing::{debug, info, warn};
 
 use super::Event;
-use crate::metrics::{Labels, Metrics};
+use crate::metrics::{
+    Metrics,
+    labels::{CloseResult, OfClose, OfDatabase, Word},
+};
 
-/// A close was tried.
 #[derive(Debug)]
 pub struct Retired<'a> {
-    /// What was asked for.
     pub command: &'a Retire,
-    /// What became of it.
     pub result: Result_,
-    /// How long it took.
     pub took: Duration,
 }
 
@@ -23,16 +22,16 @@ impl Event for Retired<'_> {
     fn emit(&self, metrics: &Metrics) {
         let command = self.command;
         let database = command.instance.database.to_string();
-        let labels: Labels = vec![
-            ("database", database.clone()),
-            ("instance", command.instance.instance.to_string()),
-            ("result", format!("{:?}", self.result).to_lowercase()),
-        ];
+        let labels = OfClose {
+            database: database.clone(),
+            instance: command.instance.instance.to_string(),
+            result: CloseResult(Word::of(&self.result)),
+        };
         metrics.closes.get_or_create(&labels).inc();
         if self.result == Result_::Closed {
             metrics
                 .retired_age_seconds
-                .get_or_create(&vec![("database", database)])
+                .get_or_create(&OfDatabase { database })
                 .observe(command.age.as_secs_f64());
             info!(
                 instance = %command.instance,
@@ -43,7 +42,7 @@ impl Event for Retired<'_> {
                 pid = command.key.pid,
                 age_s = command.age.as_secs_f64(),
                 limit_s = command.limit.as_secs_f64(),
-                how = ?command.how,
+                how = %Word::of(&command.how),
                 took_ms = self.took.as_secs_f64() * 1e3,
                 "session retired"
             );
@@ -52,19 +51,17 @@ impl Event for Retired<'_> {
                 instance = %command.instance,
                 pid = command.key.pid,
                 user = &*command.user,
-                result = ?self.result,
+                result = %Word::of(&self.result),
                 "session not retired"
             );
         }
     }
 }
 
-/// A close could not be tried, or nothing is known of what became of it.
+/// A close could not be attempted, or its result is unknown.
 #[derive(Debug)]
 pub struct CloseFailed<'a> {
-    /// What was asked for.
     pub command: &'a Retire,
-    /// What went wrong.
     pub error: String,
 }
 
@@ -81,12 +78,11 @@ impl Event for CloseFailed<'_> {
     }
 }
 
-/// The agent's user lacks rights on an instance.
+/// The user of the agent lacks rights on an instance.
 #[derive(Debug)]
 pub struct RightsMissing<'a> {
-    /// The instance.
     pub instance: String,
-    /// What is missing and what to grant.
+    /// The missing right and the statement that grants it.
     pub advice: &'a str,
 }
 
@@ -100,10 +96,9 @@ impl Event for RightsMissing<'_> {
     }
 }
 
-/// Clients that were closed do not come back: no more of them are closed.
+/// The breaker paused a group: clients whose sessions were closed did not log in again.
 #[derive(Debug)]
 pub struct GroupPaused<'a> {
-    /// Who.
     pub group: &'a Group,
 }
 
@@ -113,8 +108,8 @@ impl Event for GroupPaused<'_> {
             user = &*self.group.user,
             application = &*self.group.application,
             network = %self.group.network,
-            "clients that were closed do not log in again: their sessions are left alone; \
-             `rds-lb-agent resume` after the cause is found"
+            "clients whose sessions were closed did not log in again; no more sessions of this group are closed \
+             until they do, or until `rds-lb-agent resume`"
         );
     }
 }

@@ -1,8 +1,8 @@
-//! Whether a client could get credentials now.
+//! Whether clients can get AWS credentials.
 //!
-//! A retired session logs in again only if its client can still sign. The agent
-//! sees the same AWS: while that is away, nobody is sent to it. Asked only while a
-//! session may have to be closed, so an idle agent costs AWS nothing.
+//! The client of a retired session can only log in again if it can sign a token. The agent depends on
+//! the same AWS services: while it gets no credentials, no session is closed. Credentials are requested
+//! only while a session may have to be closed, so an idle agent makes no requests to AWS.
 
 use std::{pin::pin, time::Duration};
 
@@ -11,23 +11,22 @@ use tokio::time::timeout;
 
 use crate::{messages::Input, shared::Shared};
 
-/// Between two questions to an endpoint on this host, which is made for being asked often.
-const NEAR: Duration = Duration::from_secs(2);
+/// The interval for providers on this host (IMDS, ECS), which expect frequent requests.
+const LOCAL: Duration = Duration::from_secs(2);
 
-/// Between two questions to anybody else: each is a call of STS or SSO, where a whole account
-/// shares one limit, or a process. One who fails is not asked more often either: a limit that
-/// is used up would stay so.
-const FAR: Duration = Duration::from_secs(30);
+/// The interval for other providers: each request is a call of STS or SSO, whose rate limit the whole
+/// account shares, or starts a process. Also after a failure: more requests would keep an exhausted
+/// rate limit exhausted.
+const REMOTE: Duration = Duration::from_secs(30);
 
-/// An answer that takes longer is none so far: nobody is sent there meanwhile.
+/// A request that takes longer counts as a failure until it is answered.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Looks for ever.
 pub async fn run(chain: CredentialChain, shared: Shared) {
     let mut snapshot = shared.snapshot.clone();
     let mut well = true;
     loop {
-        // The first one to be closed finds an answer that is no older than the interval.
+        // The first session to be closed finds a result no older than the interval.
         if well && snapshot.wait_for(|now| now.watch.closing).await.is_err() {
             return std::future::pending().await;
         }
@@ -45,11 +44,11 @@ pub async fn run(chain: CredentialChain, shared: Shared) {
     }
 }
 
-/// How far apart questions are. Names are the SDK's.
+/// `provider` is a name that the AWS SDK gives.
 fn interval(provider: Option<&str>) -> Duration {
     match provider {
-        Some("IMDSv2" | "EcsContainer") => NEAR,
-        _ => FAR,
+        Some("IMDSv2" | "EcsContainer") => LOCAL,
+        _ => REMOTE,
     }
 }
 
@@ -97,8 +96,8 @@ mod tests {
         }
     }
 
-    /// Calls of a provider in two minutes without anything to close, in two with it, and
-    /// in two without it again.
+    /// Requests to a provider in two minutes without sessions to close, in two with some, and in two
+    /// without again.
     async fn calls(provider: &'static str) -> [u32; 3] {
         let calls = Arc::new(AtomicU32::new(0));
         let chain =
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_asked_while_nothing_may_be_closed_and_others_than_this_host_rarely() {
+    async fn credentials_are_requested_only_while_sessions_may_be_closed_and_rarely_from_remote_providers() {
         for (provider, asked) in [("IMDSv2", 50..=60), ("EcsContainer", 50..=60), ("WebIdentityToken", 4..=5)]
         {
             let [before, meanwhile, after] = calls(provider).await;

@@ -1,5 +1,5 @@
-//! The one way to log in to an instance: a place in the budget, a token, the
-//! login, and its report to everybody who wants to know.
+//! How all tasks log in to an instance: a permit of the login budget, a token, the login, and the report
+//! of its result.
 
 use std::{
     net::IpAddr,
@@ -19,47 +19,39 @@ use crate::{
     shared::{Place, Shared},
 };
 
-/// The way into one instance.
+/// Logs in to one instance.
 pub struct Door {
-    /// Which instance, under which names.
     pub target: Target,
-    /// Its kind of database.
     pub engine: Arc<dyn Engine>,
-    /// Who is trusted to be it.
     pub trust: Arc<TlsTrust>,
-    /// Tokens for it.
     pub tokens: Arc<TokenSource>,
-    /// How long each step may take.
     pub limits: Limits,
-    /// What all tasks share.
     pub shared: Shared,
-    /// Troubles that have been told.
+    /// Failures that were logged.
     pub episodes: Mutex<Episodes>,
-    /// Logins that were not finished, where the server blocks addresses for too many.
+    /// Unfinished logins, for servers that block addresses after too many.
     pub unfinished: Option<Mutex<Unfinished>>,
 }
 
-/// Whoever waits for a turn looks so often whether somebody else got through.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often a login that waits its turn checks whether another one has succeeded.
+const RECHECK: Duration = Duration::from_secs(1);
 
 impl Door {
-    /// Which instance.
     pub fn instance(&self) -> &InstanceId {
         &self.target.instance
     }
 
-    /// Logs in and asks for the role. Both a success and a failure are told to
-    /// the decider as a probe, of the moment before it was asked: an answer that waited
-    /// while the agent was stopped is as old as its question.
+    /// Logs in and queries the role. The result is sent to the decider as a probe, with the time of the
+    /// query: if the process is stopped meanwhile, the answer is as old as its query.
     ///
     /// # Errors
-    /// What went wrong; it has been logged and told already.
+    /// The fault, which has been logged and sent to the decider.
     pub async fn login(&self) -> Result<Box<dyn Session>, Fault> {
         self.turn().await;
-        let place = self.place().await;
+        let permit = self.permit().await;
         let mut at = self.shared.clock.now();
         let result = self.attempt().await;
-        drop(place);
+        drop(permit);
         let (session, result) = match result {
             Ok(mut session) => {
                 at = self.shared.clock.now();
@@ -75,26 +67,26 @@ impl Door {
         session
     }
 
-    /// Logs in from one address of this host's, with the token that is in use. Nothing is told
-    /// of health: that is seen from wherever the agent's logins come from by themselves.
+    /// Logs in from an address of this host, with the token in use. It is not a probe: probes come from
+    /// the address that the system chooses.
     ///
     /// # Errors
-    /// What went wrong; nobody has been told.
+    /// The fault, which has not been logged.
     pub async fn login_from(&self, source: IpAddr) -> Result<Box<dyn Session>, Fault> {
         self.turn().await;
-        let place = self.place().await;
+        let permit = self.permit().await;
         let token = self.tokens.token().await;
         let token = token.map_err(|error| Fault::new(Phase::Login, FaultKind::NoToken, error.to_string()))?;
         let target = self.target.clone().dialled_from(source);
         let (session, _) = self.engine.login(&target, &self.trust, token.expose_secret(), &self.limits).await;
-        drop(place);
+        drop(permit);
         if let Err(fault) = &session {
             self.ended(Some(fault));
         }
         session
     }
 
-    /// Waits until one more login that may not be finished does no harm.
+    /// Waits until another unfinished login would do no harm.
     async fn turn(&self) {
         let Some(unfinished) = &self.unfinished else { return };
         loop {
@@ -102,19 +94,18 @@ impl Door {
             let turn = unfinished.lock().unwrap_or_else(PoisonError::into_inner).turn(now);
             match turn {
                 Ok(()) => return,
-                Err(due) => sleep_until(due.min(now + LOOK)).await,
+                Err(due) => sleep_until(due.min(now + RECHECK)).await,
             }
         }
     }
 
-    /// Learns how many logins that are not finished block this address.
-    pub fn limited(&self, limit: u64) {
+    /// Sets `max_connect_errors` of the server.
+    pub fn set_limit(&self, limit: u64) {
         if let Some(unfinished) = &self.unfinished {
-            unfinished.lock().unwrap_or_else(PoisonError::into_inner).limited(limit);
+            unfinished.lock().unwrap_or_else(PoisonError::into_inner).set_limit(limit);
         }
     }
 
-    /// Remembers how a login ended, as far as the server counts it.
     fn ended(&self, fault: Option<&Fault>) {
         let Some(unfinished) = &self.unfinished else { return };
         let mut unfinished = unfinished.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,11 +115,11 @@ impl Door {
         }
     }
 
-    /// Waits for a place in the login budget.
-    async fn place(&self) -> Place {
+    /// Waits for a permit of the login budget.
+    async fn permit(&self) -> Place {
         loop {
-            if let Some(place) = self.shared.place(self.instance(), Purpose::Login) {
-                return place;
+            if let Some(permit) = self.shared.place(self.instance(), Purpose::Login) {
+                return permit;
             }
             let now = self.shared.clock.now();
             let free = self.shared.budget.lock().next_free(self.instance(), Purpose::Login, now);
@@ -137,7 +128,7 @@ impl Door {
     }
 
     async fn attempt(&self) -> Result<Box<dyn Session>, Fault> {
-        // A new token is proved by the login that would be made anyway.
+        // A new token is verified by a login that is due anyway.
         let token = match self.tokens.candidate() {
             Some(candidate) => candidate,
             None => match self.tokens.token().await {
@@ -160,8 +151,8 @@ impl Door {
                 self.failed(fault, &report, &token);
             }
         }
-        let told = Input::Login(self.instance().clone(), Box::new(report));
-        self.shared.tell(told).await;
+        let report = Input::Login(self.instance().clone(), Box::new(report));
+        self.shared.tell(report).await;
         result
     }
 
@@ -178,11 +169,8 @@ impl Door {
         if let Some(token) = self.tokens.status().served {
             let expires = SystemTime::now() + token.expires_in;
             if let Ok(since) = expires.duration_since(SystemTime::UNIX_EPOCH) {
-                let id = self.instance();
-                let labels =
-                    vec![("database", id.database.to_string()), ("instance", id.instance.to_string())];
                 let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-                self.shared.metrics.token_expires.get_or_create(&labels).set(seconds);
+                self.shared.metrics.token_expires.get_or_create(&self.instance().into()).set(seconds);
             }
         }
     }
@@ -202,7 +190,7 @@ impl Door {
         .emit(&self.shared.metrics);
     }
 
-    fn begins(&self, trouble: &str) -> bool {
-        self.episodes.lock().unwrap_or_else(PoisonError::into_inner).begins("login", trouble)
+    fn begins(&self, failure: &str) -> bool {
+        self.episodes.lock().unwrap_or_else(PoisonError::into_inner).begins("login", failure)
     }
 }

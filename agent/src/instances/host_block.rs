@@ -1,12 +1,12 @@
-//! The host-block guard of one instance of the MySQL family, on a kept connection: how near
-//! the proxy's addresses are to being blocked there, and the login that prevents it.
+//! Host-block protection for one MySQL or MariaDB instance: reads the connect errors that the server
+//! counts for the addresses of the proxy, and resets them by a login before they reach
+//! `max_connect_errors`.
 //!
-//! The agent sits beside the proxy, so its own logins mostly come from the proxy's address.
-//! Where the proxy has several (`source`), the agent logs in from the one that is near.
-//! A kept connection outlives a block, so the end of one is seen too.
+//! The agent runs beside the proxy, so its own logins usually come from the proxy's address. If the proxy
+//! uses several addresses (`source`), the agent logs in from the one that is affected. The connection is
+//! kept open because it survives a block, so the end of a block is seen too.
 //!
-//! Not here: when a login is due (`agent_core::health::host_block`), and its place in the
-//! login budget (`door`).
+//! Not here: when a login is due (`agent_core::health::host_block`), and the login budget (`door`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +35,7 @@ use crate::shared::Backoff;
 /// For so long an address is taken for one of this host's, or not.
 const LOCAL: Duration = Duration::from_secs(60);
 
-/// Guards one instance for ever; ends where the server blocks nobody by its kind.
+/// Runs until it is dropped, or ends if this kind of server does not block addresses.
 pub async fn run(door: Arc<Door>) {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     let mut watch = Watch::new(&door);
@@ -46,7 +46,7 @@ pub async fn run(door: Arc<Door>) {
             let began = Instant::now();
             let Some(fault) = watch.follow(session).await else { return };
             tracing::debug!(instance = %door.instance(), %fault, "host-block connection lost");
-            // One that is lost soon, again and again, must not use up the login budget.
+            // A connection that is lost soon and repeatedly must not use up the login budget.
             if began.elapsed() >= LOCAL {
                 backoff.reset();
             }
@@ -58,11 +58,11 @@ pub async fn run(door: Arc<Door>) {
 struct Watch<'a> {
     door: &'a Door,
     guard: HostBlockGuard,
-    /// Troubles that have been told.
-    told: Episodes,
-    /// Addresses with a series of their own.
+    /// Failures that were logged.
+    reported: Episodes,
+    /// Addresses that have a metric series.
     shown: BTreeSet<IpAddr>,
-    /// Which addresses are this host's, and since when that is known.
+    /// Whether an address belongs to this host, and when that was checked first.
     local: (BTreeMap<IpAddr, bool>, Instant),
 }
 
@@ -71,13 +71,13 @@ impl<'a> Watch<'a> {
         Self {
             door,
             guard: HostBlockGuard::default(),
-            told: Episodes::default(),
+            reported: Episodes::default(),
             shown: BTreeSet::new(),
             local: (BTreeMap::new(), Instant::now()),
         }
     }
 
-    /// Looks until the connection is lost. `None` where this kind of server counts nothing.
+    /// Runs until the connection is lost. `None` if this server does not count connect errors.
     async fn follow(&mut self, mut session: Box<dyn Session>) -> Option<Fault> {
         loop {
             let seen = match session.connect_errors().await {
@@ -86,10 +86,11 @@ impl<'a> Watch<'a> {
                     session.close().await;
                     return None;
                 }
-                // What was refused or not understood may be answered by the next connection.
+                // A query that was refused or not understood may work on the next connection.
                 Err(fault) => {
                     if session.fault().is_none() {
-                        let news = self.told.begins("unknown", &format!("{:?} {:?}", fault.kind, fault.code));
+                        let news =
+                            self.reported.begins("unknown", &format!("{:?} {:?}", fault.kind, fault.code));
                         let instance = self.door.instance();
                         let metrics = &self.door.shared.metrics;
                         ConnectErrorsUnknown { instance, fault: &fault, news }.emit(metrics);
@@ -98,22 +99,22 @@ impl<'a> Watch<'a> {
                     return Some(fault);
                 }
             };
-            self.told.ends("unknown");
-            // One that blocks nobody is limited like any: that may be changed.
-            self.door.limited(seen.limit);
+            self.reported.ends("unknown");
+            // Also if blocking is disabled, because that may change.
+            self.door.set_limit(seen.limit);
             let ours = self.ours(&seen.counted);
             let look = self.guard.look(self.door.shared.clock.now(), &seen, &ours);
-            self.tell(&seen, look.news);
+            self.report(&seen, look.news);
             match look.reset {
-                // The next look, at once, shows what it has changed.
+                // The next query, made at once, shows the effect.
                 Some(reset) => self.reset(reset).await,
                 None => tokio::time::sleep(look.next).await,
             }
         }
     }
 
-    /// The addresses that matter: the agent's own, those of its host, and those that sessions
-    /// through the proxies come from.
+    /// The relevant addresses: that of the agent's connection, others of this host, and those that the
+    /// proxies connect from.
     fn ours(&mut self, counted: &Counted) -> BTreeMap<IpAddr, Way> {
         let Counted::ByAddress { own, addresses } = counted else { return BTreeMap::new() };
         if self.local.1.elapsed() >= LOCAL {
@@ -133,7 +134,7 @@ impl<'a> Watch<'a> {
         ours
     }
 
-    fn tell(&mut self, seen: &ConnectErrors, news: Vec<News>) {
+    fn report(&mut self, seen: &ConnectErrors, news: Vec<News>) {
         let (instance, metrics) = (self.door.instance(), &self.door.shared.metrics);
         ConnectErrorsSeen { instance, seen, guard: &self.guard, before: &self.shown }.emit(metrics);
         self.shown = self.guard.addresses().map(|(address, ..)| address).collect();
@@ -167,42 +168,42 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// One full login, within the login budget, and out again.
+    /// Logs in once, within the login budget, and closes the connection.
     async fn reset(&mut self, reset: Reset) {
         let (login, address) = match reset {
-            // Also a probe: it says as much of the instance's health as any other.
+            // Also a probe, like any other login.
             Reset::Own => (self.door.login().await, None),
             Reset::From(address) => (self.door.login_from(address).await, Some(address)),
         };
         match login {
             Ok(session) => {
                 session.close().await;
-                self.told.ends("reset");
+                self.reported.ends("reset");
             }
             Err(fault) => {
-                let news = self.told.begins("reset", &format!("{address:?} {:?}", fault.kind));
+                let news = self.reported.begins("reset", &format!("{address:?} {:?}", fault.kind));
                 let instance = self.door.instance();
                 HostResetFailed { instance, address, fault: &fault, news }.emit(&self.door.shared.metrics);
             }
         }
     }
 
-    /// A login of this task's own shows a block also where no count can be seen.
+    /// A login of this task shows a block even where connect errors cannot be read.
     fn logged_in(&mut self, fault: Option<&Fault>) {
         let (instance, metrics) = (self.door.instance(), &self.door.shared.metrics);
         match fault {
             Some(fault) if fault.kind == FaultKind::HostBlocked => {
-                let news = self.told.begins("blocked", "1129");
+                let news = self.reported.begins("blocked", "1129");
                 HostBlocked { instance, address: None, refused: None, news }.emit(metrics);
             }
             Some(_) => {}
-            None if self.told.ends("blocked") => HostUnblocked { instance, address: None }.emit(metrics),
+            None if self.reported.ends("blocked") => HostUnblocked { instance, address: None }.emit(metrics),
             None => {}
         }
     }
 }
 
-/// Whether connections could be made from there. Nothing is sent.
+/// Whether a socket can be bound to the address. Nothing is sent.
 fn is_of_this_host(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
@@ -212,8 +213,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_of_this_host_if_connections_can_be_made_from_it() {
+    fn an_address_belongs_to_this_host_if_a_socket_can_be_bound_to_it() {
         assert!(is_of_this_host("127.0.0.2".parse().unwrap()));
-        assert!(!is_of_this_host("198.51.100.7".parse().unwrap()), "somebody else's (RFC 5737)");
+        assert!(!is_of_this_host("198.51.100.7".parse().unwrap()), "a documentation address (RFC 5737)");
     }
 }

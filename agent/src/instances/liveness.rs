@@ -1,4 +1,4 @@
-//! Liveness: the role, asked quickly on a kept connection.
+//! Liveness: queries the role frequently on a kept connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,18 +9,19 @@ use tokio::time::Instant;
 use super::door::Door;
 use crate::{
     messages::Input,
+    metrics::labels::{LivenessResult, OfInstance, OfLiveness},
     shared::{Backoff, jittered},
 };
 
-/// Between two logins that are refused.
+/// The pause after a refused login: each login is work for IAM as well.
 const REFUSED: Duration = Duration::from_secs(10);
 
-/// A connection that lasted this long is followed by another at once.
+/// A connection that lasted this long is replaced without a pause.
 const LASTING: Duration = Duration::from_secs(10);
 
-/// Asks one instance for ever.
+/// Runs until it is dropped.
 pub async fn run(door: Arc<Door>) {
-    // The first failures are retried fast: two refusals make a verdict.
+    // The first failures are retried soon, because a verdict needs two.
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         match door.login().await {
@@ -29,14 +30,13 @@ pub async fn run(door: Arc<Door>) {
                 let fault = ask_until_it_fails(&door, session).await;
                 tracing::debug!(instance = %door.instance(), %fault, "liveness connection lost");
                 door.shared.probe_now.notify_waiters();
-                // One that is lost soon, again and again, must not use up the login budget.
+                // A connection that is lost soon and repeatedly must not use up the login budget.
                 if began.elapsed() >= LASTING {
                     backoff.reset();
                 } else {
                     tokio::time::sleep(backoff.wait()).await;
                 }
             }
-            // A refused login is not retried fast: each one is IAM's work too.
             Err(fault) if fault.evidence() == Evidence::AuthIll => {
                 tokio::time::sleep(jittered(REFUSED)).await;
             }
@@ -47,18 +47,20 @@ pub async fn run(door: Arc<Door>) {
 
 async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault {
     let id = door.instance();
-    let labels = vec![("database", id.database.to_string()), ("instance", id.instance.to_string())];
-    let seconds = door.shared.metrics.liveness_seconds.get_or_create_owned(&labels);
+    let metrics = &door.shared.metrics;
+    let labels = OfInstance::from(id);
+    let seconds = metrics.liveness_seconds.get_or_create_owned(&labels);
+
     loop {
         let cadence = door.shared.snapshot.borrow().watch.cadence.get(id).copied();
         tokio::time::sleep(cadence.unwrap_or(Duration::from_secs(1))).await;
-        // An answer that waited while the agent was stopped is as old as its question.
+        // If the process is stopped meanwhile, the answer is as old as its query.
         let at = door.shared.clock.now();
         let asked = Instant::now();
         let result = session.role().await;
-        let mut counted = labels.clone();
-        counted.push(("result", if result.is_ok() { "ok" } else { "failed" }.into()));
-        door.shared.metrics.liveness.get_or_create(&counted).inc();
+        let OfInstance { database, instance } = labels.clone();
+        let counted = if result.is_ok() { LivenessResult::Ok } else { LivenessResult::Failed };
+        metrics.liveness.get_or_create(&OfLiveness { database, instance, result: counted }).inc();
         if result.is_ok() {
             seconds.observe(asked.elapsed().as_secs_f64());
         }

@@ -1,12 +1,12 @@
-//! One database instance: logins, liveness, its connection table.
+//! The tasks of a database instance, each with a connection of its own.
 //!
-//! - [`door`]: the one way to log in: budget, token, login, report.
-//! - [`unfinished`]: logins that a server counts, and how rare they have to be.
-//! - [`probe`]: a full login now and then.
-//! - [`liveness`]: a quick question on a kept connection.
-//! - [`host_block`]: how near a server is to blocking the proxy's address.
-//! - [`sessions`]: the connection table, and closing by the database.
-//! - [`credentials`]: whether a client could get credentials now.
+//! - [`door`]: how all tasks log in: login budget, token, login, report.
+//! - [`unfinished`]: spaces logins that a MySQL server counts as connect errors.
+//! - [`probe`]: a full login per interval.
+//! - [`liveness`]: a quick query on a kept connection.
+//! - [`host_block`]: the connect errors that a MySQL server counts for the addresses of the proxy.
+//! - [`sessions`]: the connection table, and sessions closed by the database.
+//! - [`credentials`]: whether clients can get AWS credentials.
 
 pub mod credentials;
 pub mod door;

@@ -1,5 +1,5 @@
-//! The probe: a full login now and then. Slow and gentle, since each one is an
-//! IAM login on the instance.
+//! The probe: a full login per interval. The interval is long, because each probe is an IAM login on the
+//! instance.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,14 +8,13 @@ use agent_core::FaultKind;
 use super::door::Door;
 use crate::shared::jittered;
 
-/// A probe that was asked for comes no sooner than this after the last one.
+/// The minimum time between a probe and one on demand.
 const GAP: Duration = Duration::from_secs(1);
 
-/// After the first refused login: one refusal makes no verdict, the next may, and it has to be
-/// some seconds later.
+/// The pause after the first refused login. A verdict needs two refusals that are some seconds apart.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Probes one instance for ever.
+/// Runs until it is dropped.
 pub async fn run(door: Arc<Door>, interval: Duration) {
     let mut snapshot = door.shared.snapshot.clone();
     let mut refused = false;
@@ -23,7 +22,7 @@ pub async fn run(door: Arc<Door>, interval: Duration) {
         let before = refused;
         refused = match door.login().await {
             Ok(session) => {
-                // A clean quit: a dropped connection leaves a line in the database's log.
+                // The database logs connections that are dropped without a quit.
                 session.close().await;
                 false
             }
@@ -34,7 +33,7 @@ pub async fn run(door: Arc<Door>, interval: Duration) {
         tokio::select! {
             () = tokio::time::sleep(jittered(wait).saturating_sub(GAP)) => {}
             () = door.shared.probe_now.notified() => {}
-            // It only fails while everything stops.
+            // It fails only while the agent stops.
             Ok(_) = snapshot.wait_for(|now| now.watch.probe.contains(door.instance())) => {}
         }
     }

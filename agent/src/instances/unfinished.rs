@@ -1,108 +1,106 @@
-//! Logins that were begun and not finished, where the server counts them: how long to
-//! wait before the next.
+//! The pause before the next login after logins that did not finish.
 //!
-//! A server of the MySQL family blocks an address after `max_connect_errors` (100 if it is
-//! not set) of them in a row, and the agent's address is mostly the proxy's. So a server
-//! that does not answer, or whose certificate is refused, is soon asked rarely: a wrong CA
-//! file of the agent's must not shut the proxy's clients out. Where the limit is known, the
-//! agent alone stays under half of it before it waits for long; until then it takes nothing
-//! for granted that it has to be told: a certificate is refused at most once without a wait.
+//! A MySQL or MariaDB server counts connections that end during the login, and blocks the client address
+//! after `max_connect_errors` (100 by default) of them in a row. The agent usually has the address of the
+//! proxy. So the agent logs in less often to a server that does not answer or whose certificate it
+//! rejects: a wrong CA file of the agent must not block the clients of the proxy. Once the limit is known,
+//! the agent causes less than half of it before the pauses become long. Before that, it rejects a
+//! certificate at most once without a pause.
 //!
-//! Not here: resetting a count that others have driven up (`host_block`). A refused
-//! connection is not counted by the server, nor is a refused login.
+//! The server counts neither refused connections nor refused logins. Not here: resetting connect errors
+//! of other clients (`host_block`).
 
 use std::time::Duration;
 
 use agent_core::{Fault, FaultKind, Phase};
 use tokio::time::Instant;
 
-/// So many are made at any pace: enough to see a short standstill to its end.
+/// The first unfinished logins have no pauses. Enough to observe the end of a short outage without delay,
+/// and a fifth of the default limit.
 const FREE: u32 = 20;
 
-/// Between two of them, at a server that may answer again at any moment.
+/// The longest pause for a server that does not answer, which may do so again at any time.
 const SILENT: Duration = Duration::from_secs(60);
 
-/// Between two of them, where somebody has to do something first.
-const HOPELESS: Duration = Duration::from_secs(3_600);
+/// The longest pause where an operator has to act first: a rejected certificate, or TLS not offered.
+const REJECTED: Duration = Duration::from_secs(3_600);
 
-/// What one of those weighs, after the first.
+/// The weight of such a failure: the pauses grow faster, because repeating it is of no use.
 const WEIGHT: u32 = 5;
 
-/// Between the first logins of all, until one has shown how they end.
+/// The pause between the first logins after a start, when several tasks log in at once and it is not
+/// known yet whether logins finish.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// The limit that the pauses are made for. Where it is lower, they are longer.
+/// The default of `max_connect_errors`, for which the pauses are designed. For a lower limit they are longer.
 const USUAL_LIMIT: u32 = 100;
 
-/// The logins of one instance that were begun and not finished since the last that was.
+/// Unfinished logins on one instance since the last finished one.
 #[derive(Debug)]
 pub struct Unfinished {
-    made: u32,
-    /// The same, weighed.
-    count: u32,
-    most: Duration,
-    free: Instant,
-    /// Whether a login has ever got to its end, one way or the other.
+    unfinished: u32,
+    /// The same with weights.
+    weighted: u32,
+    longest: Duration,
+    next: Instant,
+    /// Whether any login has ended, successfully or not.
     known: bool,
     limit: Option<u32>,
 }
 
 impl Unfinished {
-    /// None yet.
     pub fn new(now: Instant) -> Self {
-        Self { made: 0, count: 0, most: SILENT, free: now, known: false, limit: None }
+        Self { unfinished: 0, weighted: 0, longest: SILENT, next: now, known: false, limit: None }
     }
 
     /// `max_connect_errors` of the server.
-    pub fn limited(&mut self, limit: u64) {
+    pub fn set_limit(&mut self, limit: u64) {
         self.limit = Some(u32::try_from(limit).unwrap_or(u32::MAX));
     }
 
-    /// Takes a turn to log in, which nobody else has then until the next is due.
+    /// Reserves the next login.
     ///
     /// # Errors
-    /// When the next is due.
+    /// If it is not due yet: when it is.
     pub fn turn(&mut self, now: Instant) -> Result<(), Instant> {
-        if now < self.free {
-            return Err(self.free);
+        if now < self.next {
+            return Err(self.next);
         }
-        self.free = now + self.pause();
+        self.next = now + self.pause();
         Ok(())
     }
 
-    /// A login got through to its end.
     pub fn finished(&mut self, now: Instant) {
         *self = Self { known: true, limit: self.limit, ..Self::new(now) };
     }
 
-    /// A login failed.
     pub fn failed(&mut self, fault: &Fault, now: Instant) {
         use FaultKind as K;
         let begun = matches!(fault.phase, Phase::Tls | Phase::Login);
         if !self.known {
-            (self.known, self.free) = (true, now);
+            (self.known, self.next) = (true, now);
         }
-        (self.count, self.most) = match fault.kind {
-            K::TimedOut | K::Disconnected if begun => (self.count.saturating_add(1), SILENT),
+        (self.weighted, self.longest) = match fault.kind {
+            K::TimedOut | K::Disconnected if begun => (self.weighted.saturating_add(1), SILENT),
             K::CertificateInvalid | K::TlsFailed | K::TlsNotOffered | K::Protocol => {
-                (self.count.saturating_add(WEIGHT).max(FREE), HOPELESS)
+                (self.weighted.saturating_add(WEIGHT).max(FREE), REJECTED)
             }
-            // Not begun, or ended by the server: its count is as it was.
+            // Not counted by the server.
             _ => return,
         };
-        self.made = self.made.saturating_add(1);
-        self.free = self.free.max(now + self.pause());
+        self.unfinished = self.unfinished.saturating_add(1);
+        self.next = self.next.max(now + self.pause());
     }
 
-    /// Nothing for the first ones, then from a second on twice as long each time; the longest
-    /// at once where more would come near the limit.
+    /// None for the first logins, then doubled each time from one second on. The longest pause at once
+    /// when half of the limit is reached.
     fn pause(&self) -> Duration {
         let limit = self.limit.unwrap_or(USUAL_LIMIT).max(1);
-        let most = self.most * USUAL_LIMIT.div_ceil(limit);
-        if self.made >= (limit.saturating_sub(1) / 2).max(1) {
+        let most = self.longest * USUAL_LIMIT.div_ceil(limit);
+        if self.unfinished >= (limit.saturating_sub(1) / 2).max(1) {
             return most;
         }
-        match self.count.checked_sub(FREE) {
+        match self.weighted.checked_sub(FREE) {
             None if self.known => Duration::ZERO,
             None => FIRST,
             Some(beyond) => Duration::from_secs(1 << beyond.min(12)).min(most),
@@ -114,7 +112,7 @@ impl Unfinished {
 mod tests {
     use super::*;
 
-    /// How many logins are made in so long by somebody who tries every 100 ms.
+    /// The number of logins within a time if one is attempted every 100 ms.
     fn made_in(hours: u64, fault: &Fault) -> u32 {
         made_within(None, hours, fault)
     }
@@ -123,7 +121,7 @@ mod tests {
         let start = Instant::now();
         let mut unfinished = Unfinished::new(start);
         if let Some(limit) = limit {
-            unfinished.limited(limit);
+            unfinished.set_limit(limit);
         }
         let mut made = 0;
         for tick in 0..hours * 36_000 {
@@ -141,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_refused_blocks_nobody_for_days() {
+    fn rejecting_a_certificate_does_not_reach_the_default_limit_for_days() {
         let refused = fault(Phase::Tls, FaultKind::CertificateInvalid);
         assert!(made_in(1, &refused) <= 9);
         assert!(made_in(72, &refused) < 100);
     }
 
     #[test]
-    fn a_certificate_is_refused_once_and_then_waited_for() {
+    fn a_certificate_is_rejected_once_before_the_first_pause() {
         let now = Instant::now();
         let mut unfinished = Unfinished::new(now);
         // Several tasks begin at once.
@@ -161,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_low_limit_is_kept_half_of() {
+    fn less_than_half_of_a_low_limit_is_used() {
         let refused = fault(Phase::Tls, FaultKind::CertificateInvalid);
         let silent = fault(Phase::Login, FaultKind::TimedOut);
         for limit in [3, 5, 10, 30, 60, 99, 100, 1_000, u64::MAX] {
@@ -174,10 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_not_forgotten_by_a_login() {
+    fn a_finished_login_keeps_the_limit() {
         let now = Instant::now();
         let mut unfinished = Unfinished::new(now);
-        unfinished.limited(5);
+        unfinished.set_limit(5);
         unfinished.finished(now);
         for _ in 0..2 {
             assert_eq!(unfinished.turn(now), Ok(()));
@@ -187,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_standstill_is_asked_often_and_then_once_a_minute() {
+    fn a_silent_server_is_tried_often_at_first_and_then_once_a_minute() {
         let silent = fault(Phase::Tls, FaultKind::TimedOut);
         let first_hour = made_in(1, &silent);
         assert!((70..100).contains(&first_hour), "{first_hour}");
     }
 
     #[test]
-    fn what_the_server_does_not_count_has_no_limit() {
+    fn failures_that_the_server_does_not_count_have_no_pause() {
         for fault in [
             fault(Phase::Tcp, FaultKind::ConnectionRefused),
             fault(Phase::Tcp, FaultKind::TimedOut),
@@ -206,19 +204,19 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_is_finished_ends_the_wait() {
+    fn a_finished_login_ends_the_pause() {
         let now = Instant::now();
         let mut unfinished = Unfinished::new(now);
         for _ in 0..10 {
             unfinished.failed(&fault(Phase::Tls, FaultKind::CertificateInvalid), now);
         }
-        assert_eq!(unfinished.turn(now), Err(now + HOPELESS));
+        assert_eq!(unfinished.turn(now), Err(now + REJECTED));
         unfinished.finished(now);
         assert_eq!((unfinished.turn(now), unfinished.turn(now)), (Ok(()), Ok(())));
     }
 
     #[test]
-    fn only_one_takes_a_turn_that_is_due() {
+    fn only_one_login_gets_the_next_turn() {
         let now = Instant::now();
         let mut unfinished = Unfinished::new(now);
         for _ in 0..FREE {

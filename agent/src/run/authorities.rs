@@ -1,5 +1,5 @@
-//! The files of certificate authorities that a configuration names. Whoever rotates
-//! certificates replaces them, and nothing else: new content is a new configuration.
+//! The CA files of a configuration. A rotation of certificates changes only these files, so new content
+//! counts as a changed configuration.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,14 +10,14 @@ use agent_database::TrustSource;
 
 use crate::config::Config;
 
-/// Their content as it was read, by file; of one that cannot be read, none.
+/// The content of each file; `None` if it cannot be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Authorities(BTreeMap<PathBuf, Option<Vec<u8>>>);
 
 // === impl Authorities ===
 
 impl Authorities {
-    /// Reads the files of a configuration. What is wrong with one is said by those who use it.
+    /// Reads the files. Errors are reported where the files are used.
     pub(super) fn of(config: &Config) -> Self {
         let files = config.databases.iter().filter_map(|database| match &database.trust {
             TrustSource::BuiltIn => None,
@@ -26,7 +26,7 @@ impl Authorities {
         Self(files.collect())
     }
 
-    /// The folders to watch for changes of them.
+    /// The directories to watch.
     pub(super) fn folders(&self) -> BTreeSet<&Path> {
         self.0.keys().filter_map(|path| path.parent()).collect()
     }

@@ -1,5 +1,4 @@
-//! Keeps one cause from filling the log: of one kind of line, so many a second
-//! are written, and the others are counted and told once a second.
+//! Limits log lines of one kind per second. Suppressed lines are counted and reported once a second.
 
 use std::{
     collections::HashMap,
@@ -19,38 +18,37 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use crate::{events::Event, metrics::Metrics};
 
-/// Lines of one kind that are written in one second.
+/// Lines of one kind per second.
 const MOST: u32 = 20;
 
-/// The time that they are counted in.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A filter for the layer that writes. Clones count together.
+/// A filter for the layer that writes. Clones share their counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Collapse(Arc<Mutex<HashMap<Identifier, Kind>>>);
 
-/// One kind of line: what one place in the code writes.
+/// Lines of one kind: those of one call site in the code.
 #[derive(Debug)]
 struct Kind {
-    /// When its second began.
+    /// When the current second began.
     since: Instant,
     written: u32,
-    left_out: u64,
-    /// The message of those left out.
+    suppressed: u64,
+    /// The message of suppressed lines.
     message: String,
 }
 
-/// Lines were left out of the log.
+/// Log lines were suppressed.
 #[derive(Debug)]
 struct Collapsed {
     message: String,
-    left_out: u64,
+    suppressed: u64,
 }
 
 // === impl Collapse ===
 
 impl Collapse {
-    /// Tells once a second what was left out, for ever.
+    /// Reports suppressed lines once a second, until it is dropped.
     pub(super) async fn report(self, metrics: Arc<Metrics>) {
         loop {
             tokio::time::sleep(SECOND).await;
@@ -60,12 +58,12 @@ impl Collapse {
         }
     }
 
-    /// What was left out since the last call. Kinds that are silent are forgotten.
+    /// What was suppressed since the last call. Kinds without recent lines are removed.
     fn take(&self) -> Vec<Collapsed> {
         let mut kinds = self.kinds();
-        let taken = kinds.values_mut().filter(|kind| kind.left_out > 0).map(|kind| Collapsed {
+        let taken = kinds.values_mut().filter(|kind| kind.suppressed > 0).map(|kind| Collapsed {
             message: kind.message.clone(),
-            left_out: std::mem::take(&mut kind.left_out),
+            suppressed: std::mem::take(&mut kind.suppressed),
         });
         let taken = taken.collect();
         kinds.retain(|_, kind| kind.since.elapsed() < SECOND);
@@ -88,7 +86,7 @@ impl<S> Filter<S> for Collapse {
         let kind = kinds.entry(event.metadata().callsite()).or_insert_with(|| Kind {
             since: now,
             written: 0,
-            left_out: 0,
+            suppressed: 0,
             message: String::new(),
         });
         if now.duration_since(kind.since) >= SECOND {
@@ -99,16 +97,16 @@ impl<S> Filter<S> for Collapse {
             kind.written += 1;
             return true;
         }
-        if kind.left_out == 0 {
+        if kind.suppressed == 0 {
             kind.message.clear();
             event.record(&mut Message(&mut kind.message));
         }
-        kind.left_out += 1;
+        kind.suppressed += 1;
         false
     }
 }
 
-/// Reads the message of a line and none of its fields.
+/// Reads the message of a log line, without its fields.
 struct Message<'a>(&'a mut String);
 
 impl Visit for Message<'_> {
@@ -124,8 +122,8 @@ impl Visit for Message<'_> {
 
 impl Event for Collapsed {
     fn emit(&self, metrics: &Metrics) {
-        metrics.events_collapsed.inc_by(self.left_out);
-        warn!(of = self.message, left_out = self.left_out, "lines left out: too many of one kind");
+        metrics.events_collapsed.inc_by(self.suppressed);
+        warn!(of = self.message, suppressed = self.suppressed, "log lines suppressed: too many of one kind");
     }
 }
 
@@ -137,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// What the layer writes, to be read by the test.
+    /// The output of the layer.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -157,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_kind_of_line_is_written_so_often_a_second_and_the_rest_is_counted() {
+    async fn lines_of_one_kind_are_limited_per_second_and_the_rest_is_counted() {
         let (collapse, lines) = (Collapse::default(), Lines::default());
         let writer = lines.clone();
         let layer = fmt::layer().with_writer(move || writer.clone()).with_filter(collapse.clone());
@@ -171,7 +169,7 @@ mod tests {
         for collapsed in collapse.take() {
             collapsed.emit(&metrics);
         }
-        assert_eq!(lines.count("lines left out"), 1);
+        assert_eq!(lines.count("log lines suppressed"), 1);
         assert_eq!(metrics.events_collapsed.get(), 30);
 
         tokio::time::advance(SECOND).await;
@@ -179,12 +177,12 @@ mod tests {
         assert_eq!(
             lines.count("login failed"),
             20 + 5 + 1,
-            "a new second, and the line that told of the others"
+            "a new second, and the report of suppressed lines"
         );
         assert!(collapse.take().is_empty());
 
         tokio::time::advance(SECOND).await;
         collapse.take();
-        assert!(collapse.kinds().is_empty(), "silent kinds are forgotten");
+        assert!(collapse.kinds().is_empty(), "kinds without recent lines are removed");
     }
 }

@@ -1,5 +1,5 @@
-//! The tasks of all configured Envoys: they share one listener and the addresses of the
-//! instances, so they are put together here at once.
+//! The tasks of all configured Envoys. They are created together because they share a listener and the
+//! resolved addresses of the instances.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,15 +9,15 @@ use std::{
 
 use agent_core::{InstanceId, health::ServerConfig, plan::Mode};
 use envoy::{
-    admin::{Address, Setup},
+    admin::Setup,
     eds::{Cluster, Snapshot},
     resolve::{self, News, System},
 };
 use tokio::sync::{mpsc, watch};
 
-use super::generation::{COMMANDS, Task};
+use super::{COMMANDS, Task};
 use crate::{
-    config::{Config, Database, Place, Proxy, ProxyKind, file::Engine},
+    config::{Address, Config, Database, Proxy, ProxyKind, file::Engine},
     decider::Routes,
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
@@ -35,19 +35,18 @@ use crate::{
     state::log::PositionFile,
 };
 
-/// The `access_log_flush_interval` of the configuration in `deploy/envoy`: a longer one is
-/// learned from the admin interface.
+/// The `access_log_flush_interval` in `deploy/envoy`. A longer one is read from the admin interface.
 const FLUSH: Duration = Duration::from_secs(10);
 
-/// Says who is looked after, and nothing else yet, so that whoever calls first is not told
-/// that its clusters are not there, and no health check passes for one that nobody knows.
+/// Publishes the configured clusters without endpoints, so that an Envoy that connects early is not told
+/// that its clusters do not exist, and health checks of other clusters do not pass.
 pub(super) fn begin(config: &Config, shared: &Shared) {
     let fleet = shared.snapshot.borrow().fleet.clone();
     let envoys = config.proxies.iter().filter_map(|proxy| match &proxy.kind {
         ProxyKind::Envoy(envoy) => Some((proxy, envoy)),
         ProxyKind::Haproxy(_) => None,
     });
-    let told = envoys.map(|(proxy, envoy)| {
+    let published = envoys.map(|(proxy, envoy)| {
         let clusters = proxy.servers.iter().map(|server| server.id.backend.to_string());
         let endpoints = Snapshot::new(clusters.map(|name| Cluster { name, endpoints: None }));
         Told {
@@ -58,13 +57,13 @@ pub(super) fn begin(config: &Config, shared: &Shared) {
             checked: checked(&proxy.servers, &fleet, Awake::default(), &BTreeSet::new(), &Addresses::new()),
         }
     });
-    shared.envoys.publish(told.collect());
+    shared.envoys.publish(published.collect());
 }
 
 /// Adds the tasks of all Envoys, if there are any.
 pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
     let (found, addresses) = watch::channel(Addresses::new());
-    let told = HandOffs::default();
+    let reported = HandOffs::default();
     let (longest, flush) = watch::channel(FLUSH);
     let mut endpoints = Vec::new();
     let mut logs = Vec::new();
@@ -84,20 +83,21 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
             connected: connected.clone(),
         };
         tasks.push(Box::pin(drains::run(drains, shared.clone(), commands)));
-        if let Some(place) = &envoy.admin {
+        if let Some(address) = &envoy.admin {
             let look = admin::Config {
                 name: proxy.name(),
-                address: address(place),
+                address: address.clone(),
                 setup: setup(config, proxy),
                 flush: longest.clone(),
             };
-            let (told, name, connected) = (shared.envoys.told(), proxy.name(), connected.clone());
-            let sent = move || if connected() { told.borrow().sent_to(&name) } else { None };
+            let (published, name, connected) = (shared.envoys.told(), proxy.name(), connected.clone());
+            let sent = move || if connected() { published.borrow().sent_to(&name) } else { None };
             tasks.push(Box::pin(admin::run(look, sent, shared.clone())));
         }
         if let Some(log) = &envoy.access_log {
             let position = PositionFile::in_directory(&config.state_dir, index, log);
-            let follow = hand_offs::follow(proxy.name(), log.clone(), position, told.clone(), shared.clone());
+            let follow =
+                hand_offs::follow(proxy.name(), log.clone(), position, reported.clone(), shared.clone());
             tasks.push(Box::pin(follow));
         }
         endpoints.push(endpoints::Config {
@@ -116,7 +116,7 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
         });
     }
     if endpoints.is_empty() {
-        // One that was configured before is told nothing more, and keeps what it has.
+        // Envoys that are no longer configured get no updates and keep their endpoints.
         let envoys = shared.envoys.clone();
         tasks.push(Box::pin(async move { envoys.publish(Vec::new()) }));
         return;
@@ -124,27 +124,20 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     tasks.push(Box::pin(follow_names(names(config), found, shared.clone())));
     tasks.push(Box::pin(endpoints::run(endpoints, addresses.clone(), shared.clone())));
     let same_host = match &config.listen.envoy {
-        Some(Place::Tcp(address)) => {
+        Some(Address::Tcp(address)) => {
             address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
         }
-        Some(Place::Unix(_)) | None => true,
+        Some(Address::Unix(_)) | None => true,
     };
     let shared = shared.clone();
     tasks.push(Box::pin(async move {
         let mut heard = shared.envoys.heard().await;
         heard.set_same_host(same_host);
-        access_log::run(logs, flush, heard, addresses, told, shared).await;
+        access_log::run(logs, flush, heard, addresses, reported, shared).await;
     }));
 }
 
-fn address(place: &Place) -> Address {
-    match place {
-        Place::Unix(path) => Address::Unix(path.clone()),
-        Place::Tcp(address) => Address::Tcp(address.clone()),
-    }
-}
-
-/// What an Envoy's settings are to be fit for.
+/// What the settings of an Envoy are checked against.
 fn setup(config: &Config, proxy: &Proxy) -> Setup {
     let server_first = |instance: &InstanceId| {
         let own = |database: &&Database| database.instances.iter().any(|it| it.id() == instance);
@@ -159,7 +152,7 @@ fn setup(config: &Config, proxy: &Proxy) -> Setup {
     }
 }
 
-/// Where the instances behind Envoys are dialled.
+/// The names of the instances behind Envoys, to be resolved.
 fn names(config: &Config) -> BTreeMap<InstanceId, resolve::Target> {
     let envoys = config.proxies.iter().filter(|proxy| matches!(proxy.kind, ProxyKind::Envoy(_)));
     let wanted: BTreeSet<&InstanceId> =

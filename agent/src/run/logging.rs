@@ -1,4 +1,4 @@
-//! Lines on standard error: JSON for machines, text for people.
+//! Log lines on standard error, as JSON or text.
 
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -11,12 +11,11 @@ use crate::config::{
     file::{LogFormat, LogLevel},
 };
 
-/// The crates that are the agent.
+/// The crates of the agent.
 const OWN: [&str; 6] = ["rds_lb_agent", "agent_core", "agent_aws", "agent_database", "haproxy", "envoy"];
 
-/// Starts logging. `RDS_LB_AGENT_LOG` (in the syntax of `tracing`) beats the file's level, for
-/// the agent's own lines.
-/// What is returned has to [report](Collapse::report) what it leaves out.
+/// Starts logging. `RDS_LB_AGENT_LOG` (in the syntax of `tracing`) overrides the level in the file. The
+/// caller has to run [`Collapse::report`].
 pub(super) fn start(log: &Log) -> Collapse {
     let collapse = Collapse::default();
     let level = match log.level {
@@ -29,7 +28,7 @@ pub(super) fn start(log: &Log) -> Collapse {
     let filter =
         EnvFilter::try_from_env("RDS_LB_AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(level.to_string()));
     let registry = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
-    // Only one logger a process: a second start (in tests) keeps the first.
+    // A process has one logger: a second start (in tests) keeps the first.
     let _ = match log.format {
         LogFormat::Json => {
             let layer =
@@ -44,8 +43,8 @@ pub(super) fn start(log: &Log) -> Collapse {
     collapse
 }
 
-/// Other crates' lines are never below a warning, whatever anybody asks for: some print what
-/// they send, and what is sent has tokens in it.
+/// Lines of other crates are written only at level warning and above, whatever the filter says: some
+/// crates print what they send, which includes tokens.
 fn harmless(line: &Metadata<'_>) -> bool {
     let of = line.target().split("::").next().unwrap_or_default();
     *line.level() <= Level::WARN || OWN.contains(&of)
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_asked_for_others_lines_are_warnings_at_least() {
+    fn lines_of_other_crates_below_warning_are_never_written() {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());

@@ -1,5 +1,4 @@
-//! Reading and writing one small JSON file so that a crash at any point leaves
-//! either the old text or the new.
+//! Reads and writes a small JSON file so that a crash at any point leaves either the old or the new content.
 
 use std::{
     fs::{self, File},
@@ -9,35 +8,25 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A state file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The operating system said no: the disk is full, or the directory is not the agent's.
+    /// The disk is full, for example, or the directory belongs to another user.
     #[error("{path}: cannot {action}: {source}")]
     Io {
-        /// The file.
         path: PathBuf,
-        /// What was tried.
         action: &'static str,
-        /// Its own words.
         #[source]
         source: io::Error,
     },
-    /// The file is not of this agent's making, or was damaged.
+    /// The file was not written by this agent, or is damaged.
     #[error("{path}: not a state file of this agent, or damaged: {source}")]
     Format {
-        /// The file.
         path: PathBuf,
-        /// Where it stops being one.
         #[source]
         source: serde_json::Error,
     },
-    /// Another agent runs with the same state directory.
     #[error("{path}: another agent holds this state directory; give each its own `state_dir`")]
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-    },
+    Locked { path: PathBuf },
 }
 
 fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> StateError {
@@ -62,7 +51,7 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateErr
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|source| StateError::Format { path: path.to_owned(), source })?;
     text.push(b'\n');
-    // Another process may be writing as well: `undrain --own` beside a running agent.
+    // Another process may write at the same time: `undrain --own` beside a running agent.
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
     let mut file = File::create(&temporary).map_err(io_error(&temporary, "create"))?;
     file.write_all(&text).map_err(io_error(&temporary, "write"))?;
@@ -71,23 +60,23 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateErr
     sync_directory(path)
 }
 
-/// Held while a file is read and written anew, so that no other process changes it meanwhile.
-/// The lock is on the folder, which is there on a full disk too.
-pub(super) fn alone(path: &Path) -> Result<File, StateError> {
-    let folder = folder(path);
-    let locked = File::open(folder).and_then(|folder| folder.lock().map(|()| folder));
-    locked.map_err(io_error(folder, "lock"))
+/// A lock against changes by other processes, held while a file is read and replaced. It is on the
+/// directory, which exists on a full disk too.
+pub(super) fn lock(path: &Path) -> Result<File, StateError> {
+    let directory = directory(path);
+    let locked = File::open(directory).and_then(|directory| directory.lock().map(|()| directory));
+    locked.map_err(io_error(directory, "lock"))
 }
 
-/// Moves a file out of the way, and says where to. Of several, the last is kept.
-pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StateError> {
-    let aside = path.with_extension("json.damaged");
-    fs::rename(path, &aside).map_err(io_error(path, "move away"))?;
+/// Renames a damaged file, and returns its new path. An earlier damaged file is replaced.
+pub(super) fn quarantine(path: &Path) -> Result<PathBuf, StateError> {
+    let damaged = path.with_extension("json.damaged");
+    fs::rename(path, &damaged).map_err(io_error(path, "rename"))?;
     sync_directory(path)?;
-    Ok(aside)
+    Ok(damaged)
 }
 
-/// Removes a file; it is no error when there is none. Works on a full disk.
+/// Removes a file if it exists. Works on a full disk.
 pub(super) fn remove(path: &Path) -> Result<(), StateError> {
     match fs::remove_file(path) {
         Ok(()) => sync_directory(path),
@@ -97,10 +86,10 @@ pub(super) fn remove(path: &Path) -> Result<(), StateError> {
 }
 
 fn sync_directory(path: &Path) -> Result<(), StateError> {
-    let directory = folder(path);
+    let directory = directory(path);
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error(directory, "sync"))
 }
 
-fn folder(path: &Path) -> &Path {
+fn directory(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }

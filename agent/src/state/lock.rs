@@ -1,4 +1,4 @@
-//! One agent per state directory: two would undo each other's drains.
+//! The lock of the state directory: two agents would undo each other's drains.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
@@ -8,7 +8,7 @@ use std::{
 
 use super::StateError;
 
-/// Held while the agent runs; the kernel releases it however the process ends.
+/// Held while the agent runs. The kernel releases it however the process ends.
 #[derive(Debug)]
 pub struct StateLock {
     _file: File,
@@ -18,8 +18,8 @@ impl StateLock {
     /// Creates the directory if it is missing (mode 0700) and locks it.
     ///
     /// # Errors
-    /// [`StateError::Locked`] when another agent has it, [`StateError::Io`] when
-    /// the directory cannot be made or written.
+    /// [`StateError::Locked`] if another agent holds it, [`StateError::Io`] if the directory cannot be
+    /// created or written.
     pub fn acquire(directory: &Path) -> Result<Self, StateError> {
         let failed = |action| {
             let path = directory.to_owned();

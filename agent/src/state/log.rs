@@ -1,4 +1,4 @@
-//! How far the access log of an Envoy has been read.
+//! The read position in the access log of an Envoy.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{StateError, file};
 
-/// The file of it.
 #[derive(Clone, Debug)]
 pub struct PositionFile {
     path: PathBuf,
@@ -26,13 +25,12 @@ impl PositionFile {
         Self { path: directory.join(format!("access_log.{proxy}.json")), log: log.to_owned() }
     }
 
-    /// Where reading has come to; `None` if that is not known of this log.
+    /// `None` if there is no position for this access log.
     pub fn load(&self) -> Result<Option<Position>, StateError> {
         let read: Option<Read> = file::read(&self.path)?;
         Ok(read.filter(|read| read.log == self.log).map(|read| read.position))
     }
 
-    /// Replaces it.
     pub fn store(&self, position: Position) -> Result<(), StateError> {
         file::write(&self.path, &Read { log: self.log.clone(), position })
     }

@@ -1,5 +1,5 @@
-//! The last proven role of each instance, so that a restart says at once who was well.
-//! It may be of any age: it never takes a server away.
+//! The last proven role of each instance, for answers right after a restart. It may be of any age, so it
+//! never takes a server out of rotation.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,6 @@ use agent_core::health::Remembered;
 
 use super::{StateError, file};
 
-/// The file of it.
 #[derive(Clone, Debug)]
 pub struct MemoryFile {
     path: PathBuf,
@@ -19,12 +18,10 @@ impl MemoryFile {
         Self { path: directory.join("instances.json") }
     }
 
-    /// What is remembered; nothing when the file is missing.
     pub fn load(&self) -> Result<Vec<Remembered>, StateError> {
         Ok(file::read(&self.path)?.unwrap_or_default())
     }
 
-    /// Replaces it.
     pub fn store(&self, remembered: &[Remembered]) -> Result<(), StateError> {
         file::write(&self.path, &remembered)
     }

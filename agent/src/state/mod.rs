@@ -1,12 +1,11 @@
-//! What the agent remembers across its own restarts, in its state directory.
+//! Files in the state directory, which survive restarts of the agent.
 //!
-//! Small files, each written whole, synced and renamed into place:
-//! - [`records`]: the drains it holds. Written *before* a drain is sent, so that
-//!   whoever comes next (the agent, or `undrain --own`) can take it back.
-//! - [`memory`]: the last proven health of each instance, so that a restart
-//!   does not start from nothing.
-//! - [`pause`]: whether an operator has paused all acting.
-//! - [`log`]: how far an Envoy's access log has been read.
+//! Each file is small, written as a whole, synced and renamed into place:
+//! - [`records`]: the drains of the agent. Written *before* a drain is sent, so that the next agent or
+//!   `undrain --own` can take it back.
+//! - [`memory`]: the last proven role of each instance.
+//! - [`pause`]: whether an operator has paused the agent.
+//! - [`log`]: the read position in the access log of an Envoy.
 //!
 //! No file holds a secret.
 

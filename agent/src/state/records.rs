@@ -1,9 +1,8 @@
-//! The write-ahead record of the agent's own drains.
+//! The write-ahead record of the drains of the agent.
 //!
-//! A drain is in this file before the proxy hears of it, and leaves the file
-//! only after the proxy's own table shows it gone. Each record carries the
-//! proxy's socket, so that `undrain --own` needs neither a running agent nor a
-//! valid configuration.
+//! A drain is recorded before it is sent to the proxy, and its record is removed only after the proxy no
+//! longer shows it. Each record names the socket of the proxy, so that `undrain --own` needs neither a
+//! running agent nor a valid configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -11,22 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{StateError, file};
 
-/// One drain that the agent holds, or is about to send.
+/// A drain in force, or about to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainRecord {
-    /// The proxy's runtime socket, as configured.
+    /// The runtime socket of the proxy, as configured.
     pub socket: String,
-    /// The backend.
     pub backend: String,
-    /// The server.
     pub server: String,
-    /// Why it was drained.
     pub reason: String,
-    /// When, in seconds since 1970.
+    /// Seconds since 1970.
     pub since: u64,
 }
 
-/// The file of records.
 #[derive(Clone, Debug)]
 pub struct DrainRecords {
     path: PathBuf,
@@ -38,28 +33,27 @@ impl DrainRecords {
         Self { path: directory.join("drains.json") }
     }
 
-    /// All records; none when the file is missing.
     pub fn load(&self) -> Result<Vec<DrainRecord>, StateError> {
         Ok(file::read(&self.path)?.unwrap_or_default())
     }
 
-    /// Replaces all records. When this returns, they are on the disk.
+    /// Replaces all records. They are synced to disk when this returns.
     pub fn store(&self, records: &[DrainRecord]) -> Result<(), StateError> {
-        let _alone = file::alone(&self.path)?;
+        let _lock = file::lock(&self.path)?;
         self.write(records)
     }
 
-    /// Removes some, and leaves what another process has recorded meanwhile.
+    /// Removes some records, and keeps those that another process has added meanwhile.
     pub fn remove(&self, over: &[DrainRecord]) -> Result<(), StateError> {
-        let _alone = file::alone(&self.path)?;
+        let _lock = file::lock(&self.path)?;
         let mut left = self.load()?;
         left.retain(|record| !over.contains(record));
         self.write(&left)
     }
 
-    /// Moves a file that cannot be read out of the way, and says where to.
-    pub fn set_aside(&self) -> Result<PathBuf, StateError> {
-        file::set_aside(&self.path)
+    /// Renames a damaged file, and returns its new path.
+    pub fn quarantine(&self) -> Result<PathBuf, StateError> {
+        file::quarantine(&self.path)
     }
 
     fn write(&self, records: &[DrainRecord]) -> Result<(), StateError> {
@@ -82,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_is_loaded() {
+    fn stored_records_are_loaded() {
         let directory = tempfile::tempdir().unwrap();
         let records = DrainRecords::in_directory(directory.path());
         assert_eq!(records.load().unwrap(), []);
@@ -94,16 +88,16 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_an_error_that_names_it() {
+    fn a_damaged_file_is_an_error_with_its_path() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("drains.json"), "[{\"socket\":").unwrap();
         let error = DrainRecords::in_directory(directory.path()).load().unwrap_err();
         assert!(error.to_string().contains("drains.json"), "{error}");
     }
 
-    /// `undrain --own` beside a running agent: each has the file for itself.
+    /// As with `undrain --own` beside a running agent.
     #[test]
-    fn what_one_process_records_while_another_removes_stays() {
+    fn a_record_added_by_one_process_while_another_removes_one_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let records = DrainRecords::in_directory(directory.path());
         for round in 0..50 {
@@ -120,17 +114,17 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_set_aside_and_kept() {
+    fn a_damaged_file_is_renamed_and_kept() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("drains.json"), "[{\"socket\":").unwrap();
         let records = DrainRecords::in_directory(directory.path());
-        let aside = records.set_aside().unwrap();
+        let damaged = records.quarantine().unwrap();
         assert_eq!(records.load().unwrap(), []);
-        assert_eq!(std::fs::read_to_string(aside).unwrap(), "[{\"socket\":");
+        assert_eq!(std::fs::read_to_string(damaged).unwrap(), "[{\"socket\":");
     }
 
     #[test]
-    fn a_directory_that_cannot_be_written_is_an_error_and_not_a_drain() {
+    fn storing_in_an_unwritable_directory_is_an_error() {
         let records = DrainRecords::in_directory(Path::new("/proc/nowhere"));
         assert!(records.store(&[record("pg1")]).is_err());
     }

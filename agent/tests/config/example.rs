@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{EXAMPLE, GOOD, accepted, odd};
 
-/// The example with the keys that are off switched on.
+/// The example with its optional keys set.
 fn example_with_everything() -> String {
     let switched_on = |line: &str| {
         let indent = line.len() - line.trim_start().len();
@@ -65,7 +65,7 @@ fn compare(root: &Value, schema: &Value, value: &Value, path: &str, missing: &mu
     }
 }
 
-/// A schema behind its reference; of alternatives, the one that has keys.
+/// Resolves a reference; of alternatives, the one with keys.
 fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     if let Some(target) = schema["$ref"].as_str() {
         return resolve(root, root.pointer(target.trim_start_matches('#')).unwrap());

@@ -1,4 +1,4 @@
-//! Mistakes that would only show later, at the first login or the first command.
+//! Errors that would otherwise appear at the first login or command.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rds_lb_agent::config::parse;
 use super::{A, FILE, GOOD, accepted, edited, odd, refused, refused_with};
 
 #[test]
-fn a_probe_interval_is_known_to_the_rules_that_count_in_it() {
+fn health_rules_know_the_probe_interval() {
     let text = edited("    user: lb_agent", "    user: lb_agent\n    probe_interval: 5m");
     let database = accepted(&text).databases.remove(0);
     assert_eq!(database.probe_interval, Duration::from_secs(300));
@@ -15,7 +15,7 @@ fn a_probe_interval_is_known_to_the_rules_that_count_in_it() {
 }
 
 #[test]
-fn mistakes_in_liveness_have_their_own_place() {
+fn errors_in_liveness_have_their_own_position() {
     let with = |liveness: &str| {
         refused(&edited("    user: lb_agent", &format!("    user: lb_agent\n    liveness: {liveness}")))
     };
@@ -36,7 +36,7 @@ fn mistakes_in_liveness_have_their_own_place() {
 }
 
 #[test]
-fn what_no_token_can_be_signed_for_is_refused_in_its_place() {
+fn targets_that_no_token_can_be_signed_for_are_refused() {
     for (endpoint, message) in [
         ("me@orders-a.abc.eu-west-1.rds.amazonaws.com:5432", "is not HOST:PORT"),
         ("orders-a.abc.eu-west-1.rds.amazonaws.com/orders:5432", "is not HOST:PORT"),
@@ -53,7 +53,7 @@ fn what_no_token_can_be_signed_for_is_refused_in_its_place() {
 }
 
 #[test]
-fn a_region_is_a_region_and_the_endpoints_own() {
+fn a_region_is_valid_and_matches_the_endpoint() {
     let with =
         |region: &str| edited("    user: lb_agent", &format!("    user: lb_agent\n    region: {region}"));
     accepted(&with("eu-west-1"));
@@ -66,7 +66,7 @@ fn a_region_is_a_region_and_the_endpoints_own() {
 }
 
 #[test]
-fn one_server_has_one_name() {
+fn a_database_server_is_named_once() {
     refused_with(
         "orders-b.abc",
         "Orders-A.abc",
@@ -96,7 +96,7 @@ sessions:";
 }
 
 #[test]
-fn names_that_haproxy_would_not_take_are_refused() {
+fn names_that_haproxy_would_reject_are_refused() {
     for name in ["'pg1; shutdown'", "\"pg1\\n\"", "pg/1"] {
         let problem = refused(&edited(
             "role: writer, servers: {pg1: a,",
@@ -110,21 +110,21 @@ fn names_that_haproxy_would_not_take_are_refused() {
 }
 
 #[test]
-fn paths_begin_at_the_root() {
+fn paths_are_absolute() {
     for (line, begin) in [
-        ("state_dir: var/lib/x", "14:12: `var/lib/x` is not a whole path"),
-        ("listen: {control: agent.sock}", "14:19: `agent.sock` is not a whole path"),
+        ("state_dir: var/lib/x", "14:12: `var/lib/x` is not an absolute path"),
+        ("listen: {control: agent.sock}", "14:19: `agent.sock` is not an absolute path"),
     ] {
         let problem = refused(&format!("{GOOD}{line}\n"));
         assert!(problem.starts_with(&format!("error: {FILE}:{begin}\n")), "{problem}");
         assert!(problem.contains("hint: begin with `/`, like /"), "{problem}");
     }
     let problem = refused(&edited("    user: lb_agent", "    user: lb_agent\n    ca_file: ca.pem"));
-    assert!(problem.contains("5:14: `ca.pem` is not a whole path"), "{problem}");
+    assert!(problem.contains("5:14: `ca.pem` is not an absolute path"), "{problem}");
 }
 
 #[test]
-fn settings_that_mean_nothing_are_refused() {
+fn settings_without_effect_are_refused() {
     for (setting, message) in [
         ("users: []", "`users` is empty"),
         ("drain_share: 0%", "`drain_share` is too small"),
@@ -135,7 +135,7 @@ fn settings_that_mean_nothing_are_refused() {
     }
     let problem =
         refused(&format!("{GOOD}listen: {{agent_check: '127.0.0.1:7000', http: '127.0.0.1:7000'}}\n"));
-    assert!(problem.contains("14:47: both servers have one address"), "{problem}");
+    assert!(problem.contains("14:47: `agent_check` and `http` have the same address"), "{problem}");
     // Any free port, as tests take it, is not one address.
     accepted(&format!("{GOOD}listen: {{agent_check: '127.0.0.1:0', http: '127.0.0.1:0'}}\n"));
 }
@@ -173,7 +173,7 @@ fn every_problem_and_every_warning_has_a_hint() {
 }
 
 #[test]
-fn what_is_shown_of_a_file_neither_leaks_nor_moves_the_cursor() {
+fn excerpts_of_a_file_show_no_secrets_and_no_control_characters() {
     let problem =
         refused(&edited("    user: lb_agent", "    user: lb_agent\n    password: hunter2 # for now"));
     assert!(problem.contains("unknown key `password`") && !problem.contains("hunter2"), "{problem}");

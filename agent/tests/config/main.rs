@@ -1,10 +1,9 @@
-//! The configuration file from outside: what each mistake looks like to the
-//! person who made it, what the example says, and that no text breaks the parser.
+//! The configuration file: its meaning, its error messages, the example, and arbitrary text.
 //!
-//! - `meaning`: what a good file means.
-//! - `mistakes`: each mistake and its golden text. `late`: those that would only show at run time.
+//! - `meaning`: the meaning of a valid file.
+//! - `mistakes`: errors and their texts. `late`: errors that would otherwise appear at run time.
 //! - `program`: the same through the real program. `example`: the example and the schema.
-//! - `any_text`: no text breaks the parser.
+//! - `any_text`: arbitrary text does not make the parser panic.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -17,10 +16,9 @@ mod program;
 
 use rds_lb_agent::config::{Config, Loaded, parse};
 
-/// The file as the tests call it.
 const FILE: &str = "rds-lb-agent.yaml";
 
-/// A configuration without a mistake.
+/// A valid configuration.
 const GOOD: &str = "\
 databases:
   - name: orders
@@ -42,7 +40,7 @@ const EXAMPLE: &str = include_str!("../../example.yaml");
 /// An endpoint in it.
 const A: &str = "'orders-a.abc.eu-west-1.rds.amazonaws.com:5432'";
 
-/// `GOOD` with one place changed.
+/// `GOOD` with one part replaced.
 fn edited(from: &str, to: &str) -> String {
     assert_eq!(GOOD.matches(from).count(), 1, "`{from}` is in the good file once");
     GOOD.replace(from, to)
@@ -55,7 +53,7 @@ fn accepted(text: &str) -> Config {
     }
 }
 
-/// What a person reads who has written this.
+/// The error messages for a file.
 fn refused(text: &str) -> String {
     match parse(FILE, text) {
         Ok(_) => panic!("accepted:\n{text}"),
@@ -63,7 +61,7 @@ fn refused(text: &str) -> String {
     }
 }
 
-/// What is odd about a file, as `line:column: message`.
+/// The warnings for a file, as `line:column: message`.
 fn odd(text: &str) -> Vec<String> {
     let warnings = parse(FILE, text).unwrap().warnings;
     warnings

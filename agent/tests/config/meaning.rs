@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use agent_core::plan::{Mode, Policy};
-use rds_lb_agent::config::{Place, ProxyKind};
+use rds_lb_agent::config::{Address, ProxyKind};
 
 use super::{GOOD, accepted, edited, odd, refused};
 
 #[test]
-fn a_good_file_means_what_it_says() {
+fn a_valid_file_is_translated_into_its_meaning() {
     let config = accepted(GOOD);
     let addresses: Vec<String> = config
         .instances()
@@ -43,7 +43,7 @@ fn a_good_file_means_what_it_says() {
 }
 
 #[test]
-fn an_envoy_has_all_instances_of_the_database_unless_it_says_otherwise() {
+fn a_cluster_has_all_instances_of_the_database_by_default() {
     let envoy = "  - envoy: {node: one, admin: 127.0.0.1:9901, access_log: /var/log/envoy/database.json}
     clusters:
       w: {database: orders, role: writer}
@@ -59,12 +59,12 @@ sessions:";
     let servers: Vec<String> =
         proxy.servers.iter().map(|one| format!("{} {} {:?}", one.id, one.instance, one.wanted)).collect();
     assert_eq!(servers, ["r/b orders/b Reader", "w/a orders/a Writer", "w/b orders/b Writer"]);
-    assert_eq!(config.listen.envoy, Some(Place::Unix("/run/rds-lb-agent/envoy.sock".into())));
+    assert_eq!(config.listen.envoy, Some(Address::Unix("/run/rds-lb-agent/envoy.sock".into())));
     assert_eq!(accepted(GOOD).listen.envoy, None, "nothing listens for an Envoy that is not there");
 }
 
 #[test]
-fn the_mysql_family_connects_to_no_database_unless_it_is_named() {
+fn mysql_and_mariadb_connect_to_no_database_by_default() {
     let name = |engine: &str| {
         let config = accepted(&edited("engine: postgresql", engine));
         config.databases[0].instances[0].target.database_name.to_string()
@@ -75,7 +75,7 @@ fn the_mysql_family_connects_to_no_database_unless_it_is_named() {
 }
 
 #[test]
-fn a_witness_that_takes_a_second_of_quiet_says_so() {
+fn innodb_trx_with_a_short_quiet_time_is_a_warning() {
     let with = |quiet: &str| {
         let text = edited("engine: postgresql", "engine: mariadb\n    open_transactions: innodb_trx");
         odd(&text.replace("max_age: 14m", &format!("max_age: 14m, quiet_min: {quiet}")))
@@ -96,7 +96,7 @@ fn without_a_sessions_section_the_agent_only_observes() {
 }
 
 #[test]
-fn values_are_taken_over() {
+fn values_replace_defaults() {
     let sessions = "sessions: {mode: drain, max_age: 1h30m, quiet: 2s, quiet_min: 300ms, busy: catch, \
                     login_budget: 9, drain_share: 75%, drain_deadline: 90s, capacity_floor: 60%, users: [app], \
                     exempt: {users: [etl], networks: [10.9.0.0/16]}}";
@@ -111,7 +111,7 @@ fn values_are_taken_over() {
 }
 
 #[test]
-fn liveness_can_be_off_or_have_a_cadence() {
+fn liveness_can_be_off_or_have_intervals() {
     let with = |liveness: &str| {
         let text = edited("    user: lb_agent", &format!("    user: lb_agent\n    liveness: {liveness}"));
         accepted(&text).databases.remove(0)

@@ -5,7 +5,7 @@ use rds_lb_agent::config::parse;
 use super::{A, FILE, GOOD, accepted, edited, odd, refused, refused_with};
 
 #[test]
-fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
+fn an_unknown_key_is_refused_with_a_suggestion() {
     refused_with(
         "    instances:",
         "    instanses:",
@@ -29,12 +29,12 @@ fn a_missing_key_is_named() {
 }
 
 #[test]
-fn an_unknown_word_is_refused_with_the_choices() {
+fn an_unknown_value_is_refused_with_the_choices() {
     refused_with(
         "role: writer",
         "role: primary",
         "
-error: rds-lb-agent.yaml:11:46: `primary` is not one of the choices
+error: rds-lb-agent.yaml:11:46: `primary` is not a valid value
     11 |       orders_write: {database: orders, role: primary, servers: {pg1: a, pg2: b}}
        |                                              ^
   hint: choose from `writer`, `reader`, `any`
@@ -44,7 +44,7 @@ error: rds-lb-agent.yaml:11:46: `primary` is not one of the choices
         "mode: retire",
         "mode: retier",
         "
-error: rds-lb-agent.yaml:13:18: `retier` is not one of the choices
+error: rds-lb-agent.yaml:13:18: `retier` is not a valid value
     13 | sessions: {mode: retier, max_age: 14m}
        |                  ^
   hint: did you mean `retire`?
@@ -53,7 +53,7 @@ error: rds-lb-agent.yaml:13:18: `retier` is not one of the choices
 }
 
 #[test]
-fn what_only_the_mysql_family_has_is_refused_elsewhere() {
+fn keys_of_mysql_and_mariadb_are_refused_for_postgresql() {
     refused_with(
         "engine: postgresql",
         "engine: postgresql\n    open_transactions: strict",
@@ -61,7 +61,7 @@ fn what_only_the_mysql_family_has_is_refused_elsewhere() {
 error: rds-lb-agent.yaml:4:24: `open_transactions` is for mysql and mariadb
      4 |     open_transactions: strict
        |                        ^
-  hint: PostgreSQL says itself who is inside a transaction; leave it out
+  hint: PostgreSQL shows which sessions are in a transaction; remove this key
 ",
     );
     refused_with(
@@ -71,7 +71,7 @@ error: rds-lb-agent.yaml:4:24: `open_transactions` is for mysql and mariadb
 error: rds-lb-agent.yaml:4:19: `platform` is for mysql and mariadb
      4 |     close_method: platform
        |                   ^
-  hint: RDS for PostgreSQL gives `signal` and `function`; `auto` takes what is there
+  hint: RDS for PostgreSQL has `signal` and `function`; `auto` uses what is available
 ",
     );
 }
@@ -92,7 +92,7 @@ error: rds-lb-agent.yaml:9:5: this is neither a HAProxy nor an Envoy
 }
 
 #[test]
-fn what_envoys_cannot_do_is_said_at_once() {
+fn policies_that_envoy_cannot_carry_out_are_refused() {
     let envoy = "  - envoy: {}\n    clusters: {w: {database: orders, role: writer}}\nsessions:";
     let with = |sessions: &str| {
         let text = edited("sessions:", envoy);
@@ -110,7 +110,7 @@ fn what_envoys_cannot_do_is_said_at_once() {
 }
 
 #[test]
-fn two_envoys_have_names_and_clusters_know_their_instances() {
+fn several_envoys_need_node_ids_and_clusters_known_instances() {
     let with = |proxies: &str| edited("sessions:", &format!("{proxies}sessions:"));
     let envoy = |name: &str, rest: &str| {
         format!(
@@ -121,7 +121,8 @@ fn two_envoys_have_names_and_clusters_know_their_instances() {
     let two = with(&format!("{}{}", envoy("{}", ""), envoy("{node: b}", "")));
     let problem = refused(&two);
     assert!(
-        problem.starts_with("error: rds-lb-agent.yaml:13:5: which of the Envoys is this?\n"),
+        problem
+            .starts_with("error: rds-lb-agent.yaml:13:5: this is one of several Envoys and has no `node`\n"),
         "{problem}"
     );
     let two = with(&format!("{}{}", envoy("{node: b }", ""), envoy("{node: b}", "")));
@@ -169,7 +170,7 @@ error: rds-lb-agent.yaml:11:63: backend `orders_write` has no servers
 }
 
 #[test]
-fn names_are_given_once() {
+fn names_are_unique() {
     refused_with(
         "{name: b,",
         "{name: a,",
@@ -191,7 +192,7 @@ error: rds-lb-agent.yaml:12:76: server `pg2`: database `orders` has no instance 
 }
 
 #[test]
-fn a_name_fits_into_a_url() {
+fn names_are_safe_in_urls() {
     refused_with(
         "- name: orders",
         "- name: our/orders",
@@ -258,9 +259,9 @@ error: rds-lb-agent.yaml:13:35: `14` is not a duration
     for (setting, message) in [
         ("max_age: soon", "`soon` is not a duration"),
         ("quiet: -1s", "`-1s` is not a duration"),
-        ("drain_share: 0.5", "`0.5` is not a share"),
-        ("drain_share: 150%", "`150%` is not a share"),
-        ("capacity_floor: half", "`half` is not a share"),
+        ("drain_share: 0.5", "`0.5` is not a percentage"),
+        ("drain_share: 150%", "`150%` is not a percentage"),
+        ("capacity_floor: half", "`half` is not a percentage"),
     ] {
         let problem = refused(&edited("max_age: 14m", setting));
         assert!(problem.contains(message) && problem.contains("hint: "), "{problem}");
@@ -282,10 +283,10 @@ fn values_that_do_not_fit_together_are_refused() {
 }
 
 #[test]
-fn what_is_odd_but_not_wrong_is_a_warning() {
+fn unusual_values_are_warnings() {
     assert_eq!(
         odd(&edited("max_age: 14m", "max_age: 20m")),
-        ["13:35: `max_age` is longer than the 15 minutes that a token lives"]
+        ["13:35: `max_age` is longer than the lifetime of a token, 15 minutes"]
     );
     assert_eq!(
         odd(&edited("max_age: 14m", "max_age: 10s, quiet: 5s")),
@@ -294,7 +295,7 @@ fn what_is_odd_but_not_wrong_is_a_warning() {
 }
 
 #[test]
-fn other_hosts_reach_the_agent_only_when_the_file_says_so() {
+fn addresses_that_other_hosts_can_reach_need_allow_remote() {
     let with = |listen: &str| format!("{GOOD}listen: {{{listen}}}\n");
     assert_eq!(
         refused(&with("http: '0.0.0.0:7879'")),
@@ -302,7 +303,7 @@ fn other_hosts_reach_the_agent_only_when_the_file_says_so() {
 error: rds-lb-agent.yaml:14:16: other hosts can reach 0.0.0.0:7879
     14 | listen: {http: '0.0.0.0:7879'}
        |                ^
-  hint: the port is not authenticated; say `allow_remote: true` beside it if the network is
+  hint: the port is not authenticated; set `allow_remote: true` if the network is protected
 "
         .trim_start()
     );
@@ -314,7 +315,7 @@ error: rds-lb-agent.yaml:14:16: other hosts can reach 0.0.0.0:7879
 }
 
 #[test]
-fn sockets_and_networks_are_checked_in_their_place() {
+fn sockets_and_networks_are_checked() {
     let problem = refused(&edited("socket: /run/haproxy/admin.sock", "socket: run/haproxy/admin.sock"));
     assert!(problem.starts_with("error: rds-lb-agent.yaml:9:23: `run/haproxy/admin.sock`"), "{problem}");
     let problem = refused(&edited("max_age: 14m", "exempt: {networks: [10.1.2.3/8]}"));
@@ -336,7 +337,7 @@ sessions:";
 }
 
 #[test]
-fn text_that_is_no_yaml_is_refused_where_it_stops_being_yaml() {
+fn invalid_yaml_is_refused_with_its_position() {
     for (text, place) in [
         ("databases: [", "1:"),
         ("databases:\n  - name: orders\n\tengine: postgresql\n", "2:"),
@@ -350,7 +351,7 @@ fn text_that_is_no_yaml_is_refused_where_it_stops_being_yaml() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
     let text = edited("engine: postgresql", "engine: postgresql\n    open_transactions: strict");
     let text = text.replace("14m", "14").replace("pg2: b", "pg2: c");
     let text = text.replace("    user:", "    max_lag: 5\n    probe_interval: x\n    user:")

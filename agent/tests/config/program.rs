@@ -26,7 +26,7 @@ fn run_and_validate_exit_64_with_the_problem_on_standard_error() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named_with_the_way_to_name_another() {
+fn a_missing_file_is_an_error_with_its_path_and_a_hint() {
     for command in ["run", "validate", "check"] {
         let output = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"))
             .env_clear()

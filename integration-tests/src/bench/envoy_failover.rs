@@ -99,7 +99,7 @@ async fn seen(scene: &Scene<Envoy>, writer: &str, after: Timestamp) -> Result<Ti
     let seen = wait_for("the agent to tell of the change", PATIENCE, async || {
         let told = scene.agent.events().into_iter().filter(|event| {
             let is = |field: &str, value: &str| event.get(field).is_some_and(|known| known == value);
-            is("message", "verdict changed") && is("server", &server) && is("state", "Up")
+            is("message", "verdict changed") && is("server", &server) && is("state", "up")
         });
         let moments = told.filter_map(|event| event.get("timestamp")?.as_str()?.parse::<Timestamp>().ok());
         moments.filter(|at| *at > after).min().ok_or("not yet")

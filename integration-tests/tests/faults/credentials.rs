@@ -14,7 +14,7 @@ use crate::{
     watch::Watch,
 };
 
-const NO_TOKEN: &str = "no token: the agent cannot log in, the database is not to blame";
+const NO_TOKEN: &str = "no token, so the agent cannot log in; the database is not at fault";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn short_credentials_rotate_and_no_login_fails() {

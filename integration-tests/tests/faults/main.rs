@@ -312,7 +312,7 @@ fn of(scene: &Scene, message: &str) -> Vec<Value> {
 
 const LOST: &str = "runtime socket lost: health goes on, sessions and drains are held";
 const NOT_LISTED: &str = "sessions of the proxy not listed: health and drains go on, sessions are held";
-const NOT_TAKEN: &str = "not drained: the proxy does not take it";
+const NOT_TAKEN: &str = "not drained: the proxy did not apply the drain";
 const BACK: &str = "runtime socket answers";
 
 /// The agent's configuration with another runtime socket.

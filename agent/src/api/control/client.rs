@@ -1,4 +1,4 @@
-//! The operator's side of the control socket.
+//! The client of the control socket.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,46 +7,42 @@ use std::{
 
 use serde_json::Value;
 
-/// A running agent could not be asked, or refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody answers.
-    #[error("{}: no running agent answers: {source}; is it running, and is this its `listen.control`?", .path.display())]
-    Away {
-        /// The socket.
+    #[error("{}: cannot reach a running agent: {source}; is it running, and is this its `listen.control`?", .path.display())]
+    Unreachable {
         path: PathBuf,
-        /// What happened.
         #[source]
         source: reqwest::Error,
     },
-    /// It said no, in its own words.
+    /// The agent's own message.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Asks a running agent: `GET` for questions, `POST` for changes.
+/// Sends a request: `GET` to read, `POST` to change.
 pub async fn ask(
     socket: &Path,
     method: reqwest::Method,
     path: &str,
     query: &[(&str, &str)],
 ) -> Result<Value, ControlError> {
-    let away = |source| ControlError::Away { path: socket.to_owned(), source };
+    let unreachable = |source| ControlError::Unreachable { path: socket.to_owned(), source };
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .no_proxy()
         .timeout(Duration::from_secs(10))
         .build()
-        .map_err(away)?;
+        .map_err(unreachable)?;
     let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect();
     let url = format!("http://agent{path}?{}", query.join("&"));
-    let answer = client.request(method, url).send().await.map_err(away)?;
+    let answer = client.request(method, url).send().await.map_err(unreachable)?;
     let good = answer.status().is_success();
-    let body: Value = answer.json().await.map_err(away)?;
+    let body: Value = answer.json().await.map_err(unreachable)?;
     if good {
         return Ok(body);
     }
-    let words = body.get("error").and_then(Value::as_str).unwrap_or("refused without a reason");
+    let words = body.get("error").and_then(Value::as_str).unwrap_or("refused without a message");
     Err(ControlError::Refused(words.to_owned()))
 }
 

@@ -1,7 +1,7 @@
-//! The control socket: what an operator's commands ask of a running agent.
+//! The control socket, for the commands of an operator to a running agent.
 //!
-//! HTTP over a Unix socket of mode 0600. The TCP port only answers questions;
-//! everything that changes something goes through here.
+//! HTTP over a Unix socket of mode 0600. Everything that changes the agent goes through it; the TCP port
+//! is read-only.
 
 mod client;
 mod server;
@@ -56,7 +56,6 @@ pub fn sessions(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) -> 
     Value::Array(rows.collect())
 }
 
-/// One word for what a session is doing.
 fn activity(activity: Activity) -> &'static str {
     match activity {
         Activity::Idle(_) => "idle",
@@ -73,11 +72,11 @@ fn idle(activity: Activity) -> Option<f64> {
     }
 }
 
-/// Why a server is not drained, for a person.
+/// Why a server is not drained, for the operator who requested it.
 pub fn words(reason: HoldReason) -> &'static str {
     match reason {
         HoldReason::CapacityFloor => "too few other servers would be left",
-        HoldReason::AdminState => "it has an admin state that a person set",
+        HoldReason::AdminState => "it has an admin state set by an operator",
         HoldReason::SourceStale => "the proxy's runtime socket does not answer",
         HoldReason::NotJoined => "it is not configured",
         _ => "not now",

@@ -1,4 +1,4 @@
-//! The agent's side of the control socket.
+//! The server of the control socket.
 
 use std::{
     io,
@@ -23,23 +23,20 @@ use tokio::{
 
 use crate::messages::{Input, Request};
 
-/// The decider answers within moments; a frozen one must not keep its askers.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request may wait for the decider.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Binds the socket with mode 0600, over the one that a dead agent left.
+/// Binds a socket with mode 0600, and replaces one that nothing listens on.
 ///
 /// # Errors
-/// When another file is in the way, a living agent answers there, or the folder is not writable.
+/// If the path is another kind of file, another agent listens there, or the directory is not writable.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "a file that is no socket is in the way",
-            ));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
         }
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers there"));
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another agent listens there"));
         }
         std::fs::remove_file(path)?;
     }
@@ -52,32 +49,31 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 #[derive(Deserialize)]
-struct Words {
+struct Parameters {
     server: Option<String>,
     reason: Option<String>,
 }
 
-/// The routes.
 pub fn router(decider: mpsc::Sender<Input>) -> Router {
     Router::new()
         .route("/sessions", get(|state| forward(state, Request::Sessions)))
         .route(
             "/pause",
-            post(|state, Query(words): Query<Words>| {
-                forward(state, Request::Pause { reason: words.reason.unwrap_or_default() })
+            post(|state, Query(parameters): Query<Parameters>| {
+                forward(state, Request::Pause { reason: parameters.reason.unwrap_or_default() })
             }),
         )
         .route("/resume", post(|state| forward(state, Request::Resume)))
         .route(
             "/drain",
-            post(|state, Query(words): Query<Words>| {
-                forward(state, Request::Drain { server: words.server.unwrap_or_default() })
+            post(|state, Query(parameters): Query<Parameters>| {
+                forward(state, Request::Drain { server: parameters.server.unwrap_or_default() })
             }),
         )
         .route(
             "/undrain",
-            post(|state, Query(words): Query<Words>| {
-                forward(state, Request::Undrain { server: words.server })
+            post(|state, Query(parameters): Query<Parameters>| {
+                forward(state, Request::Undrain { server: parameters.server })
             }),
         )
         .with_state(decider)
@@ -89,12 +85,12 @@ async fn forward(State(decider): State<mpsc::Sender<Input>>, request: Request) -
         decider.send(Input::Request(request, reply)).await.ok()?;
         answer.await.ok()
     };
-    match timeout(PATIENCE, asked).await {
+    match timeout(TIMEOUT, asked).await {
         Ok(Some(Ok(value))) => (StatusCode::OK, Json(value)),
         Ok(Some(Err(error))) => (StatusCode::CONFLICT, Json(json!({"error": error}))),
         Ok(None) | Err(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({"error": "the agent is starting, stopping or stuck"})),
+            Json(json!({"error": "the agent is starting or stopping, or does not respond"})),
         ),
     }
 }

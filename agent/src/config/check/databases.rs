@@ -22,7 +22,7 @@ impl Check {
     pub(super) fn database(&mut self, file: &file::Database) -> Option<Database> {
         self.name(&file.name, "database");
         let engine = *file.engine.value();
-        self.only_in_the_mysql_family(file);
+        self.mysql_only(file);
         if file.user.value().trim().is_empty() {
             let hint = "name the database user that the agent logs in as, by IAM";
             self.problem(Problem::at(file.user.location(), "`user` is empty").hint(hint));
@@ -46,12 +46,12 @@ impl Check {
         let ca_file = file.ca_file.as_ref().map(|path| self.path(Some(path), "/etc/rds-lb-agent/ca.pem"));
         rules.max_lag = max_lag.ok()?;
         let probe_interval = probe_interval?;
-        // A login proves something for a few of these, so the rules have to know them.
+        // The rules count in probe intervals how long a login is evidence.
         rules.probe_interval = probe_interval;
         if probe_interval < Duration::from_secs(1)
             && let Some(at) = &file.probe_interval
         {
-            let hint = "each probe is an IAM login on the instance; 30s is gentle, 1s the least";
+            let hint = "each probe is an IAM login on the instance; the default is 30s, the minimum 1s";
             self.problem(Problem::at(at.location(), "`probe_interval` is too short").hint(hint));
         }
         Some(Database {
@@ -77,12 +77,12 @@ impl Check {
         })
     }
 
-    /// Keys that mean nothing to PostgreSQL are a misunderstanding.
-    fn only_in_the_mysql_family(&mut self, file: &file::Database) {
+    /// Refuses keys that have no meaning in PostgreSQL.
+    fn mysql_only(&mut self, file: &file::Database) {
         if *file.engine.value() != file::Engine::Postgresql {
             return;
         }
-        let hint = "PostgreSQL says itself who is inside a transaction; leave it out";
+        let hint = "PostgreSQL shows which sessions are in a transaction; remove this key";
         if let Some(at) = &file.open_transactions {
             self.problem(
                 Problem::at(at.location(), "`open_transactions` is for mysql and mariadb").hint(hint),
@@ -90,12 +90,12 @@ impl Check {
         }
         let platform = file.close_method.as_ref().filter(|at| *at.value() == file::CloseMethod::Platform);
         if let Some(at) = platform {
-            let hint = "RDS for PostgreSQL gives `signal` and `function`; `auto` takes what is there";
+            let hint = "RDS for PostgreSQL has `signal` and `function`; `auto` uses what is available";
             self.problem(Problem::at(at.location(), "`platform` is for mysql and mariadb").hint(hint));
         }
     }
 
-    /// That witness takes a second of quiet at least, whatever `quiet_min` is.
+    /// `innodb_trx` needs a quiet time of at least one second, whatever `quiet_min` is.
     pub(super) fn what_innodb_trx_needs(&mut self, file: &file::File, policy: &Policy) {
         let least = Duration::from_secs(1);
         let chosen = file.databases.value().iter().filter_map(|database| database.open_transactions.as_ref());
@@ -106,16 +106,16 @@ impl Check {
         }
         for at in chosen.filter(slow) {
             if policy.close_via == CloseVia::Proxy {
-                // Whether the cache is fresh is only known inside the closing statement.
-                let message = "with this only the database can close sessions, not `close_via: proxy`";
+                // Only the closing statement itself knows whether its cache is fresh.
+                let message = "`close_via: proxy` is not possible with this";
                 let hint = "leave `close_via` out, or turn performance_schema on";
                 self.problem(Problem::at(at.location(), message).hint(hint));
             }
             if policy.quiet_min >= least {
                 continue;
             }
-            let message = "sessions that pause for less than a second are never closed with this";
-            let hint = "write `quiet_min: 1s` below `sessions`, so that shorter pauses are not tried in vain";
+            let message = "sessions that are idle for less than a second are never closed with this";
+            let hint = "write `quiet_min: 1s` below `sessions`, so that shorter idle times are not tried";
             self.warnings.push(Problem::at(at.location(), message).hint(hint));
         }
     }
@@ -125,7 +125,7 @@ impl Check {
         let mut set = |text: &str, location, field: &mut Duration| match value::duration(text) {
             Ok(interval) if interval >= Duration::from_millis(50) => *field = interval,
             Ok(_) => {
-                self.problem(Problem::at(location, "`liveness` is too short").hint("50ms is the least"));
+                self.problem(Problem::at(location, "`liveness` is too short").hint("the minimum is 50ms"));
             }
             Err(hint) => {
                 self.problem(Problem::at(location, "`liveness` is not a duration").hint(hint));
@@ -189,7 +189,7 @@ impl Check {
         Some(given)
     }
 
-    /// What cannot be signed is said here, and not at the first login.
+    /// Reports targets that cannot be signed here, and not at the first login.
     fn signable(
         &mut self,
         file: &file::Instance,
@@ -198,25 +198,25 @@ impl Check {
         region: Option<&agent_aws::Region>,
     ) {
         use agent_aws::TargetError;
-        // Where the environment says the region, any other tells as much about the names.
+        // If the region comes from the environment, any region will do to check the names.
         let Some(region) = region.cloned().or_else(|| agent_aws::Region::parse("eu-west-1").ok()) else {
             return;
         };
         let user = database.user.value();
         match agent_aws::Target::new(&endpoint.host, endpoint.port, user, region) {
-            // An empty one has its own words.
+            // An empty user is reported elsewhere.
             Err(TargetError::User { .. }) if user.trim().is_empty() => {}
             Err(error @ TargetError::User { .. }) => {
                 self.problem(Problem::advising(database.user.location(), &error.to_string()));
             }
-            // An address has its own words.
+            // An address is reported elsewhere.
             Err(_) if endpoint.host.parse::<std::net::IpAddr>().is_ok() => {}
             Err(error) => self.problem(Problem::advising(file.endpoint.location(), &error.to_string())),
             Ok(_) => {}
         }
     }
 
-    /// A token signed for another name than the instance's own is refused by RDS.
+    /// RDS refuses tokens that are signed for another name than the instance's own.
     fn endpoint_name(&mut self, at: &At<String>, host: &str) {
         let problem = if host.parse::<std::net::IpAddr>().is_ok() {
             "this is an address: tokens are signed for the RDS name"
@@ -226,14 +226,14 @@ impl Check {
             "this is a cluster's or a proxy's endpoint: name each instance by its own"
         } else {
             if !host.contains(".rds.") {
-                let hint = "the balancer's name or an alias will not do here: RDS accepts only tokens signed for its own name";
+                let hint = "RDS accepts only tokens signed for its own endpoint, not for the name of a load balancer or an alias";
                 let warning =
                     Problem::at(at.location(), "this does not look like an RDS endpoint").hint(hint);
                 self.warnings.push(warning);
             }
             return;
         };
-        let hint = "write the RDS endpoint in `endpoint`, and what is dialled in `connect`";
+        let hint = "write the RDS endpoint in `endpoint`, and the address to connect to in `connect`";
         self.problem(Problem::at(at.location(), problem).hint(hint));
     }
 }

@@ -1,4 +1,4 @@
-//! Where the agent listens.
+//! The addresses that the agent listens on.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use serde_saphyr::Location;
 
 use super::{
     super::{
-        Listen, Place, Problem,
+        Address, Listen, Problem,
         file::{self, At},
     },
     Check,
@@ -20,24 +20,26 @@ impl Check {
         let control = self.path(file.control.as_ref(), "/run/rds-lb-agent/control.sock");
         if agent_check.is_some() && agent_check == http && agent_check.is_some_and(|one| one.port() != 0) {
             let at = file.http.as_ref().or(file.agent_check.as_ref());
-            let problem =
-                Problem::at(at.map_or(Location::UNKNOWN, At::location), "both servers have one address");
-            self.problem(problem.hint("give `agent_check` and `http` a port each"));
+            let problem = Problem::at(
+                at.map_or(Location::UNKNOWN, At::location),
+                "`agent_check` and `http` have the same address",
+            );
+            self.problem(problem.hint("give each its own port"));
         }
         let envoy = envoy.then(|| self.envoy_listener(file.envoy.as_ref(), remote));
         Some(Listen {
             agent_check: agent_check?,
             http: http?,
-            envoy: envoy.map_or(Some(None), |place| place.map(Some))?,
+            envoy: envoy.map_or(Some(None), |address| address.map(Some))?,
             control: control?,
         })
     }
 
-    fn envoy_listener(&mut self, at: Option<&At<String>>, remote: bool) -> Option<Place> {
+    fn envoy_listener(&mut self, at: Option<&At<String>>, remote: bool) -> Option<Address> {
         match at {
-            None => Some(Place::Unix("/run/rds-lb-agent/envoy.sock".into())),
-            Some(path) if path.value().starts_with('/') => Some(Place::Unix(path.value().into())),
-            Some(_) => self.listener(at, 7880, remote).map(|address| Place::Tcp(address.to_string())),
+            None => Some(Address::Unix("/run/rds-lb-agent/envoy.sock".into())),
+            Some(path) if path.value().starts_with('/') => Some(Address::Unix(path.value().into())),
+            Some(_) => self.listener(at, 7880, remote).map(|address| Address::Tcp(address.to_string())),
         }
     }
 
@@ -51,7 +53,7 @@ impl Check {
             return None;
         };
         if !address.ip().is_loopback() && !remote {
-            let hint = "the port is not authenticated; say `allow_remote: true` beside it if the network is";
+            let hint = "the port is not authenticated; set `allow_remote: true` if the network is protected";
             let message = format!("other hosts can reach {address}");
             self.problem(Problem::at(at.location(), message).hint(hint));
         }

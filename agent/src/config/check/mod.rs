@@ -1,6 +1,6 @@
-//! From the file to its meaning. All problems are found at once.
+//! From the file to its meaning. All errors are found at once.
 //!
-//! A part of the file has a part here: [`databases`], [`proxies`], [`sessions`],
+//! Each section of the file has a module here: [`databases`], [`proxies`], [`sessions`],
 //! [`listen`]; single values are in [`values`].
 
 mod databases;
@@ -11,10 +11,10 @@ mod values;
 
 use agent_core::plan::Policy;
 
-use super::{Config, Database, Log, Problem, Proxy, file};
+use super::{Config, Database, Log, Problem, Proxy, file, state_dir};
 
-/// A value that is wrong; what is wrong with it has been told.
-struct Told;
+/// A value is invalid, and the problem has been added.
+struct Invalid;
 
 #[derive(Default)]
 struct Check {
@@ -22,8 +22,7 @@ struct Check {
     warnings: Vec<Problem>,
 }
 
-/// The meaning of a file, its problems and its oddities. There is a meaning
-/// only if there is no problem.
+/// The meaning of a file, its errors and its warnings. There is a meaning only if there are no errors.
 pub(super) fn check(file: &file::File) -> (Option<Config>, Vec<Problem>, Vec<Problem>) {
     let mut check = Check::default();
     let config = check.file(file);
@@ -45,22 +44,22 @@ impl Check {
             file.databases.value().iter().map(|database| self.database(database)).collect();
         let proxies: Vec<Option<Proxy>> =
             file.proxies.iter().enumerate().map(|(index, proxy)| self.proxy(index, proxy, file)).collect();
-        self.tell_envoys_apart(file);
+        self.distinct_nodes(file);
         let proxies: Option<Vec<Proxy>> = proxies.into_iter().collect();
         self.same_server_twice(file);
-        self.same_place_twice(file);
+        self.same_address_twice(file);
         let sessions = file
             .sessions
             .as_ref()
             .map_or_else(|| Some(Policy::default()), |sessions| self.sessions(sessions));
         if let Some(policy) = &sessions {
-            self.what_envoys_cannot(file, policy);
+            self.possible_with_envoy(file, policy);
             self.what_innodb_trx_needs(file, policy);
         }
-        // Everything is looked at before anything is given up.
+        // Everything is checked before the first `?`.
         let envoy = file.proxies.iter().any(|proxy| proxy.value().envoy.is_some());
         let listen = self.listen(&file.listen, envoy);
-        let state_dir = self.path(file.state_dir.as_ref(), "/var/lib/rds-lb-agent");
+        let state_dir = self.path(file.state_dir.as_ref(), state_dir::DEFAULT);
         Some(Config {
             databases: databases.into_iter().collect::<Option<_>>()?,
             proxies: proxies?,

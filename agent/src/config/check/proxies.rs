@@ -10,7 +10,7 @@ use agent_core::{
 
 use super::{
     super::{
-        Envoy, Haproxy, Place, Problem, Proxy, ProxyKind,
+        Address, Envoy, Haproxy, Problem, Proxy, ProxyKind,
         file::{self, At},
         problem::suggest,
     },
@@ -46,7 +46,7 @@ impl Check {
     }
 
     fn envoy(&mut self, file: &file::Envoy) -> Option<Envoy> {
-        let admin = file.admin.as_ref().map(|admin| self.place(admin));
+        let admin = file.admin.as_ref().map(|admin| self.unix_or_tcp(admin));
         let access_log =
             file.access_log.as_ref().map(|path| self.path(Some(path), "/var/log/envoy/database.json"));
         Some(Envoy {
@@ -56,8 +56,8 @@ impl Check {
         })
     }
 
-    /// Access logs and endpoint streams say whose they are by the node's id alone.
-    pub(super) fn tell_envoys_apart(&mut self, file: &file::File) {
+    /// Access logs and endpoint streams identify their Envoy by `node.id` alone.
+    pub(super) fn distinct_nodes(&mut self, file: &file::File) {
         let envoys: Vec<(&At<file::Proxy>, Option<&At<String>>)> = file
             .proxies
             .iter()
@@ -66,32 +66,36 @@ impl Check {
         self.distinct(envoys.iter().filter_map(|(_, node)| *node), "node");
         for (at, _) in envoys.iter().filter(|(_, node)| node.is_none() && envoys.len() > 1) {
             let hint = "write the `node.id` of each Envoy in `envoy: {node: ...}`";
-            self.problem(Problem::at(at.location(), "which of the Envoys is this?").hint(hint));
+            self.problem(
+                Problem::at(at.location(), "this is one of several Envoys and has no `node`").hint(hint),
+            );
         }
     }
 
-    /// Envoy can be told of endpoints, and of nothing else: it closes no single session, and it
-    /// keeps what it was told last when the agent dies.
-    pub(super) fn what_envoys_cannot(&mut self, file: &file::File, policy: &Policy) {
+    /// Envoy accepts endpoints from the agent and nothing else: it cannot close single sessions, and it
+    /// keeps its last endpoints when the agent dies.
+    pub(super) fn possible_with_envoy(&mut self, file: &file::File, policy: &Policy) {
         let Some(at) = file.proxies.iter().find(|at| at.value().envoy.is_some()) else { return };
         let cannot = [
             (
                 policy.mode == Mode::Drain,
                 "mode: drain",
-                "an Envoy would keep the drain of an agent that died; take `retire`",
+                "Envoy would keep a drain if the agent died; use `retire`",
             ),
             (
                 policy.close_via == CloseVia::Proxy,
                 "close_via: proxy",
-                "Envoy closes no single session; leave it to the database",
+                "Envoy cannot close single sessions; use `close_via: database`",
             ),
         ];
         for (_, what, hint) in cannot.into_iter().filter(|(given, ..)| *given) {
-            self.problem(Problem::at(at.location(), format!("there is no {what} with an Envoy")).hint(hint));
+            self.problem(
+                Problem::at(at.location(), format!("`{what}` is not possible with Envoy")).hint(hint),
+            );
         }
         if policy.force_after.is_some() || policy.demotion_grace.is_some() {
             let message = "`force_after` and `demotion_grace` close nothing that is busy behind an Envoy";
-            let hint = "Envoy closes no single session: those inside a transaction are held and reported";
+            let hint = "Envoy cannot close single sessions: those in a transaction are held and reported";
             self.warnings.push(Problem::at(at.location(), message).hint(hint));
         }
     }
@@ -192,7 +196,7 @@ impl Check {
         false
     }
 
-    /// `agent-send` carries backend and server, not the proxy: two proxies must not share a name.
+    /// `agent-send` has the backend and the server but not the proxy, so proxies must not share names.
     pub(super) fn same_server_twice(&mut self, file: &file::File) {
         let mut seen = BTreeSet::new();
         for proxy in &file.proxies {
@@ -219,8 +223,8 @@ impl Check {
         }
     }
 
-    /// Two names for one server would each spend its login budget, and be each other's sibling.
-    pub(super) fn same_place_twice(&mut self, file: &file::File) {
+    /// Two names for one database server would each have a login budget, and count as siblings.
+    pub(super) fn same_address_twice(&mut self, file: &file::File) {
         let mut endpoints = BTreeSet::new();
         for instance in file.databases.value().iter().flat_map(|database| database.instances.value()) {
             let endpoint = &instance.endpoint;
@@ -241,14 +245,14 @@ impl Check {
         }
     }
 
-    fn place(&mut self, at: &At<String>) -> Option<Place> {
+    fn unix_or_tcp(&mut self, at: &At<String>) -> Option<Address> {
         if at.value().starts_with('/') {
-            return Some(Place::Unix(at.value().into()));
+            return Some(Address::Unix(at.value().into()));
         }
-        self.address(at).map(|address| Place::Tcp(address.to_string()))
+        self.address(at).map(|address| Address::Tcp(address.to_string()))
     }
 
-    /// Names go into commands to HAProxy, which knows no quoting.
+    /// Names are used in commands to HAProxy, which have no quoting.
     fn proxy_name(&mut self, name: &str, what: &str, at: &At<String>) {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if name.is_empty() || !name.chars().all(allowed) {
@@ -270,7 +274,6 @@ impl Check {
     }
 }
 
-/// The server of this proxy, backend and name, which is that instance.
 fn server_config(
     (proxy, backend, server): (usize, &str, &str),
     database: &file::Database,

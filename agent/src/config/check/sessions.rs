@@ -1,4 +1,4 @@
-//! The policy about sessions: values that are wrong alone, and values that do not fit together.
+//! The session policy: invalid values, and values that do not fit together.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::{
     Check,
 };
 
-/// The life of an IAM token: a longer `max_age` outlives it.
+/// The lifetime of an IAM token.
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// A shorter drain is none.
-const SECOND: Duration = Duration::from_secs(1);
+/// A shorter drain would have no effect.
+const SHORTEST_DRAIN: Duration = Duration::from_secs(1);
 
 impl Check {
     pub(super) fn sessions(&mut self, file: &file::Sessions) -> Option<Policy> {
@@ -75,15 +75,16 @@ impl Check {
         Some(policy)
     }
 
-    /// What is wrong or odd about values that are fine alone.
+    /// Values that do not fit together, or are unusual.
     fn policy(&mut self, file: &file::Sessions, policy: &Policy) {
         if let Some(at) = &file.max_age {
             if policy.max_age < Duration::from_secs(5) {
-                let hint = "each close is a login for the client; 14m is one token life, 5s the least";
+                let hint =
+                    "each close is a login for the client; 14m is the lifetime of a token, the minimum is 5s";
                 self.problem(Problem::at(at.location(), "`max_age` is too short").hint(hint));
             } else if policy.max_age > TOKEN_LIFE {
-                let hint = "fine as a policy of your own; 14m keeps every session within one token life";
-                let message = "`max_age` is longer than the 15 minutes that a token lives";
+                let hint = "with 14m no session outlives one token";
+                let message = "`max_age` is longer than the lifetime of a token, 15 minutes";
                 self.warnings.push(Problem::at(at.location(), message).hint(hint));
             }
         }
@@ -95,11 +96,11 @@ impl Check {
                 );
             }
             if policy.quiet_min < Duration::from_millis(200) {
-                let hint = "below 200ms clients were seen to break; 200ms is the least";
+                let hint = "clients were seen to fail below 200ms; the minimum is 200ms";
                 self.problem(Problem::at(at.location(), "`quiet_min` is too short").hint(hint));
             }
             if policy.quiet > policy.window() {
-                let hint = format!("the window is {:?} at this `max_age`", policy.window());
+                let hint = format!("the window is {}s at this `max_age`", policy.window().as_secs_f64());
                 let message = "`quiet` is longer than the window in which a session may go";
                 self.warnings.push(Problem::at(at.location(), message).hint(hint));
             }
@@ -109,15 +110,15 @@ impl Check {
             self.problem(Problem::at(at.location(), "`users` is empty").hint(hint));
         }
         if let Some(at) = file.drain_share.as_ref().filter(|_| policy.drain_share < 0.01) {
-            let hint = "a server would be drained for its first due session; 1% is the least";
+            let hint = "a server would be drained for its first due session; the minimum is 1%";
             self.problem(Problem::at(at.location(), "`drain_share` is too small").hint(hint));
         }
-        if let Some(at) = file.drain_deadline.as_ref().filter(|_| policy.drain_deadline < SECOND) {
-            let hint = "a drain would end before it begins; 1s is the least";
+        if let Some(at) = file.drain_deadline.as_ref().filter(|_| policy.drain_deadline < SHORTEST_DRAIN) {
+            let hint = "a drain would end before it begins; the minimum is 1s";
             self.problem(Problem::at(at.location(), "`drain_deadline` is too short").hint(hint));
         }
         if let Some(at) = file.login_budget.as_ref().filter(|at| *at.value() < 2) {
-            let hint = "one close and one login a second are the least";
+            let hint = "the minimum is 2: one close and one login per second";
             self.problem(Problem::at(at.location(), "`login_budget` is too small").hint(hint));
         }
         for (at, what) in [(&file.force_after, "force_after"), (&file.demotion_grace, "demotion_grace")] {

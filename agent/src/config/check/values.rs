@@ -1,4 +1,4 @@
-//! Single values, and names that are given once.
+//! Single values, and unique names.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -6,7 +6,7 @@ use agent_database::Address;
 
 use super::{
     super::{Problem, file::At, value},
-    Check, Told,
+    Check, Invalid,
 };
 
 impl Check {
@@ -45,12 +45,12 @@ impl Check {
         self.optional_duration(at).ok().map(|duration| duration.unwrap_or(default))
     }
 
-    pub(super) fn optional_duration(&mut self, at: Option<&At<String>>) -> Result<Option<Duration>, Told> {
+    pub(super) fn optional_duration(&mut self, at: Option<&At<String>>) -> Result<Option<Duration>, Invalid> {
         let Some(at) = at else { return Ok(None) };
         value::duration(at.value()).map(Some).map_err(|hint| {
             let message = format!("`{}` is not a duration", at.value());
             self.problem(Problem::at(at.location(), message).hint(hint));
-            Told
+            Invalid
         })
     }
 
@@ -60,20 +60,20 @@ impl Check {
             Ok(share) => Some(share),
             Err(hint) => {
                 self.problem(
-                    Problem::at(at.location(), format!("`{}` is not a share", at.value())).hint(hint),
+                    Problem::at(at.location(), format!("`{}` is not a percentage", at.value())).hint(hint),
                 );
                 None
             }
         }
     }
 
-    /// Relative ones would depend on where the agent is started, and `undrain --own` elsewhere.
+    /// A relative path would depend on the working directory, which differs for `undrain --own`.
     pub(super) fn path(&mut self, at: Option<&At<String>>, default: &str) -> Option<PathBuf> {
         let Some(at) = at else { return Some(default.into()) };
         if at.value().starts_with('/') {
             return Some(at.value().into());
         }
-        let message = format!("`{}` is not a whole path", at.value());
+        let message = format!("`{}` is not an absolute path", at.value());
         self.problem(Problem::at(at.location(), message).hint(format!("begin with `/`, like {default}")));
         None
     }
