@@ -10,7 +10,6 @@ use std::{
 use agent_core::{InstanceId, health::ServerConfig, plan::Mode};
 use envoy::{
     admin::{Address, Setup},
-    eds::{Cluster, Snapshot},
     resolve::{self, News, System},
 };
 use tokio::sync::{mpsc, watch};
@@ -21,14 +20,7 @@ use crate::{
     decider::Routes,
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
-        access_log, admin,
-        checked::{Awake, checked},
-        discovery::Told,
-        drains,
-        drains::Drained,
-        endpoints,
-        endpoints::Addresses,
-        hand_offs,
+        access_log, admin, drains, drains::Drained, endpoints, endpoints::Addresses, hand_offs,
         hand_offs::HandOffs,
     },
     shared::Shared,
@@ -48,15 +40,7 @@ pub(super) fn begin(config: &Config, shared: &Shared) {
         ProxyKind::Haproxy(_) => None,
     });
     let told = envoys.map(|(proxy, envoy)| {
-        let clusters = proxy.servers.iter().map(|server| server.id.backend.to_string());
-        let endpoints = Snapshot::new(clusters.map(|name| Cluster { name, endpoints: None }));
-        Told {
-            proxy: proxy.name(),
-            node: envoy.node.clone(),
-            undrained: endpoints.clone(),
-            endpoints,
-            checked: checked(&proxy.servers, &fleet, Awake::default(), &BTreeSet::new(), &Addresses::new()),
-        }
+        endpoints::nothing_known(proxy.name(), envoy.node.clone(), &proxy.servers, &fleet)
     });
     shared.envoys.publish(told.collect());
 }

@@ -213,15 +213,6 @@ pub enum AdminWord {
     Ready,
 }
 
-/// What an agent-check answer has to say of one server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AgentCheck {
-    /// `Some(Ok)` is up, `Some(Err)` is down with the reason, `None` changes nothing.
-    pub health: Option<Result<(), String>>,
-    /// Only where the runtime API cannot carry it.
-    pub admin: Option<AdminWord>,
-}
-
 /// Why something that is due is left alone.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -12,12 +12,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    AdminFlags, AdminWord, Command, DrainReason, HoldReason, Mode, Policy, UndrainReason,
-    retire::SOURCE_STALE,
-};
+use super::{AdminFlags, AdminWord, Command, DrainReason, HoldReason, Mode, Policy, UndrainReason};
 use crate::{
     ServerId, Time,
+    freshness::SOURCE_LOST,
     health::{Fleet, ServerConfig, State, Verdict},
 };
 
@@ -262,12 +260,12 @@ impl Drains {
 
     /// What an agent-check answer has to say about the admin state: only what
     /// the runtime API cannot.
-    pub(super) fn word(&self, server: &ServerId, now: Time) -> Option<AdminWord> {
+    pub fn word(&self, server: &ServerId, now: Time) -> Option<AdminWord> {
         let slot = self.slots.get(server)?;
         if slot.ended {
             return None;
         }
-        let sight = slot.flags.filter(|(at, _)| now.since(*at) <= SOURCE_STALE).map(|(_, flags)| flags);
+        let sight = slot.flags.filter(|(at, _)| now.since(*at) <= SOURCE_LOST).map(|(_, flags)| flags);
         match (slot.phase, sight) {
             (DrainPhase::Held { confirmed: false, by_answer: true, .. }, Some(flags)) if flags.clear() => {
                 Some(AdminWord::Drain)
@@ -279,7 +277,7 @@ impl Drains {
                 Some(AdminWord::Ready)
             }
             (DrainPhase::Undoing { since, delivered, .. }, None)
-                if delivered < BLIND_READY && now.since(since) > SOURCE_STALE && !slot.adopted =>
+                if delivered < BLIND_READY && now.since(since) > SOURCE_LOST && !slot.adopted =>
             {
                 Some(AdminWord::Ready)
             }
@@ -397,7 +395,7 @@ impl Drains {
             return Some(HoldReason::SourceStale);
         }
         match slot.flags {
-            Some((at, _)) if now.since(at) > SOURCE_STALE => return Some(HoldReason::SourceStale),
+            Some((at, _)) if now.since(at) > SOURCE_LOST => return Some(HoldReason::SourceStale),
             None => return Some(HoldReason::SourceStale),
             Some((_, flags)) if !flags.clear() => return Some(HoldReason::AdminState),
             Some(_) => {}
@@ -413,7 +411,7 @@ impl Drains {
     /// Other servers of the same backend that new sessions can go to for all that is
     /// known; where a drain is to begin, for all that is known now.
     fn others_usable(&self, server: &ServerId, fleet: &Fleet, now: Option<Time>) -> usize {
-        let fresh = |at: Time| now.is_none_or(|now| now.since(at) <= SOURCE_STALE);
+        let fresh = |at: Time| now.is_none_or(|now| now.since(at) <= SOURCE_LOST);
         self.slots
             .iter()
             .filter(|(id, _)| *id != server && same_backend(id, server))

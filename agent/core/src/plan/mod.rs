@@ -21,8 +21,8 @@ mod set_aside;
 pub use breaker::{Breaker, Group};
 pub use budget::{Budget, Purpose, Ticket};
 pub use command::{
-    AdminFlags, AdminWord, AgentCheck, Command, CommandId, DrainReason, Hold, HoldReason, How, Outcome, Plan,
-    Retire, Retired, Subject, UndrainReason,
+    AdminFlags, AdminWord, Command, CommandId, DrainReason, Hold, HoldReason, How, Outcome, Plan, Retire,
+    Retired, Subject, UndrainReason,
 };
 pub use drain::{DrainPhase, Drains};
 pub use planner::Planner;

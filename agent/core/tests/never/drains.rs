@@ -98,7 +98,7 @@ impl Story {
         }
         // An agent check of each server.
         for config in servers() {
-            let word = self.rig.planner.desired(&config.id, &fleet, self.rig.now).admin;
+            let word = self.rig.agent_check(&config.id, &fleet).admin;
             self.proxy.answer(&config.id, word);
             if let Some(word) = word {
                 self.rig.planner.delivered(&config.id, word);
