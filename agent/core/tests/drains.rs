@@ -11,8 +11,8 @@ use agent_core::{
     desired::AgentHealth,
     health::{ServerConfig, VerdictReason},
     plan::{
-        AdminFlags, AdminWord, Command, DrainPhase, DrainReason, HoldReason as Reason, Mode, Outcome, Plan,
-        Planner, Policy, UndrainReason,
+        AdminFlags, AdminWord, Command, DrainPhase, DrainReason, DrainSent, HoldReason as Reason, Mode,
+        Outcome, Plan, Planner, Policy, UndrainReason,
     },
     session::Activity,
 };
@@ -42,12 +42,12 @@ fn due_on_b(policy: Policy) -> Rig {
     rig
 }
 
-fn sent(rig: &mut Rig, server: &ServerId, sent: Result<(), bool>) {
+fn sent(rig: &mut Rig, server: &ServerId, sent: DrainSent) {
     rig.planner.outcome(rig.now, &Outcome::Drain { server: server.clone(), sent });
 }
 
-fn ended(rig: &mut Rig, server: &ServerId, sent: bool) {
-    rig.planner.outcome(rig.now, &Outcome::Undrain { server: server.clone(), sent });
+fn ended(rig: &mut Rig, server: &ServerId, taken: bool) {
+    rig.planner.outcome(rig.now, &Outcome::Undrain { server: server.clone(), taken });
 }
 
 fn phase(rig: &Rig, server: &ServerId) -> DrainPhase {
@@ -84,7 +84,7 @@ fn held_on_b(policy: Policy) -> Rig {
     let mut rig = due_on_b(policy);
     assert_eq!(drains(&rig.plan()), [&b()]);
     rig.wait(millis(20));
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     rig.wait(millis(20));
     assert_eq!(rig.set_flags(&b(), DRAINED), None);
     rig
@@ -295,7 +295,7 @@ fn ready_during_a_drain_is_a_persons_and_is_respected_for_max_age() {
 fn a_drain_that_was_not_sent_leaves_nothing_behind() {
     let mut rig = due_on_b(draining());
     rig.plan();
-    sent(&mut rig, &b(), Err(false));
+    sent(&mut rig, &b(), DrainSent::NotSent);
     assert_eq!(phase(&rig, &b()), DrainPhase::Idle);
     rig.wait(secs(1)).look();
     assert_eq!(held_server(&rig.plan(), &b()), Some(Reason::SourceStale));
@@ -312,7 +312,7 @@ fn a_drain_of_which_nothing_is_heard_is_taken_back_and_not_forgotten_too_early()
     let commands = pass_with(&mut rig, 5, &BTreeMap::new());
     assert!(!commands.contains(&Command::Forget { server: b() }), "it may still be sent");
     // It was sent after all.
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     let commands = pass_with_drain_shown(&mut rig, 2);
     assert!(commands.iter().all(|command| matches!(command, Command::Undrain { .. })), "{commands:?}");
     let commands = pass_with(&mut rig, 1, &BTreeMap::new());
@@ -327,7 +327,7 @@ fn a_drain_taken_back_while_it_is_being_sent_does_not_stay() {
     rig.planner.pause();
     // The table from before the drain arrived says nothing.
     assert!(!pass_with(&mut rig, 2, &BTreeMap::new()).contains(&Command::Forget { server: b() }));
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     assert!(!pass_with_drain_shown(&mut rig, 2).is_empty());
     assert_eq!(pass_with(&mut rig, 1, &BTreeMap::new()), [Command::Forget { server: b() }]);
 }
@@ -354,7 +354,7 @@ fn the_steady_answer_has_no_admin_word() {
 fn a_drain_that_only_answers_can_carry_is_answered_until_it_shows() {
     let mut rig = due_on_b(draining());
     rig.plan();
-    sent(&mut rig, &b(), Err(true));
+    sent(&mut rig, &b(), DrainSent::Unclear);
     let fleet = rig.fleet();
     assert_eq!(rig.agent_check(&b(), &fleet).admin, Some(AdminWord::Drain));
     rig.wait(millis(500));
@@ -467,7 +467,7 @@ fn a_server_that_refuses_logins_is_drained_while_siblings_accept() {
     rig.admin();
     let plan = rig.plan();
     assert_eq!(plan.commands, [Command::Drain { server: b(), reason: DrainReason::AuthRefused }]);
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     rig.wait(secs(1));
     rig.set_flags(&b(), DRAINED);
     assert_eq!(rig.plan().commands, []);
@@ -497,7 +497,7 @@ fn an_operators_drain_lasts_until_it_is_taken_back() {
     let fleet = rig.fleet();
     rig.planner.request_drain(&b(), &fleet, rig.now).expect("it may be drained");
     assert_eq!(drains(&rig.plan()), [&b()]);
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     assert_eq!(pass_with_drain_shown(&mut rig, 1_000), []);
     assert_eq!(rig.planner.release_drains(Some(&b()), rig.now).len(), 1);
 }

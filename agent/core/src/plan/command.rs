@@ -162,22 +162,26 @@ pub enum Outcome {
         /// What became of it.
         retired: Retired,
     },
-    /// Of a drain: whether it was recorded and sent.
     Drain {
-        /// The server.
         server: ServerId,
-        /// `Ok` when recorded, and taken by the runtime API; `Err(true)` when recorded,
-        /// but only an agent-check answer can carry it; `Err(false)` when nothing was sent.
-        sent: Result<(), bool>,
+        sent: DrainSent,
     },
-    /// Of taking a drain back: whether it was sent.
     Undrain {
-        /// The server.
         server: ServerId,
-        /// Whether the runtime API took it, and its table showed no drain right
-        /// after. Then it is over: a drain that shows up later is a person's.
-        sent: bool,
+        /// Whether the proxy took it, and showed no drain right after. Then it is over: a drain
+        /// that shows up later is an operator's.
+        taken: bool,
     },
+}
+
+/// What became of the command to drain a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DrainSent {
+    /// Recorded, and taken by the proxy.
+    Sent,
+    /// Recorded and maybe sent: agent-check answers carry it until the proxy shows it.
+    Unclear,
+    NotSent,
 }
 
 /// What a server's admin flags at the proxy say.

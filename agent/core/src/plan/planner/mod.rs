@@ -200,7 +200,7 @@ impl Planner {
     pub fn outcome(&mut self, now: Time, outcome: &Outcome) {
         match outcome {
             Outcome::Drain { server, sent } => self.drains.sent(server, *sent, now),
-            Outcome::Undrain { server, sent } => self.drains.ended(server, *sent),
+            Outcome::Undrain { server, taken } => self.drains.ended(server, *taken),
             Outcome::Retire { instance, key, retired, .. } => {
                 let Some(place) = self.instances.get(instance) else { return };
                 let session = (*place, *key);

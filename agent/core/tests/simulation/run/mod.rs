@@ -16,7 +16,7 @@ use agent_core::{
     FaultKind, ServerId, Time,
     desired::{AgentHealth, agent_check},
     health::{Remembered, State},
-    plan::{Command, HoldReason, How, Mode, Outcome, Policy, Purpose, Retire, Retired, limit_of},
+    plan::{Command, DrainSent, HoldReason, How, Mode, Outcome, Policy, Purpose, Retire, Retired, limit_of},
     session::BackendKey,
 };
 
