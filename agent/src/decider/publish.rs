@@ -16,7 +16,10 @@ use agent_core::{
 use haproxy::agent_check::{Admin, Health as HealthWord, Reply};
 
 use super::Running;
-use crate::snapshot::{Line, SessionsView, Snapshot, Watch};
+use crate::{
+    metrics::labels::{OfHold, Word},
+    snapshot::{Line, SessionsView, Snapshot, Watch},
+};
 
 /// How often the oldest session is looked for.
 const OLDEST: Duration = Duration::from_secs(1);
@@ -126,7 +129,7 @@ impl Running {
         metrics.oldest_session_seconds.set(view.oldest_s);
         metrics.holds.clear();
         for (reason, count) in &view.holds {
-            let labels = vec![("reason", snake(reason))];
+            let labels = OfHold { reason: Word::of(reason) };
             metrics.holds.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
         let drains = self.decider.planner.drains().phases().filter(|(_, phase)| *phase != DrainPhase::Idle);
@@ -134,9 +137,4 @@ impl Running {
         let groups = self.decider.planner.breaker().open().count();
         metrics.paused_groups.set(i64::try_from(groups).unwrap_or(i64::MAX));
     }
-}
-
-/// An enum's name as JSON has it.
-fn snake(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
 }

@@ -9,14 +9,14 @@ use std::{
 
 use agent_core::{InstanceId, health::ServerConfig, plan::Mode};
 use envoy::{
-    admin::{Address, Setup},
+    admin::Setup,
     resolve::{self, News, System},
 };
 use tokio::sync::{mpsc, watch};
 
-use super::generation::{COMMANDS, Task};
+use super::{COMMANDS, Task};
 use crate::{
-    config::{Config, Database, Place, Proxy, ProxyKind, file::Engine},
+    config::{Address, Config, Database, Proxy, ProxyKind, file::Engine},
     decider::Routes,
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
@@ -68,10 +68,10 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
             connected: connected.clone(),
         };
         tasks.push(Box::pin(drains::run(drains, shared.clone(), commands)));
-        if let Some(place) = &envoy.admin {
+        if let Some(address) = &envoy.admin {
             let look = admin::Config {
                 name: proxy.name(),
-                address: address(place),
+                address: address.clone(),
                 setup: setup(config, proxy),
                 flush: longest.clone(),
             };
@@ -108,10 +108,10 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     tasks.push(Box::pin(follow_names(names(config), found, shared.clone())));
     tasks.push(Box::pin(endpoints::run(endpoints, addresses.clone(), shared.clone())));
     let same_host = match &config.listen.envoy {
-        Some(Place::Tcp(address)) => {
+        Some(Address::Tcp(address)) => {
             address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
         }
-        Some(Place::Unix(_)) | None => true,
+        Some(Address::Unix(_)) | None => true,
     };
     let shared = shared.clone();
     tasks.push(Box::pin(async move {
@@ -119,13 +119,6 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
         heard.set_same_host(same_host);
         access_log::run(logs, flush, heard, addresses, told, shared).await;
     }));
-}
-
-fn address(place: &Place) -> Address {
-    match place {
-        Place::Unix(path) => Address::Unix(path.clone()),
-        Place::Tcp(address) => Address::Tcp(address.clone()),
-    }
 }
 
 /// What an Envoy's settings are to be fit for.

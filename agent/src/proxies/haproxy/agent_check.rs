@@ -7,7 +7,15 @@ use haproxy::agent_check::{Answer, Reply};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 
-use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot};
+use crate::{
+    clock::Clock,
+    messages::Input,
+    metrics::{
+        Metrics,
+        labels::{self, OfAnswer},
+    },
+    snapshot::Snapshot,
+};
 
 /// Answers for all servers of all proxies.
 #[derive(Debug)]
@@ -27,15 +35,14 @@ impl Answers {
         decider: mpsc::Sender<Input>,
         metrics: &Metrics,
     ) -> Self {
-        let counter =
-            |answer: &str| metrics.agent_checks.get_or_create_owned(&vec![("answer", answer.into())]);
+        let counter = |answer| metrics.agent_checks.get_or_create_owned(&OfAnswer { answer });
         Self {
             snapshot,
             decider,
             clock: None,
             neutral: Reply::default().line(),
-            known: counter("server"),
-            unknown: counter("unknown_server"),
+            known: counter(labels::Answer::Server),
+            unknown: counter(labels::Answer::UnknownServer),
         }
     }
 
