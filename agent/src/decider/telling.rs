@@ -10,7 +10,7 @@ use agent_core::{
 use super::Running;
 use crate::{
     events::{Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, VerdictChanged},
-    messages::ProxyCommand,
+    proxies::haproxy::orders,
 };
 
 impl Running {
@@ -33,7 +33,8 @@ impl Running {
             // The next check says the same, up to `agent-inter` later.
             let changed = before.is_some_and(|before| takes_sessions(&before) != takes_sessions(verdict));
             if changed && let Some(up) = takes_sessions(verdict) {
-                self.to_proxy(server, ProxyCommand::Agent(server.clone(), up));
+                // An Envoy gets it with its endpoints.
+                self.decider.routes.haproxy(server, orders::Command::Agent(server.clone(), up));
             }
         }
     }

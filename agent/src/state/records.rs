@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{StateError, file};
+use crate::config::ENVOY;
 
 /// One drain that the agent holds, or is about to send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainRecord {
-    /// The proxy's runtime socket, as configured.
+    /// The proxy's runtime socket, as configured; for an Envoy, its name.
     pub socket: String,
     /// The backend.
     pub backend: String,
@@ -24,6 +25,24 @@ pub struct DrainRecord {
     pub reason: String,
     /// When, in seconds since 1970.
     pub since: u64,
+}
+
+/// The proxy of a record.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum RecordedProxy<'a> {
+    /// By its runtime socket.
+    Haproxy(&'a str),
+    Envoy,
+}
+
+impl DrainRecord {
+    pub fn proxy(&self) -> RecordedProxy<'_> {
+        if self.socket.starts_with(ENVOY) {
+            RecordedProxy::Envoy
+        } else {
+            RecordedProxy::Haproxy(&self.socket)
+        }
+    }
 }
 
 /// The file of records.

@@ -113,6 +113,43 @@ impl DrainPhase {
     }
 }
 
+/// What a proxy shows of a server's drain.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// HAProxy's admin flags, which the agent and operators share.
+    Admin(AdminFlags),
+    /// The endpoints that the agent sends to Envoy, where only the agent drains.
+    Endpoint { drained: bool },
+}
+
+impl Shown {
+    /// Drained, and nothing else: it may be the agent's own.
+    fn own_drain(self) -> bool {
+        match self {
+            Self::Admin(flags) => flags.drain && !flags.maint,
+            Self::Endpoint { drained } => drained,
+        }
+    }
+
+    /// In maintenance, which is never the agent's.
+    fn maint(self) -> bool {
+        matches!(self, Self::Admin(flags) if flags.maint)
+    }
+
+    /// The proxy sends new sessions there, for all that is set.
+    pub(super) fn clear(self) -> bool {
+        match self {
+            Self::Admin(flags) => flags.clear(),
+            Self::Endpoint { drained } => !drained,
+        }
+    }
+
+    /// Set by others than the agent, beside or instead of a drain.
+    pub(super) fn others(self) -> bool {
+        matches!(self, Self::Admin(flags) if flags.maint || flags.other)
+    }
+}
+
 /// How many of a server's sessions are due, of how many.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Cohort {
@@ -131,8 +168,8 @@ struct Slot {
     /// Whether any drain but an operator's may be begun: see [`ServerConfig`].
     commandable: bool,
     phase: DrainPhase,
-    /// The admin flags last seen, and when they were asked for.
-    flags: Option<(Time, AdminFlags)>,
+    /// What the proxy showed last, and when it was asked.
+    shown: Option<(Time, Shown)>,
     /// No drain for due sessions before this.
     not_before: Option<Time>,
     /// The last drain could not be sent: none of any kind before this.
@@ -146,7 +183,7 @@ impl Drains {
         let slot = |server: &ServerConfig| Slot {
             commandable: server.commandable,
             phase: DrainPhase::Idle,
-            flags: None,
+            shown: None,
             not_before: None,
             retry_at: None,
             operator: false,
@@ -159,9 +196,9 @@ impl Drains {
         self.slots.iter().map(|(server, slot)| (server, slot.phase))
     }
 
-    /// The admin flags last seen of a server.
-    pub fn flags(&self, server: &ServerId) -> Option<AdminFlags> {
-        self.slots.get(server).and_then(|slot| slot.flags).map(|(_, flags)| flags)
+    /// What the proxy showed last of a server.
+    pub(super) fn shown(&self, server: &ServerId) -> Option<Shown> {
+        self.slots.get(server).and_then(|slot| slot.shown).map(|(_, shown)| shown)
     }
 
     /// Takes over a drain that an earlier agent recorded: it is taken back.
@@ -172,23 +209,23 @@ impl Drains {
         }
     }
 
-    /// The proxy's own table of a server's admin flags, asked for at `at`.
+    /// What the proxy itself shows of a server, asked for at `at`.
     pub(super) fn observe(
         &mut self,
         server: &ServerId,
         at: Time,
-        flags: AdminFlags,
+        shown: Shown,
         policy: &Policy,
     ) -> Option<Command> {
         let slot = self.slots.get_mut(server)?;
-        if slot.flags.is_some_and(|(last, _)| at < last) {
+        if slot.shown.is_some_and(|(last, _)| at < last) {
             return None;
         }
-        slot.flags = Some((at, flags));
+        slot.shown = Some((at, shown));
         if let DrainPhase::Undoing { left: left @ Left::Adopted, .. } = &mut slot.phase {
             *left = Left::ByCommand;
         }
-        let own = flags.drain && !flags.maint;
+        let (own, maint) = (shown.own_drain(), shown.maint());
         match &mut slot.phase {
             // An answer from before the drain was sent says nothing about it.
             DrainPhase::Held { since, carrier, .. } if at >= *since => {
@@ -198,7 +235,7 @@ impl Drains {
                     }
                     return None;
                 }
-                if !carrier.shown() && !flags.maint {
+                if !carrier.shown() && !maint {
                     return None;
                 }
                 // An operator has undone it, or put the server into maintenance.
@@ -207,7 +244,7 @@ impl Drains {
             }
             DrainPhase::Undoing { since, left, .. } if at >= *since => {
                 let may_come = matches!(left, Left::Unanswered { sent } if at.since(*sent) <= OUTSTANDING);
-                if own && *left != Left::Record || !own && !flags.maint && may_come {
+                if own && *left != Left::Record || !own && !maint && may_come {
                     return None;
                 }
             }
@@ -301,17 +338,17 @@ impl Drains {
     /// the runtime API cannot.
     pub fn word(&self, server: &ServerId, now: Time) -> Option<AdminWord> {
         let slot = self.slots.get(server)?;
-        let sight = slot.flags.filter(|(at, _)| now.since(*at) <= SOURCE_LOST).map(|(_, flags)| flags);
+        let sight = slot.shown.filter(|(at, _)| now.since(*at) <= SOURCE_LOST).map(|(_, shown)| shown);
         match (slot.phase, sight) {
             (DrainPhase::Undoing { left: Left::Record, .. }, _) => None,
-            (DrainPhase::Held { carrier: Carrier::Answers { shown: false }, .. }, Some(flags))
-                if flags.clear() =>
+            (DrainPhase::Held { carrier: Carrier::Answers { shown: false }, .. }, Some(shown))
+                if shown.clear() =>
             {
                 Some(AdminWord::Drain)
             }
             // The API has had its chance and did not do it.
-            (DrainPhase::Undoing { since, .. }, Some(flags))
-                if flags.drain && !flags.maint && now.since(since) > 2 * RETRY =>
+            (DrainPhase::Undoing { since, .. }, Some(shown))
+                if shown.own_drain() && now.since(since) > 2 * RETRY =>
             {
                 Some(AdminWord::Ready)
             }
@@ -432,10 +469,10 @@ impl Drains {
         if slot.retry_at.is_some_and(|again| now < again) {
             return Some(HoldReason::SourceStale);
         }
-        match slot.flags {
+        match slot.shown {
             Some((at, _)) if now.since(at) > SOURCE_LOST => return Some(HoldReason::SourceStale),
             None => return Some(HoldReason::SourceStale),
-            Some((_, flags)) if !flags.clear() => return Some(HoldReason::AdminState),
+            Some((_, shown)) if !shown.clear() => return Some(HoldReason::AdminState),
             Some(_) => {}
         }
         let mut same = self.slots.iter().filter(|(id, _)| same_backend(id, server));
@@ -456,7 +493,7 @@ impl Drains {
             .filter(|(id, slot)| {
                 fleet.servers.get(id).is_some_and(Verdict::usable)
                     && slot.phase == DrainPhase::Idle
-                    && slot.flags.is_some_and(|(at, flags)| flags.clear() && fresh(at))
+                    && slot.shown.is_some_and(|(at, shown)| shown.clear() && fresh(at))
             })
             .count()
     }

@@ -18,7 +18,8 @@ use agent_core::{
         Subject,
     },
     session::{
-        Activity, ActivityRow, Age, BackendKey, LastStatement, Ledger, ProxySession, ProxySessionKey, Seen,
+        Activity, ActivityRow, Age, BackendKey, HaproxySessionKey, LastStatement, Ledger, ProxySession,
+        ProxySessionKey, Seen,
     },
 };
 
@@ -165,7 +166,12 @@ impl Rig {
                 advisory_lock: Some(false),
             },
             proxy: ProxySession {
-                key: ProxySessionKey { worker: 1, pointer: "0x1".into(), id: pid, accepted: "then".into() },
+                key: ProxySessionKey::Haproxy(HaproxySessionKey {
+                    worker: 1,
+                    pointer: "0x1".into(),
+                    id: pid,
+                    accepted: "then".into(),
+                }),
                 server: server(backend, name),
                 source,
                 outgoing,
@@ -293,8 +299,7 @@ impl Rig {
 
     /// What became of a close.
     pub fn retired(&mut self, retire: &Retire, retired: Retired) {
-        let outcome =
-            Outcome::Retire { id: retire.id, instance: retire.instance.clone(), key: retire.key, retired };
+        let outcome = Outcome::Retire { instance: retire.instance.clone(), key: retire.key, retired };
         self.planner.outcome(self.now, &outcome);
     }
 }

@@ -18,7 +18,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     checks::{Checked, CheckedEndpoint},
-    discovery::Told,
+    discovery::{Envoys, Told},
     drains::Drained,
 };
 use crate::shared::Shared;
@@ -40,7 +40,12 @@ pub struct Config {
 pub type Addresses = BTreeMap<InstanceId, Vec<SocketAddr>>;
 
 /// Publishes for all Envoys, for ever.
-pub async fn run(envoys: Vec<Config>, mut addresses: watch::Receiver<Addresses>, shared: Shared) {
+pub async fn run(
+    envoys: Vec<Config>,
+    mut addresses: watch::Receiver<Addresses>,
+    told_to: Envoys,
+    shared: Shared,
+) {
     let started = Instant::now();
     let mut drains: Vec<_> = envoys.iter().map(|envoy| envoy.drained.watch()).collect();
     let mut decided = shared.snapshot.clone();
@@ -62,7 +67,7 @@ pub async fn run(envoys: Vec<Config>, mut addresses: watch::Receiver<Addresses>,
                 checked: checked(&clusters, &fleet, awake, &known),
             }
         });
-        shared.envoys.publish(told.collect());
+        told_to.publish(told.collect());
         // The decider publishes every second at least; verdicts change rarely.
         loop {
             let drain = drains.iter_mut().map(|drained| Box::pin(drained.changed()));

@@ -80,10 +80,12 @@ impl Run {
         }
         let Some(session) = self.find(index, &retire.key).cloned() else { return Retired::Gone };
         let quiet = match (session.doing, retire.how) {
-            (Doing::Idle(since), How::Quiet(asked)) => now.since(since) >= asked,
-            (Doing::Idle(_), How::Catch(_)) => true,
-            (Doing::Transaction, How::Quiet(_) | How::Catch(_)) => false,
-            (_, How::Force) => {
+            (Doing::Idle(since), Close::Quiet(asked) | Close::QuietByProxy(asked)) => {
+                now.since(since) >= asked
+            }
+            (Doing::Idle(_), Close::Catch) => true,
+            (Doing::Transaction, Close::Quiet(_) | Close::QuietByProxy(_) | Close::Catch) => false,
+            (_, Close::Force) => {
                 self.break_rule("a session was forced without the operator's word");
                 true
             }

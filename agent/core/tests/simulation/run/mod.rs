@@ -16,8 +16,10 @@ use agent_core::{
     FaultKind, ServerId, Time,
     desired::{AgentHealth, agent_check},
     health::{Remembered, State},
-    plan::{Command, DrainSent, HoldReason, How, Mode, Outcome, Policy, Purpose, Retire, Retired, limit_of},
-    session::BackendKey,
+    plan::{
+        Close, Command, DrainSent, HoldReason, Mode, Outcome, Policy, Purpose, Retire, Retired, limit_of,
+    },
+    session::{BackendKey, ProxySessionKey},
 };
 
 use crate::{

@@ -197,7 +197,7 @@ impl Run {
             let through = session.through.as_ref();
             let same = through.is_some_and(|through| {
                 through.server == retire.proxy.server
-                    && through.id == retire.proxy.key.id
+                    && matches!(&retire.proxy.key, ProxySessionKey::Haproxy(key) if key.id == through.id)
                     && session.address == retire.client
             });
             let earliest = limit_of(policy, &session.key).saturating_sub(policy.window() + SECOND);
