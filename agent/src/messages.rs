@@ -58,6 +58,14 @@ pub enum Input {
         /// The flags.
         flags: Vec<(ServerId, AdminFlags)>,
     },
+    /// Which servers the endpoints of an Envoy drain; also proves that it listens.
+    Endpoints {
+        /// The proxy.
+        proxy: usize,
+        at: Time,
+        /// Each server, and whether it is drained.
+        shown: Vec<(ServerId, bool)>,
+    },
     /// What became of a command.
     Outcome(Outcome),
     /// An agent-check answer with an admin word was read.
@@ -92,29 +100,6 @@ pub enum Request {
         /// `backend/server`.
         server: Option<String>,
     },
-}
-
-/// What one HAProxy is asked to do, and when that was decided.
-#[derive(Debug)]
-pub struct ProxyOrder {
-    /// What to do.
-    pub command: ProxyCommand,
-    /// When it was decided.
-    pub decided: Instant,
-}
-
-/// What one HAProxy is asked to do.
-#[derive(Debug)]
-pub enum ProxyCommand {
-    /// Drain a server that has no admin flag now. The drain is on record.
-    Drain(ServerId),
-    /// Take a drain back, if the server is drained and not in maintenance.
-    Undrain(ServerId),
-    /// Say at once what the next agent check will say.
-    Agent(ServerId, bool),
-    /// Close a session. Only soon after this was decided: the proxy cannot tell what
-    /// the session does meanwhile.
-    Close(Box<Retire>),
 }
 
 /// A session to be closed, and when that was decided.

@@ -8,13 +8,11 @@ use std::{
 
 use agent_core::{
     InstanceId,
-    plan::{Budget, Policy, Purpose, Ticket},
+    plan::{Budget, Outcome, Policy, Purpose, Retire, Retired, Ticket},
 };
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, watch};
 
-use crate::{
-    clock::Clock, messages::Input, metrics::Metrics, proxies::envoy::discovery::Envoys, snapshot::Snapshot,
-};
+use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot};
 
 /// What all tasks share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,8 +31,6 @@ pub struct Shared {
     pub probe_now: Arc<Notify>,
     /// What must not be cut off half-way.
     pub errands: Errands,
-    /// What Envoys are told.
-    pub envoys: Envoys,
 }
 
 impl Shared {
@@ -42,6 +38,12 @@ impl Shared {
     pub async fn tell(&self, input: Input) {
         // It only fails while everything stops.
         let _ = self.decider.send(input).await;
+    }
+
+    /// Tells the decider what became of a close.
+    pub async fn close_ended(&self, command: &Retire, retired: Retired) {
+        let (instance, key) = (command.instance.clone(), command.key);
+        self.tell(Input::Outcome(Outcome::Retire { instance, key, retired })).await;
     }
 
     /// A place in an instance's login budget, if there is one now.
@@ -196,7 +198,6 @@ mod tests {
             decider,
             probe_now: Arc::default(),
             errands: Errands::default(),
-            envoys: Envoys::default(),
         };
         let instance = InstanceId::new("orders", "a");
         let place = shared.place(&instance, Purpose::Login).unwrap();

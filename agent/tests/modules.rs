@@ -24,19 +24,16 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// Imports from a higher layer that are still tolerated. Delete what is gone.
-const LAYER_LEFTOVERS: &[(&str, &str)] = &[("decider", "api"), ("shared", "proxies")];
+const LAYER_LEFTOVERS: &[(&str, &str)] = &[];
 
 /// Circles that are still tolerated, by the modules in them. Delete what is gone.
 const CIRCLE_LEFTOVERS: &[&[&str]] = &[
     &["agent/aws/src: error", "agent/aws/src: sign"],
-    &["agent/core/src: plan::planner::fire", "agent/core/src: plan::planner::survey"],
     &["agent/database/src: mysql::memory", "agent/database/src: mysql::session"],
     &["agent/database/src: postgresql::role", "agent/database/src: postgresql::session"],
     &["agent/database/src: tls", "agent/database/src: trust"],
-    &["agent/src: instances", "agent/src: proxies", "agent/src: shared"],
     &[
         "agent/src: proxies::envoy::access_log",
-        "agent/src: proxies::envoy::checked",
         "agent/src: proxies::envoy::checks",
         "agent/src: proxies::envoy::discovery",
         "agent/src: proxies::envoy::endpoints",

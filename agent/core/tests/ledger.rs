@@ -54,7 +54,7 @@ fn a_row_and_a_proxy_session_with_the_same_address_and_port_are_one() {
     ledger.observe_proxy(0, now(), vec![session]);
     assert_eq!(joined(&ledger), "joined");
     let at = ledger.sessions().next().and_then(|session| session.server).expect("its server");
-    assert_eq!(ledger.servers()[at], server("write", "a"));
+    assert_eq!(at.of(ledger.servers()), Some(&server("write", "a")));
 }
 
 #[test]

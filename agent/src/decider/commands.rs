@@ -1,15 +1,13 @@
 //! To whom each command goes. Nothing here waits for its execution.
 
-use agent_core::{
-    ServerId,
-    plan::{CloseVia, Command, Outcome, Retire, Retired},
-};
+use agent_core::plan::{CloseVia, Command, DrainSent, Outcome, Retire, Retired};
 use tokio::time::Instant;
 
 use super::Running;
 use crate::{
     events::{DrainEnded, DrainForgotten, DrainNotRecorded, Event},
-    messages::{CloseOrder, ProxyCommand, ProxyOrder},
+    messages::CloseOrder,
+    proxies::haproxy::orders,
 };
 
 impl Running {
@@ -19,7 +17,7 @@ impl Running {
             Command::Drain { server, reason } => {
                 // On record before the proxy hears of it.
                 let sent = match self.record(&server, reason.to_string()).await {
-                    Ok(()) => self.to_proxy(&server, ProxyCommand::Drain(server.clone())),
+                    Ok(()) => self.decider.routes.drain(&server),
                     Err(error) => {
                         DrainNotRecorded { server: &server, error }.emit(&self.decider.shared.metrics);
                         false
@@ -27,7 +25,7 @@ impl Running {
                 };
                 if !sent {
                     self.forget(&server).await;
-                    let outcome = Outcome::Drain { server, sent: Err(false) };
+                    let outcome = Outcome::Drain { server, sent: DrainSent::NotSent };
                     self.decider.planner.outcome(self.decider.shared.clock.now(), &outcome);
                 }
             }
@@ -35,7 +33,7 @@ impl Running {
                 if self.episodes.begins(&format!("undrain {server}"), "") {
                     DrainEnded { server: &server, reason }.emit(&self.decider.shared.metrics);
                 }
-                self.to_proxy(&server, ProxyCommand::Undrain(server.clone()));
+                self.decider.routes.undrain(&server);
             }
             Command::Forget { server } => {
                 self.episodes.ends(&format!("undrain {server}"));
@@ -46,31 +44,21 @@ impl Running {
     }
 
     pub(super) fn retire(&mut self, retire: Retire) {
-        let sent = match retire.via {
+        let sent = match retire.how.via() {
             CloseVia::Database => self.decider.routes.instances.get(&retire.instance).is_some_and(|route| {
                 let order = CloseOrder { command: retire.clone(), decided: Instant::now() };
                 route.try_send(order).is_ok()
             }),
             CloseVia::Proxy => {
-                let server = retire.proxy.server.clone();
-                self.to_proxy(&server, ProxyCommand::Close(Box::new(retire.clone())))
+                let command = orders::Command::Close(Box::new(retire.clone()));
+                self.decider.routes.haproxy(&retire.proxy.server, command)
             }
         };
         if sent {
             return;
         }
-        let outcome = Outcome::Retire {
-            id: retire.id,
-            instance: retire.instance,
-            key: retire.key,
-            retired: Retired::Failed,
-        };
+        let outcome =
+            Outcome::Retire { instance: retire.instance, key: retire.key, retired: Retired::Failed };
         self.decider.planner.outcome(self.decider.shared.clock.now(), &outcome);
-    }
-
-    /// Never waits: a proxy that does not take commands gets none.
-    pub(super) fn to_proxy(&self, server: &ServerId, command: ProxyCommand) -> bool {
-        let order = ProxyOrder { command, decided: Instant::now() };
-        self.decider.routes.proxies.get(&server.proxy).is_some_and(|(route, _)| route.try_send(order).is_ok())
     }
 }

@@ -19,9 +19,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 impl Running {
     pub(super) async fn record(&mut self, server: &ServerId, reason: String) -> Result<(), String> {
-        let socket = self.decider.routes.proxies.get(&server.proxy).map(|(_, socket)| socket.clone());
+        let socket = self.decider.routes.name(server).unwrap_or_default().to_owned();
         let record = DrainRecord {
-            socket: socket.unwrap_or_default(),
+            socket,
             backend: server.backend.to_string(),
             server: server.server.to_string(),
             reason,

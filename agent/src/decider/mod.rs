@@ -6,6 +6,8 @@
 //! - `files`: what is written down, and when.
 //! - `operator`: what people ask on the control socket.
 //! - `publish`: the snapshot that everybody reads, and its metrics.
+//! - `routes`: the tasks that carry out commands.
+//! - `sessions`: all sessions as JSON.
 //! - `telling`: changes and holds as events.
 
 mod commands;
@@ -13,6 +15,8 @@ mod disk;
 mod files;
 mod operator;
 mod publish;
+mod routes;
+mod sessions;
 mod telling;
 
 use std::{
@@ -25,7 +29,7 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     health::{Fleet, Health, Remembered},
-    plan::{Hold, Outcome, Plan, Planner, Retired},
+    plan::{DrainSent, Hold, Outcome, Plan, Planner, Retired},
     session::{Ledger, Seen},
 };
 use agent_database::{LoginReport, Rights};
@@ -36,10 +40,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use disk::Disk;
+pub use routes::{Orders, ProxyRoute, Routes};
 
 use crate::{
     events::{Episodes, Event, GroupPaused},
-    messages::{CloseOrder, Input, ProxyOrder},
+    messages::Input,
     shared::Shared,
     snapshot::{Line, Snapshot},
     state::{
@@ -63,15 +68,6 @@ pub struct Files {
     pub pause: PauseFile,
     /// One write at a time, in order.
     pub disk: Disk,
-}
-
-/// Where commands go.
-#[derive(Debug, Default)]
-pub struct Routes {
-    /// The session task of each instance.
-    pub instances: HashMap<InstanceId, mpsc::Sender<CloseOrder>>,
-    /// The task of each proxy, and the socket that its records name.
-    pub proxies: HashMap<usize, (mpsc::Sender<ProxyOrder>, String)>,
 }
 
 /// Everything the decider is made of.
@@ -218,12 +214,20 @@ impl Running {
                     }
                 }
             }
+            Input::Endpoints { proxy, at, shown } => {
+                self.decider.ledger.proxy_alive(proxy, at);
+                for (server, drained) in shown {
+                    if let Some(command) = self.decider.planner.observe_endpoint(&server, at, drained) {
+                        self.carry_out(command).await;
+                    }
+                }
+            }
             Input::Outcome(outcome) => {
                 if let Outcome::Retire { retired, .. } = &outcome {
                     self.retired += u64::from(*retired == Retired::Closed);
                 }
                 match &outcome {
-                    Outcome::Drain { server, sent: Err(false) } => self.forget(server).await,
+                    Outcome::Drain { server, sent: DrainSent::NotSent } => self.forget(server).await,
                     Outcome::Drain { server, .. } => {
                         self.sure_of_record(server).await;
                         self.tell_begun(server);

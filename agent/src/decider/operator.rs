@@ -1,10 +1,9 @@
-//! What people ask on the control socket.
+//! Requests from the control socket.
 
-use agent_core::{ServerId, Time};
+use agent_core::{ServerId, Time, plan::HoldReason};
 
-use super::Running;
+use super::{Running, sessions};
 use crate::{
-    api::control,
     clock::unix_seconds,
     events::{DrainHeld, Event, PauseChanged},
     messages::Request,
@@ -16,7 +15,7 @@ impl Running {
         match request {
             Request::Sessions => {
                 let policy = self.decider.planner.policy();
-                Ok(control::sessions(now, &self.decider.ledger, policy, &self.holds))
+                Ok(sessions::json(now, &self.decider.ledger, policy, &self.holds))
             }
             Request::Pause { reason } => {
                 self.decider.planner.pause();
@@ -28,14 +27,18 @@ impl Running {
             }
             Request::Drain { server } => {
                 let server = self.find(&server)?;
-                self.heard_of(&server)?;
+                if !self.decider.routes.reaches(&server) {
+                    return Err(format!(
+                        "{server} is not drained: no Envoy takes endpoints from the agent now"
+                    ));
+                }
                 self.decider
                     .planner
                     .request_drain(&server, &self.fleet, now)
                     .map(|()| serde_json::json!({"draining": server.to_string()}))
                     .map_err(|reason| {
                         DrainHeld { server: &server, reason }.emit(&self.decider.shared.metrics);
-                        format!("{server} is not drained: {}", control::words(reason))
+                        format!("{server} is not drained: {}", words(reason))
                     })
             }
             Request::Undrain { server } => {
@@ -64,26 +67,22 @@ impl Running {
         }
     }
 
-    /// An Envoy hears of a drain with its endpoints, or not at all.
-    fn heard_of(&self, server: &ServerId) -> Result<(), String> {
-        let envoys = &self.decider.shared.envoys;
-        let name = self.decider.routes.proxies.get(&server.proxy).map(|(_, name)| name.as_str());
-        let deaf = envoys
-            .told()
-            .borrow()
-            .node_of(name.unwrap_or_default())
-            .is_some_and(|node| !envoys.connected(node));
-        if deaf {
-            return Err(format!("{server} is not drained: no Envoy takes endpoints from the agent now"));
-        }
-        Ok(())
-    }
-
     pub(super) fn find(&self, name: &str) -> Result<ServerId, String> {
         let servers = &self.fleet.servers;
         servers.keys().find(|server| server.to_string() == name).cloned().ok_or_else(|| {
             let known: Vec<String> = servers.keys().map(ToString::to_string).collect();
             format!("no server `{name}`; there are {}", known.join(", "))
         })
+    }
+}
+
+/// Why a server is not drained, for a person.
+fn words(reason: HoldReason) -> &'static str {
+    match reason {
+        HoldReason::CapacityFloor => "too few other servers would be left",
+        HoldReason::AdminState => "it has an admin state that a person set",
+        HoldReason::SourceStale => "the proxy's runtime socket does not answer",
+        HoldReason::NotJoined => "it is not configured",
+        _ => "not now",
     }
 }

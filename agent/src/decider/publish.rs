@@ -9,6 +9,7 @@ use std::{
 
 use agent_core::{
     InstanceId, Time,
+    desired::{AgentHealth, agent_check},
     plan::{AdminWord, DrainPhase, Plan},
     session::Join,
 };
@@ -29,15 +30,15 @@ impl Running {
         let planner = &self.decider.planner;
         let mut lines = HashMap::with_capacity(self.fleet.servers.len());
         for server in self.fleet.servers.keys() {
-            let desired = planner.desired(server, &self.fleet, now);
+            let desired = agent_check(self.fleet.servers.get(server), planner.drains().word(server, now));
             let reply = Reply {
                 admin: desired.admin.map(|word| match word {
                     AdminWord::Drain => Admin::Drain,
                     AdminWord::Ready => Admin::Ready,
                 }),
                 health: desired.health.map(|health| match health {
-                    Ok(()) => HealthWord::Up,
-                    Err(reason) => HealthWord::Down(reason),
+                    AgentHealth::Up => HealthWord::Up,
+                    AgentHealth::Down(reason) => HealthWord::Down(reason.to_string()),
                 }),
             };
             let line = Line { server: server.clone(), text: reply.line(), admin: desired.admin };

@@ -76,7 +76,6 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        proxies::envoy::discovery::Envoys,
         shared::{Errands, SharedBudget},
         snapshot::{Snapshot, Watch},
     };
@@ -113,7 +112,6 @@ mod tests {
             decider,
             probe_now: Arc::default(),
             errands: Errands::default(),
-            envoys: Envoys::default(),
         };
         let task = tokio::spawn(run(chain, shared));
         let mut counts = [0; 3];

@@ -10,7 +10,6 @@ use std::{
 use agent_core::{InstanceId, health::ServerConfig, plan::Mode};
 use envoy::{
     admin::Setup,
-    eds::{Cluster, Snapshot},
     resolve::{self, News, System},
 };
 use tokio::sync::{mpsc, watch};
@@ -18,18 +17,11 @@ use tokio::sync::{mpsc, watch};
 use super::{COMMANDS, Task};
 use crate::{
     config::{Address, Config, Database, Proxy, ProxyKind, file::Engine},
-    decider::Routes,
+    decider::{Orders, ProxyRoute, Routes},
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
-        access_log, admin,
-        checked::{Awake, checked},
-        discovery::Told,
-        drains,
-        drains::Drained,
-        endpoints,
-        endpoints::Addresses,
-        hand_offs,
-        hand_offs::HandOffs,
+        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, endpoints::Addresses,
+        hand_offs, hand_offs::HandOffs,
     },
     shared::Shared,
     state::log::PositionFile,
@@ -40,28 +32,26 @@ const FLUSH: Duration = Duration::from_secs(10);
 
 /// Publishes the configured clusters without endpoints, so that an Envoy that connects early is not told
 /// that its clusters do not exist, and health checks of other clusters do not pass.
-pub(super) fn begin(config: &Config, shared: &Shared) {
+pub(super) fn begin(config: &Config, envoys: &Envoys, shared: &Shared) {
     let fleet = shared.snapshot.borrow().fleet.clone();
-    let envoys = config.proxies.iter().filter_map(|proxy| match &proxy.kind {
+    let configured = config.proxies.iter().filter_map(|proxy| match &proxy.kind {
         ProxyKind::Envoy(envoy) => Some((proxy, envoy)),
         ProxyKind::Haproxy(_) => None,
     });
-    let published = envoys.map(|(proxy, envoy)| {
-        let clusters = proxy.servers.iter().map(|server| server.id.backend.to_string());
-        let endpoints = Snapshot::new(clusters.map(|name| Cluster { name, endpoints: None }));
-        Told {
-            proxy: proxy.name(),
-            node: envoy.node.clone(),
-            undrained: endpoints.clone(),
-            endpoints,
-            checked: checked(&proxy.servers, &fleet, Awake::default(), &BTreeSet::new(), &Addresses::new()),
-        }
+    let told = configured.map(|(proxy, envoy)| {
+        endpoints::nothing_known(proxy.name(), envoy.node.clone(), &proxy.servers, &fleet)
     });
-    shared.envoys.publish(published.collect());
+    envoys.publish(told.collect());
 }
 
 /// Adds the tasks of all Envoys, if there are any.
-pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
+pub(super) fn tasks(
+    config: &Config,
+    envoys: &Envoys,
+    shared: &Shared,
+    routes: &mut Routes,
+    tasks: &mut Vec<Task>,
+) {
     let (found, addresses) = watch::channel(Addresses::new());
     let reported = HandOffs::default();
     let (longest, flush) = watch::channel(FLUSH);
@@ -71,11 +61,12 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
         let ProxyKind::Envoy(envoy) = &proxy.kind else { continue };
         let drained = Drained::default();
         let (sender, commands) = mpsc::channel(COMMANDS);
-        routes.proxies.insert(index, (sender, proxy.name()));
         let connected = {
-            let (envoys, node) = (shared.envoys.clone(), envoy.node.clone());
+            let (envoys, node) = (envoys.clone(), envoy.node.clone());
             move || envoys.connected(node.as_deref())
         };
+        let orders = Orders::Envoy { orders: sender, connected: Box::new(connected.clone()) };
+        routes.proxies.insert(index, ProxyRoute { name: proxy.name(), orders });
         let drains = drains::Config {
             proxy: index,
             servers: proxy.servers.iter().map(|server| server.id.clone()).collect(),
@@ -90,8 +81,8 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
                 setup: setup(config, proxy),
                 flush: longest.clone(),
             };
-            let (published, name, connected) = (shared.envoys.told(), proxy.name(), connected.clone());
-            let sent = move || if connected() { published.borrow().sent_to(&name) } else { None };
+            let (told, name, connected) = (envoys.told(), proxy.name(), connected.clone());
+            let sent = move || if connected() { told.borrow().sent_to(&name) } else { None };
             tasks.push(Box::pin(admin::run(look, sent, shared.clone())));
         }
         if let Some(log) = &envoy.access_log {
@@ -117,21 +108,21 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     }
     if endpoints.is_empty() {
         // Envoys that are no longer configured get no updates and keep their endpoints.
-        let envoys = shared.envoys.clone();
+        let envoys = envoys.clone();
         tasks.push(Box::pin(async move { envoys.publish(Vec::new()) }));
         return;
     }
     tasks.push(Box::pin(follow_names(names(config), found, shared.clone())));
-    tasks.push(Box::pin(endpoints::run(endpoints, addresses.clone(), shared.clone())));
+    tasks.push(Box::pin(endpoints::run(endpoints, addresses.clone(), envoys.clone(), shared.clone())));
     let same_host = match &config.listen.envoy {
         Some(Address::Tcp(address)) => {
             address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
         }
         Some(Address::Unix(_)) | None => true,
     };
-    let shared = shared.clone();
+    let (envoys, shared) = (envoys.clone(), shared.clone());
     tasks.push(Box::pin(async move {
-        let mut heard = shared.envoys.heard().await;
+        let mut heard = envoys.heard().await;
         heard.set_same_host(same_host);
         access_log::run(logs, flush, heard, addresses, reported, shared).await;
     }));

@@ -18,12 +18,16 @@ use super::RunError;
 use crate::{
     api::{bounded::Bounded, control, http},
     config::{Address, Config},
-    proxies::{envoy::checks, haproxy::agent_check::Answers},
+    proxies::{
+        envoy::{checks, discovery::Envoys},
+        haproxy::agent_check::Answers,
+    },
     shared::Shared,
 };
 
 pub(super) struct Listeners {
     tasks: JoinSet<()>,
+    envoys: Envoys,
     /// Every address opened so far; a later configuration may return to one of them.
     agent_checks: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
@@ -32,9 +36,10 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) async fn open(config: &Config, shared: &Shared) -> Result<Self, RunError> {
+    pub(super) async fn open(config: &Config, envoys: &Envoys, shared: &Shared) -> Result<Self, RunError> {
         let mut listeners = Self {
             tasks: JoinSet::new(),
+            envoys: envoys.clone(),
             agent_checks: vec![config.listen.agent_check],
             http: vec![config.listen.http],
             envoy: config.listen.envoy.iter().cloned().collect(),
@@ -94,7 +99,7 @@ impl Listeners {
     }
 
     fn serve_http(&mut self, listener: TcpListener, shared: &Shared) {
-        let router = http::router(source(shared)).merge(checks::router(checks_of(shared)));
+        let router = http::router(self.source(shared)).merge(checks::router(self.checks(shared)));
         self.tasks.spawn(async move {
             if let Err(error) = axum::serve(Bounded::new(listener), router).await {
                 tracing::error!(%error, "HTTP listener failed");
@@ -103,17 +108,31 @@ impl Listeners {
     }
 
     fn serve_envoys(&mut self, listener: ::envoy::serve::Listener, shared: &Shared) {
-        let services = shared.envoys.services(checks_of(shared));
+        let services = self.envoys.services(self.checks(shared));
         self.tasks.spawn(::envoy::serve::serve(listener, services, ::envoy::serve::Limits::default()));
     }
 
     fn serve_control(&mut self, listener: UnixListener, shared: &Shared) {
-        let router = control::router(shared.decider.clone()).merge(http::router(source(shared)));
+        let router = control::router(shared.decider.clone()).merge(http::router(self.source(shared)));
         self.tasks.spawn(async move {
             if let Err(error) = axum::serve(Bounded::new(listener), router).await {
                 tracing::error!(%error, "control socket failed");
             }
         });
+    }
+
+    fn source(&self, shared: &Shared) -> http::Source {
+        http::Source {
+            snapshot: shared.snapshot.clone(),
+            metrics: shared.metrics.clone(),
+            clock: shared.clock,
+            envoys: self.envoys.clone(),
+        }
+    }
+
+    fn checks(&self, shared: &Shared) -> checks::Answers {
+        let snapshot = shared.snapshot.clone();
+        checks::Answers::new(&self.envoys, shared.clock, Arc::new(move || snapshot.borrow().at))
     }
 
     /// Resolves with the error when a listener ends, which none does by itself.
@@ -135,20 +154,6 @@ impl Listeners {
             let _ = std::fs::remove_file(socket);
         }
     }
-}
-
-fn source(shared: &Shared) -> http::Source {
-    http::Source {
-        snapshot: shared.snapshot.clone(),
-        metrics: shared.metrics.clone(),
-        clock: shared.clock,
-        envoys: shared.envoys.clone(),
-    }
-}
-
-fn checks_of(shared: &Shared) -> checks::Answers {
-    let snapshot = shared.snapshot.clone();
-    checks::Answers::new(&shared.envoys, shared.clock, Arc::new(move || snapshot.borrow().at))
 }
 
 async fn bind_envoy(address: &Address) -> Result<::envoy::serve::Listener, RunError> {

@@ -90,7 +90,7 @@ pub(super) fn split_records(
 pub(super) async fn take_back_stray(record: DrainRecord, shared: Shared) {
     let mut reported = false;
     loop {
-        match take_back::take_back(&record).await {
+        match take_back::recorded(&record).await {
             Ok(_) => return shared.tell(Input::StrayGone(record)).await,
             Err(error) if !reported => {
                 reported = true;

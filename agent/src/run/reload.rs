@@ -9,6 +9,7 @@ use super::{authorities::Authorities, listeners::Listeners, tasks::Prepared, tok
 use crate::{
     config::{self, Config},
     events::{ConfigRefused, Event},
+    proxies::envoy::discovery::Envoys,
     shared::Shared,
 };
 
@@ -28,6 +29,7 @@ pub(super) struct Changed {
 
 pub(super) struct Reload<'a> {
     path: &'a Path,
+    envoys: Envoys,
     /// Why the last file was refused. The directory changes for other reasons too (a log file in it,
     /// for example), and the same refusal is logged once.
     refused: Option<String>,
@@ -36,8 +38,8 @@ pub(super) struct Reload<'a> {
 // === impl Reload ===
 
 impl<'a> Reload<'a> {
-    pub(super) fn new(path: &'a Path) -> Self {
-        Self { path, refused: None }
+    pub(super) fn new(path: &'a Path, envoys: Envoys) -> Self {
+        Self { path, envoys, refused: None }
     }
 
     /// Logs the next refusal even if it is the same as the last one: an operator asked for a reload.
@@ -80,7 +82,7 @@ impl<'a> Reload<'a> {
         if config.state_dir != in_force.config.state_dir {
             return Err("`state_dir` can only be changed by a restart".into());
         }
-        let prepared = Prepared::new(&config, shared, Some(&in_force.tokens)).await?;
+        let prepared = Prepared::new(&config, &self.envoys, shared, Some(&in_force.tokens)).await?;
         if config.listen != in_force.config.listen {
             listeners.reopen(&config, shared).await.map_err(|error| error.to_string())?;
         }

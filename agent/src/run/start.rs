@@ -82,15 +82,15 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
         decider,
         probe_now: Arc::new(Notify::new()),
         errands: Errands::default(),
-        envoys: Envoys::new(metrics.clone()),
     };
-    envoy::begin(&config, &shared);
-    let mut listeners = Listeners::open(&config, &shared).await?;
+    let envoys = Envoys::new(metrics.clone());
+    envoy::begin(&config, &envoys, &shared);
+    let mut listeners = Listeners::open(&config, &envoys, &shared).await?;
     let mut signals = Signals::listen(path).map_err(|error| RunError::Setup(error.to_string()))?;
     // Read before the tasks use the files: a change in between is noticed at the next reload.
     let authorities = Authorities::of(&config);
     signals.follow(&authorities.folders());
-    let prepared = Prepared::new(&config, &shared, None).await.map_err(RunError::Setup)?;
+    let prepared = Prepared::new(&config, &envoys, &shared, None).await.map_err(RunError::Setup)?;
     let tokens = prepared.tokens.clone();
     let mut generation = Generation::first(&config, &shared, publish, prepared).map_err(RunError::Setup)?;
     Started {
@@ -102,7 +102,7 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
     }
     .emit(&metrics);
     let mut in_force = InForce { config, authorities, tokens };
-    let mut reload = Reload::new(path);
+    let mut reload = Reload::new(path, envoys.clone());
     loop {
         let mut running = generation.start(inputs);
         let next = loop {
@@ -117,7 +117,7 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
                 Ok(Signal::Reload) => reload.report_again(),
                 Err(error) => {
                     AgentBroken { error: &error }.emit(&metrics);
-                    shared.envoys.take_back().await;
+                    envoys.take_back().await;
                     listeners.close().await;
                     running.abandon().await;
                     return Err(RunError::Internal(error));
@@ -133,7 +133,7 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
             Ok(changed) => changed,
             Err(reason) => {
                 Stopping { reason }.emit(&metrics);
-                shared.envoys.take_back().await;
+                envoys.take_back().await;
                 listeners.close().await;
                 return Ok(());
             }

@@ -14,11 +14,14 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{COMMANDS, Task, envoy, tokens::Tokens};
 use crate::{
     config::{Config, Database, Proxy, ProxyKind},
-    decider::Routes,
+    decider::{Orders, ProxyRoute, Routes},
     engine,
     events::Episodes,
     instances::{credentials, door::Door, host_block, liveness, probe, sessions, unfinished::Unfinished},
-    proxies::haproxy::{admin, sweeps},
+    proxies::{
+        envoy::discovery::Envoys,
+        haproxy::{admin, sweeps},
+    },
     shared::Shared,
 };
 
@@ -33,6 +36,7 @@ impl Prepared {
     /// `before` are the tokens of the configuration in force.
     pub(super) async fn new(
         config: &Config,
+        envoys: &Envoys,
         shared: &Shared,
         before: Option<&Tokens>,
     ) -> Result<Self, String> {
@@ -49,7 +53,7 @@ impl Prepared {
         for (index, proxy) in config.proxies.iter().enumerate() {
             haproxy_tasks(index, proxy, shared, &mut routes, &mut tasks);
         }
-        envoy::tasks(config, shared, &mut routes, &mut tasks);
+        envoy::tasks(config, envoys, shared, &mut routes, &mut tasks);
         if config.sessions.mode == Mode::Retire {
             tasks.push(Box::pin(credentials::run(tokens.chain.clone(), shared.clone())));
         }
@@ -107,7 +111,7 @@ fn haproxy_tasks(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Rout
         .map(|server| ((server.id.backend.to_string(), server.id.server.to_string()), server.id.clone()))
         .collect();
     let (sender, commands) = mpsc::channel(COMMANDS);
-    routes.proxies.insert(index, (sender, proxy.name()));
+    routes.proxies.insert(index, ProxyRoute { name: proxy.name(), orders: Orders::Haproxy(sender) });
     let config = admin::Config {
         proxy: index,
         socket: haproxy.socket.clone(),

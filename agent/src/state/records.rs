@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{StateError, file};
+use crate::config::ENVOY;
 
 /// A drain in force, or about to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainRecord {
-    /// The runtime socket of the proxy, as configured.
+    /// The proxy's runtime socket, as configured; for an Envoy, its name.
     pub socket: String,
     pub backend: String,
     pub server: String,
@@ -22,6 +23,25 @@ pub struct DrainRecord {
     pub since: u64,
 }
 
+/// The proxy of a record.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum RecordedProxy<'a> {
+    /// By its runtime socket.
+    Haproxy(&'a str),
+    Envoy,
+}
+
+impl DrainRecord {
+    pub fn proxy(&self) -> RecordedProxy<'_> {
+        if self.socket.starts_with(ENVOY) {
+            RecordedProxy::Envoy
+        } else {
+            RecordedProxy::Haproxy(&self.socket)
+        }
+    }
+}
+
+/// The file of records.
 #[derive(Clone, Debug)]
 pub struct DrainRecords {
     path: PathBuf,

@@ -12,7 +12,8 @@ use agent_core::{
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, RoleFacts, ServerConfig, WantedRole},
     plan::{AdminFlags, Budget, Mode, Planner, Policy},
     session::{
-        Activity, ActivityRow, Age, BackendKey, LastStatement, Ledger, ProxySession, ProxySessionKey, Seen,
+        Activity, ActivityRow, Age, BackendKey, HaproxySessionKey, LastStatement, Ledger, ProxySession,
+        ProxySessionKey, Seen,
     },
 };
 
@@ -136,12 +137,12 @@ fn session(number: usize, server: ServerId, age: Duration) -> (ActivityRow, Prox
         advisory_lock: Some(false),
     };
     let session = ProxySession {
-        key: ProxySessionKey {
+        key: ProxySessionKey::Haproxy(HaproxySessionKey {
             worker: 1,
             pointer: format!("0x{pid:x}").into(),
             id: pid,
             accepted: "then".into(),
-        },
+        }),
         server,
         source: address(2),
         outgoing: address(1),

@@ -8,11 +8,11 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    InstanceView, Observation, Remembered, Role, Verdict, VerdictReason, WantedRole,
+    InstanceView, Observation, Remembered, Role, Verdict, WantedRole,
     instance::Instance,
-    judge::{Member, Siblings, State},
+    judge::{Member, Proof, Siblings, State},
 };
-use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time};
+use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time, freshness};
 
 /// What to do when an instance refuses the agent's logins.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -45,15 +45,11 @@ pub struct HealthRules {
     pub max_lag: Option<Duration>,
 }
 
-/// What was last seen against an instance says nothing about now when this long has passed
-/// without it being seen again: the way there may be broken since.
-const TROUBLE_LASTS: Duration = Duration::from_secs(60);
-
 impl HealthRules {
     /// How long what was seen against an instance counts: at least until the next probe, for
     /// where no connection is kept nothing else looks.
     pub(super) fn trouble_lasts(&self) -> Duration {
-        TROUBLE_LASTS.max(self.probe_interval * 2)
+        freshness::TROUBLE.max(self.probe_interval * 2)
     }
 }
 
@@ -292,7 +288,7 @@ impl Database {
         let writer = members
             .iter()
             .zip(verdicts)
-            .find(|(_, verdict)| verdict.state == State::Up && verdict.reason == VerdictReason::Proved)
+            .find(|(_, verdict)| verdict.usable() && verdict.proof() == Proof::Proved)
             .map(|(member, _)| member.name.clone());
         if !conflict && writer.is_some() {
             self.last_writer = writer;

@@ -3,12 +3,12 @@
 //! Pure and total: every combination of facts has a verdict, and every `Down`
 //! names the evidence for it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
 use super::{HealthRules, InstanceView, OnAuthFailure, Role, Status, instance::Instance};
-use crate::{InstanceName, Time};
+use crate::{InstanceName, Time, freshness};
 
 /// The role a proxy's backend wants of its servers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,6 +108,21 @@ impl fmt::Display for VerdictReason {
     }
 }
 
+/// What a verdict rests on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Current evidence: the instance has the wanted role, or something speaks against it.
+    Proved,
+    /// Evidence against the instance is too weak to take it out.
+    Kept,
+    /// An earlier observation, possibly of an earlier agent, that nothing has contradicted.
+    Remembered,
+    /// It lacks the wanted role, and no server has it.
+    LastResort,
+    /// Nothing is known.
+    Unproved,
+}
+
 /// The verdict of one server.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
@@ -150,16 +165,31 @@ impl Verdict {
     pub fn usable(&self) -> bool {
         self.state == State::Up
     }
+
+    /// What it rests on. Whoever acts on a verdict asks this; reasons are for people.
+    pub fn proof(&self) -> Proof {
+        use VerdictReason as R;
+        match self.reason {
+            R::Proved
+            | R::AuthRefused
+            | R::HostBlocked
+            | R::Refusing
+            | R::Silent
+            | R::Superseded
+            | R::NotWriter
+            | R::NotReader
+            | R::StaleWriter
+            | R::Conflict
+            | R::Lagging => Proof::Proved,
+            R::SilentKept | R::AuthIllKept | R::HostBlockedKept | R::NothingAgainst | R::ConflictKept => {
+                Proof::Kept
+            }
+            R::LastKnown => Proof::Remembered,
+            R::LastResort => Proof::LastResort,
+            R::NotProbedYet => Proof::Unproved,
+        }
+    }
 }
-
-/// How old an instance's own word on its role may be before it no longer keeps
-/// the last server of a backend out. Long enough for a reconnect.
-const ROLE_STALE: Duration = Duration::from_secs(10);
-
-/// How long a writer on a higher timeline that has gone silent keeps one on a lower timeline
-/// out. Longer than a stall or a restart. One that stays away is gone: a restored or
-/// switched-over database begins a timeline of its own, which need not be the higher.
-const NEWER_LASTS: Duration = Duration::from_secs(300);
 
 /// A server of the backend that is judged.
 #[derive(Copy, Clone)]
@@ -240,7 +270,7 @@ impl Siblings<'_> {
         let newer_but_silent = self.instances.values().map(Instance::view).any(|other| {
             other.role == Some(Role::Writer)
                 && matches!(other.status, Status::Silent(_))
-                && other.last_proof.is_some_and(|proof| self.now.since(proof) <= NEWER_LASTS)
+                && other.last_proof.is_some_and(|proof| self.now.since(proof) <= freshness::NEWER_TIMELINE)
                 && older_timeline(view, other)
         });
         if newer_but_silent {
@@ -338,7 +368,7 @@ impl Siblings<'_> {
         }
         for (member, verdict) in self.members.iter().zip(verdicts.iter_mut()) {
             let fresh = self.instances.get(member.name).is_some_and(|instance| {
-                instance.view().last_proof.is_some_and(|proof| self.now.since(proof) <= ROLE_STALE)
+                instance.view().last_proof.is_some_and(|proof| self.now.since(proof) <= freshness::ROLE)
             });
             if matches!(verdict.reason, R::NotWriter | R::StaleWriter | R::Conflict) && !fresh {
                 *verdict = self.say(State::Up, R::LastResort);

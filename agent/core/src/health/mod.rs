@@ -13,5 +13,5 @@ mod observation;
 pub use fleet::{Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ServerConfig};
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, Remembered, Role, Status};
-pub use judge::{State, Verdict, VerdictReason, WantedRole};
+pub use judge::{Proof, State, Verdict, VerdictReason, WantedRole};
 pub use observation::{Observation, RoleFacts};

@@ -13,7 +13,10 @@ use std::{
 use serde::Serialize;
 
 use super::{BreakerPolicy, scope::Network};
-use crate::{InstanceId, Time, session::BackendKey};
+use crate::{
+    InstanceId, Time,
+    session::{BackendKey, ProxySession, Session},
+};
 
 /// Clients that are alike: they stand or fall together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -24,6 +27,16 @@ pub struct Group {
     pub application: Arc<str>,
     /// Their network, as the proxy sees it.
     pub network: Network,
+}
+
+impl Group {
+    pub(super) fn of(session: &Session<'_>, proxy: &ProxySession) -> Self {
+        Self {
+            user: session.row.user.clone(),
+            application: session.row.application.clone(),
+            network: Network::around(proxy.source.ip()),
+        }
+    }
 }
 
 /// A session's begin is known no better than a poll takes, and a client may be back
@@ -56,14 +69,14 @@ pub struct Breaker {
 #[derive(Debug, Default)]
 struct State {
     /// Closes not yet followed by a login, oldest first.
-    outstanding: Vec<Close>,
+    outstanding: Vec<AwaitedReturn>,
     misses: u32,
     comes_back: bool,
     open: Option<Time>,
 }
 
 #[derive(Debug)]
-struct Close {
+struct AwaitedReturn {
     instance: InstanceId,
     key: BackendKey,
     at: Time,
@@ -85,7 +98,7 @@ impl State {
     /// one that was closed just now does not, and any other does, whether its return could be
     /// seen or not.
     fn unanswered(&self, policy: &BreakerPolicy, now: Time) -> usize {
-        let late = |close: &&Close| !self.comes_back || now > close.at + policy.return_within;
+        let late = |close: &&AwaitedReturn| !self.comes_back || now > close.at + policy.return_within;
         let outstanding = self.outstanding.iter().filter(late).count();
         outstanding + usize::try_from(self.misses).unwrap_or(usize::MAX)
     }
@@ -162,7 +175,7 @@ impl Breaker {
             return;
         }
         if had_others || state.comes_back || state.open.is_some() {
-            state.outstanding.push(Close { instance, key, at });
+            state.outstanding.push(AwaitedReturn { instance, key, at });
         }
         // The trial of a paused group: the next one waits as long again.
         if state.open.is_some() {

@@ -16,26 +16,36 @@ use crate::{
     session::{BackendKey, ProxySession},
 };
 
-/// Tells one command from all others of this agent's life.
-pub type CommandId = u64;
-
-/// How a session is closed.
+/// Who closes a session, and how.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum How {
-    /// If it has been idle for at least this long.
+pub enum Close {
+    /// The database, in one guarded statement, if the session has been idle for at least this long
+    /// by its own clock. The client can read why.
     Quiet(Duration),
-    /// At the moment it goes idle, tried for this long.
-    Catch(Duration),
-    /// Whatever it is doing: the operator's own word.
+    /// The database, at the moment the session becomes idle: only the database can see that moment.
+    Catch,
+    /// The proxy, since the session was idle for this long at the last look. The client sees the
+    /// end of the stream.
+    QuietByProxy(Duration),
+    /// The proxy, whatever the session is doing: the operator's `force_after` or `demotion_grace`.
+    /// The database's guard closes nothing that is busy.
     Force,
+}
+
+impl Close {
+    /// Who closes.
+    pub fn via(self) -> CloseVia {
+        match self {
+            Self::Quiet(_) | Self::Catch => CloseVia::Database,
+            Self::QuietByProxy(_) | Self::Force => CloseVia::Proxy,
+        }
+    }
 }
 
 /// Close one session. Carries its whole identity and the state it must still be in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Retire {
-    /// The command.
-    pub id: CommandId,
     /// Where the session is.
     pub instance: InstanceId,
     /// Its identity at the database.
@@ -48,10 +58,8 @@ pub struct Retire {
     pub iam_only: bool,
     /// Its identity at the proxy.
     pub proxy: ProxySession,
-    /// Who closes it.
-    pub via: CloseVia,
-    /// When it may be closed.
-    pub how: How,
+    /// Who closes it, and when it may be closed.
+    pub how: Close,
     /// Which budget it takes its place from.
     pub purpose: Purpose,
     /// Its age when this was decided.
@@ -153,8 +161,6 @@ pub enum Retired {
 pub enum Outcome {
     /// Of a close.
     Retire {
-        /// The command.
-        id: CommandId,
         /// The session's instance.
         instance: InstanceId,
         /// The session.
@@ -162,22 +168,26 @@ pub enum Outcome {
         /// What became of it.
         retired: Retired,
     },
-    /// Of a drain: whether it was recorded and sent.
     Drain {
-        /// The server.
         server: ServerId,
-        /// `Ok` when recorded, and taken by the runtime API; `Err(true)` when recorded,
-        /// but only an agent-check answer can carry it; `Err(false)` when nothing was sent.
-        sent: Result<(), bool>,
+        sent: DrainSent,
     },
-    /// Of taking a drain back: whether it was sent.
     Undrain {
-        /// The server.
         server: ServerId,
-        /// Whether the runtime API took it, and its table showed no drain right
-        /// after. Then it is over: a drain that shows up later is a person's.
-        sent: bool,
+        /// Whether the proxy took it, and showed no drain right after. Then it is over: a drain
+        /// that shows up later is an operator's.
+        taken: bool,
     },
+}
+
+/// What became of the command to drain a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DrainSent {
+    /// Recorded, and taken by the proxy.
+    Sent,
+    /// Recorded and maybe sent: agent-check answers carry it until the proxy shows it.
+    Unclear,
+    NotSent,
 }
 
 /// What a server's admin flags at the proxy say.
@@ -211,15 +221,6 @@ pub enum AdminWord {
     Drain,
     /// Undo a drain.
     Ready,
-}
-
-/// What an agent-check answer has to say of one server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AgentCheck {
-    /// `Some(Ok)` is up, `Some(Err)` is down with the reason, `None` changes nothing.
-    pub health: Option<Result<(), String>>,
-    /// Only where the runtime API cannot carry it.
-    pub admin: Option<AdminWord>,
 }
 
 /// Why something that is due is left alone.

@@ -21,10 +21,10 @@ mod set_aside;
 pub use breaker::{Breaker, Group};
 pub use budget::{Budget, Purpose, Ticket};
 pub use command::{
-    AdminFlags, AdminWord, AgentCheck, Command, CommandId, DrainReason, Hold, HoldReason, How, Outcome, Plan,
-    Retire, Retired, Subject, UndrainReason,
+    AdminFlags, AdminWord, Close, Command, DrainReason, DrainSent, Hold, HoldReason, Outcome, Plan, Retire,
+    Retired, Subject, UndrainReason,
 };
-pub use drain::{DrainPhase, Drains};
+pub use drain::{Carrier, DrainPhase, Drains, Left, Shown};
 pub use planner::Planner;
 pub use policy::{BreakerPolicy, Busy, CloseVia, Mode, Policy};
 pub use retire::limit_of;

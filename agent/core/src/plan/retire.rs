@@ -5,21 +5,11 @@
 
 use std::time::Duration;
 
-use super::{Busy, CloseVia, HoldReason, How, Mode, Policy};
+use super::{Busy, Close, CloseVia, HoldReason, Mode, Policy};
 use crate::{
-    Time,
+    Time, freshness,
     session::{Activity, BackendKey, Join, LastStatement, Session},
 };
-
-/// An observation older than this is not acted on: the row is watched first.
-const FRESH: Duration = Duration::from_millis(500);
-
-/// The same where the proxy closes: unlike the database it cannot look once more, and
-/// whatever the client sends after the look is lost.
-const FRESH_FOR_PROXY: Duration = Duration::from_millis(30);
-
-/// A source that has not been heard of for longer than this is lost.
-pub(super) const SOURCE_STALE: Duration = Duration::from_secs(5);
 
 /// A session seen idle within this time is busy rather than stuck in one piece of work.
 const LATELY: Duration = Duration::from_secs(5);
@@ -27,9 +17,6 @@ const LATELY: Duration = Duration::from_secs(5);
 /// One that is watched this long past its limit, seen idle again and again and never
 /// for long enough, is never quiet.
 const NEVER: Duration = Duration::from_secs(2);
-
-/// How long a fresh catch may try. Longer loops broke more transactions when measured.
-const CATCH: Duration = Duration::from_millis(150);
 
 /// What the planner knows besides the session itself.
 pub(super) struct Context<'a> {
@@ -63,7 +50,7 @@ pub(super) enum Stance {
     /// It is not due before this.
     NotDue(Time),
     /// Close it now.
-    Fire(How),
+    Fire(Close),
     /// Leave it alone; look at it closely if `watch`, and again at `until` at the latest.
     Hold { reason: HoldReason, watch: bool, until: Option<Time> },
 }
@@ -156,7 +143,8 @@ fn not_now(session: &Session<'_>, context: &Context<'_>) -> Option<HoldReason> {
     if context.paused {
         return Some(HoldReason::Paused);
     }
-    let recent = |seen: Time| seen >= context.trusted_since && context.now.since(seen) <= SOURCE_STALE;
+    let recent =
+        |seen: Time| seen >= context.trusted_since && context.now.since(seen) <= freshness::SOURCE_LOST;
     if !recent(session.seen) || !context.proxy_seen.is_some_and(recent) {
         return Some(HoldReason::SourceStale);
     }
@@ -170,18 +158,21 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
     let forced = policy.force_after.is_some_and(|after| age >= limit + after)
         || matches!((policy.demotion_grace, context.demoted_for), (Some(grace), Some(since)) if since >= grace);
     // Nothing is decided on what was seen before the last try, or too long ago.
-    let fresh = if policy.close_via == CloseVia::Proxy { FRESH_FOR_PROXY } else { FRESH };
+    let fresh = match policy.close_via {
+        CloseVia::Database => freshness::ROW_FOR_DATABASE,
+        CloseVia::Proxy => freshness::ROW_FOR_PROXY,
+    };
     let usable =
         context.tried.is_none_or(|tried| session.seen > tried) && context.now.since(session.seen) <= fresh;
     let wait = |reason| Stance::Hold { reason, watch: true, until: None };
     if forced && context.commandable && usable {
-        return Stance::Fire(How::Force);
+        return Stance::Fire(Close::Force);
     }
     let lately = session.last_idle.is_some_and(|idle| context.now.since(idle) <= LATELY);
     let restless = session.restless_since.map(|since| since.max(session.begin + limit));
     let never_quiet = past && lately && restless.is_some_and(|since| context.now.since(since) >= NEVER);
     let busy = |reason| match policy.busy {
-        Busy::Catch if never_quiet && usable => Stance::Fire(How::Catch(CATCH)),
+        Busy::Catch if never_quiet && usable => Stance::Fire(Close::Catch),
         _ if never_quiet => wait(HoldReason::NeverQuiet),
         _ => wait(reason),
     };
@@ -195,7 +186,10 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
             // What the database has not seen itself nobody checks before the proxy closes.
             let usable = usable && (policy.close_via == CloseVia::Database || idle >= asked);
             if quiet_at <= context.now && usable {
-                return Stance::Fire(How::Quiet(asked));
+                return Stance::Fire(match policy.close_via {
+                    CloseVia::Database => Close::Quiet(asked),
+                    CloseVia::Proxy => Close::QuietByProxy(asked),
+                });
             }
             match busy(HoldReason::WaitingForQuiet) {
                 Stance::Hold { reason, watch, .. } => {

@@ -1,27 +1,27 @@
-//! Which servers new sessions do not go to at somebody's word, for the rules of health: none
-//! of the others may step aside for one of them.
+//! Administratively drained servers, for the rules of health: another server is taken out for lag
+//! or silence only if a usable one that is not drained accepts logins.
 
 use std::collections::BTreeSet;
 
-use super::{DrainPhase, DrainReason, Drains};
+use super::{DrainPhase, DrainReason, Drains, Shown};
 use crate::ServerId;
 
 impl Drains {
-    /// The servers that a proxy sends no new sessions to, as far as its admin flags tell.
+    /// The servers that a proxy sends no new sessions to, as far as it shows.
     ///
-    /// A drain of the agent's own for due sessions, or at an operator's word, is left out: the
-    /// capacity floor ends it as soon as the server is needed. One that is being ended is
-    /// not, for nothing ends it sooner; nor one that health itself asked for, or a sibling
-    /// would step aside before it is over.
+    /// A drain of the agent's own for due sessions, or one that an operator requested, is left out:
+    /// the capacity floor ends it as soon as the server is needed. One that is being taken back is
+    /// included, since nothing ends it sooner, and so is one that health asked for: otherwise a
+    /// sibling could be taken out before it is over.
     pub fn set_aside(&self) -> BTreeSet<ServerId> {
         let aside = |server: &ServerId, phase: DrainPhase| {
-            let flags = self.flags(server).unwrap_or_default();
+            let shown = self.shown(server);
             match phase {
-                DrainPhase::Idle => !flags.clear(),
+                DrainPhase::Idle => shown.is_some_and(|shown| !shown.clear()),
                 DrainPhase::Undoing { .. }
                 | DrainPhase::Sending { reason: DrainReason::AuthRefused, .. }
                 | DrainPhase::Held { reason: DrainReason::AuthRefused, .. } => true,
-                DrainPhase::Sending { .. } | DrainPhase::Held { .. } => flags.maint || flags.other,
+                DrainPhase::Sending { .. } | DrainPhase::Held { .. } => shown.is_some_and(Shown::others),
             }
         };
         self.phases()

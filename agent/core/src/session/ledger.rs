@@ -13,17 +13,12 @@ use std::{
 };
 
 use super::{Activity, ActivityRow, Age, BackendKey, ProxySession};
-use crate::{InstanceId, ServerId, Time, health::ServerConfig};
+use crate::{InstanceId, ServerId, Time, freshness, health::ServerConfig};
 
 /// How far the proxy's and the database's word on the age of one session may be
 /// apart. The proxy dials the server as soon as it has accepted the client, so
 /// more than this means that the two speak of different connections.
 const AGE_TOLERANCE: Duration = Duration::from_secs(5);
-
-/// A listing speaks of a session only if it was made this long after the session
-/// began: until then it may show an earlier one on the same port, for the begin is
-/// known no better than a poll takes.
-const SETTLED: Duration = Duration::from_secs(1);
 
 /// A session that is seen idle at least this often is going about its work in
 /// small pieces, rather than stuck in one.
@@ -55,6 +50,20 @@ pub enum Join<'a> {
     Disagree,
 }
 
+/// A server, by its index in [`Ledger::servers`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct ServerIndex(usize);
+
+impl ServerIndex {
+    pub fn of<T>(self, servers: &[T]) -> Option<&T> {
+        servers.get(self.0)
+    }
+
+    pub fn of_mut<T>(self, servers: &mut [T]) -> Option<&mut T> {
+        servers.get_mut(self.0)
+    }
+}
+
 /// One session of the ledger.
 #[derive(Copy, Clone, Debug)]
 pub struct Session<'a> {
@@ -78,16 +87,15 @@ pub struct Session<'a> {
     pub restless_since: Option<Time>,
     /// What the proxies say.
     pub join: Join<'a>,
-    /// The server it goes through, where it is joined: its place among those that
-    /// the ledger was made for.
-    pub server: Option<usize>,
+    /// The server it goes through, where it is joined.
+    pub server: Option<ServerIndex>,
 }
 
 /// The ledger. Observations in, sessions out.
 #[derive(Debug, Default)]
 pub struct Ledger {
     servers: Vec<ServerId>,
-    routes: HashMap<ServerId, (usize, InstanceId)>,
+    routes: HashMap<ServerId, (ServerIndex, InstanceId)>,
     proxies: BTreeMap<usize, ProxySource>,
     tables: BTreeMap<InstanceId, Table>,
 }
@@ -140,7 +148,7 @@ enum Begin {
 #[derive(Clone, Debug)]
 enum Joint {
     /// With this one, through that server, accepted then.
-    With(Arc<ProxySession>, usize, Time),
+    With(Arc<ProxySession>, ServerIndex, Time),
     Nobody,
     Disagree,
 }
@@ -148,7 +156,7 @@ enum Joint {
 #[derive(Debug)]
 struct Claim {
     session: Arc<ProxySession>,
-    server: usize,
+    server: ServerIndex,
     begin: Time,
     seen: Time,
     contested: bool,
@@ -160,7 +168,7 @@ impl Ledger {
         let mut ledger = Self::default();
         for (index, server) in servers.iter().enumerate() {
             ledger.servers.push(server.id.clone());
-            ledger.routes.insert(server.id.clone(), (index, server.instance.clone()));
+            ledger.routes.insert(server.id.clone(), (ServerIndex(index), server.instance.clone()));
             ledger.tables.entry(server.instance.clone()).or_default();
             ledger.proxies.entry(server.id.proxy).or_default();
         }
@@ -281,7 +289,7 @@ impl Ledger {
 }
 
 impl Table {
-    fn claim(&mut self, proxy: usize, at: Time, server: usize, session: ProxySession) {
+    fn claim(&mut self, proxy: usize, at: Time, server: ServerIndex, session: ProxySession) {
         let claims = self.claims.entry(proxy).or_default();
         let full = claims.len() >= MAX_CLAIMS;
         match claims.entry(canonical(session.outgoing)) {
@@ -404,7 +412,7 @@ impl Begin {
 
     fn settled(self) -> Time {
         let (Self::At(sure) | Self::By { first_seen: sure, .. }) = self;
-        sure + SETTLED
+        sure + freshness::LISTING_SETTLED
     }
 }
 

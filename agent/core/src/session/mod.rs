@@ -9,5 +9,5 @@ mod ledger;
 mod proxy;
 
 pub use activity::{Activity, ActivityRow, Age, BackendKey, LastStatement};
-pub use ledger::{Join, Ledger, Seen, Session};
-pub use proxy::{ProxySession, ProxySessionKey};
+pub use ledger::{Join, Ledger, Seen, ServerIndex, Session};
+pub use proxy::{HaproxySessionKey, ProxySession, ProxySessionKey};

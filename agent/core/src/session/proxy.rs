@@ -6,15 +6,24 @@ use serde::Serialize;
 
 use crate::ServerId;
 
-/// The identity of a session at the proxy. HAProxy's pointers are reused at
-/// once, so it takes all of these together.
+/// The identity of a session at its proxy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct ProxySessionKey {
-    /// The worker process that has it.
+#[serde(rename_all = "snake_case")]
+pub enum ProxySessionKey {
+    Haproxy(HaproxySessionKey),
+    /// Envoy's stream id, which is unique over all Envoys.
+    Envoy(Arc<str>),
+}
+
+/// The identity of a session at HAProxy. Pointers are reused at once, so it takes all of these
+/// together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct HaproxySessionKey {
+    /// The process id of the worker that has it.
     pub worker: u32,
-    /// HAProxy's pointer, as printed.
+    /// As printed.
     pub pointer: Arc<str>,
-    /// HAProxy's `id=` field.
+    /// The `id=` field.
     pub id: u64,
     /// The accept date as printed, in the proxy's local time.
     pub accepted: Arc<str>,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use agent_core::{
     FaultKind, ServerId,
     health::{Fleet, State},
-    plan::{Busy, CloseVia, Command, Exempt, How, Mode, Outcome, Plan, Policy, Scope},
+    plan::{Busy, Close, CloseVia, Command, DrainSent, Exempt, Mode, Outcome, Plan, Policy, Scope},
     session::{Activity, LastStatement},
 };
 use proptest::{
@@ -240,7 +240,13 @@ fn situation(around: &Around, sessions: &[Some1]) -> (Rig, Plan) {
 }
 
 /// Why this session must not be closed like this; written from what was fed in.
-fn forbidden(rig: &Rig, around: &Around, session: &Some1, client: &Client, how: How) -> Option<&'static str> {
+fn forbidden(
+    rig: &Rig,
+    around: &Around,
+    session: &Some1,
+    client: &Client,
+    how: Close,
+) -> Option<&'static str> {
     let policy = &around.policy;
     let age = rig.now.since(client.begin);
     let idle = match client.row.activity {
@@ -294,14 +300,16 @@ fn forbidden(rig: &Rig, around: &Around, session: &Some1, client: &Client, how: 
         ),
         (
             match how {
-                How::Quiet(asked) => idle.is_none_or(|idle| idle < asked) || asked < policy.quiet_min,
-                How::Catch(_) => policy.busy != Busy::Catch || age < shortest,
-                How::Force => policy.force_after.is_none_or(|after| age < shortest + after),
+                Close::Quiet(asked) | Close::QuietByProxy(asked) => {
+                    idle.is_none_or(|idle| idle < asked) || asked < policy.quiet_min
+                }
+                Close::Catch => policy.busy != Busy::Catch || age < shortest,
+                Close::Force => policy.force_after.is_none_or(|after| age < shortest + after),
             },
             "it is not quiet, and nobody said that it need not be",
         ),
         (
-            matches!(how, How::Quiet(asked) if asked < policy.quiet)
+            matches!(how, Close::Quiet(asked) | Close::QuietByProxy(asked) if asked < policy.quiet)
                 && age < shortest.saturating_sub(policy.window() / 2).min(longest),
             "less quiet than the first half asks for",
         ),

@@ -198,8 +198,8 @@ impl Agent {
     }
 
     pub fn answer(&mut self, now: Time, retire: &Retire, retired: Retired) {
-        let (id, instance, key) = (retire.id, retire.instance.clone(), retire.key);
-        self.planner.outcome(now, &Outcome::Retire { id, instance, key, retired });
+        let (instance, key) = (retire.instance.clone(), retire.key);
+        self.planner.outcome(now, &Outcome::Retire { instance, key, retired });
     }
 
     pub fn closing(&self) -> bool {

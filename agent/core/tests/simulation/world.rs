@@ -11,7 +11,10 @@ use std::{
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ServerId, Time,
     health::{RoleFacts, ServerConfig, WantedRole},
-    session::{Activity, ActivityRow, Age, BackendKey, LastStatement, ProxySession, ProxySessionKey},
+    session::{
+        Activity, ActivityRow, Age, BackendKey, HaproxySessionKey, LastStatement, ProxySession,
+        ProxySessionKey,
+    },
 };
 
 use crate::{haproxy::Admin, random::Random};
@@ -421,12 +424,12 @@ impl World {
         all.filter_map(|session| {
             let through = session.through.as_ref()?;
             Some(ProxySession {
-                key: ProxySessionKey {
+                key: ProxySessionKey::Haproxy(HaproxySessionKey {
                     worker: 1,
                     pointer: self.texts.pointers[usize::from(through.id % 2 == 0)].clone(),
                     id: through.id,
                     accepted: self.texts.date.clone(),
-                },
+                }),
                 server: through.server.clone(),
                 source: through.source,
                 outgoing: session.address,

@@ -11,13 +11,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    desired::{AgentCheck, agent_check},
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, RoleFacts, ServerConfig, WantedRole},
     plan::{
         AdminFlags, Budget, Command, HoldReason, Mode, Outcome, Plan, Planner, Policy, Retire, Retired,
         Subject,
     },
     session::{
-        Activity, ActivityRow, Age, BackendKey, LastStatement, Ledger, ProxySession, ProxySessionKey, Seen,
+        Activity, ActivityRow, Age, BackendKey, HaproxySessionKey, LastStatement, Ledger, ProxySession,
+        ProxySessionKey, Seen,
     },
 };
 
@@ -164,7 +166,12 @@ impl Rig {
                 advisory_lock: Some(false),
             },
             proxy: ProxySession {
-                key: ProxySessionKey { worker: 1, pointer: "0x1".into(), id: pid, accepted: "then".into() },
+                key: ProxySessionKey::Haproxy(HaproxySessionKey {
+                    worker: 1,
+                    pointer: "0x1".into(),
+                    id: pid,
+                    accepted: "then".into(),
+                }),
                 server: server(backend, name),
                 source,
                 outgoing,
@@ -270,6 +277,11 @@ impl Rig {
         self.planner.plan(self.now, &self.ledger, &fleet, &self.budget)
     }
 
+    /// What an agent check of this server is answered now.
+    pub fn agent_check(&self, server: &ServerId, fleet: &Fleet) -> AgentCheck {
+        agent_check(fleet.servers.get(server), self.planner.drains().word(server, self.now))
+    }
+
     /// Time passes in steps of a tenth of a second, with all sources well; the last plan.
     pub fn pass(&mut self, by: Duration) -> Plan {
         let end = self.now + by;
@@ -287,8 +299,7 @@ impl Rig {
 
     /// What became of a close.
     pub fn retired(&mut self, retire: &Retire, retired: Retired) {
-        let outcome =
-            Outcome::Retire { id: retire.id, instance: retire.instance.clone(), key: retire.key, retired };
+        let outcome = Outcome::Retire { instance: retire.instance.clone(), key: retire.key, retired };
         self.planner.outcome(self.now, &outcome);
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use agent_core::{
     Fault, FaultKind, InstanceId,
-    plan::{How, Outcome, Retire, Retired},
+    plan::{Close, Retire, Retired},
     session::{ActivityRow, BackendKey},
 };
 use agent_database::{Method, RetireOutcome, RetireTarget, Rights, Scope, Session};
@@ -23,7 +23,7 @@ use super::door::Door;
 use crate::{
     events::{CloseFailed, Event, Retired as RetiredEvent, RightsMissing},
     messages::{CloseOrder, Input},
-    shared::{Backoff, Shared, jittered},
+    shared::{Backoff, jittered},
 };
 
 /// A close that was decided longer ago than this is dropped: its session may be at work again, and
@@ -65,7 +65,7 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<C
         let wait = Instant::now() + backoff.wait();
         // Closes that arrive meanwhile fail at once.
         while let Ok(Some(order)) = tokio::time::timeout_at(wait, commands.recv()).await {
-            answer(&door.shared, &order.command, Retired::Failed).await;
+            door.shared.close_ended(&order.command, Retired::Failed).await;
         }
         sleep_until(wait).await;
     }
@@ -150,14 +150,14 @@ impl Table<'_> {
 
     async fn leave(&mut self, fault: Fault, waiting: VecDeque<CloseOrder>) -> Fault {
         for CloseOrder { command, .. } in waiting {
-            answer(&self.door.shared, &command, Retired::Failed).await;
+            self.door.shared.close_ended(&command, Retired::Failed).await;
         }
         fault
     }
 
     async fn try_close(&mut self, CloseOrder { command, decided }: CloseOrder) {
         if decided.elapsed() > VALID {
-            answer(&self.door.shared, &command, Retired::Busy).await;
+            self.door.shared.close_ended(&command, Retired::Busy).await;
         } else {
             self.close(command).await;
         }
@@ -207,11 +207,11 @@ impl Table<'_> {
         }
         let shared = &self.door.shared;
         let Some(method) = self.method_of(&command) else {
-            return answer(shared, &command, Retired::Denied).await;
+            return shared.close_ended(&command, Retired::Denied).await;
         };
         let _in_progress = shared.errands.begin().await;
         let Some(permit) = shared.place(&command.instance, command.purpose) else {
-            return answer(shared, &command, Retired::OverBudget).await;
+            return shared.close_ended(&command, Retired::OverBudget).await;
         };
         let target = RetireTarget {
             key: command.key,
@@ -221,10 +221,10 @@ impl Table<'_> {
         };
         let began = Instant::now();
         let outcome = match command.how {
-            How::Quiet(quiet) => self.session.retire(&target, method, quiet).await,
-            How::Catch(_) => self.session.catch(&target, method).await,
-            // Only the proxy can force: the database closes nothing that is busy.
-            How::Force => RetireOutcome::NotIdle,
+            Close::Quiet(quiet) => self.session.retire(&target, method, quiet).await,
+            Close::Catch => self.session.catch(&target, method).await,
+            // The proxy's: they are not sent here.
+            Close::QuietByProxy(_) | Close::Force => RetireOutcome::NotIdle,
         };
         let retired = result_of(&outcome);
         if let RetireOutcome::Failed(fault) = &outcome {
@@ -235,7 +235,7 @@ impl Table<'_> {
             _ => permit.cancel(),
         }
         RetiredEvent { command: &command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
-        answer(shared, &command, retired).await;
+        shared.close_ended(&command, retired).await;
         if retired == Retired::Denied {
             // The right was revoked: another method may be allowed, or the missing right is reported.
             let _ = self.read_rights().await;
@@ -245,7 +245,7 @@ impl Table<'_> {
 
 /// Whether a close is one statement. A catch waits for its session to become idle.
 fn is_quick(order: &CloseOrder) -> bool {
-    !matches!(order.command.how, How::Catch(_))
+    !matches!(order.command.how, Close::Catch)
 }
 
 fn result_of(outcome: &RetireOutcome) -> Retired {
@@ -261,11 +261,4 @@ fn result_of(outcome: &RetireOutcome) -> Retired {
         RetireOutcome::Failed(fault) if fault.kind == FaultKind::PermissionDenied => Retired::Denied,
         RetireOutcome::Failed(_) => Retired::Failed,
     }
-}
-
-/// Sends the result of a close to the decider.
-pub async fn answer(shared: &Shared, command: &Retire, retired: Retired) {
-    let outcome =
-        Outcome::Retire { id: command.id, instance: command.instance.clone(), key: command.key, retired };
-    shared.tell(Input::Outcome(outcome)).await;
 }

@@ -227,7 +227,7 @@ impl Task {
                 continue;
             }
             let servers: Vec<ServerId> = envoy.servers.iter().map(|server| server.id.clone()).collect();
-            inputs.push(Input::Admin { proxy: envoy.proxy, at, flags: envoy.drained.flags(&servers) });
+            inputs.push(Input::Endpoints { proxy: envoy.proxy, at, shown: envoy.drained.shown(&servers) });
             let wanted = self.shared.snapshot.borrow().watch.sweep.contains(&envoy.proxy)
                 || self.lacking.contains(&envoy.proxy);
             if !rested || origins.is_empty() || !wanted {
@@ -270,13 +270,7 @@ fn skipping(origin: &Origin) -> String {
 fn told(places: &Places, envoy: &Config, session: Session) -> Option<ProxySession> {
     let server = places.server(&envoy.servers, &session.cluster, session.peer)?.clone();
     Some(ProxySession {
-        // The stream id alone is unique, over all Envoys.
-        key: ProxySessionKey {
-            worker: 0,
-            pointer: session.id,
-            id: 0,
-            accepted: format!("{:.6}", session.started.as_secs_f64()).into(),
-        },
+        key: ProxySessionKey::Envoy(session.id),
         server,
         source: session.source,
         outgoing: session.outgoing,
@@ -297,7 +291,6 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        proxies::envoy::discovery::Envoys,
         shared::{Errands, SharedBudget},
         snapshot::Snapshot,
     };
@@ -370,7 +363,6 @@ mod tests {
                 decider,
                 probe_now: Arc::default(),
                 errands: Errands::default(),
-                envoys: Envoys::default(),
             };
             let instance = InstanceId::new("orders", "a");
             let (found, addresses) =
@@ -420,13 +412,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sessions_are_told_when_they_are_all_and_stay_known_over_a_reload() {
+        let key = ProxySessionKey::Envoy("session".into());
         let mut scene = Scene::new();
         let task = scene.start().await;
         scene.say.send(opened("envoy-1")).await.unwrap();
         let began = Instant::now();
         scene.say.send(said("envoy-1", vec![entry()])).await.unwrap();
         let some = glimpsed(&mut scene.inputs).await;
-        assert_eq!((some.len(), &*some[0].key.pointer), (1, "session"), "those that are known need not wait");
+        assert_eq!((some.len(), &some[0].key), (1, &key), "those that are known need not wait");
         assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
         let say = scene.say.clone();
         tokio::spawn(async move {
@@ -437,7 +430,7 @@ mod tests {
         assert!(began.elapsed() >= Duration::from_secs(10), "others might not have been told of");
         assert_eq!(sessions.len(), 1);
         assert_eq!(sessions[0].server, ServerId::new(0, "w", "a"));
-        assert_eq!(&*sessions[0].key.pointer, "session");
+        assert_eq!(sessions[0].key, key);
 
         task.abort();
         let _ = task.await;

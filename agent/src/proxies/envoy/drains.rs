@@ -1,28 +1,45 @@
-//! The agent's own drains on one Envoy: words in the endpoints that it is sent.
+//! Drains on one Envoy: an operator's, through the agent, as a health status in its endpoints.
 //!
-//! Envoy has no admin state that a person and the agent would share, so there is nothing
-//! to compare with: what stands here is what the endpoints say, and nobody else sets it.
-//! A drain ends with the next endpoints that do not have it, those of a new agent included.
+//! Envoy has no admin state that operators and the agent share, so there is nothing to compare with:
+//! what is kept here is what the endpoints say. A drain ends with the next endpoints without it,
+//! those of a new agent included.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use agent_core::{
     ServerId,
-    plan::{AdminFlags, Outcome, Retired},
+    plan::{DrainSent, Outcome},
 };
-use tokio::sync::{mpsc, watch};
-
-use crate::{
-    instances::sessions::answer,
-    messages::{Input, ProxyCommand, ProxyOrder},
-    shared::Shared,
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
 };
 
-/// A command that has waited longer than this is dropped: things have moved on, and what is
-/// still wanted is asked for again.
+use crate::{messages::Input, shared::Shared};
+
+/// An order that has waited longer than this is dropped: the situation has changed, and what is
+/// still wanted is ordered again.
 const OUTDATED: Duration = Duration::from_secs(2);
 
-/// The servers of one Envoy that the agent has drained. Cheap to clone; all clones are one.
+/// What the decider orders one Envoy to do, and when that was decided.
+#[derive(Debug)]
+pub struct Order {
+    server: ServerId,
+    drain: bool,
+    decided: Instant,
+}
+
+impl Order {
+    pub fn drain(server: &ServerId) -> Self {
+        Self { server: server.clone(), drain: true, decided: Instant::now() }
+    }
+
+    pub fn undrain(server: &ServerId) -> Self {
+        Self { drain: false, ..Self::drain(server) }
+    }
+}
+
+/// The drained servers of one Envoy. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Drained(watch::Sender<BTreeSet<ServerId>>);
 
@@ -33,22 +50,15 @@ impl Default for Drained {
 }
 
 impl Drained {
-    /// Whether this one is.
-    pub fn contains(&self, server: &ServerId) -> bool {
-        self.0.borrow().contains(server)
-    }
-
     /// To be woken when it changes.
     pub fn watch(&self) -> watch::Receiver<BTreeSet<ServerId>> {
         self.0.subscribe()
     }
 
-    /// What the planner is told of these servers, as HAProxy's own table would.
-    pub fn flags(&self, servers: &[ServerId]) -> Vec<(ServerId, AdminFlags)> {
+    /// For the planner: which of these servers are drained.
+    pub fn shown(&self, servers: &[ServerId]) -> Vec<(ServerId, bool)> {
         let drained = self.0.borrow();
-        let flags =
-            |server: &ServerId| AdminFlags { drain: drained.contains(server), ..AdminFlags::default() };
-        servers.iter().map(|server| (server.clone(), flags(server))).collect()
+        servers.iter().map(|server| (server.clone(), drained.contains(server))).collect()
     }
 
     fn set(&self, server: &ServerId, drain: bool) {
@@ -64,52 +74,32 @@ impl Drained {
 pub struct Config<C> {
     /// Its index in the configuration.
     pub proxy: usize,
-    /// Its servers.
     pub servers: Vec<ServerId>,
-    /// The drains.
     pub drained: Drained,
-    /// Whether it takes endpoints now: what nobody hears is not begun.
+    /// Whether it takes endpoints now: a drain that no Envoy receives is not begun.
     pub connected: C,
 }
 
-/// Carries out what the planner commands, for ever.
+/// Carries out orders, for ever.
 pub async fn run<C: Fn() -> bool + Send + Sync>(
     config: Config<C>,
     shared: Shared,
-    mut commands: mpsc::Receiver<ProxyOrder>,
+    mut orders: mpsc::Receiver<Order>,
 ) {
-    while let Some(ProxyOrder { command, decided }) = commands.recv().await {
-        let outdated = decided.elapsed() > OUTDATED;
-        config.carry_out(command, outdated, &shared).await;
-    }
-}
-
-impl<C: Fn() -> bool + Send + Sync> Config<C> {
-    async fn carry_out(&self, command: ProxyCommand, outdated: bool, shared: &Shared) {
-        match command {
-            ProxyCommand::Drain(server) => {
-                let sent = if outdated || !(self.connected)() { Err(false) } else { Ok(()) };
-                if sent.is_ok() {
-                    self.drained.set(&server, true);
-                }
-                shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
-                self.tell_flags(shared).await;
+    while let Some(Order { server, drain, decided }) = orders.recv().await {
+        let outcome = if drain {
+            let send = decided.elapsed() <= OUTDATED && (config.connected)();
+            if send {
+                config.drained.set(&server, true);
             }
-            ProxyCommand::Undrain(server) => {
-                self.drained.set(&server, false);
-                shared.tell(Input::Outcome(Outcome::Undrain { server, sent: true })).await;
-                self.tell_flags(shared).await;
-            }
-            // The endpoints say it as soon as it is decided.
-            ProxyCommand::Agent(..) => {}
-            // The configuration refuses what would need it: Envoy closes no single session.
-            ProxyCommand::Close(retire) => answer(shared, &retire, Retired::Failed).await,
-        }
-    }
-
-    /// At once, rather than with the next round of the sessions.
-    async fn tell_flags(&self, shared: &Shared) {
-        let (at, flags) = (shared.clock.now(), self.drained.flags(&self.servers));
-        shared.tell(Input::Admin { proxy: self.proxy, at, flags }).await;
+            Outcome::Drain { server, sent: if send { DrainSent::Sent } else { DrainSent::NotSent } }
+        } else {
+            config.drained.set(&server, false);
+            Outcome::Undrain { server, taken: true }
+        };
+        shared.tell(Input::Outcome(outcome)).await;
+        // At once, rather than with the next round of the sessions.
+        let (at, shown) = (shared.clock.now(), config.drained.shown(&config.servers));
+        shared.tell(Input::Endpoints { proxy: config.proxy, at, shown }).await;
     }
 }

@@ -9,7 +9,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use agent_core::{
     ServerId,
-    plan::{AdminFlags, Outcome, Retire, Retired},
+    plan::{AdminFlags, DrainSent, Outcome, Retire, Retired},
+    session::ProxySessionKey,
 };
 use haproxy::{
     Address,
@@ -22,10 +23,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
+use super::{
+    orders::{Command, Order},
+    take_back::{self, TakenBack},
+};
 use crate::{
     events::{CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent},
-    instances::sessions::answer,
-    messages::{Input, ProxyCommand, ProxyOrder},
+    messages::Input,
     shared::Shared,
 };
 
@@ -70,7 +74,7 @@ pub struct Config {
 }
 
 /// Looks after one HAProxy for ever.
-pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<ProxyOrder>) {
+pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Order>) {
     let mut task = Proxy { config: Arc::new(config), shared, episodes: Episodes::default(), well: false };
     loop {
         let result = task.round(&mut commands).await;
@@ -102,7 +106,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn round(&mut self, commands: &mut mpsc::Receiver<ProxyOrder>) -> Result<(), RuntimeError> {
+    async fn round(&mut self, commands: &mut mpsc::Receiver<Order>) -> Result<(), RuntimeError> {
         let mut connection = Connection::open(&self.config.socket, self.config.limits).await?;
         if !self.well {
             let info = connection.info().await?;
@@ -150,27 +154,27 @@ impl Proxy {
         })
     }
 
-    async fn command(&mut self, order: ProxyOrder) {
+    async fn command(&mut self, order: Order) {
         let errands = self.shared.errands.clone();
         let _errand = errands.begin().await;
-        let ProxyOrder { command, decided } = order;
+        let Order { command, decided } = order;
         let outdated = decided.elapsed() > OUTDATED;
         match command {
-            ProxyCommand::Drain(server) => {
-                let sent = if outdated { Err(false) } else { self.drain(&server, decided).await };
+            Command::Drain(server) => {
+                let sent = if outdated { DrainSent::NotSent } else { self.drain(&server, decided).await };
                 self.shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
             }
-            ProxyCommand::Undrain(server) if outdated => {
-                self.shared.tell(Input::Outcome(Outcome::Undrain { server, sent: false })).await;
+            Command::Undrain(server) if outdated => {
+                self.shared.tell(Input::Outcome(Outcome::Undrain { server, taken: false })).await;
             }
-            ProxyCommand::Undrain(server) => {
-                let sent = self.undrain(&server).await;
-                if let Err(error) = &sent {
+            Command::Undrain(server) => {
+                let taken = self.undrain(&server).await;
+                if let Err(error) = &taken {
                     tracing::debug!(%server, %error, "drain not taken back yet");
                 }
-                self.shared.tell(Input::Outcome(Outcome::Undrain { server, sent: sent.is_ok() })).await;
+                self.shared.tell(Input::Outcome(Outcome::Undrain { server, taken: taken.is_ok() })).await;
             }
-            ProxyCommand::Agent(server, up) => {
+            Command::Agent(server, up) => {
                 // Only faster than the next check, which says the same.
                 // Said too late, it would contradict one that was made meanwhile.
                 if !outdated
@@ -181,10 +185,10 @@ impl Proxy {
                 }
             }
             // Other closes and a listing of all sessions may have come first.
-            ProxyCommand::Close(command) if decided.elapsed() > STALE => {
-                answer(&self.shared, &command, Retired::Busy).await;
+            Command::Close(command) if decided.elapsed() > STALE => {
+                self.shared.close_ended(&command, Retired::Busy).await;
             }
-            ProxyCommand::Close(command) => self.close(&command, decided).await,
+            Command::Close(command) => self.close(&command, decided).await,
         }
     }
 
@@ -192,25 +196,24 @@ impl Proxy {
         Connection::open(&self.config.socket, self.config.limits).await
     }
 
-    /// `Err(true)` when only an agent-check answer can carry the drain.
-    async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), bool> {
-        let mut connection = self.open().await.map_err(|_| false)?;
-        let states = self.table(&mut connection, server).await.map_err(|_| false)?;
-        let state = self.row(&states, server).map_err(|_| false)?;
+    async fn drain(&mut self, server: &ServerId, decided: Instant) -> DrainSent {
+        let Ok(mut connection) = self.open().await else { return DrainSent::NotSent };
+        let Ok(states) = self.table(&mut connection, server).await else { return DrainSent::NotSent };
+        let Ok(state) = self.row(&states, server) else { return DrainSent::NotSent };
         // A person may have come first; the time between this look and the next
         // command is all that is left to chance.
         if !flags_of(state).clear()
             || !self.another_takes_sessions(&states, server)
             || decided.elapsed() > DRAIN_TAKES
         {
-            return Err(false);
+            return DrainSent::NotSent;
         }
         let subject = format!("drain {server}");
         match connection.set_state(&server.backend, &server.server, AdminState::Drain).await {
             Ok(()) => {
                 self.episodes.ends(&subject);
                 let _ = self.flags(&mut connection).await;
-                Ok(())
+                DrainSent::Sent
             }
             // An answer could carry it, but without the agent nothing could take it back.
             Err(error @ (RuntimeError::Denied { .. } | RuntimeError::Refused { .. })) => {
@@ -218,21 +221,18 @@ impl Proxy {
                 if self.episodes.begins(&subject, &error) {
                     DrainNotTaken { server, error }.emit(&self.shared.metrics);
                 }
-                Err(false)
+                DrainSent::NotSent
             }
             // It may have been taken: the flags will tell, and the record stays.
-            Err(_) => Err(true),
+            Err(_) => DrainSent::Unclear,
         }
     }
 
-    async fn undrain(&mut self, server: &ServerId) -> Result<(), RuntimeError> {
+    async fn undrain(&mut self, server: &ServerId) -> Result<TakenBack, RuntimeError> {
         let mut connection = self.open().await?;
-        let states = self.table(&mut connection, server).await?;
-        let state = self.row(&states, server)?;
-        if state.forced_drain() && !state.forced_maint() {
-            connection.set_state(&server.backend, &server.server, AdminState::Ready).await?;
-        }
-        self.flags(&mut connection).await
+        let taken = take_back::take_back(&mut connection, &server.backend, &server.server, OUTDATED).await?;
+        self.flags(&mut connection).await?;
+        Ok(taken)
     }
 
     /// All servers of a server's backend.
@@ -262,7 +262,7 @@ impl Proxy {
     async fn close(&mut self, command: &Retire, decided: Instant) {
         let shared = self.shared.clone();
         let Some(place) = shared.place(&command.instance, command.purpose) else {
-            return answer(&shared, command, Retired::OverBudget).await;
+            return shared.close_ended(command, Retired::OverBudget).await;
         };
         let began = Instant::now();
         // A proxy that stands still for a moment says nothing of what the session does
@@ -288,15 +288,17 @@ impl Proxy {
             _ => place.cancel(),
         }
         RetiredEvent { command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
-        answer(&shared, command, retired).await;
+        shared.close_ended(command, retired).await;
     }
 
     async fn shut_down(&mut self, command: &Retire) -> Result<Closed, RuntimeError> {
         let proxy = &command.proxy;
+        // Sessions of an Envoy are not closed at a command, and no other proxy's come here.
+        let ProxySessionKey::Haproxy(key) = &proxy.key else { return Ok(Closed::Changed) };
         let session = Session {
-            pointer: proxy.key.pointer.to_string(),
-            id: proxy.key.id,
-            accepted: proxy.key.accepted.to_string(),
+            pointer: key.pointer.to_string(),
+            id: key.id,
+            accepted: key.accepted.to_string(),
             frontend: String::new(),
             backend: proxy.server.backend.to_string(),
             server: proxy.server.server.to_string(),
@@ -307,11 +309,11 @@ impl Proxy {
         };
         let mut connection = self.open().await?;
         // Pointers of one worker mean nothing in another.
-        if connection.info().await?.pid == proxy.key.worker {
+        if connection.info().await?.pid == key.worker {
             return close(&mut connection, &session).await;
         }
         match &self.config.master {
-            Some(master) => close_in_worker(master, proxy.key.worker, &session, self.config.limits).await,
+            Some(master) => close_in_worker(master, key.worker, &session, self.config.limits).await,
             None => Ok(Closed::Gone),
         }
     }
@@ -362,7 +364,6 @@ mod tests {
             decider,
             probe_now: Arc::default(),
             errands: Errands::default(),
-            envoys: crate::proxies::envoy::discovery::Envoys::default(),
         };
         let named = |server: &ServerId| (server.backend.to_string(), server.server.to_string());
         let config = Config {
@@ -403,7 +404,7 @@ mod tests {
         let (commands, mut commanded) = mpsc::channel(64);
         let rows = format!("orders pg1 10.0.0.1 2 0 1 5432\n{rows}");
         let haproxy = tokio::spawn(answers(socket, rows, commands));
-        let order = ProxyOrder { command: ProxyCommand::Drain(servers[0].clone()), decided: Instant::now() };
+        let order = Order { command: Command::Drain(servers[0].clone()), decided: Instant::now() };
         proxy.command(order).await;
         haproxy.abort();
         let mut drained = false;
@@ -426,13 +427,16 @@ mod tests {
             let (drained, told) = drain_beside(rows).await;
             assert!(!drained, "{rows}");
             assert!(
-                matches!(&told[..], [Input::Outcome(Outcome::Drain { sent: Err(false), .. })]),
+                matches!(&told[..], [Input::Outcome(Outcome::Drain { sent: DrainSent::NotSent, .. })]),
                 "{told:?}"
             );
         }
         let (drained, told) = drain_beside("orders pg2 10.0.0.2 2 0 1 5432").await;
         assert!(drained);
-        assert!(matches!(told.last(), Some(Input::Outcome(Outcome::Drain { sent: Ok(()), .. }))), "{told:?}");
+        assert!(
+            matches!(told.last(), Some(Input::Outcome(Outcome::Drain { sent: DrainSent::Sent, .. }))),
+            "{told:?}"
+        );
     }
 
     #[tokio::test]
@@ -459,11 +463,11 @@ mod tests {
         let orders = || {
             let decided = Instant::now();
             [
-                ProxyCommand::Agent(server.clone(), false),
-                ProxyCommand::Drain(server.clone()),
-                ProxyCommand::Undrain(server.clone()),
+                Command::Agent(server.clone(), false),
+                Command::Drain(server.clone()),
+                Command::Undrain(server.clone()),
             ]
-            .map(|command| ProxyOrder { command, decided })
+            .map(|command| Order { command, decided })
         };
         let called = async || timeout(Duration::ZERO, socket.accept()).await.is_ok();
 
@@ -478,8 +482,8 @@ mod tests {
             matches!(
                 &told,
                 [
-                    Input::Outcome(Outcome::Drain { sent: Err(false), .. }),
-                    Input::Outcome(Outcome::Undrain { sent: false, .. }),
+                    Input::Outcome(Outcome::Drain { sent: DrainSent::NotSent, .. }),
+                    Input::Outcome(Outcome::Undrain { taken: false, .. }),
                 ]
             ),
             "{told:?}"

@@ -1,7 +1,8 @@
 //! Agent-check answers from the snapshot.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use agent_core::freshness::Freshness;
 use haproxy::agent_check::{Answer, Reply};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
@@ -15,9 +16,6 @@ use crate::{
     },
     snapshot::Snapshot,
 };
-
-/// A snapshot is made every second. One older than this says nothing about now.
-const OLD: Duration = Duration::from_secs(5);
 
 /// Answers for all servers of all proxies.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ impl Answers {
     }
 
     fn is_fresh(&self, snapshot: &Snapshot) -> bool {
-        self.clock.is_none_or(|clock| clock.now().since(snapshot.at) <= OLD)
+        self.clock.is_none_or(|clock| Freshness::of(clock.now().since(snapshot.at)) == Freshness::Fresh)
     }
 }
 
@@ -84,7 +82,7 @@ impl Answer for Answers {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{collections::HashMap, time::Duration};
 
     use agent_core::ServerId;
 
@@ -102,7 +100,7 @@ mod tests {
         let (decider, _inputs) = mpsc::channel(1);
         let answers = Answers::new(snapshot, decider, &Metrics::default()).fresh_by(clock);
         assert_eq!(answers.line("orders/pg1"), "down #refused\n");
-        tokio::time::advance(OLD + Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(answers.line("orders/pg1"), "#no opinion\n", "nothing is known of now");
         publish.send_replace(said());
         assert_eq!(answers.line("orders/pg1"), "down #refused\n");

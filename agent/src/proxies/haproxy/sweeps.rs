@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use agent_core::session::{ProxySession, ProxySessionKey};
+use agent_core::session::{HaproxySessionKey, ProxySession, ProxySessionKey};
 use haproxy::{
     Address,
     runtime::{Connection, RuntimeError},
@@ -135,12 +135,12 @@ impl Sweeps {
         let key = (session.backend.clone(), session.server.clone());
         Some(ProxySession {
             server: self.config.servers.get(&key)?.clone(),
-            key: ProxySessionKey {
+            key: ProxySessionKey::Haproxy(HaproxySessionKey {
                 worker: worker.pid,
                 pointer: session.pointer.as_str().into(),
                 id: session.id,
                 accepted: session.accepted.as_str().into(),
-            },
+            }),
             source: session.source,
             outgoing: session.outgoing,
             peer: session.peer,

@@ -1,18 +1,22 @@
-//! Takes the agent's recorded drains back, with nothing but the records: for a
-//! stop, a refused start, `ExecStopPost`, and package removal.
+//! Takes back the agent's own drains, of one server or of all records. The records alone are enough:
+//! for a stop, a refused start, `ExecStopPost`, and package removal.
+
+use std::time::Duration;
 
 use haproxy::{
     Address,
     runtime::{AdminState, Connection, Limits, RuntimeError, ServerState},
 };
 use serde::Serialize;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
-use crate::config::ENVOY;
 use crate::state::{
     StateError,
-    records::{DrainRecord, DrainRecords},
+    records::{DrainRecord, DrainRecords, RecordedProxy},
 };
+
+/// The limits of one command are shorter; this is for a process that was suspended meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What became of the records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -37,7 +41,7 @@ pub async fn own(file: &DrainRecords) -> Result<Undone, StateError> {
     let mut tasks = JoinSet::new();
     for record in file.load()? {
         tasks.spawn(async move {
-            let result = take_back(&record).await;
+            let result = recorded(&record).await;
             (record, result)
         });
     }
@@ -46,8 +50,8 @@ pub async fn own(file: &DrainRecords) -> Result<Undone, StateError> {
         let Ok((record, result)) = ended else { continue };
         let name = format!("{}/{} at {}", record.backend, record.server, record.socket);
         match result {
-            Ok(true) => undone.taken_back.push(name),
-            Ok(false) => undone.left_alone.push(name),
+            Ok(TakenBack::Drain) => undone.taken_back.push(name),
+            Ok(TakenBack::Nothing) => undone.left_alone.push(name),
             Err(error) => {
                 undone.failed.push((name, error));
                 continue;
@@ -62,32 +66,60 @@ pub async fn own(file: &DrainRecords) -> Result<Undone, StateError> {
     Ok(undone)
 }
 
-/// Whether there was anything to take back.
-///
-/// A drain on an Envoy is a word in the endpoints of an agent that runs: there is nothing to
-/// ask, and the next agent does not say it again.
-pub async fn take_back(record: &DrainRecord) -> Result<bool, String> {
-    if record.socket.starts_with(ENVOY) {
-        return Ok(false);
-    }
-    let address: Address = record.socket.parse()?;
-    try_take_back(&address, record).await.map_err(|error| error.to_string())
+/// What was found when a drain was to be taken back.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum TakenBack {
+    /// The drain, and it is over.
+    Drain,
+    /// No drain, or maintenance: nothing was changed.
+    Nothing,
 }
 
-async fn try_take_back(address: &Address, record: &DrainRecord) -> Result<bool, RuntimeError> {
-    let mut connection = Connection::open(address, Limits::default()).await?;
-    // All of it: the backend may be gone as well, and then so is the drain.
-    let states = connection.servers_state(None).await?;
-    let here = |state: &ServerState| state.backend == record.backend && state.server == record.server;
-    let Some(state) = states.into_iter().find(here) else {
-        return Ok(false);
+/// Takes back the drain of one record.
+///
+/// # Errors
+/// Its proxy cannot be reached, or refuses.
+pub async fn recorded(record: &DrainRecord) -> Result<TakenBack, String> {
+    let address = match record.proxy() {
+        RecordedProxy::Haproxy(socket) => socket.parse::<Address>()?,
+        // A drain on an Envoy is part of the endpoints of a running agent. There is nothing to ask,
+        // and the next agent does not send it again.
+        RecordedProxy::Envoy => return Ok(TakenBack::Nothing),
     };
-    // Maintenance is never the agent's: `ready` would end it as well.
-    if !state.forced_drain() || state.forced_maint() {
-        return Ok(false);
+    let taken = async {
+        let mut connection = Connection::open(&address, Limits::default()).await?;
+        take_back(&mut connection, &record.backend, &record.server, PATIENCE).await
+    };
+    taken.await.map_err(|error: RuntimeError| error.to_string())
+}
+
+/// Takes back the drain of one server, if the proxy's own table shows it. A table that took longer
+/// than `patience` may be from before a pause of this process, and counts as none.
+///
+/// # Errors
+/// The proxy does not answer in time, or refuses.
+pub async fn take_back(
+    connection: &mut Connection,
+    backend: &str,
+    server: &str,
+    patience: Duration,
+) -> Result<TakenBack, RuntimeError> {
+    let asked = Instant::now();
+    // The whole table: the backend may be gone as well, and the drain with it.
+    let states = connection.servers_state(None).await?;
+    if asked.elapsed() > patience {
+        let (peer, command) = (connection.peer().clone(), "show servers state".to_owned());
+        return Err(RuntimeError::TimedOut { peer, command });
     }
-    connection.set_state(&record.backend, &record.server, AdminState::Ready).await?;
-    Ok(true)
+    let here = |state: &&ServerState| state.backend == backend && state.server == server;
+    match states.iter().find(here) {
+        // Maintenance is never the agent's, and `ready` would end it as well.
+        Some(state) if state.forced_drain() && !state.forced_maint() => {
+            connection.set_state(backend, server, AdminState::Ready).await?;
+            Ok(TakenBack::Drain)
+        }
+        Some(_) | None => Ok(TakenBack::Nothing),
+    }
 }
 
 #[cfg(test)]

@@ -5,22 +5,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Flight, Planner, survey::Pass};
+use super::{Flight, InstanceIndex, Planner, survey::Pass};
 use crate::{
     Time,
-    plan::{Budget, CloseVia, Command, Group, HoldReason, How, Network, Purpose, Retire, Scope},
-    session::{Join, Ledger, ProxySession, Session},
+    freshness::{LOGIN_PROOF, LOGIN_RENEWAL},
+    plan::{Budget, Command, Group, HoldReason, Purpose, Retire, Scope},
+    session::{Join, Ledger, Session},
 };
 
-/// A login of the agent's own this long ago proves that a client closed now can log in.
-const PROVES: Duration = Duration::from_secs(10);
-
-/// While sessions are being closed, the next login is asked for when the last was this long
-/// ago: early enough that no close waits for it.
-const RENEWED: Duration = Duration::from_secs(6);
-
-/// Where all places are taken by closes that have been commanded: another look after this. The
-/// end of one of them is told at once.
+/// When closes under way use up the budget: plan again after this. The end of one of them is
+/// reported at once.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Planner {
@@ -41,18 +35,18 @@ impl Planner {
             let overdue = one.age.saturating_sub(one.limit);
             (std::cmp::Reverse((overdue, one.age)), one.session.row.key)
         });
-        let mut free: BTreeMap<(usize, Purpose), (u32, Time)> = BTreeMap::new();
+        let mut free: BTreeMap<(InstanceIndex, Purpose), (u32, Time)> = BTreeMap::new();
         let mut under_way: HashMap<Group, usize> = HashMap::new();
-        let mut commanded: BTreeMap<(usize, Purpose), usize> = BTreeMap::new();
-        for ((place, _), flight) in &self.in_flight {
+        let mut commanded: BTreeMap<(InstanceIndex, Purpose), usize> = BTreeMap::new();
+        for ((index, _), flight) in &self.in_flight {
             *under_way.entry(flight.group.clone()).or_default() += 1;
-            *commanded.entry((*place, flight.purpose)).or_default() += 1;
+            *commanded.entry((*index, flight.purpose)).or_default() += 1;
         }
         for one in candidates {
             let instance = one.session.instance;
             let overdue = one.age.saturating_sub(one.limit);
-            let (places, next_free) = free.entry((one.id.0, one.purpose)).or_insert_with(|| {
-                // Those that have been commanded and not begun will take a place each.
+            let (permits, next_free) = free.entry((one.id.0, one.purpose)).or_insert_with(|| {
+                // Closes that were commanded and have not begun will take a permit each.
                 let commanded = commanded.get(&(one.id.0, one.purpose)).copied().unwrap_or(0);
                 let waiting = commanded.saturating_sub(budget.running(instance, one.purpose, now));
                 let free = budget.free(instance, one.purpose, now);
@@ -60,13 +54,13 @@ impl Planner {
                 let next_free = if free > 0 { now + LOOK } else { next_free };
                 (free.saturating_sub(u32::try_from(waiting).unwrap_or(u32::MAX)), next_free)
             });
-            if *places == 0 {
+            if *permits == 0 {
                 pass.watch(&one.session, overdue);
                 pass.wake_at(*next_free);
                 pass.hold(now, &one.session, one.age, one.limit, HoldReason::OverBudget);
                 continue;
             }
-            let group = group_of(&one.session, one.proxy);
+            let group = Group::of(&one.session, one.proxy);
             let others = under_way.get(&group).copied().unwrap_or(0);
             if !self.breaker.allows(&group, others, &self.policy.breaker, now) {
                 pass.hold(now, &one.session, one.age, one.limit, HoldReason::Breaker);
@@ -77,55 +71,37 @@ impl Planner {
                 pass.hold(now, &one.session, one.age, one.limit, HoldReason::LoginUnproved);
                 continue;
             }
-            *places -= 1;
+            *permits -= 1;
             *under_way.entry(group.clone()).or_default() += 1;
             let had_others = self.breaker.comes_back(&group) || has_others(&group, &one.session, ledger);
             let key = one.session.row.key;
             self.in_flight.insert(one.id, Flight { since: now, group, had_others, purpose: one.purpose });
-            let via = match one.how {
-                How::Quiet(_) => self.policy.close_via,
-                // Only the database can tell the moment a session goes idle.
-                How::Catch(_) => CloseVia::Database,
-                // The database's guard closes nothing that is busy.
-                How::Force => CloseVia::Proxy,
-            };
             commands.push(Command::Retire(Box::new(Retire {
-                id: self.next_id,
                 instance: instance.clone(),
                 key,
                 client: one.client,
                 user: one.session.row.user.clone(),
                 iam_only: self.policy.scope == Scope::Iam,
                 proxy: one.proxy.clone(),
-                via,
                 how: one.how,
                 purpose: one.purpose,
                 age: one.age,
                 limit: one.limit,
             })));
-            self.next_id += 1;
         }
     }
 
     /// Whether a login of lately shows that the client of this session can come back. The next
     /// one is asked for in time.
     fn proved(&self, now: Time, session: &Session<'_>, pass: &mut Pass<'_>) -> bool {
-        let facts = session.server.and_then(|server| pass.facts.get(server));
+        let facts = session.server.and_then(|server| server.of(&pass.facts));
         let Some(way_back) = facts.and_then(|facts| facts.way_back.as_ref()) else { return false };
         let age = now.since(way_back.login);
-        let proved = age <= PROVES && way_back.login >= self.trusted_since;
-        if !proved || age > RENEWED {
+        let proved = age <= LOGIN_PROOF && way_back.login >= self.trusted_since;
+        if !proved || age > LOGIN_RENEWAL {
             pass.probe.insert(way_back.instance.clone());
         }
         proved
-    }
-}
-
-pub(super) fn group_of(session: &Session<'_>, proxy: &ProxySession) -> Group {
-    Group {
-        user: session.row.user.clone(),
-        application: session.row.application.clone(),
-        network: Network::around(proxy.source.ip()),
     }
 }
 

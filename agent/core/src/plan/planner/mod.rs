@@ -16,21 +16,19 @@ use std::{
 };
 
 use super::{
-    AdminFlags, AdminWord, AgentCheck, Breaker, Budget, Command, CommandId, Drains, Group, Hold, HoldReason,
-    Mode, Outcome, Plan, Policy, Purpose, Retired, Subject,
+    AdminFlags, AdminWord, Breaker, Budget, Command, Drains, Group, Hold, HoldReason, Outcome, Plan, Policy,
+    Purpose, Retired, Shown, Subject,
 };
 use crate::{
     DatabaseName, InstanceId, ServerId, Time,
-    health::{Fleet, InstanceView, Role, ServerConfig, State},
+    freshness::stood_still,
+    health::{Fleet, InstanceView, Role, ServerConfig},
     session::{BackendKey, Ledger},
 };
 use survey::Pass;
 
 /// A plan is made at least this often, so that a longer gap means the agent was frozen.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A gap between two plans after which nothing seen before it is believed.
-const FROZEN: Duration = Duration::from_secs(5);
 
 /// Sessions of one instance that are looked at closely at once.
 const FOCUS: usize = 500;
@@ -53,20 +51,22 @@ const DENIED: Duration = Duration::from_secs(60);
 /// A command that nobody answered is given up after this.
 const LOST: Duration = Duration::from_secs(30);
 
-/// A session, by the place of its instance among all and its identity there.
-type SessionId = (usize, BackendKey);
+/// An instance, by its index among those of this planner. Cheaper to copy and hash than its name.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct InstanceIndex(usize);
+
+type SessionId = (InstanceIndex, BackendKey);
 
 /// The planner.
 #[derive(Debug)]
 pub struct Planner {
     policy: Policy,
     servers: BTreeMap<ServerId, ServerConfig>,
-    instances: BTreeMap<InstanceId, usize>,
+    instances: BTreeMap<InstanceId, InstanceIndex>,
     drains: Drains,
     breaker: Breaker,
     paused: bool,
     credentials_ill: bool,
-    next_id: CommandId,
     in_flight: HashMap<SessionId, Flight>,
     tried: HashMap<SessionId, Time>,
     denied: BTreeMap<InstanceId, Time>,
@@ -92,14 +92,13 @@ impl Planner {
     pub fn new(policy: Policy, servers: &[ServerConfig]) -> Self {
         let instances: BTreeSet<&InstanceId> = servers.iter().map(|server| &server.instance).collect();
         Self {
-            instances: instances.into_iter().cloned().zip(0..).collect(),
+            instances: instances.into_iter().cloned().zip((0..).map(InstanceIndex)).collect(),
             policy,
             drains: Drains::new(servers),
             servers: servers.iter().map(|server| (server.id.clone(), server.clone())).collect(),
             breaker: Breaker::default(),
             paused: false,
             credentials_ill: false,
-            next_id: 1,
             in_flight: HashMap::new(),
             tried: HashMap::new(),
             denied: BTreeMap::new(),
@@ -123,11 +122,6 @@ impl Planner {
         &self.policy
     }
 
-    /// Another policy from now on. Drains, pauses and what was tried stay.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
-    }
-
     /// The drains of all servers.
     pub fn drains(&self) -> &Drains {
         &self.drains
@@ -136,11 +130,6 @@ impl Planner {
     /// The breaker's groups.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
-    }
-
-    /// Whether sessions may be closed at all under the policy in force.
-    pub fn may_close(&self) -> bool {
-        self.policy.mode == Mode::Retire && !self.paused
     }
 
     /// Whether all acting is paused.
@@ -188,9 +177,14 @@ impl Planner {
         self.credentials_ill = !well;
     }
 
-    /// The proxy's own word on a server's admin flags, asked for at `at`.
+    /// A server's admin flags in HAProxy's own table, asked for at `at`.
     pub fn observe_admin(&mut self, server: &ServerId, at: Time, flags: AdminFlags) -> Option<Command> {
-        self.drains.observe(server, at, flags, &self.policy)
+        self.drains.observe(server, at, Shown::Admin(flags), &self.policy)
+    }
+
+    /// Whether the endpoints that an Envoy is sent drain a server.
+    pub fn observe_endpoint(&mut self, server: &ServerId, at: Time, drained: bool) -> Option<Command> {
+        self.drains.observe(server, at, Shown::Endpoint { drained }, &self.policy)
     }
 
     /// An agent-check answer with an admin word was read by the proxy.
@@ -202,10 +196,10 @@ impl Planner {
     pub fn outcome(&mut self, now: Time, outcome: &Outcome) {
         match outcome {
             Outcome::Drain { server, sent } => self.drains.sent(server, *sent, now),
-            Outcome::Undrain { server, sent } => self.drains.ended(server, *sent),
+            Outcome::Undrain { server, taken } => self.drains.ended(server, *taken),
             Outcome::Retire { instance, key, retired, .. } => {
-                let Some(place) = self.instances.get(instance) else { return };
-                let session = (*place, *key);
+                let Some(index) = self.instances.get(instance) else { return };
+                let session = (*index, *key);
                 let flight = self.in_flight.remove(&session);
                 match (retired, flight) {
                     // From the command on: its client may be back before this is known.
@@ -220,18 +214,6 @@ impl Planner {
                 self.tried.insert(session, now);
             }
         }
-    }
-
-    /// What an agent-check answer has to say of a server. The steady answer is
-    /// `up` or `down`, alone: any admin word would overwrite a person's.
-    pub fn desired(&self, server: &ServerId, fleet: &Fleet, now: Time) -> AgentCheck {
-        let health = fleet.servers.get(server).and_then(|verdict| match verdict.state {
-            // A drain goes by the admin state, with its record, or not at all.
-            State::Up | State::Drain => Some(Ok(())),
-            State::Down => Some(Err(verdict.reason.to_string())),
-            State::Unknown => None,
-        });
-        AgentCheck { health, admin: self.drains.word(server, now) }
     }
 
     /// The plan for this moment.
@@ -286,8 +268,8 @@ impl Planner {
         let mut held = HashMap::with_capacity(holds.len());
         for hold in &mut holds {
             if let Subject::Session { instance, key, .. } = &hold.subject {
-                let Some(place) = self.instances.get(instance) else { continue };
-                let session = (*place, *key);
+                let Some(index) = self.instances.get(instance) else { continue };
+                let session = (*index, *key);
                 hold.since = since(self.held.get(&session), hold.reason);
                 held.insert(session, (hold.reason, hold.since));
             }
@@ -305,7 +287,7 @@ impl Planner {
 
     /// Brings what is remembered up to this moment.
     fn settle(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet) {
-        if self.last_plan.is_some_and(|last| now.since(last) > FROZEN) {
+        if self.last_plan.is_some_and(|last| stood_still(now.since(last))) {
             self.trusted_since = now;
         }
         self.last_plan = Some(now);
@@ -315,8 +297,8 @@ impl Planner {
             let live: HashSet<SessionId> = ledger
                 .instances()
                 .filter_map(|instance| Some((instance, *self.instances.get(instance)?)))
-                .flat_map(|(instance, place)| {
-                    ledger.sessions_of(instance).map(move |session| (place, session.row.key))
+                .flat_map(|(instance, index)| {
+                    ledger.sessions_of(instance).map(move |session| (index, session.row.key))
                 })
                 .collect();
             self.tried.retain(|session, _| live.contains(session));

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Planner, SessionId, fire::group_of};
+use super::{Planner, SessionId};
 use crate::{
     InstanceId, ServerId, Time,
     health::{Fleet, InstanceView, ServerConfig, State, Verdict, WantedRole},
     plan::{
-        Hold, HoldReason, How, Network, Purpose, Subject,
+        Close, Group, Hold, HoldReason, Network, Purpose, Subject,
         breaker::Login,
         drain::Cohort,
         limit_of,
@@ -34,7 +34,7 @@ pub(super) struct Candidate<'a> {
     pub(super) session: Session<'a>,
     pub(super) client: SocketAddr,
     pub(super) proxy: &'a ProxySession,
-    pub(super) how: How,
+    pub(super) how: Close,
     pub(super) purpose: Purpose,
     pub(super) age: Duration,
     pub(super) limit: Duration,
@@ -93,12 +93,12 @@ impl Planner {
         let maybe_demoted = self.policy.demotion_grace.is_some();
         let undated = (self.policy.max_age / 20).clamp(UNDATED_LEAST, UNDATED_MOST);
         for instance in ledger.instances() {
-            let Some(&place) = self.instances.get(instance) else { continue };
+            let Some(&index) = self.instances.get(instance) else { continue };
             for session in ledger.sessions_of(instance) {
                 if waits_since.is_some_and(|since| session.begin >= since) {
                     self.breaker.seen(&login_of(&session), now);
                 }
-                if let Some(cohort) = session.server.and_then(|server| pass.cohorts.get_mut(server)) {
+                if let Some(cohort) = session.server.and_then(|server| server.of_mut(&mut pass.cohorts)) {
                     cohort.all += 1;
                 }
                 if !session.dated && session.row.client.is_some() {
@@ -117,7 +117,7 @@ impl Planner {
                 if session.server.is_none() && session.row.client.is_some() {
                     pass.unjoined(&session);
                 }
-                self.weigh(now, (place, session.row.key), session, &mut pass);
+                self.weigh(now, (index, session.row.key), session, &mut pass);
             }
         }
         pass
@@ -146,7 +146,7 @@ impl Planner {
             Join::Joined(proxy) => Some(proxy),
             Join::NotJoined | Join::Disagree => None,
         };
-        let facts = session.server.and_then(|server| pass.facts.get(server));
+        let facts = session.server.and_then(|server| server.of(&pass.facts));
         let context = Context {
             now,
             policy: &self.policy,
@@ -181,7 +181,7 @@ impl Planner {
                 ..
             } if pass.breaker_open
                 && joined.is_some_and(|proxy| {
-                    self.breaker.paused(&group_of(&session, proxy), &self.policy.breaker, now)
+                    self.breaker.paused(&Group::of(&session, proxy), &self.policy.breaker, now)
                 }) =>
             {
                 Stance::Hold { reason: HoldReason::Breaker, watch: false, until: None }
@@ -229,7 +229,7 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn count_due(&mut self, session: &Session<'_>) {
-        if let Some(cohort) = session.server.and_then(|server| self.cohorts.get_mut(server)) {
+        if let Some(cohort) = session.server.and_then(|server| server.of_mut(&mut self.cohorts)) {
             cohort.due += 1;
         }
     }

@@ -91,7 +91,10 @@ impl Run {
     /// long enough to be closed while all was well, should not be there.
     pub(super) fn overdue(&mut self, client: usize) {
         let (now, kind) = (self.world.now, self.world.clients[client].kind);
-        let acting = self.agent.as_ref().is_some_and(|agent| agent.planner.may_close());
+        let acting = self
+            .agent
+            .as_ref()
+            .is_some_and(|agent| agent.planner.policy().mode == Mode::Retire && !agent.planner.paused());
         let calm = now.since(self.world.trouble) > RECOVERY && acting;
         if !calm || kind.left_alone() {
             return;

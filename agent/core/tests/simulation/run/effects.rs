@@ -49,18 +49,18 @@ impl Run {
                 Input::Closed { retire, ticket, retired }
             }
             Reach::Drain(server) => {
-                let sent = if self.socket_dead { Err(false) } else { self.drain(&server) };
+                let sent = if self.socket_dead { DrainSent::NotSent } else { self.drain(&server) };
                 Input::Outcome(Outcome::Drain { server, sent })
             }
             Reach::Undrain(server) => {
-                let sent = !self.socket_dead && self.world.admin.undrain(&server);
-                Input::Outcome(Outcome::Undrain { server, sent })
+                let taken = !self.socket_dead && self.world.admin.undrain(&server);
+                Input::Outcome(Outcome::Undrain { server, taken })
             }
         };
         self.after(wait, Event::Agent(incarnation, Step::Arrives(input)));
     }
 
-    pub(super) fn drain(&mut self, server: &ServerId) -> Result<(), bool> {
+    pub(super) fn drain(&mut self, server: &ServerId) -> DrainSent {
         let others = self.world.selectable(&server.backend).iter().filter(|other| *other != server).count();
         let calm = self.world.now.since(self.world.trouble) > RECOVERY;
         // While the world is changing, only what the agent could know counts.
@@ -80,10 +80,12 @@ impl Run {
         }
         let Some(session) = self.find(index, &retire.key).cloned() else { return Retired::Gone };
         let quiet = match (session.doing, retire.how) {
-            (Doing::Idle(since), How::Quiet(asked)) => now.since(since) >= asked,
-            (Doing::Idle(_), How::Catch(_)) => true,
-            (Doing::Transaction, How::Quiet(_) | How::Catch(_)) => false,
-            (_, How::Force) => {
+            (Doing::Idle(since), Close::Quiet(asked) | Close::QuietByProxy(asked)) => {
+                now.since(since) >= asked
+            }
+            (Doing::Idle(_), Close::Catch) => true,
+            (Doing::Transaction, Close::Quiet(_) | Close::QuietByProxy(_) | Close::Catch) => false,
+            (_, Close::Force) => {
                 self.break_rule("a session was forced without the operator's word");
                 true
             }

@@ -147,7 +147,7 @@ impl Run {
                 self.agent_after(Duration::from_millis(1), Step::Table(index));
             }
             Input::Flags { .. } => self.agent_after(Duration::from_millis(500), Step::Flags),
-            Input::Outcome(Outcome::Drain { server, sent: Err(false) }) => {
+            Input::Outcome(Outcome::Drain { server, sent: DrainSent::NotSent }) => {
                 self.disk.1.retain(|record| record != server);
             }
             Input::Swept { .. } | Input::Outcome(_) | Input::Delivered(..) => {}
@@ -197,7 +197,7 @@ impl Run {
             let through = session.through.as_ref();
             let same = through.is_some_and(|through| {
                 through.server == retire.proxy.server
-                    && through.id == retire.proxy.key.id
+                    && matches!(&retire.proxy.key, ProxySessionKey::Haproxy(key) if key.id == through.id)
                     && session.address == retire.client
             });
             let earliest = limit_of(policy, &session.key).saturating_sub(policy.window() + SECOND);

@@ -1,0 +1,65 @@
+//! All sessions as JSON, for the control socket.
+
+use std::collections::HashMap;
+
+use agent_core::{
+    InstanceId, Time,
+    plan::{Hold, HoldReason, Policy, Subject, limit_of},
+    session::{Activity, BackendKey, Join, Ledger},
+};
+use serde_json::{Value, json};
+
+/// All sessions as JSON, oldest first, with the reason for which a due one is held.
+/// Ages and limits in seconds.
+pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) -> Value {
+    let holds: HashMap<(&InstanceId, BackendKey), HoldReason> = holds
+        .iter()
+        .filter_map(|hold| match &hold.subject {
+            Subject::Session { instance, key, .. } => Some(((instance, *key), hold.reason)),
+            Subject::Server(_) => None,
+        })
+        .collect();
+    let mut sessions: Vec<_> = ledger.sessions().collect();
+    sessions.sort_by_key(|session| session.begin);
+    let rows = sessions.into_iter().map(|session| {
+        let row = session.row;
+        let (server, source, joined) = match session.join {
+            Join::Joined(proxy) => (Some(proxy.server.to_string()), Some(proxy.source.to_string()), "joined"),
+            Join::NotJoined => (None, None, "not_joined"),
+            Join::Disagree => (None, None, "sources_disagree"),
+        };
+        json!({
+            "instance": session.instance.to_string(),
+            "pid": row.key.pid,
+            "user": row.user,
+            "application": row.application,
+            "server": server,
+            "source": source,
+            "client": row.client.map(|client| client.to_string()),
+            "join": joined,
+            "activity": activity(row.activity),
+            "idle_s": idle(row.activity),
+            "hold": holds.get(&(session.instance, row.key)),
+            "age_s": now.since(session.begin).as_secs_f64(),
+            "limit_s": limit_of(policy, &row.key).as_secs_f64(),
+        })
+    });
+    Value::Array(rows.collect())
+}
+
+/// One word for what a session is doing.
+fn activity(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Idle(_) => "idle",
+        Activity::InTransaction => "in_transaction",
+        Activity::Running => "running",
+        Activity::Unknown => "unknown",
+    }
+}
+
+fn idle(activity: Activity) -> Option<f64> {
+    match activity {
+        Activity::Idle(since) => Some(since.as_secs_f64()),
+        _ => None,
+    }
+}
