@@ -1,4 +1,4 @@
-//! What tasks and the decider say to one another. Plain data.
+//! Messages between tasks and the decider. Plain data.
 
 use agent_core::{
     InstanceId, ServerId, Time,
@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::state::records::DrainRecord;
 
-/// What tasks tell the decider.
+/// From tasks to the decider.
 #[derive(Debug)]
 pub enum Input {
     /// A probe or a liveness query has answered, or not.
@@ -74,7 +74,7 @@ pub enum Input {
     Credentials(bool),
     /// The drain of a server that is no longer configured is gone.
     StrayGone(DrainRecord),
-    /// Somebody asks on the control socket.
+    /// A request on the control socket.
     Request(Request, oneshot::Sender<Result<serde_json::Value, String>>),
 }
 

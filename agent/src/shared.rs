@@ -81,7 +81,7 @@ impl Drop for Place {
 }
 
 /// Commands under way, which are let end before the tasks that carry them out are
-/// stopped: a drain that was sent while nobody waits for it any more might take hold
+/// stopped: a drain that was sent while its task no longer waits for it might take hold
 /// after everybody has looked, and stay.
 #[derive(Clone, Debug)]
 pub struct Errands(Arc<Semaphore>);

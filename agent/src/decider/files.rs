@@ -55,7 +55,7 @@ impl Running {
     }
 
     /// The drain of a server that is no longer configured is over: one that is seen
-    /// there later is a person's.
+    /// there later is an operator's.
     pub(super) async fn forget_stray(&mut self, record: &DrainRecord) {
         self.decider.strays.retain(|known| known != record);
         if let Err(error) = self.store_records().await {
@@ -69,7 +69,7 @@ impl Running {
     }
 
     /// Writes what could not be written before: what the file says of drains that are
-    /// over would be done to a person's after a restart.
+    /// over would be applied to an operator's after a restart.
     pub(super) async fn store_again(&mut self, now: Option<Time>) {
         let waits = |since: Time| now.is_some_and(|now| now.since(since) < AGAIN);
         if self.unstored.is_some_and(|since| !waits(since)) {

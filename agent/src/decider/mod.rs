@@ -249,7 +249,7 @@ impl Running {
     /// Decides, publishes, commands. Returns when to do it again at the latest.
     async fn tick(&mut self) -> Time {
         let now = self.decider.shared.clock.now();
-        self.decider.health.set_aside(self.decider.planner.drains().set_aside());
+        self.decider.health.set_drained(self.decider.planner.drains().drained_servers());
         let fleet = self.decider.health.fleet(now);
         self.tell_changes(&fleet);
         self.fleet = Arc::new(fleet);

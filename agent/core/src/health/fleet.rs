@@ -96,7 +96,7 @@ pub struct Health {
     databases: BTreeMap<DatabaseName, Database>,
     servers: Vec<ServerConfig>,
     /// Servers that the proxy sends no new sessions to, whatever their verdicts.
-    set_aside: BTreeSet<ServerId>,
+    drained: BTreeSet<ServerId>,
     /// The last verdicts, which tell since when a state has lasted, and what was said before.
     server_verdicts: BTreeMap<ServerId, Verdict>,
     role_verdicts: BTreeMap<(InstanceId, WantedRole), Verdict>,
@@ -147,7 +147,7 @@ impl Health {
         Self {
             databases,
             servers: config.servers,
-            set_aside: BTreeSet::new(),
+            drained: BTreeSet::new(),
             server_verdicts: BTreeMap::new(),
             role_verdicts: BTreeMap::new(),
         }
@@ -177,10 +177,10 @@ impl Health {
         self.role_verdicts = earlier.role_verdicts;
     }
 
-    /// The servers that the proxies send no new sessions to at somebody's word, whatever
-    /// their verdicts: nobody steps aside for one of them. Replaces those of before.
-    pub fn set_aside(&mut self, servers: BTreeSet<ServerId>) {
-        self.set_aside = servers;
+    /// The administratively drained servers: no other server is taken out in favour of one of them.
+    /// Replaces those of before.
+    pub fn set_drained(&mut self, servers: BTreeSet<ServerId>) {
+        self.drained = servers;
     }
 
     /// Takes in one observation. One of an instance that is not configured is ignored.
@@ -255,14 +255,14 @@ impl Health {
     }
 
     fn member<'a>(&self, server: &'a ServerConfig) -> Member<'a> {
-        Member { name: &server.instance.instance, set_aside: self.set_aside.contains(&server.id) }
+        Member { name: &server.instance.instance, drained: self.drained.contains(&server.id) }
     }
 }
 
 impl Database {
-    /// All instances, as the members of one backend that nobody has set aside.
+    /// All instances, as the undrained members of one backend.
     fn members(&self) -> Vec<Member<'_>> {
-        self.instances.keys().map(|name| Member { name, set_aside: false }).collect()
+        self.instances.keys().map(|name| Member { name, drained: false }).collect()
     }
 
     fn siblings<'a>(&'a self, members: &'a [Member<'a>], now: Time) -> Siblings<'a> {

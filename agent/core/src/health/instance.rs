@@ -14,8 +14,8 @@ const REFUSALS: u32 = 2;
 /// Refusals closer together than this are one event seen by two tasks.
 const REFUSAL_SPAN: Duration = Duration::from_millis(200);
 
-/// One refused login may be of a token that nobody could have logged in with, and two tasks
-/// may meet the same moment. Refusals this far apart are the database's lasting word.
+/// One refused login may be due to a bad token, and two tasks may observe the same moment. Refusals
+/// this far apart show that the database keeps refusing.
 const LOGIN_REFUSAL_SPAN: Duration = Duration::from_secs(3);
 
 /// A login proves that clients can come back for this many probe intervals.
@@ -122,7 +122,7 @@ impl InstanceView {
         self.auth_refused_by_database || self.host_blocked_since.is_some()
     }
 
-    /// Whether this agent has heard of its role from itself, and not from an earlier one.
+    /// Whether the instance has stated its role to this agent, rather than to an earlier one.
     pub(super) fn proved(&self) -> bool {
         self.last_proof.is_some()
     }
@@ -230,7 +230,7 @@ impl Instance {
             FaultKind::LoginRefused => {
                 view.auth_refused_since.get_or_insert(at);
                 view.auth_refused_by_database = true;
-                // It came past the block to be refused.
+                // An authentication error proves that the host is not blocked.
                 view.host_blocked_since = None;
                 let first = *self.first_login_refusal.get_or_insert(at);
                 self.last_login_refusal = Some(at);
@@ -264,7 +264,7 @@ impl Instance {
             // A refusal in the database's own words comes from a living server.
             Evidence::AuthIll if fault.kind != FaultKind::NoToken => self.alive(),
             Evidence::Alive => self.alive(),
-            // The agent could not go on, but somebody was there.
+            // The agent could not go on, but something answered.
             Evidence::Nothing if fault.phase > Phase::Tcp && fault.kind != FaultKind::OverBudget => {
                 self.nothing_against();
             }

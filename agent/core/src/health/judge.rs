@@ -42,7 +42,7 @@ pub enum State {
 pub enum VerdictReason {
     /// It answers and has the wanted role.
     Proved,
-    /// It had the wanted role when last heard of, and nothing says otherwise.
+    /// It had the wanted role at its last answer, and nothing contradicts that.
     LastKnown,
     /// It is silent, but silence alone takes nothing away.
     SilentKept,
@@ -64,7 +64,7 @@ pub enum VerdictReason {
     Refusing,
     /// Silent while a sibling is usable.
     Silent,
-    /// Not heard of, and another instance has proved itself writer since.
+    /// Silent, and another instance has proved itself writer since.
     Superseded,
     /// It says itself that it is not the writer.
     NotWriter,
@@ -145,9 +145,9 @@ impl Verdict {
 
     /// The same verdict, as what is said of a server after what was said `before`.
     ///
-    /// A proxy that was told `down` stays with it until it is told `up`. So "I don't know" after
-    /// a `down` is `up`; only where `another_writes`, a backend's writer is known, and
-    /// beside it nothing has changed.
+    /// HAProxy keeps a server DOWN until it is told UP, so Unknown after Down becomes Up. The
+    /// exception is a backend whose writer is another, known server (`another_writes`): there the
+    /// verdict before stays.
     pub(super) fn after(self, before: Option<&Verdict>, another_writes: bool) -> Self {
         let held =
             |before: &&Verdict| before.state == State::Down || before.reason == VerdictReason::NothingAgainst;
@@ -195,8 +195,8 @@ impl Verdict {
 #[derive(Copy, Clone)]
 pub(super) struct Member<'a> {
     pub(super) name: &'a InstanceName,
-    /// The proxy sends it no new sessions, at somebody's word.
-    pub(super) set_aside: bool,
+    /// Administratively drained: the proxy sends it no new sessions.
+    pub(super) drained: bool,
 }
 
 /// The instances of one database, which of them last held the writer's place, and which of
@@ -212,8 +212,8 @@ pub(super) struct Siblings<'a> {
 impl Siblings<'_> {
     /// The verdicts of the members, in order.
     ///
-    /// One that proves unfit is down whatever the others are. One that is merely worse than
-    /// another steps aside for it, and only for one that [can take over](Self::stand_ins).
+    /// A server that is proved unfit is down whatever the others are. One that is merely worse than
+    /// another is taken out only if that one [can take its sessions](Self::substitutes).
     pub(super) fn judge(&self, wanted: WantedRole) -> Vec<Verdict> {
         let mut verdicts: Vec<Verdict> =
             self.members.iter().map(|member| self.alone(member.name, wanted)).collect();
@@ -293,14 +293,14 @@ impl Siblings<'_> {
     fn as_reader(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
         use VerdictReason as R;
         if view.role == Some(Role::Writer) {
-            let mut stand_ins = self.stand_ins(name, view);
-            return if stand_ins.any(|other| other.role == Some(Role::Reader) && !self.lags(other)) {
+            let mut substitutes = self.substitutes(name, view);
+            return if substitutes.any(|other| other.role == Some(Role::Reader) && !self.lags(other)) {
                 self.out_of_role(view, R::NotReader)
             } else {
                 self.say(State::Up, R::LastResort)
             };
         }
-        if self.lags(view) && self.stand_ins(name, view).any(|other| !self.lags(other)) {
+        if self.lags(view) && self.substitutes(name, view).any(|other| !self.lags(other)) {
             return self.say(State::Down, R::Lagging);
         }
         self.by_silence(name, view)
@@ -310,7 +310,7 @@ impl Siblings<'_> {
         use VerdictReason as R;
         match view.status {
             Status::Silent(misses)
-                if misses >= self.rules.liveness_misses && self.stand_ins(name, view).next().is_some() =>
+                if misses >= self.rules.liveness_misses && self.substitutes(name, view).next().is_some() =>
             {
                 self.say(State::Down, R::Silent)
             }
@@ -358,11 +358,11 @@ impl Siblings<'_> {
         })
     }
 
-    /// A backend is never emptied by an old word: when none is left that new sessions could
-    /// go to, those that are out only for what they last said of their role come back.
+    /// Old statements never empty a backend: when no server is left for new sessions, those that
+    /// are out only for a role they stated some time ago come back.
     fn spare_the_last(&self, verdicts: &mut [Verdict]) {
         use VerdictReason as R;
-        let mut left = self.members.iter().zip(verdicts.iter()).filter(|(member, _)| !member.set_aside);
+        let mut left = self.members.iter().zip(verdicts.iter()).filter(|(member, _)| !member.drained);
         if left.any(|(_, verdict)| verdict.state != State::Down) {
             return;
         }
@@ -384,18 +384,18 @@ impl Siblings<'_> {
             .filter(|(_, view)| view.role == Some(Role::Writer) && view.usable() && view.proved())
     }
 
-    /// Other members that could take this one's new sessions: they answer, nobody has set
-    /// them aside, and they turn no logins away, unless this one does too.
+    /// Other members that could take this one's new sessions: they answer, are not drained, and
+    /// accept logins, unless this one refuses them too.
     ///
-    /// Of those that answer and are not set aside, the best one steps aside for none: it turns
-    /// no logins away if any does not, and among them is a reader that does not lag, else
-    /// the writer, else one that lags. So a backend is never emptied by stepping aside.
-    fn stand_ins(&self, name: &InstanceName, view: &InstanceView) -> impl Iterator<Item = &InstanceView> {
+    /// These rules never empty a backend. Of the members that answer and are not drained, the best
+    /// one stays: one that accepts logins if any does, and among those a reader that does not lag,
+    /// else the writer, else a reader that lags.
+    fn substitutes(&self, name: &InstanceName, view: &InstanceView) -> impl Iterator<Item = &InstanceView> {
         // Where refused logins take a server down, one that has met them is about to go.
         let alike = view.refuses_logins() && self.rules.on_auth_failure != OnAuthFailure::Down;
         self.members
             .iter()
-            .filter(move |member| member.name != name && !member.set_aside)
+            .filter(move |member| member.name != name && !member.drained)
             .filter_map(|member| self.instances.get(member.name))
             .map(Instance::view)
             .filter(move |other| other.usable() && (alike || !other.refuses_logins()))
@@ -403,7 +403,7 @@ impl Siblings<'_> {
 
     /// Whether the proxy sends new sessions to this instance, for all that is set there.
     fn open(&self, name: &InstanceName) -> bool {
-        self.members.iter().any(|member| member.name == name && !member.set_aside)
+        self.members.iter().any(|member| member.name == name && !member.drained)
     }
 
     fn lags(&self, view: &InstanceView) -> bool {

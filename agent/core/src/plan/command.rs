@@ -193,7 +193,7 @@ pub enum DrainSent {
 /// What a server's admin flags at the proxy say.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AdminFlags {
-    /// Drained by a command (a person's or the agent's: the proxy does not tell).
+    /// Drained by a command, an operator's or the agent's: HAProxy does not record whose.
     pub drain: bool,
     /// In maintenance by a command.
     pub maint: bool,
@@ -255,7 +255,7 @@ pub enum HoldReason {
     NotJoined,
     /// The proxy and the database do not agree on what it is.
     SourcesDisagree,
-    /// A source has not been heard of lately.
+    /// A source has not answered lately.
     SourceStale,
     /// Its client could not log in again.
     InstanceUnusable,
@@ -281,7 +281,7 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    /// Whether a look soon may find the reason gone, without a person's doing.
+    /// Whether the reason may be gone soon, without an operator's action.
     pub(super) fn may_pass(self) -> bool {
         match self {
             Self::InTransaction

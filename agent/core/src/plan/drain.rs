@@ -20,8 +20,8 @@ use crate::{
     health::{Fleet, ServerConfig, State, Verdict},
 };
 
-/// A drain that the proxy has not shown after this is taken back: it may be one that nobody reads,
-/// and must not take hold when nobody expects it any more.
+/// A drain that the proxy has not shown after this is taken back. It may still be on its
+/// way, and must not take effect after the reason for it has gone.
 const TAKES: Duration = Duration::from_secs(10);
 
 /// A command to drain that is still unanswered may take effect for this long, so a table without

@@ -12,11 +12,11 @@ mod breaker;
 mod budget;
 mod command;
 mod drain;
+mod drained;
 mod planner;
 mod policy;
 mod retire;
 mod scope;
-mod set_aside;
 
 pub use breaker::{Breaker, Group};
 pub use budget::{Budget, Purpose, Ticket};

@@ -25,7 +25,7 @@ pub(super) struct Context<'a> {
     pub(super) paused: bool,
     /// Nothing seen before this counts: the agent was frozen until then.
     pub(super) trusted_since: Time,
-    /// When the session's proxy was last heard of.
+    /// When the session's proxy last answered.
     pub(super) proxy_seen: Option<Time>,
     /// Whether the client could log in again.
     pub(super) can_come_back: bool,
@@ -183,7 +183,7 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
         Activity::Idle(idle) => {
             let asked = quiet_asked(policy, age, limit, context.demoted());
             let quiet_at = session.seen + asked.saturating_sub(idle);
-            // What the database has not seen itself nobody checks before the proxy closes.
+            // Before the proxy closes, nothing checks the quiet time again: the database has to have seen it.
             let usable = usable && (policy.close_via == CloseVia::Database || idle >= asked);
             if quiet_at <= context.now && usable {
                 return Stance::Fire(match policy.close_via {

@@ -252,7 +252,7 @@ impl Ledger {
     }
 
     /// Rows and proxy sessions of the last polls that were left out because the
-    /// tables are full: sessions that nobody looks after.
+    /// tables are full: sessions that are never closed.
     pub fn dropped(&self) -> usize {
         let claims = |table: &Table| table.dropped_claims.values().sum::<usize>();
         self.tables.values().map(|table| table.dropped_rows + claims(table)).sum()

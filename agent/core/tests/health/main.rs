@@ -1,6 +1,6 @@
 //! The rules of health, one sentence each: observations in, verdicts out.
 //!
-//! - `siblings`: for whom a server steps aside. `lasting`: what counts for how long.
+//! - `siblings`: in favour of which servers another is taken out. `lasting`: what counts for how long.
 
 mod lasting;
 mod setup;

@@ -104,9 +104,9 @@ impl Setup {
     }
 
     /// Persons have set these servers to drain or maintenance.
-    pub fn set_aside(&mut self, servers: &[(&str, &str)]) -> &mut Self {
+    pub fn drain(&mut self, servers: &[(&str, &str)]) -> &mut Self {
         let servers = servers.iter().map(|(backend, name)| ServerId::new(0, backend, name));
-        self.health.set_aside(servers.collect());
+        self.health.set_drained(servers.collect());
         self
     }
 

@@ -96,9 +96,9 @@ proptest! {
         }
     }
 
-    /// Whatever is observed and whatever persons set, stepping aside never empties a backend:
+    /// Whatever is observed and whatever operators drain, no rule empties a backend:
     /// while one of its servers could take new sessions, for all that was said of it, one that
-    /// nobody has set aside is not down.
+    /// is not drained is not down.
     #[test]
     fn no_verdict_takes_away_the_last_server_that_could_serve(
         events in prop::collection::vec((0_usize..3, event(), 1_u64..6_000), 1..80),
@@ -119,14 +119,14 @@ proptest! {
                 }
             }
             let fleet = rig.fleet();
-            let aside = rig.planner.drains().set_aside();
+            let drained = rig.planner.drains().drained_servers();
             let writer = (0..3).filter(|one| said[*one].writer.is_some()).max_by_key(|one| said[*one].writer);
             for backend in ["write", "read"] {
                 let could = |member: usize| {
                     said[member].refused == 0 && (backend == "read" || writer == Some(member))
                 };
                 let open = |member: &usize| {
-                    !aside.contains(&support::server(backend, ["a", "b", "c"][*member]))
+                    !drained.contains(&support::server(backend, ["a", "b", "c"][*member]))
                 };
                 let up = |member: usize| {
                     fleet.servers[&support::server(backend, ["a", "b", "c"][member])].state != State::Down

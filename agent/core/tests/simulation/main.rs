@@ -73,7 +73,7 @@ fn nothing_that_must_never_happen_happens() {
 }
 
 #[test]
-fn who_reads_is_served_while_persons_have_set_both_readers_aside() {
+fn reads_are_served_while_operators_have_drained_both_readers() {
     let mut run = Run::new(7, 60, policy(&mut Random::new(7)));
     run.only_persons(&[4, 5], Duration::from_secs(40), Duration::from_secs(90));
     run.for_a_while(Duration::from_secs(120));

@@ -268,7 +268,7 @@ impl Rig {
     }
 
     pub fn fleet(&mut self) -> Fleet {
-        self.health.set_aside(self.planner.drains().set_aside());
+        self.health.set_drained(self.planner.drains().drained_servers());
         self.health.fleet(self.now)
     }
 

@@ -2,8 +2,8 @@
 //!
 //! They are told to the decider as HAProxy's are: all of one proxy at once. Until they are
 //! all, those that are known are told as what they are: some. Of several Envoys of one
-//! configuration each has its own: one that breaks off again and again keeps nobody waiting for
-//! the others' sessions.
+//! configuration each has its own list: one whose stream breaks again and again does not delay the
+//! sessions of the others.
 
 use std::{
     collections::BTreeSet,
@@ -72,7 +72,7 @@ impl Config {
     }
 }
 
-/// What was heard of all Envoys. It outlives a reload of the configuration, as their
+/// What the access logs of all Envoys have reported. It outlives a reload of the configuration, as their
 /// streams do: sessions that are known stay known.
 #[derive(Debug)]
 pub struct Heard {

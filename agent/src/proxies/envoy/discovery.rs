@@ -123,7 +123,7 @@ impl Gate for Configured {
 // === impl Envoys ===
 
 impl Envoys {
-    /// Nobody is told anything yet.
+    /// Nothing is published yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let endpoints = watch::Sender::new(Endpoints::default());
         let of = endpoints.subscribe();
@@ -147,7 +147,7 @@ impl Envoys {
         self.changed.send_replace(());
     }
 
-    /// Takes back the agent's own drains, since nobody else could: an Envoy keeps the last
+    /// Takes back the agent's own drains, since nothing else would: an Envoy keeps the last
     /// endpoints it was sent. Returns when all Envoys have taken that, or after a second.
     pub async fn take_back(&self) {
         let Some(undrained) = self.endpoints.borrow().undrained() else { return };

@@ -111,7 +111,7 @@ mod tests {
         places.learn(&at(3, 2), now + Duration::from_secs(60));
         assert_eq!(server(&places, "w", 1).as_deref(), Some("w/a"));
         assert_eq!(server(&places, "w", 3).as_deref(), Some("w/a"));
-        // Two names for one address: nobody can tell which.
+        // Two names for one address: ambiguous.
         places.learn(&at(4, 4), now);
         assert_eq!(server(&places, "w", 4), None);
         places.learn(&Addresses::new(), now + REMEMBERED * 2);

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Undone {
     /// Drains taken back.
     pub taken_back: Vec<String>,
-    /// Not drained any more, or in maintenance by a person's hand: left alone.
+    /// Not drained any more, or in maintenance, which an operator set: left alone.
     pub left_alone: Vec<String>,
     /// Not reached: server and reason. Their records stay.
     pub failed: Vec<(String, String)>,

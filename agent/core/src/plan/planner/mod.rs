@@ -48,7 +48,7 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(30);
 /// After a denied close, the instance gets no more for this long.
 const DENIED: Duration = Duration::from_secs(60);
 
-/// A command that nobody answered is given up after this.
+/// A command without an outcome is given up after this.
 const LOST: Duration = Duration::from_secs(30);
 
 /// An instance, by its index among those of this planner. Cheaper to copy and hash than its name.

@@ -1,4 +1,4 @@
-//! Servers that are set aside, by persons and by the agent's own drains: what health makes of
+//! Drained servers, by operators and by the agent: what health makes of
 //! them, and that verdicts and drains do not chase one another.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
@@ -47,7 +47,7 @@ fn drained(rig: &mut Rig, plan: &Plan, reason: DrainReason) {
 }
 
 #[test]
-fn what_a_person_sets_aside_is_seen_in_the_proxys_flags() {
+fn an_operators_drain_is_seen_in_the_proxys_flags() {
     let mut rig = writer_and_reader();
     expect(&mut rig, "a", State::Down, Reason::NotReader);
     for flags in [DRAINED, AdminFlags { maint: true, ..AdminFlags::default() }] {
@@ -59,7 +59,7 @@ fn what_a_person_sets_aside_is_seen_in_the_proxys_flags() {
 }
 
 #[test]
-fn a_sibling_does_not_step_aside_before_the_drain_for_refused_logins_is_over() {
+fn a_sibling_is_not_taken_out_before_the_drain_for_refused_logins_is_over() {
     let mut rig = writer_and_reader();
     rig.tell("b", Err(FaultKind::LoginRefused));
     rig.wait(secs(3));

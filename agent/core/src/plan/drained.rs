@@ -13,8 +13,8 @@ impl Drains {
     /// the capacity floor ends it as soon as the server is needed. One that is being taken back is
     /// included, since nothing ends it sooner, and so is one that health asked for: otherwise a
     /// sibling could be taken out before it is over.
-    pub fn set_aside(&self) -> BTreeSet<ServerId> {
-        let aside = |server: &ServerId, phase: DrainPhase| {
+    pub fn drained_servers(&self) -> BTreeSet<ServerId> {
+        let drained = |server: &ServerId, phase: DrainPhase| {
             let shown = self.shown(server);
             match phase {
                 DrainPhase::Idle => shown.is_some_and(|shown| !shown.clear()),
@@ -25,7 +25,7 @@ impl Drains {
             }
         };
         self.phases()
-            .filter(|(server, phase)| aside(server, *phase))
+            .filter(|(server, phase)| drained(server, *phase))
             .map(|(server, _)| server.clone())
             .collect()
     }
