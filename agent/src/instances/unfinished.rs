@@ -38,7 +38,7 @@ const USUAL_LIMIT: u32 = 100;
 /// Unfinished logins on one instance since the last finished one.
 #[derive(Debug)]
 pub struct Unfinished {
-    unfinished: u32,
+    failures: u32,
     /// The same with weights.
     weighted: u32,
     longest: Duration,
@@ -50,7 +50,7 @@ pub struct Unfinished {
 
 impl Unfinished {
     pub fn new(now: Instant) -> Self {
-        Self { unfinished: 0, weighted: 0, longest: SILENT, next: now, known: false, limit: None }
+        Self { failures: 0, weighted: 0, longest: SILENT, next: now, known: false, limit: None }
     }
 
     /// `max_connect_errors` of the server.
@@ -88,7 +88,7 @@ impl Unfinished {
             // Not counted by the server.
             _ => return,
         };
-        self.unfinished = self.unfinished.saturating_add(1);
+        self.failures = self.failures.saturating_add(1);
         self.next = self.next.max(now + self.pause());
     }
 
@@ -97,7 +97,7 @@ impl Unfinished {
     fn pause(&self) -> Duration {
         let limit = self.limit.unwrap_or(USUAL_LIMIT).max(1);
         let most = self.longest * USUAL_LIMIT.div_ceil(limit);
-        if self.unfinished >= (limit.saturating_sub(1) / 2).max(1) {
+        if self.failures >= (limit.saturating_sub(1) / 2).max(1) {
             return most;
         }
         match self.weighted.checked_sub(FREE) {

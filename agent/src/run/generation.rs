@@ -33,8 +33,9 @@ use crate::{
     state::{StateError, pause::Pause, records::DrainRecord},
 };
 
-/// How long a stop waits for commands in progress. Longer than a state file write may take (3 s)
-/// and than a command to a proxy or a database.
+/// How long a stop waits for commands in progress, so that a drain or a close is not cut off between its
+/// effect and its record. Longer than the timeouts of a command to HAProxy (5 s), of a write to a state
+/// file (3 s) and of a query (2 s).
 const GRACE: Duration = Duration::from_secs(6);
 
 /// All tasks of one configuration, not started.
