@@ -26,7 +26,7 @@ integration-tests/scripts/licenses.py
 if ! cargo deny --version >/dev/null 2>&1; then
   unchecked+=("advisories, yanked versions: needs cargo-deny (cargo install cargo-deny --locked)")
 else
-  cargo deny --offline check bans licenses sources
+  cargo deny check bans licenses sources
   if cargo deny fetch db >/dev/null 2>&1; then
     cargo deny check advisories
   else
