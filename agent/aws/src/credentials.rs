@@ -34,8 +34,9 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{Dispatch, instrument::WithSubscriber};
 
 use crate::{
+    causes::chain,
     clock::WallClock,
-    error::{CredentialsError, chain},
+    error::CredentialsError,
     region::Region,
     rotation::Need,
     sign::provider_name,

@@ -20,6 +20,7 @@
 //! - [`error`]: what callers see when there is no token, and why.
 //! - [`clock`]: the wall clock as an argument.
 
+mod causes;
 pub mod clock;
 pub mod credentials;
 pub mod error;

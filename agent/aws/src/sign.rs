@@ -14,11 +14,12 @@ use aws_sigv4::{
     http_request::{self, SignableBody, SignableRequest, SignatureLocation, SigningSettings},
     sign::v4,
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 use tracing::{Dispatch, dispatcher::with_default};
 use zeroize::Zeroizing;
 
-use crate::{target::Target, token::Token};
+use crate::{causes::chain, target::Target, token::Token};
 
 /// What `X-Amz-Expires` says. RDS accepts no longer one.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(900);
@@ -78,7 +79,7 @@ pub fn sign(target: &Target, credentials: &Credentials, signed_at: SystemTime) -
         "{SCHEME}{}:{}/?Action=connect&DBUser={}",
         target.host(),
         target.port(),
-        Encoded(target.user())
+        utf8_percent_encode(target.user(), ENCODED)
     );
     Ok(Token {
         secret: presign(&url, target.region().as_str(), credentials, signed_at)?,
@@ -107,15 +108,14 @@ fn presign(
         .time(time)
         .settings(settings)
         .build()
-        .map_err(|error| SignError::Signer(crate::error::chain(&error)))?
+        .map_err(|error| SignError::Signer(chain(&error)))?
         .into();
     let request = SignableRequest::new("GET", url, std::iter::empty(), SignableBody::Bytes(&[]))
-        .map_err(|error| SignError::Signer(crate::error::chain(&error)))?;
+        .map_err(|error| SignError::Signer(chain(&error)))?;
     // The signer logs, at level trace, the whole request that it signs, and with it
     // the session token. Nobody may hear that.
     let signed = with_default(&Dispatch::none(), || http_request::sign(request, &params));
-    let (instructions, _) =
-        signed.map_err(|error| SignError::Signer(crate::error::chain(&error)))?.into_parts();
+    let (instructions, _) = signed.map_err(|error| SignError::Signer(chain(&error)))?.into_parts();
     let (_, mut added) = instructions.into_parts();
     added.sort_by_key(|(name, _)| *name == SIGNATURE);
 
@@ -127,26 +127,13 @@ fn presign(
     for (name, value) in added {
         let value = Zeroizing::new(value.into_owned());
         // Writing to a string cannot fail.
-        let _ = write!(secret, "&{name}={}", Encoded(&value));
+        let _ = write!(secret, "&{name}={}", utf8_percent_encode(&value, ENCODED));
     }
     Ok(secret)
 }
 
-/// Percent-encoding as SigV4 wants it: all but `A-Za-z0-9-_.~`, byte by byte.
-struct Encoded<'a>(&'a str);
-
-impl std::fmt::Display for Encoded<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for byte in self.0.bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-                f.write_char(char::from(byte))?;
-            } else {
-                write!(f, "%{byte:02X}")?;
-            }
-        }
-        Ok(())
-    }
-}
+/// What SigV4 leaves as it is: `A-Za-z0-9-_.~`. Every other byte is percent-encoded.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Which link of the chain gave the credentials, such as `EcsContainer`. The SDK
 /// shows it in its `Debug` and nowhere else; `unknown` if it stops doing so.

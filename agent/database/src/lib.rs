@@ -12,11 +12,12 @@
 //! - [`target`]: whom to log in to, and how long each step may take.
 //! - [`trust`]: the certificate authorities, built in or from a file.
 //! - `dial`: names to addresses to a TCP connection.
-//! - `tls`: the handshake and what it proved.
+//! - `tls`: the handshake and what it proved; `certificate`: certificates in words.
 //! - [`report`]: how a login went, phase by phase.
 //! - [`postgresql`]: PostgreSQL 11 to 18, RDS and Aurora.
 //! - [`mysql`]: MySQL 5.7 to 8.4 and MariaDB, RDS and Aurora.
 
+mod certificate;
 mod dial;
 pub mod engine;
 pub mod mysql;

@@ -5,7 +5,6 @@
 
 use std::{
     fmt,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -21,9 +20,9 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
 use crate::{
+    certificate::certificate_facts,
     dial::io_fault,
     report::{CertificateFacts, LoginReport, TlsFacts},
     target::Address,
@@ -155,74 +154,6 @@ fn in_words(duration: Duration) -> String {
     }
 }
 
-// === reading certificates ===
-
-/// Amazon's certificates have a handful of names of at most 255 characters.
-const MOST_NAMES: usize = 32;
-const LONGEST_TEXT: usize = 400;
-
-/// One certificate in words, and which of its names covers `endpoint`.
-pub(crate) fn certificate_facts(
-    certificate: &CertificateDer<'_>,
-    endpoint: Option<&Address>,
-) -> Result<CertificateFacts, String> {
-    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
-        .map_err(|error| error.to_string())?;
-    let names: Vec<String> = match parsed.subject_alternative_name() {
-        Ok(Some(alternatives)) => {
-            alternatives.value.general_names.iter().filter_map(name_in_words).take(MOST_NAMES).collect()
-        }
-        _ => Vec::new(),
-    };
-    let matched =
-        endpoint.and_then(|endpoint| names.iter().find(|name| covers(name, &endpoint.host)).cloned());
-    Ok(CertificateFacts {
-        subject: printable(&parsed.subject().to_string()),
-        issuer: printable(&parsed.issuer().to_string()),
-        not_before: system_time(parsed.validity().not_before.timestamp()),
-        not_after: system_time(parsed.validity().not_after.timestamp()),
-        names,
-        matched,
-    })
-}
-
-/// Text of a certificate that may come from anybody, fit for a log: bounded, and
-/// without control characters.
-fn printable(text: &str) -> String {
-    text.chars().take(LONGEST_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-fn name_in_words(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some(printable(name)),
-        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
-            Ok(v4) => Some(IpAddr::from(v4).to_string()),
-            Err(_) => <[u8; 16]>::try_from(*bytes).ok().map(|v6| IpAddr::from(v6).to_string()),
-        },
-        _ => None,
-    }
-}
-
-/// Whether a name of a certificate covers a host; a `*` stands for one label. Only
-/// tells which name it was: whether any does is the verifier's to say.
-fn covers(name: &str, host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    match name.strip_prefix("*.") {
-        Some(parent) => host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
-        None => name.eq_ignore_ascii_case(host),
-    }
-}
-
-fn system_time(unix: i64) -> SystemTime {
-    let distance = Duration::from_secs(unix.unsigned_abs());
-    let time = if unix < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    };
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
 /// Lets the usual verifier decide, and remembers what the server presented, so
 /// that a refusal can be explained.
 struct Witness {
@@ -284,31 +215,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wildcard_stands_for_one_label() {
-        assert!(covers("a.abc.eu-west-1.rds.amazonaws.com", "A.abc.eu-west-1.rds.amazonaws.com"));
-        assert!(covers("*.abc.eu-west-1.rds.amazonaws.com", "a.abc.eu-west-1.rds.amazonaws.com."));
-        assert!(!covers("*.abc.eu-west-1.rds.amazonaws.com", "abc.eu-west-1.rds.amazonaws.com"));
-        assert!(!covers("*.rds.amazonaws.com", "a.abc.rds.amazonaws.com"));
-        assert!(covers("10.0.2.7", "10.0.2.7"));
-    }
-
-    #[test]
     fn an_endpoint_that_cannot_be_verified_is_refused_before_anything_is_sent() {
         assert!(server_name("orders-a.abc.eu-west-1.rds.amazonaws.com.").is_ok());
         assert!(server_name("fd00::7").is_ok());
         let fault = server_name("not a name").unwrap_err();
         assert_eq!((fault.phase, fault.kind), (Phase::Tls, FaultKind::CertificateInvalid));
-    }
-
-    #[test]
-    fn what_anybody_may_have_written_is_fit_for_a_log() {
-        assert_eq!(printable("CN=a\n2026 ERROR all is lost\u{1b}[2J"), "CN=a?2026 ERROR all is lost?[2J");
-        assert_eq!(printable(&"x".repeat(100_000)).len(), LONGEST_TEXT);
-    }
-
-    #[test]
-    fn dates_before_1970_are_dates() {
-        assert_eq!(system_time(-1), SystemTime::UNIX_EPOCH - Duration::from_secs(1));
-        assert_eq!(system_time(1), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
     }
 }

@@ -19,7 +19,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, pem, pem::PemObject};
 
-use crate::tls::certificate_facts;
+use crate::certificate::certificate_facts;
 
 /// Amazon's roots, as `certs/README.md` describes them.
 const BUILT_IN: &[u8] = include_bytes!("../certs/rds-global-bundle.pem");

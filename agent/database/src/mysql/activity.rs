@@ -431,7 +431,7 @@ mod tests {
     /// MySQL refuses a statement in which it would; MariaDB does not, so that no test on it shows.
     #[test]
     fn no_time_is_taken_from_an_earlier_one() {
-        for sql in [PAUSES, crate::mysql::retire::GUARD] {
+        for sql in [PAUSES, include_str!("guard.sql")] {
             let sql = sql.split_whitespace().collect::<Vec<_>>().join(" ");
             let (greater, _) = sql.split_once(") - MAX(").expect("a difference");
             assert!(greater.contains("GREATEST(MAX("), "{sql}");

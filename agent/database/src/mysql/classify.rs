@@ -93,6 +93,18 @@ pub(super) fn ends_session(number: u16) -> bool {
     )
 }
 
+/// Whether a statement was refused because the agent may not run it, or because this server has
+/// no such thing. Either says nothing about anything else.
+pub(super) fn not_available(number: u16) -> bool {
+    matches!(
+        number,
+        // Denied: database, table, column, routine, privilege.
+        1044 | 1142 | 1143 | 1370 | 1227 | 1345
+        // Unknown: database, table, table in this place, column, variable, routine.
+        | 1049 | 1146 | 1109 | 1054 | 1193 | 1305
+    )
+}
+
 /// What to do about it, where there is something to do.
 fn advice(number: u16) -> Option<&'static str> {
     Some(match number {

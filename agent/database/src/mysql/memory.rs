@@ -1,27 +1,16 @@
-//! What a session has learned of its server, and how the operator wants it to look.
-//!
-//! Asked anew every few seconds, each question by itself: what is not granted or not
-//! there is then missing, and nothing else.
+//! What a session remembers of its server, and which source of open transactions the
+//! operator trusts. Data only: `learn` asks the server.
 
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use agent_core::Fault;
 use serde::Serialize;
 
-use super::{
-    pace::TrxPace,
-    session::MySqlSession,
-    types::{is_ipv4_only, is_on},
-    wire::ResultSet,
-};
-
-/// How long an answer about the server's settings and accounts holds.
-const FACTS_FOR: Duration = Duration::from_secs(5);
+use super::{pace::TrxPace, wire::ResultSet};
 
 /// The plugins that log in by IAM: that of RDS and Aurora, and PAM, which stand-ins use.
 /// The same are named in `guard.sql`.
@@ -58,7 +47,7 @@ impl OpenTransactions {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) open_transactions: OpenTransactions,
-    facts: Option<(Arc<Facts>, Instant)>,
+    pub(super) facts: Option<(Arc<Facts>, Instant)>,
     /// The agents counted last, and when.
     pub(super) agents: Option<(u32, Instant)>,
     /// The connections with a transaction in `innodb_trx`, and when that was read.
@@ -123,85 +112,8 @@ fn merge(one: Account, other: Account) -> Account {
     Account { iam: one.iam && other.iam, superuser: one.superuser || other.superuser }
 }
 
-impl MySqlSession {
-    /// What can be seen here, as of a few seconds ago at most.
-    pub(super) async fn facts(&mut self) -> Result<Arc<Facts>, Fault> {
-        if let Some((facts, at)) = &self.memory.facts
-            && at.elapsed() < FACTS_FOR
-        {
-            return Ok(Arc::clone(facts));
-        }
-        let facts = Arc::new(self.learn().await?);
-        self.memory.facts = Some((Arc::clone(&facts), Instant::now()));
-        Ok(facts)
-    }
-
-    /// Forgets what was learned: something was refused that should not have been.
-    pub(super) fn forget_facts(&mut self) {
-        self.memory.facts = None;
-    }
-
-    async fn learn(&mut self) -> Result<Facts, Fault> {
-        let settings = self.query(SETTINGS).await?.into_iter().next().unwrap_or_default();
-        let process = self.if_allowed(PROCESS).await?.is_some();
-        let mut facts = Facts {
-            own_user: settings.cell(0, 3).unwrap_or_default().to_owned(),
-            process,
-            ipv4_only: settings.cell(0, 1).is_some_and(is_ipv4_only),
-            skips_names: is_on(settings.cell(0, 2)),
-            ..Facts::default()
-        };
-        if let Some(switches) = self.if_allowed(SWITCHES).await? {
-            facts.readable = true;
-            facts.performance_schema = is_on(settings.cell(0, 0));
-            let switch = |column| facts.performance_schema && is_on(switches.cell(0, column));
-            (facts.events, facts.locks, facts.statements) = (switch(0), switch(1), switch(2));
-        }
-        facts.accounts = self.if_allowed(ACCOUNTS).await?.as_ref().map(accounts);
-        Ok(facts)
-    }
-
-    /// The result of one statement; `None` if it is not allowed or asks for what is not there.
-    pub(super) async fn if_allowed(&mut self, sql: &str) -> Result<Option<ResultSet>, Fault> {
-        let answered = self.ask(sql).await?;
-        match answered.refused {
-            None => Ok(Some(answered.results.into_iter().next().unwrap_or_default())),
-            Some(error) if NOT_HERE.contains(&error.number) => Ok(None),
-            Some(error) => Err(super::classify::refused(agent_core::Phase::Query, &error)),
-        }
-    }
-}
-
-/// Denied (database, table, column, routine, privilege); not known (database, table, column,
-/// variable, routine).
-pub(super) const NOT_HERE: [u16; 12] =
-    [1044, 1142, 1143, 1370, 1227, 1345, 1049, 1146, 1109, 1054, 1193, 1305];
-
-const SETTINGS: &str = "SELECT @@global.performance_schema, @@global.bind_address, @@global.skip_name_resolve, \
-            SUBSTRING_INDEX(USER(), '@', 1)";
-
-/// Refused without `PROCESS`, however it was granted. Some counters that cost nothing.
-const PROCESS: &str = "SELECT 1 FROM information_schema.INNODB_CMP LIMIT 1";
-
-/// Whether transactions are followed, locks are shown, statements are timed.
-const SWITCHES: &str = "\
-    SELECT c.watching AND c.transactions AND i.transactions, \
-           c.watching AND i.locks, \
-           c.watching AND c.statements \
-      FROM (SELECT SUM(NAME IN ('global_instrumentation', 'thread_instrumentation') AND ENABLED = 'YES') = 2 \
-                     AS watching, \
-                   MAX(NAME = 'events_transactions_current' AND ENABLED = 'YES') AS transactions, \
-                   MAX(NAME = 'events_statements_current' AND ENABLED = 'YES') AS statements \
-              FROM performance_schema.setup_consumers) AS c \
-     CROSS JOIN (SELECT COALESCE(MAX(NAME = 'transaction' AND ENABLED = 'YES'), 0) AS transactions, \
-                        COALESCE(MAX(NAME = 'wait/lock/metadata/sql/mdl' AND ENABLED = 'YES'), 0) AS locks \
-                   FROM performance_schema.setup_instruments \
-                  WHERE NAME IN ('transaction', 'wait/lock/metadata/sql/mdl')) AS i";
-
-/// These three columns can be granted by themselves.
-const ACCOUNTS: &str = "SELECT User, plugin, Super_priv FROM mysql.user";
-
-fn accounts(result: &ResultSet) -> HashMap<Arc<str>, Account> {
+/// The accounts by user, from rows of name, plugin and `Super_priv`.
+pub(super) fn accounts(result: &ResultSet) -> HashMap<Arc<str>, Account> {
     let mut accounts: HashMap<Arc<str>, Account> = HashMap::new();
     for row in &result.rows {
         let [user, plugin, superuser] = row.as_slice() else { continue };
@@ -259,6 +171,6 @@ mod tests {
     #[test]
     fn the_guard_names_the_same_plugins() {
         let list = format!("IN ('{}')", IAM_PLUGINS.join("', '"));
-        assert!(super::super::retire::GUARD.contains(&list), "{list}");
+        assert!(include_str!("guard.sql").contains(&list), "{list}");
     }
 }

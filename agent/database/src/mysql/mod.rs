@@ -10,7 +10,7 @@
 //! - `gate`: the token goes out as a clear password inside TLS, or not at all.
 //! - `session`: the open connection and its time limits.
 //! - `role`, `rights`, `activity`, `retire`: one question each.
-//! - `memory`: what a session has learned of its server, and how it is to look.
+//! - `memory`: what a session remembers of its server; `learn` asks for it.
 //! - `pace`: how often `innodb_trx` may be read.
 //! - `types`: values as the MySQL family writes and reads them.
 //! - `host_block`: what the server counts of failed connections.
@@ -21,6 +21,7 @@ mod activity;
 mod classify;
 mod gate;
 mod host_block;
+mod learn;
 mod login;
 mod memory;
 mod pace;

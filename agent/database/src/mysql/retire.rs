@@ -46,7 +46,7 @@ use crate::engine::{Method, RetireOutcome, RetireTarget};
 
 /// The guard. It takes its parameters from variables, and leaves in others its verdict
 /// (`@lb_verdict`) and the pause in microseconds (`@lb_idle`).
-pub(super) const GUARD: &str = include_str!("guard.sql");
+const GUARD: &str = include_str!("guard.sql");
 
 /// After the guard, right before `KILL`: leaves in `@lb_kill` what to kill, or NULL.
 const LAST_LOOK: &str = include_str!("last_look.sql");

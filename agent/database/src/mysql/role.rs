@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use agent_core::{Fault, Phase, health::RoleFacts};
 
-use super::{
-    classify, memory::NOT_HERE, session::MySqlSession, types::is_on, version::ServerVersion, wire::ResultSet,
-};
+use super::{classify, session::MySqlSession, types::is_on, version::ServerVersion, wire::ResultSet};
 
 /// How often the agents are counted. That reads the whole process list, the rest of
 /// the question nothing of any size.
@@ -38,7 +36,7 @@ pub(super) async fn role(session: &mut MySqlSession) -> Result<RoleFacts, Fault>
     let status = match (&answered.refused, answered.results.get(1)) {
         (None, Some(status)) => Some(status),
         // The role itself was said; only the status was not.
-        (Some(error), None) if answered.results.len() == 1 && NOT_HERE.contains(&error.number) => None,
+        (Some(error), None) if answered.results.len() == 1 && classify::not_available(error.number) => None,
         (Some(error), _) => return Err(classify::refused(Phase::Query, error)),
         (None, None) => None,
     };

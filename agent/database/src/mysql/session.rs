@@ -109,6 +109,16 @@ impl MySqlSession {
         Err(fault)
     }
 
+    /// The result of one statement; `None` if it is not allowed or asks for what is not there.
+    pub(super) async fn if_allowed(&mut self, sql: &str) -> Result<Option<ResultSet>, Fault> {
+        let answered = self.ask(sql).await?;
+        match answered.refused {
+            None => Ok(Some(answered.results.into_iter().next().unwrap_or_default())),
+            Some(error) if classify::not_available(error.number) => Ok(None),
+            Some(error) => Err(classify::refused(Phase::Query, &error)),
+        }
+    }
+
     fn hang_up(&mut self) -> Option<Box<Wire<VerifiedStream>>> {
         let closed = Fault::new(Phase::Query, FaultKind::Disconnected, "it was closed");
         match mem::replace(&mut self.link, Link::Ended(closed)) {

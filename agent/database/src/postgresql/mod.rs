@@ -8,6 +8,7 @@
 //! - `login`: from a target and a token to a session, phase by phase.
 //! - `gate`: the token goes out as a clear password inside TLS, or not at all.
 //! - `session`: the open connection, its prepared statements and time limits.
+//! - `memory`: what a session remembers of its server.
 //! - `role`, `rights`, `activity`, `retire`: one question each.
 //! - `classify`: SQLSTATE and driver errors to faults.
 //! - `types`: moments and durations as PostgreSQL counts them.
@@ -16,6 +17,7 @@ mod activity;
 mod classify;
 mod gate;
 mod login;
+mod memory;
 mod retire;
 mod rights;
 mod role;

@@ -84,18 +84,6 @@ const QUERIES: [RoleQuery; 3] = [
     role_query!("NULL", "false", "NULL"),
 ];
 
-/// What is kept from one role query to the next.
-#[derive(Default)]
-pub(super) struct RoleMemory {
-    /// The first of [`QUERIES`] that this server answers.
-    query: usize,
-    /// The agents counted last, and when.
-    agents: Option<(u32, Instant)>,
-    /// When the replica last had replayed all it had received. The time since its
-    /// last replayed transaction is no lag if the writer was idle until just now.
-    caught_up: Option<Instant>,
-}
-
 pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, Fault> {
     loop {
         let now = Instant::now();

@@ -9,7 +9,7 @@ use agent_core::{Fault, FaultKind, Phase};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Connection, Row, Statement, types::ToSql};
 
-use super::{classify, gate::LoginGate, role::RoleMemory};
+use super::{classify, gate::LoginGate, memory::RoleMemory};
 
 /// How long a connection may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(1);
