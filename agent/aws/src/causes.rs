@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
-/// An error and all its causes on one line, each said once.
+/// An error and its causes on one line, each once.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = one_line(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
         let said = one_line(&cause.to_string());
-        // Many errors repeat their cause's text in their own.
+        // Many errors contain the text of their cause.
         if !said.is_empty() && !text.contains(&said) {
             text.push_str(": ");
             text.push_str(&said);
@@ -38,7 +38,7 @@ mod tests {
     struct Inner(#[source] std::io::Error);
 
     #[test]
-    fn a_chain_is_one_line_and_says_each_cause_once() {
+    fn a_chain_is_one_line_with_each_cause_once() {
         let error = Outer(Inner(std::io::Error::other("a:\n  b\n  c")));
         assert_eq!(chain(&error), "outer: inner: a: b; c");
     }

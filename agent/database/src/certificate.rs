@@ -1,5 +1,5 @@
-//! What a certificate says, in words for reports and errors. Whether it is valid for a name is
-//! the verifier's decision (`tls`).
+//! The fields of a certificate, for reports and errors. Not here: whether it is valid, which
+//! the verifier decides (`tls`).
 
 use std::{
     net::IpAddr,
@@ -15,7 +15,7 @@ use crate::{report::CertificateFacts, target::Address};
 const MOST_NAMES: usize = 32;
 const LONGEST_TEXT: usize = 400;
 
-/// One certificate in words, and which of its names covers `endpoint`.
+/// The fields of a certificate, and which of its names covers `endpoint`.
 pub(crate) fn certificate_facts(
     certificate: &CertificateDer<'_>,
     endpoint: Option<&Address>,
@@ -40,8 +40,8 @@ pub(crate) fn certificate_facts(
     })
 }
 
-/// Text of a certificate that may come from anybody, fit for a log: bounded, and
-/// without control characters.
+/// Text from an untrusted certificate, made safe for logs: bounded, and without control
+/// characters.
 fn printable(text: &str) -> String {
     text.chars().take(LONGEST_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -57,8 +57,7 @@ fn name_in_words(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// Whether a name of a certificate covers a host; a `*` stands for one label. Only
-/// tells which name it was: whether any does is the verifier's to say.
+/// Whether a certificate's name covers a host; a `*` stands for one label. For reports only.
 fn covers(name: &str, host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     match name.strip_prefix("*.") {
@@ -91,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn what_anybody_may_have_written_is_fit_for_a_log() {
+    fn control_characters_and_length_are_removed_for_logs() {
         assert_eq!(printable("CN=a\n2026 ERROR all is lost\u{1b}[2J"), "CN=a?2026 ERROR all is lost?[2J");
         assert_eq!(printable(&"x".repeat(100_000)).len(), LONGEST_TEXT);
     }
 
     #[test]
-    fn dates_before_1970_are_dates() {
+    fn dates_before_1970_are_converted() {
         assert_eq!(system_time(-1), SystemTime::UNIX_EPOCH - Duration::from_secs(1));
         assert_eq!(system_time(1), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
     }

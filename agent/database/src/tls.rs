@@ -1,7 +1,7 @@
-//! TLS to a database: the handshake, who the server proved to be, and why not.
+//! The TLS handshake, and why it failed.
 //!
-//! The certificate is verified against the endpoint's name, whatever address is
-//! dialled. Nothing is resumed: each login proves the server anew.
+//! The certificate is verified against the endpoint's name, whatever address is dialled.
+//! Sessions are never resumed: each login verifies the server again.
 
 use std::{
     fmt,
@@ -29,12 +29,12 @@ use crate::{
     trust::TlsTrust,
 };
 
-/// An encrypted stream whose server has been verified.
+/// A TLS stream whose server certificate has been verified.
 pub(crate) type VerifiedStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// Agrees on TLS over `stream` and verifies that the server is `endpoint`.
+/// Performs the handshake over `stream` and verifies that the server is `endpoint`.
 ///
-/// Fills the TLS part of the report, the certificate also when it is refused.
+/// Fills in the TLS part of the report; the certificate also when it is refused.
 pub(crate) async fn handshake(
     stream: TcpStream,
     endpoint: &Address,
@@ -62,10 +62,10 @@ pub(crate) async fn handshake(
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, Fault> {
-    // A name with the root's dot is resolved alike; certificates never carry it.
+    // A trailing dot is valid in DNS; certificates never carry it.
     ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned()).map_err(|_| {
         let message = format!(
-            "the endpoint {host:?} is neither a DNS name nor an IP address, so no certificate can be for it"
+            "the endpoint {host:?} is neither a DNS name nor an IP address, so no certificate can match it"
         );
         Fault::new(Phase::Tls, FaultKind::CertificateInvalid, message)
     })
@@ -109,7 +109,7 @@ fn handshake_fault(
     }
 }
 
-/// Why a certificate was refused: what was presented, what was expected, what to do.
+/// Why a certificate was refused: what was presented, what was expected, and what to do.
 fn refused_certificate(
     why: &CertificateError,
     endpoint: &Address,
@@ -122,20 +122,20 @@ fn refused_certificate(
     );
     match why {
         CertificateError::UnknownIssuer => format!(
-            "{certificate} is signed by none of the {} authorities of {}: name the bundle that has its issuer",
+            "{certificate} is not signed by any of the {} authorities of {}: set `ca_file` to a bundle that contains its issuer",
             trust.trusted(),
             trust.source(),
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             let names = presented.map_or_else(String::new, |facts| facts.names.join(", "));
-            format!("{certificate} is for {names}, not for {}: is the endpoint right?", endpoint.host)
+            format!("{certificate} is valid for {names}, not for {}: check the endpoint", endpoint.host)
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
-            "{certificate} has expired, by the agent's clock{}: rotate it, or set the clock",
+            "{certificate} expired{} by the agent's clock: rotate it, or correct the clock",
             presented.map_or_else(String::new, |facts| format!(" {} ago", in_words(since(facts.not_after)))),
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            format!("{certificate} is not valid yet by the agent's clock: is the clock right?")
+            format!("{certificate} is not valid yet by the agent's clock: check the clock")
         }
         other => format!("{certificate} is refused: {}", rustls::Error::InvalidCertificate(other.clone())),
     }
@@ -154,7 +154,7 @@ fn in_words(duration: Duration) -> String {
     }
 }
 
-/// Lets the usual verifier decide, and remembers what the server presented, so
+/// Delegates to the standard verifier and keeps the certificate that the server presented, so
 /// that a refusal can be explained.
 struct Witness {
     verifier: Arc<WebPkiServerVerifier>,
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_that_cannot_be_verified_is_refused_before_anything_is_sent() {
+    fn an_endpoint_that_no_certificate_can_match_is_refused_before_the_handshake() {
         assert!(server_name("orders-a.abc.eu-west-1.rds.amazonaws.com.").is_ok());
         assert!(server_name("fd00::7").is_ok());
         let fault = server_name("not a name").unwrap_err();

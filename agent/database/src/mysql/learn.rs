@@ -1,7 +1,7 @@
-//! Asks a server what can be seen on it: its settings, the agent's rights, the accounts.
+//! Queries what a session has to know about its server: settings, privileges, accounts.
 //!
-//! Asked again every few seconds, one statement each, so that a missing right or a missing
-//! table hides only what it hides.
+//! Repeated every few seconds, one statement each, so that a missing privilege or table affects
+//! only its own result.
 
 use std::{
     sync::Arc,
@@ -21,7 +21,7 @@ use super::{
 const FACTS_FOR: Duration = Duration::from_secs(5);
 
 impl MySqlSession {
-    /// What can be seen here, as of a few seconds ago at most.
+    /// The facts about this server, at most [`FACTS_FOR`] old.
     pub(super) async fn facts(&mut self) -> Result<Arc<Facts>, Fault> {
         if let Some((facts, at)) = &self.memory.facts
             && at.elapsed() < FACTS_FOR
@@ -33,7 +33,7 @@ impl MySqlSession {
         Ok(facts)
     }
 
-    /// Forgets what was learned: something was refused that should not have been.
+    /// Discards the facts, after a statement failed that they had allowed.
     pub(super) fn forget_facts(&mut self) {
         self.memory.facts = None;
     }
@@ -62,10 +62,10 @@ impl MySqlSession {
 const SETTINGS: &str = "SELECT @@global.performance_schema, @@global.bind_address, @@global.skip_name_resolve, \
             SUBSTRING_INDEX(USER(), '@', 1)";
 
-/// Refused without `PROCESS`, however it was granted. Some counters that cost nothing.
+/// Refused without `PROCESS`, however it was granted. The table is small.
 const PROCESS: &str = "SELECT 1 FROM information_schema.INNODB_CMP LIMIT 1";
 
-/// Whether transactions are followed, locks are shown, statements are timed.
+/// Whether transactions and locks are instrumented, and statements are timed.
 const SWITCHES: &str = "\
     SELECT c.watching AND c.transactions AND i.transactions, \
            c.watching AND i.locks, \
@@ -80,5 +80,5 @@ const SWITCHES: &str = "\
                    FROM performance_schema.setup_instruments \
                   WHERE NAME IN ('transaction', 'wait/lock/metadata/sql/mdl')) AS i";
 
-/// These three columns can be granted by themselves.
+/// Column privileges on these three are enough.
 const ACCOUNTS: &str = "SELECT User, plugin, Super_priv FROM mysql.user";

@@ -1,9 +1,8 @@
-//! The connection table: who is connected, from where, since when, doing what.
+//! The connection table: user, client address, start, state and idle time of each session.
 //!
-//! Only `state = 'idle'` is idle: `xact_start` is null in an aborted transaction
-//! too. A null state means that the agent may not look, which is nothing known.
-//! Ages and pauses are differences on the database's own clock, as it is now
-//! (`clock_timestamp()`; `now()` stands still while a query runs).
+//! Only `state = 'idle'` means idle: `xact_start` is null in an aborted transaction too. A null
+//! state means that the agent lacks the privilege to see it. Ages and idle times are differences
+//! on the database's clock, by `clock_timestamp()`: `now()` does not advance within a query.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -23,11 +22,11 @@ use super::{
 };
 use crate::engine::Scope;
 
-/// What is asked of each session, from `$from` called `s`.
+/// The query over the sessions in `$from`.
 ///
-/// Listening is matched as in `guard.sql`; looking for the word first is cheaper.
-/// Whether an advisory lock belongs to the session or to its transaction is not
-/// shown; one that is held while idle is the session's.
+/// LISTEN is matched as in `guard.sql`, after a cheaper search for the word. `pg_locks` does not
+/// show whether an advisory lock belongs to the session or to its transaction; one that is held
+/// while idle is the session's.
 macro_rules! activity_query {
     ($from:literal, $locks:literal) => {
         concat!(
@@ -58,7 +57,7 @@ macro_rules! activity_query {
 
 const ALL: &str = activity_query!("pg_stat_get_activity(NULL)", "");
 
-/// Each process is read by itself.
+/// Reads only the entries of these processes.
 const ONLY: &str = activity_query!(
     "(SELECT one.* FROM unnest($1::int4[]) AS wanted (pid) \
         CROSS JOIN LATERAL pg_stat_get_activity(wanted.pid) AS one)",
@@ -73,11 +72,11 @@ pub(super) async fn activity(
         Scope::All => session.rows(ALL, &[]).await?.iter().map(read).collect(),
         Scope::Only([]) => Ok(Vec::new()),
         Scope::Only(keys) => {
-            // A null pid would ask for all of them; these come from numbers.
+            // A null pid would select all sessions; these come from numbers.
             let pids: Vec<i32> = keys.iter().filter_map(|key| i32::try_from(key.pid).ok()).collect();
             let rows = session.rows(ONLY, &[&pids]).await?;
             let found = rows.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
-            // A process id that now belongs to another session answers for nobody.
+            // A process id may belong to another session by now.
             Ok(found.into_iter().filter(|row| keys.contains(&row.key)).collect())
         }
     }
@@ -93,7 +92,7 @@ fn read(row: &Row) -> Result<ActivityRow, Fault> {
     Ok(ActivityRow {
         key: BackendKey {
             pid: u64::try_from(pid).unwrap_or(0),
-            // Hidden together with the state.
+            // Hidden when the state is hidden.
             started_us: started.map_or(0, unix_us),
         },
         client: address
@@ -116,7 +115,7 @@ fn read(row: &Row) -> Result<ActivityRow, Fault> {
     })
 }
 
-/// What a state means. `idle_for` is the time since it was entered.
+/// The activity of a state. `idle_for` is the time since it was entered.
 fn doing(state: Option<&str>, idle_for: Duration) -> Activity {
     match state {
         Some("idle") => Activity::Idle(idle_for),
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn listening_is_matched_as_in_the_guard() {
+    fn listen_is_matched_as_in_the_guard() {
         let guard = include_str!("guard.sql");
         let pattern = guard.lines().find_map(|line| line.split("E'").nth(1)?.split('\'').next()).unwrap();
         for query in [ALL, ONLY] {

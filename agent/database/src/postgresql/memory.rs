@@ -1,15 +1,15 @@
-//! What a session remembers from one role query to the next. Data only.
+//! What a session remembers of its server from one role query to the next. Data only: `role`
+//! fills it in.
 
 use std::time::Instant;
 
-/// What is kept from one role query to the next.
 #[derive(Default)]
 pub(super) struct RoleMemory {
-    /// The first of the role queries that this server answers.
+    /// The index of the first role query that this server answers.
     pub(super) query: usize,
-    /// The agents counted last, and when.
+    /// The last count of agents, and when it was taken.
     pub(super) agents: Option<(u32, Instant)>,
-    /// When the replica last had replayed all it had received. The time since its
-    /// last replayed transaction is no lag if the writer was idle until just now.
+    /// When the replica had last replayed everything it had received. The time since its last
+    /// replayed transaction is not lag if the writer was idle meanwhile.
     pub(super) caught_up: Option<Instant>,
 }

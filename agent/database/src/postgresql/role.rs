@@ -1,5 +1,4 @@
-//! The instance's role by its own word, and the liveness query: the same thing,
-//! one statement and one round trip.
+//! The role query, which is also the liveness query: one statement, one round trip.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +9,22 @@ use super::{
     types::duration,
 };
 
-/// How often the agents are counted. That reads the whole connection table, the
-/// rest of the query nothing larger than the control file.
+/// How often agents are counted. Counting reads the whole connection table; the rest of the
+/// query reads nothing larger than the control file.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// One query in two wordings. A parameter instead would make the server plan it anew
-/// each time, which takes longer than running it.
+/// One query in two variants. A parameter instead would make the server plan the query at
+/// every execution, which takes longer than running it.
 struct RoleQuery {
     quick: &'static str,
-    /// With the number of agents.
+    /// Also counts the agents.
     counting: &'static str,
 }
 
 /// The role query around the parts that not every server allows.
 ///
-/// `recovering` is read once: what is asked of a writer only is an error on a
-/// replica, and a promotion may happen in between.
+/// `recovering` is read once, because functions for writers fail on a replica and a promotion
+/// may happen during the query.
 macro_rules! role_query {
     ($timeline:literal, $caught_up:literal, $replayed_us:literal) => {
         RoleQuery {
@@ -60,11 +59,11 @@ macro_rules! role_query {
     };
 }
 
-/// From the most telling to the one that works anywhere (Aurora lacks the WAL
-/// functions; a server may have taken them from the public).
+/// From the most detailed to the one that works everywhere (Aurora has no WAL functions; some
+/// servers revoke them from PUBLIC).
 ///
-/// The timeline is the writer's current one by the name of its WAL file (its
-/// checkpoint's is old for a while after a promotion), and the replica's newest.
+/// A writer's timeline is taken from its WAL file name, since that of its checkpoint is out of
+/// date for a while after a promotion; a replica's is the newest it has seen.
 const QUERIES: [RoleQuery; 3] = [
     role_query!(
         "CASE WHEN here.recovering \
@@ -123,16 +122,15 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
     }
 }
 
-/// The server answers, but not to this: a function it lacks, does not allow, or
-/// does not support. Anything else passes, and is no reason to ask for less.
+/// Whether the server lacks, forbids or does not support a function of the query. Other errors
+/// are temporary and no reason to fall back.
 fn not_here(fault: &Fault) -> bool {
     let code = fault.code.as_deref().unwrap_or_default();
-    // Syntax or access rule, feature not supported, state of the object, internal.
+    // Syntax error or access rule, feature not supported, object state, internal error.
     ["42", "0A", "55", "XX"].iter().any(|class| code.starts_with(class))
 }
 
-/// How far a replica is behind. Never more than the time since it was seen to have
-/// caught up.
+/// The lag of a replica, at most the time since it was last caught up.
 fn lag(
     caught_up: bool,
     replayed_ago: Option<Duration>,
@@ -142,7 +140,7 @@ fn lag(
     if caught_up {
         return Some(Duration::ZERO);
     }
-    // A replica that has replayed no transaction since its start has no date of one.
+    // A replica that has replayed no transaction since its start has no timestamp of one.
     let since_caught_up = last_caught_up.map(|at| now.duration_since(at));
     [replayed_ago, since_caught_up].into_iter().flatten().min()
 }
@@ -152,13 +150,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_that_has_replayed_all_is_not_behind_however_idle_the_writer_is() {
+    fn a_caught_up_replica_has_no_lag_however_long_the_writer_was_idle() {
         let now = Instant::now();
         assert_eq!(lag(true, Some(Duration::from_secs(600)), None, now), Some(Duration::ZERO));
     }
 
     #[test]
-    fn the_first_write_after_a_pause_is_no_lag_of_the_pause() {
+    fn the_first_write_after_an_idle_time_does_not_count_the_idle_time_as_lag() {
         let start = Instant::now();
         let now = start + Duration::from_secs(1);
         assert_eq!(
@@ -172,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_without_a_replayed_transaction_counts_from_when_it_had_all() {
+    fn a_replica_without_replayed_transactions_counts_lag_from_when_it_was_caught_up() {
         let start = Instant::now();
         let now = start + Duration::from_secs(1);
         assert_eq!(lag(false, None, Some(start), now), Some(Duration::from_secs(1)));
     }
 
     #[test]
-    fn only_what_a_server_lacks_makes_it_be_asked_for_less() {
+    fn only_missing_or_forbidden_functions_select_a_simpler_query() {
         let fault = |code: &str| {
             Fault::new(agent_core::Phase::Query, agent_core::FaultKind::DatabaseError, "").with_code(code)
         };
@@ -192,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_say_is_not_guessed_for() {
+    fn unknown_lag_stays_unknown() {
         assert_eq!(lag(false, None, None, Instant::now()), None);
     }
 }

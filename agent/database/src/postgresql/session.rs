@@ -1,4 +1,4 @@
-//! An open connection: its task, its prepared statements, its time limits.
+//! An open connection: its driver task, prepared statements and time limits.
 
 use std::{
     collections::HashMap,
@@ -11,34 +11,32 @@ use tokio_postgres::{Client, Connection, Row, Statement, types::ToSql};
 
 use super::{classify, gate::LoginGate, memory::RoleMemory};
 
-/// How long a connection may take to say goodbye.
+/// The time limit for a clean logout.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long to wait for the last word of a connection that has broken.
+/// How long to wait for the reason after a connection broke.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// A statement the server has forgotten, or whose result has another shape now.
+/// A prepared statement that no longer exists, or whose result type has changed.
 const STALE_STATEMENT: [&str; 2] = ["26000", "0A000"];
 
-/// An open session of the agent's on a PostgreSQL server.
+/// One of the agent's sessions on a PostgreSQL server.
 pub struct PostgresqlSession {
-    /// `None` once the session is of no use any more.
+    /// `None` once the session is unusable.
     link: Option<Link>,
-    /// Why it is of no use.
+    /// Why the session is unusable.
     fault: Option<Fault>,
-    /// Prepared on first use, forgotten after any error.
+    /// Prepared on first use, dropped after any error.
     statements: HashMap<&'static str, Statement>,
-    /// How long one query may take.
+    /// The time limit of one query.
     limit: Duration,
-    /// What the role query has learned about this server.
     pub(super) role: RoleMemory,
 }
 
-/// The two halves of the driver's connection.
 struct Link {
     client: Client,
     task: JoinHandle<Result<(), tokio_postgres::Error>>,
-    /// Dropped together with the client, it gives the task a last second.
+    /// Dropped together with the client; the task then has [`FAREWELL`] to end.
     alive: oneshot::Sender<()>,
 }
 
@@ -55,17 +53,17 @@ impl PostgresqlSession {
         }
     }
 
-    /// Why the session is of no use any more, if it is not.
+    /// Why the session is unusable; `None` while it is usable.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
 
-    /// Ends the session in good order.
+    /// Logs out, then closes the connection.
     pub async fn close(mut self) {
         if let Some(Link { client, task, alive }) = self.link.take() {
             self.statements.clear();
             drop((client, alive));
-            // The task bounds itself; what it says at the end is of no interest.
+            // The task has its own time limit, and its result does not matter here.
             let _ = task.await;
         }
     }
@@ -79,7 +77,7 @@ impl PostgresqlSession {
         let started = Instant::now();
         let known = self.statements.contains_key(sql);
         match self.attempt(sql, parameters, self.limit).await {
-            // The server refused before it ran anything: prepare anew, once.
+            // The server refused before it ran anything: prepare again, once.
             Err(fault) if known && self.fault.is_none() && is_stale(&fault) => {
                 self.attempt(sql, parameters, self.limit.saturating_sub(started.elapsed())).await
             }
@@ -116,15 +114,15 @@ impl PostgresqlSession {
         }
     }
 
-    /// A query failed: with it the session, unless the server says it goes on.
+    /// A query failed. The session ends with it unless the server keeps it open.
     async fn failed(&mut self, sql: &'static str, error: &tokio_postgres::Error) -> Fault {
         self.statements.remove(sql);
         let mut fault = classify::fault(Phase::Query, error);
         if !classify::ends_session(error) {
             return fault;
         }
-        // The driver tells the query only that the connection is gone; why is the
-        // connection's own last word (an administrator's command, a reset, ...).
+        // The driver reports to the query only that the connection is closed. The reason (an
+        // administrator's command, a reset, ...) is the result of the connection task.
         if error.is_closed()
             && let Some(link) = &mut self.link
             && let Ok(Ok(Err(last_word))) = timeout(LAST_WORD, &mut link.task).await
@@ -134,7 +132,7 @@ impl PostgresqlSession {
         self.give_up(fault)
     }
 
-    /// Drops the connection at once and remembers why.
+    /// Drops the connection at once and records why.
     fn give_up(&mut self, fault: Fault) -> Fault {
         self.statements.clear();
         if let Some(link) = self.link.take() {
@@ -146,7 +144,7 @@ impl PostgresqlSession {
 
     fn of_no_use(&self) -> Fault {
         let why = self.fault.as_ref().map_or_else(|| "it was closed".to_owned(), ToString::to_string);
-        Fault::new(Phase::Query, FaultKind::Disconnected, format!("the session is of no use any more: {why}"))
+        Fault::new(Phase::Query, FaultKind::Disconnected, format!("the session is unusable: {why}"))
     }
 }
 
@@ -154,8 +152,8 @@ fn is_stale(fault: &Fault) -> bool {
     fault.code.as_deref().is_some_and(|code| STALE_STATEMENT.contains(&code))
 }
 
-/// Runs a connection until it ends, or a little longer than its session lives: a
-/// server that stands still must not keep it.
+/// Runs a connection until it ends, or until [`FAREWELL`] after its session was dropped: a
+/// frozen server must not keep the task alive.
 async fn drive(
     connection: Connection<LoginGate, LoginGate>,
     gone: oneshot::Receiver<()>,
@@ -168,7 +166,7 @@ async fn drive(
     timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
 }
 
-/// A column by its position in a statement of this crate.
+/// The column at a position.
 pub(super) fn column<'row, T: tokio_postgres::types::FromSql<'row>>(
     row: &'row Row,
     position: usize,
@@ -176,7 +174,7 @@ pub(super) fn column<'row, T: tokio_postgres::types::FromSql<'row>>(
     row.try_get(position).map_err(|error| classify::fault(Phase::Query, &error))
 }
 
-/// The only row of a query that always gives one.
+/// The row of a query that always returns exactly one.
 pub(super) fn only_row(rows: &[Row]) -> Result<&Row, Fault> {
     match rows {
         [row] => Ok(row),
