@@ -22,7 +22,7 @@ CREATE PROCEDURE rds_lb_agent.catch(
   IN connection_id BIGINT UNSIGNED, IN client_address VARBINARY(45), IN client_port INT UNSIGNED,
   IN user_name VARBINARY(320))
 SQL SECURITY DEFINER
-COMMENT 'rds-lb-agent procedure, version 1. Closes one session of an IAM user that has just become idle.'
+COMMENT 'rds-lb-agent procedure, version 2. Closes one session of an IAM user that has just become idle.'
 BEGIN
   SET @lb_id = connection_id, @lb_ip = client_address, @lb_port = client_port, @lb_user = user_name;
   SET @lb_any_user = FALSE, @lb_least = 0, @lb_most = 5000;

@@ -34,7 +34,7 @@ DROP PROCEDURE IF EXISTS rds_lb_agent.guarded_close //
 -- database only.
 CREATE PROCEDURE rds_lb_agent.guarded_close()
 SQL SECURITY DEFINER
-COMMENT 'rds-lb-agent procedure, version 1. Internal.'
+COMMENT 'rds-lb-agent procedure, version 2. Internal.'
 BEGIN
   DECLARE EXIT HANDLER FOR 1094 SELECT 'gone', NULL;
   SET @lb_second = NULL, @lb_touching = 0, @lb_fresh = 0;
@@ -73,16 +73,17 @@ BEGIN
   SELECT COUNT(*)
     INTO @lb_socket
     FROM performance_schema.socket_instances AS s
-   WHERE s.THREAD_ID = @lb_thread AND s.PORT = @lb_port AND s.IP IN (@lb_ip, CONCAT('::ffff:', @lb_ip));
+   WHERE s.THREAD_ID = @lb_thread AND s.PORT = @lb_port AND s.IP IN (CAST(@lb_ip AS BINARY), CAST(CONCAT('::ffff:', @lb_ip) AS BINARY));
   SELECT COUNT(*) > 0 AND MIN(a.plugin IN ('AWSAuthenticationPlugin', 'pam')), COALESCE(MAX(a.Super_priv = 'Y'), 1)
     INTO @lb_iam_user, @lb_superuser
     FROM mysql.user AS a
-   WHERE a.User IN (@lb_user, '');
+   WHERE a.User IN (CAST(@lb_user AS BINARY), '');
   SELECT (SELECT CONCAT_WS(' ',
-                   COALESCE(p.USER = @lb_user
-                              AND (p.HOST = CONCAT(@lb_ip, ':', @lb_port)
+                   COALESCE(p.USER = CAST(@lb_user AS BINARY)
+                              AND (p.HOST = CAST(CONCAT(@lb_ip, ':', @lb_port) AS BINARY)
                                    OR @lb_socket = 1
-                                   OR p.HOST = CONCAT('localhost:', @lb_port) AND @lb_ip = '127.0.0.1'
+                                   OR p.HOST = CAST(CONCAT('localhost:', @lb_port) AS BINARY)
+                                      AND CAST(@lb_ip AS BINARY) = '127.0.0.1'
                                       AND @@bind_address REGEXP '^[0-9.]+$'), 0),
                    COALESCE(p.COMMAND = 'Sleep', 0),
                    COALESCE(p.TIME, 0),
@@ -166,7 +167,7 @@ CREATE PROCEDURE rds_lb_agent.retire(
   IN connection_id BIGINT UNSIGNED, IN client_address VARBINARY(45), IN client_port INT UNSIGNED,
   IN user_name VARBINARY(320), IN quiet_us BIGINT UNSIGNED, IN by_events BOOLEAN, IN by_trx BOOLEAN)
 SQL SECURITY DEFINER
-COMMENT 'rds-lb-agent procedure, version 1. Closes one session of an IAM user between two transactions.'
+COMMENT 'rds-lb-agent procedure, version 2. Closes one session of an IAM user between two transactions.'
 BEGIN
   SET @lb_id = connection_id, @lb_ip = client_address, @lb_port = client_port, @lb_user = user_name;
   SET @lb_any_user = FALSE, @lb_most = NULL;

@@ -1,4 +1,4 @@
-//! DNS and TCP, and what network errors mean.
+//! DNS and TCP, what network errors mean, and helpers for messages of faults.
 
 use std::{
     error::Error,
@@ -142,6 +142,11 @@ pub(crate) fn io_kind(error: &io::Error) -> FaultKind {
 /// The fault for an I/O error, with its chain of causes.
 pub(crate) fn io_fault(phase: Phase, error: &io::Error, when: &str) -> Fault {
     Fault::new(phase, io_kind(error), format!("{when}: {}", chain(error)))
+}
+
+/// The same fault, with what was being done in front of its message.
+pub(crate) fn during(what: &str, fault: Fault) -> Fault {
+    Fault { message: format!("{what}: {}", fault.message), ..fault }
 }
 
 /// An error and its causes, each once.

@@ -238,6 +238,8 @@ pub enum Lacks {
     Users,
     /// See client addresses: sessions with a hidden address are held.
     Addresses,
+    /// See the replication status: lag and source are unknown.
+    Replication,
     /// See locks that outlive transactions: sessions are closed despite them.
     Locks,
     /// Close sessions.

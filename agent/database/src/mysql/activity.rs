@@ -36,6 +36,9 @@ use super::{
 };
 use crate::engine::Scope;
 
+/// What the queries do, for the message of a fault.
+const WHAT: &str = "reading the process list";
+
 /// Users of the server's own threads.
 const OWN_THREADS: [&str; 2] = ["system user", "event_scheduler"];
 
@@ -195,7 +198,7 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
     also(touching, &mut sql, TOUCHING);
 
     let asked_at = Instant::now();
-    let results = session.query(&sql).await.inspect_err(|_| session.forget_facts());
+    let results = session.query(WHAT, &sql).await.inspect_err(|_| session.forget_facts());
     if touching {
         session.memory.trx.read(Instant::now());
     }
@@ -271,7 +274,7 @@ async fn resolve_names(session: &mut MySqlSession, facts: &Facts, rows: &[Proces
         return Ok(());
     }
     let sql = format!("{SOCKETS}({})", id_list(unknown.iter().map(|(id, _)| *id)));
-    let sockets = session.query(&sql).await.inspect_err(|_| session.forget_facts())?;
+    let sockets = session.query(WHAT, &sql).await.inspect_err(|_| session.forget_facts())?;
     let ports: HashMap<u64, u16> = unknown.into_iter().collect();
     for row in sockets.first().map(|result| result.rows.as_slice()).unwrap_or_default() {
         let [id, ip, port] = row.as_slice() else { continue };

@@ -60,13 +60,17 @@ fn lost(phase: Phase) -> &'static str {
 /// which. At a login they mean that the server is shutting down.
 pub(super) fn kind_of(phase: Phase, number: u16) -> FaultKind {
     match number {
+        // init_connect failed for this user.
+        1184 if phase < Phase::Query => FaultKind::PermissionDenied,
         // The server shuts down (1053, 1077, 1079), or takes no clients (3032).
         1053 | 1077 | 1079 | 3032 if phase < Phase::Query => FaultKind::StartingUp,
         _ if ends_session(number) => FaultKind::Disconnected,
         1129 => FaultKind::HostBlocked,
-        // No slot: of the server, of any user, of this user.
-        1040 | 1203 => FaultKind::TooManyConnections,
-        1226 if phase < Phase::Query => FaultKind::TooManyConnections,
+        // No free slot of the server.
+        1040 => FaultKind::TooManyConnections,
+        // A limit of the agent's own user, by max_user_connections or by its account.
+        1203 => FaultKind::PermissionDenied,
+        1226 if phase < Phase::Query => FaultKind::PermissionDenied,
         // Access denied; plugin not loaded; other plugin; password expired; account locked; TLS required.
         1045 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 3159 | 3955 | 4151 => FaultKind::LoginRefused,
         // Host, database, privilege, table, column, routine; KILL of another user's session.
@@ -120,7 +124,8 @@ fn advice(number: u16) -> Option<&'static str> {
         }
         1130 => "no account matches this address: create the user for it, or for '%'",
         1040 => "max_connections is reached",
-        1203 => "max_user_connections of the server is reached",
+        1184 => "init_connect fails for the agent's user: grant what it needs",
+        1203 => "max_user_connections is reached for the agent's user",
         1226 => {
             "a resource limit of this user is reached: ALTER USER ... WITH MAX_USER_CONNECTIONS 0 removes it"
         }
@@ -183,8 +188,9 @@ mod tests {
             (Phase::Login, 1129, FaultKind::HostBlocked),
             (Phase::Login, 1130, FaultKind::PermissionDenied),
             (Phase::Login, 1040, FaultKind::TooManyConnections),
-            (Phase::Login, 1203, FaultKind::TooManyConnections),
-            (Phase::Login, 1226, FaultKind::TooManyConnections),
+            (Phase::Login, 1203, FaultKind::PermissionDenied),
+            (Phase::Login, 1226, FaultKind::PermissionDenied),
+            (Phase::Login, 1184, FaultKind::PermissionDenied),
             (Phase::Query, 1226, FaultKind::DatabaseError),
             (Phase::Login, 1053, FaultKind::StartingUp),
             (Phase::Query, 1053, FaultKind::Disconnected),

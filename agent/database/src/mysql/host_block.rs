@@ -18,6 +18,7 @@ use agent_core::{
 };
 
 use super::{classify, session::MySqlSession, wire::ResultSet};
+use crate::dial::during;
 
 /// The limit, whether a host cache exists and is visible, and the agent's own account.
 const SETTINGS: &str = "SELECT @@global.max_connect_errors, @@global.skip_name_resolve, \
@@ -33,16 +34,19 @@ const HOST_CACHE: &str = "SELECT IP, HOST, SUM_CONNECT_ERRORS, COUNT_HOST_BLOCKE
 const ABORTED: &str =
     "SHOW GLOBAL STATUS WHERE Variable_name IN ('Aborted_connects', 'Aborted_connects_preauth')";
 
+/// What the queries do, for the message of a fault.
+const WHAT: &str = "reading the counts of failed connections";
+
 /// Missing privilege on the table, on its database.
 const DENIED: [u16; 2] = [1142, 1044];
 
 impl MySqlSession {
     /// The failed connections that the server counts per client address.
     pub async fn connect_errors(&mut self) -> Result<ConnectErrors, Fault> {
-        let answered = self.ask(&format!("{SETTINGS};{HOST_CACHE}")).await?;
+        let answered = self.ask(WHAT, &format!("{SETTINGS};{HOST_CACHE}")).await?;
         let denied = match &answered.refused {
             Some(error) if answered.results.len() == 1 && DENIED.contains(&error.number) => true,
-            Some(error) => return Err(classify::refused(Phase::Query, error)),
+            Some(error) => return Err(during(WHAT, classify::refused(Phase::Query, error))),
             None => false,
         };
         let mut results = answered.results.into_iter();
@@ -60,7 +64,7 @@ impl MySqlSession {
             let counted = by_address(user, &results.next().unwrap_or_default())?;
             return Ok(ConnectErrors { limit, counted });
         };
-        let results = self.query(ABORTED).await?;
+        let results = self.query(WHAT, ABORTED).await?;
         let aborted = aborted(results.first().unwrap_or(&ResultSet::default()))?;
         Ok(ConnectErrors { limit, counted: Counted::Together { aborted, why } })
     }

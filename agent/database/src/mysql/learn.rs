@@ -39,8 +39,13 @@ impl MySqlSession {
     }
 
     async fn learn(&mut self) -> Result<Facts, Fault> {
-        let settings = self.query(SETTINGS).await?.into_iter().next().unwrap_or_default();
-        let process = self.if_allowed(PROCESS).await?.is_some();
+        let settings = self
+            .query("reading the server's settings", SETTINGS)
+            .await?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
+        let process = self.if_allowed("testing for PROCESS", PROCESS).await?.is_some();
         let mut facts = Facts {
             own_user: settings.cell(0, 3).unwrap_or_default().to_owned(),
             process,
@@ -48,13 +53,15 @@ impl MySqlSession {
             skips_names: is_on(settings.cell(0, 2)),
             ..Facts::default()
         };
-        if let Some(switches) = self.if_allowed(SWITCHES).await? {
+        if let Some(switches) =
+            self.if_allowed("reading the settings of performance_schema", SWITCHES).await?
+        {
             facts.readable = true;
             facts.performance_schema = is_on(settings.cell(0, 0));
             let switch = |column| facts.performance_schema && is_on(switches.cell(0, column));
             (facts.events, facts.locks, facts.statements) = (switch(0), switch(1), switch(2));
         }
-        facts.accounts = self.if_allowed(ACCOUNTS).await?.as_ref().map(accounts);
+        facts.accounts = self.if_allowed("reading the accounts", ACCOUNTS).await?.as_ref().map(accounts);
         Ok(facts)
     }
 }

@@ -30,7 +30,7 @@ use super::{
     },
 };
 use crate::{
-    dial::{self, io_fault},
+    dial::{self, during, io_fault},
     report::LoginReport,
     target::{Limits, Target},
     tls::{self, VerifiedStream},
@@ -210,50 +210,72 @@ async fn decline<S: AsyncRead + AsyncWrite + Unpin>(
     fault
 }
 
-/// Settings of the agent's own sessions, whatever the server's defaults are, and who
-/// the server is, in one round trip.
+/// Sets up the session and reads the version, in one round trip. A setting that this server does not
+/// have or does not allow is skipped: it is no reason to do without the session.
 async fn set_up<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     server: &mut ServerVersion,
     limits: &Limits,
 ) -> Result<(), Fault> {
-    let sql = format!("{};{WHO}", settings(server, limits));
-    let answered = wire.query(&sql).await.map_err(|error| classify::broken(Phase::Login, &error))?;
-    if let Some(error) = &answered.refused {
-        return Err(classify::refused(Phase::Login, error));
-    }
-    for result in &answered.results {
-        for row in &result.rows {
-            if let [Some(name), Some(value)] = &row[..] {
-                match &**name {
-                    "version_comment" => server.comment = Some(value.clone()),
-                    "aurora_version" => server.aurora = Some(value.clone()),
-                    _ => {}
-                }
+    const WHAT: &str = "setting up the session";
+    let mut statements = settings(server, limits);
+    statements.push(VERSION.to_owned());
+    let mut rest = &statements[..];
+    while !rest.is_empty() {
+        let answered = wire.query(&rest.join(";")).await;
+        let answered = answered.map_err(|error| during(WHAT, classify::broken(Phase::Login, &error)))?;
+        for row in answered.results.iter().flat_map(|result| &result.rows) {
+            let [Some(name), Some(value)] = &row[..] else { continue };
+            match &**name {
+                "version_comment" => server.comment = Some(value.clone()),
+                "aurora_version" => server.aurora = Some(value.clone()),
+                "transaction_read_only" => server.read_only_default = Some("transaction_read_only"),
+                "tx_read_only" => server.read_only_default = Some("tx_read_only"),
+                _ => {}
             }
+        }
+        match &answered.refused {
+            None => break,
+            Some(error) if classify::ends_session(error.number) => {
+                return Err(during(WHAT, classify::refused(Phase::Login, error)));
+            }
+            Some(_) => rest = rest.get(answered.results.len() + 1..).unwrap_or_default(),
         }
     }
     Ok(())
 }
 
-/// Variables that a server without them just leaves out of the answer.
-const WHO: &str = "SHOW GLOBAL VARIABLES WHERE variable_name IN ('version_comment', 'aurora_version')";
+/// Variables that a server does not have are missing from the result.
+const VERSION: &str = "SHOW GLOBAL VARIABLES WHERE variable_name IN \
+     ('version_comment', 'aurora_version', 'transaction_read_only', 'tx_read_only')";
 
-/// No transaction of the agent's own stays open, quotes and times mean the same
-/// everywhere, and nothing waits for the locks of others. The server gives up on a
-/// query a little before the agent does, and the session stays usable; MySQL does so
-/// for SELECT only.
-fn settings(server: &ServerVersion, limits: &Limits) -> String {
+/// Settings of the agent's own sessions, whatever the server's defaults, `init_connect` and the
+/// user's own limits are.
+///
+/// No transaction stays open, literals and times mean the same everywhere, and nothing waits for
+/// locks of others. Results are complete: a short process list or a short list of transactions
+/// would make sessions look idle that are not. An idle connection stays open for longer than any of
+/// the agent's intervals. The server cancels a query a little before the agent's own limit, so that
+/// the session stays usable; MySQL does that for SELECT only.
+fn settings(server: &ServerVersion, limits: &Limits) -> Vec<String> {
     let statement_ms = (limits.query * 3 / 4).as_millis().max(1);
     let timeout = if server.mariadb {
         format!("max_statement_time = {}.{:03}", statement_ms / 1_000, statement_ms % 1_000)
     } else {
         format!("max_execution_time = {statement_ms}")
     };
-    format!(
-        "SET NAMES utf8mb4, SESSION autocommit = 1, SESSION sql_mode = '', SESSION time_zone = '+00:00', \
-         SESSION lock_wait_timeout = 1, SESSION {timeout}"
-    )
+    vec![
+        format!(
+            "SET NAMES utf8mb4, SESSION autocommit = 1, SESSION sql_mode = '', SESSION time_zone = '+00:00', \
+             SESSION lock_wait_timeout = 1, SESSION {timeout}"
+        ),
+        format!("SET SESSION sql_select_limit = {}", u64::MAX),
+        format!("SET SESSION max_join_size = {}", u64::MAX),
+        "SET SESSION sql_big_selects = 1".to_owned(),
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE".to_owned(),
+        "SET SESSION completion_type = 0".to_owned(),
+        "SET SESSION wait_timeout = 3600".to_owned(),
+    ]
 }
 
 #[cfg(test)]
@@ -360,13 +382,14 @@ mod tests {
     fn the_statement_timeout_is_shorter_than_the_agents_own() {
         let limits = Limits { query: Duration::from_secs(2), ..Limits::default() };
         let mariadb = ServerVersion::of_greeting("5.5.5-10.11.19-MariaDB");
-        assert!(settings(&mariadb, &limits).ends_with("max_statement_time = 1.500"));
+        let first = |server: &ServerVersion, limits: &Limits| settings(server, limits).swap_remove(0);
+        assert!(first(&mariadb, &limits).ends_with("max_statement_time = 1.500"));
         let mysql = ServerVersion::of_greeting("8.0.39");
-        assert!(settings(&mysql, &limits).ends_with("max_execution_time = 1500"));
+        assert!(first(&mysql, &limits).ends_with("max_execution_time = 1500"));
         // Zero would mean no limit at all.
         let none = Limits { query: Duration::ZERO, ..Limits::default() };
-        assert!(settings(&mysql, &none).ends_with("max_execution_time = 1"));
-        assert!(settings(&mariadb, &none).ends_with("max_statement_time = 0.001"));
+        assert!(first(&mysql, &none).ends_with("max_execution_time = 1"));
+        assert!(first(&mariadb, &none).ends_with("max_statement_time = 0.001"));
     }
 
     #[test]

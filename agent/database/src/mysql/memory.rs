@@ -49,6 +49,8 @@ pub(super) struct Memory {
     pub(super) facts: Option<(Arc<Facts>, Instant)>,
     /// The last count of agents, and when it was taken.
     pub(super) agents: Option<(u32, Instant)>,
+    /// Whether the server had a replication source when its status was last visible.
+    pub(super) follows_source: Option<bool>,
     /// The connections in `innodb_trx`, and when it was read.
     pub(super) touching: Option<(HashSet<u64>, Instant)>,
     /// When `innodb_trx` may be read again.

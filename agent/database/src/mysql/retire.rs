@@ -23,6 +23,10 @@
 //! that transaction started. Where others read the cache more often than every 100 ms it is never
 //! refreshed, and nothing is closed in that mode. `pace` limits the agent's own reads.
 //!
+//! Names and addresses are compared as `CAST(... AS BINARY)`. Since MariaDB 11.5 the collation of a
+//! column takes precedence over that of a user variable, so that a plain comparison with `USER` or
+//! `HOST` would ignore case and trailing spaces, even of a binary string.
+//!
 //! Written for MariaDB 10.5 to 11 and MySQL 8.0 to 9.7, and tested on MariaDB 10.11 and MySQL
 //! 9.7. `TIME_MS` exists in MariaDB only: where the process list has no such column, the name
 //! resolves to that of the outer query, which is NULL.
@@ -40,7 +44,10 @@ use super::{
     types::literal,
     wire::{Answered, ResultSet, ServerError},
 };
-use crate::engine::{Method, RetireOutcome, RetireTarget};
+use crate::{
+    dial::during,
+    engine::{Method, RetireOutcome, RetireTarget},
+};
 
 /// The guard. Its parameters are user variables; so are its results: the verdict (`@lb_verdict`)
 /// and the idle time in microseconds (`@lb_idle`).
@@ -64,6 +71,9 @@ pub const UNINSTALL_SQL: &str = include_str!("../../../../deploy/mysql/uninstall
 /// The minimum idle time where `innodb_trx` is the source. Its `trx_started` has whole seconds,
 /// so a shorter idle period cannot be proved to be older than the cache.
 const UNHURRIED: Duration = Duration::from_secs(1);
+
+/// What the statements do, for the message of a fault.
+const WHAT: &str = "closing a session";
 
 /// The longest idle time at which a session is caught; see `postgresql::retire`.
 const FRESH: Duration = Duration::from_millis(5);
@@ -147,14 +157,14 @@ async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Meth
     let mode = session.memory.open_transactions;
     let may_ask = session.memory.trx.is_due(Instant::now());
     let parameters = Parameters { target, method, idle, mode, may_ask };
-    let answered = session.ask(&statements(&parameters, session.server().mariadb)).await;
+    let answered = session.ask(WHAT, &statements(&parameters, session.server().mariadb)).await;
     if mode.by_trx() || may_ask && answered.as_ref().map_or(true, has_asked) {
         session.memory.trx.read(Instant::now());
     }
     if mode.by_trx() {
         // An error in the middle leaves the agent's own transaction open.
         if !matches!(&answered, Ok(Answered { refused: None, .. })) {
-            let _ = session.ask("ROLLBACK").await;
+            let _ = session.ask(WHAT, "ROLLBACK").await;
         }
     }
     let verdict = match answered {
@@ -272,7 +282,7 @@ fn judge(answered: &Answered, method: Method) -> Verdict {
 }
 
 fn refused(error: &ServerError, method: Method) -> Fault {
-    let fault = classify::refused(Phase::Query, error);
+    let fault = during(WHAT, classify::refused(Phase::Query, error));
     match method {
         Method::Function if NO_PROCEDURE.contains(&error.number) => Fault::new(
             Phase::Query,

@@ -9,14 +9,19 @@ use agent_core::Fault;
 
 use super::{
     memory::{Facts, IAM_PLUGINS, OpenTransactions},
+    role::replication_status,
     session::MySqlSession,
     types::is_on,
     wire::ResultSet,
 };
 use crate::engine::{FunctionState, Lacks, Missing, Rights, Sight, TransactionSight};
 
-/// What the comment on a procedure of `deploy/mysql` begins with.
-pub(super) const PROCEDURE_VERSION: &str = "rds-lb-agent procedure, version 1.";
+/// The start of the comment on the procedures of `deploy/mysql`. Version 1 compared names without case
+/// on MariaDB 11.5 and later, so it is not used any more.
+pub(super) const PROCEDURE_VERSION: &str = "rds-lb-agent procedure, version 2.";
+
+/// What the queries do, for the message of a fault.
+const WHAT: &str = "reading the agent's privileges";
 
 const GRANTS: &str = "SHOW GRANTS";
 
@@ -32,15 +37,16 @@ pub(super) async fn rights(session: &mut MySqlSession) -> Result<Rights, Fault> 
     session.forget_facts();
     let facts = session.facts().await?;
     let mode = session.memory.open_transactions;
-    let grants = session.if_allowed(GRANTS).await?.unwrap_or_default();
-    let routines = session.if_allowed(ROUTINES).await?.unwrap_or_default();
+    let grants = session.if_allowed(WHAT, GRANTS).await?.unwrap_or_default();
+    let routines = session.if_allowed(WHAT, ROUTINES).await?.unwrap_or_default();
+    let replication = session.if_allowed(WHAT, replication_status(session.server())).await?;
     let plugins = format!(
         "SELECT COUNT(*) > 0 FROM information_schema.PLUGINS \
           WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_NAME IN ('{}')",
         IAM_PLUGINS.join("', '")
     );
-    let plugins = session.if_allowed(&plugins).await?.unwrap_or_default();
-    let own_user = session.if_allowed(OWN_USER).await?.unwrap_or_default();
+    let plugins = session.if_allowed(WHAT, &plugins).await?.unwrap_or_default();
+    let own_user = session.if_allowed(WHAT, OWN_USER).await?.unwrap_or_default();
     let account = facts.account(own_user.cell(0, 0).unwrap_or_default());
     let privileges = Privileges::read(&grants);
     let mut rights = Rights {
@@ -57,7 +63,7 @@ pub(super) async fn rights(session: &mut MySqlSession) -> Result<Rights, Fault> 
         iam_user: account.iam,
         missing: Vec::new(),
     };
-    rights.missing = missing(&rights, &facts, mode);
+    rights.missing = missing(&rights, &facts, mode, replication.is_some());
     Ok(rights)
 }
 
@@ -72,7 +78,7 @@ fn sight(facts: &Facts, mode: OpenTransactions) -> Sight {
 }
 
 /// What an operator can fix.
-fn missing(rights: &Rights, facts: &Facts, mode: OpenTransactions) -> Vec<Missing> {
+fn missing(rights: &Rights, facts: &Facts, mode: OpenTransactions, replication: bool) -> Vec<Missing> {
     let mut missing = Vec::new();
     let mut add = |when: bool, lacks: Lacks, advice: &'static str| {
         if when {
@@ -119,6 +125,12 @@ fn missing(rights: &Rights, facts: &Facts, mode: OpenTransactions) -> Vec<Missin
         Lacks::Users,
         "GRANT SELECT (User, Host, plugin, Super_priv) ON mysql.user TO the agent's user; without it no \
          user is known to log in by IAM",
+    );
+    add(
+        !replication,
+        Lacks::Replication,
+        "GRANT REPLICATION CLIENT (MariaDB: REPLICA MONITOR) ON *.* TO the agent's user; without it the agent \
+         does not see the lag of a replica, nor whether a writable server follows a source",
     );
     add(
         !facts.skips_names && !facts.performance_schema,
@@ -198,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_procedure_is_ready_only_if_visible_and_of_this_version() {
-        let ours = "rds-lb-agent procedure, version 1. Closes one session.";
+        let ours = "rds-lb-agent procedure, version 2. Closes one session.";
         let routines = table(&[&["rds_lb_agent", "retire", ours], &["rds_lb_agent", "catch", "version 12."]]);
         assert_eq!(procedure(&routines, "retire"), FunctionState::Ready);
         assert_eq!(procedure(&routines, "catch"), FunctionState::OtherVersion);

@@ -11,7 +11,7 @@ use super::{
     version::ServerVersion,
     wire::{Answered, ResultSet, Wire},
 };
-use crate::tls::VerifiedStream;
+use crate::{dial::during, tls::VerifiedStream};
 
 /// The time limit for a clean logout.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -64,18 +64,19 @@ impl MySqlSession {
         }
     }
 
-    /// The results of one round trip; an error if any of its statements failed.
-    pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<ResultSet>, Fault> {
-        let answered = self.ask(sql).await?;
+    /// The results of one round trip; an error if any of its statements failed. `what` is what the
+    /// statements read or do, for the message of a fault.
+    pub(super) async fn query(&mut self, what: &str, sql: &str) -> Result<Vec<ResultSet>, Fault> {
+        let answered = self.ask(what, sql).await?;
         match answered.refused {
             None => Ok(answered.results),
-            Some(error) => Err(classify::refused(Phase::Query, &error)),
+            Some(error) => Err(during(what, classify::refused(Phase::Query, &error))),
         }
     }
 
     /// One round trip, within the session's time limit. An error of a statement ends the round
     /// trip; it ends the session only if the server closes it.
-    pub(super) async fn ask(&mut self, sql: &str) -> Result<Answered, Fault> {
+    pub(super) async fn ask(&mut self, what: &str, sql: &str) -> Result<Answered, Fault> {
         let abandoned = Fault::new(
             Phase::Query,
             FaultKind::Disconnected,
@@ -99,22 +100,23 @@ impl MySqlSession {
             },
             Ok(Err(error)) => classify::broken(Phase::Query, &error),
             Err(_) => {
-                let message = format!("no answer within {:?}, so the session was given up", self.limit);
+                let message = format!("no answer within {:?}, so the session was closed", self.limit);
                 Fault::new(Phase::Query, FaultKind::TimedOut, message)
             }
         };
+        let fault = during(what, fault);
         self.link = Link::Ended(fault.clone());
         Err(fault)
     }
 
     /// The result of one statement; `None` if the agent may not run it or the server has no such
     /// thing.
-    pub(super) async fn if_allowed(&mut self, sql: &str) -> Result<Option<ResultSet>, Fault> {
-        let answered = self.ask(sql).await?;
+    pub(super) async fn if_allowed(&mut self, what: &str, sql: &str) -> Result<Option<ResultSet>, Fault> {
+        let answered = self.ask(what, sql).await?;
         match answered.refused {
             None => Ok(Some(answered.results.into_iter().next().unwrap_or_default())),
             Some(error) if classify::not_available(error.number) => Ok(None),
-            Some(error) => Err(classify::refused(Phase::Query, &error)),
+            Some(error) => Err(during(what, classify::refused(Phase::Query, &error))),
         }
     }
 

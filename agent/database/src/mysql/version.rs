@@ -16,6 +16,8 @@ pub struct ServerVersion {
     pub comment: Option<String>,
     /// `aurora_version`; `None` elsewhere.
     pub aurora: Option<String>,
+    /// The name of the variable that makes transactions read-only by default, if it has one.
+    pub(super) read_only_default: Option<&'static str>,
 }
 
 impl ServerVersion {
@@ -23,7 +25,14 @@ impl ServerVersion {
     pub(super) fn of_greeting(version: &str) -> Self {
         let mariadb = version.contains("MariaDB");
         let version = version.strip_prefix(OLD_PREFIX).filter(|_| mariadb).unwrap_or(version);
-        Self { version: version.to_owned(), number: number_of(version), mariadb, comment: None, aurora: None }
+        Self {
+            version: version.to_owned(),
+            number: number_of(version),
+            mariadb,
+            comment: None,
+            aurora: None,
+            read_only_default: None,
+        }
     }
 }
 

@@ -18,13 +18,15 @@ use tokio_postgres::Row;
 
 use super::{
     session::{PostgresqlSession, column},
-    types::{duration, unix_us},
+    types::{Text, duration, unix_us},
 };
 use crate::engine::Scope;
 
 /// The query over the sessions in `$from`.
 ///
-/// LISTEN is matched as in `guard.sql`, after a cheaper search for the word. `pg_locks` does not
+/// LISTEN is matched as in `guard.sql`, after a cheaper search for the word. The match is on bytes:
+/// a statement has the encoding of its session's database, and one that is invalid in the
+/// agent's would make the whole query fail (22021). `pg_locks` does not
 /// show whether an advisory lock belongs to the session or to its transaction; one that is held
 /// while idle is the session's.
 macro_rules! activity_query {
@@ -36,12 +38,15 @@ macro_rules! activity_query {
                     d.datname::text, s.application_name, s.backend_type, s.state, \
                     (extract(epoch FROM clock_timestamp() - s.backend_start) * 1000000)::int8, \
                     (extract(epoch FROM clock_timestamp() - s.state_change) * 1000000)::int8, \
-                    s.query ILIKE '%listen%' AND left(s.query, 1024) ~* \
+                    last.query ILIKE '%listen%' AND last.query ~* \
                         E'(^|;)(\\\\s|--[^\\\\n]*\\\\n|/\\\\*.*\\\\*/)*listen\\\\M', \
                     locks.pid IS NOT NULL \
                FROM ",
             $from,
             " AS s \
+              CROSS JOIN LATERAL ( \
+                   SELECT encode(substring(textsend(s.query) FROM 1 FOR 1024), 'escape') COLLATE \"C\" \
+                   OFFSET 0) AS last (query) \
                LEFT JOIN (SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'advisory'",
             $locks,
             ") AS locks ON locks.pid = s.pid \
@@ -57,6 +62,9 @@ macro_rules! activity_query {
 
 const ALL: &str = activity_query!("pg_stat_get_activity(NULL)", "");
 
+/// What the queries do, for the message of a fault.
+const WHAT: &str = "reading the connection table";
+
 /// Reads only the entries of these processes.
 const ONLY: &str = activity_query!(
     "(SELECT one.* FROM unnest($1::int4[]) AS wanted (pid) \
@@ -69,16 +77,28 @@ pub(super) async fn activity(
     scope: Scope<'_>,
 ) -> Result<Vec<ActivityRow>, Fault> {
     match scope {
-        Scope::All => session.rows(ALL, &[]).await?.iter().map(read).collect(),
+        Scope::All => read_all(&session.rows(WHAT, ALL, &[]).await?),
         Scope::Only([]) => Ok(Vec::new()),
         Scope::Only(keys) => {
             // A null pid would select all sessions; these come from numbers.
             let pids: Vec<i32> = keys.iter().filter_map(|key| i32::try_from(key.pid).ok()).collect();
-            let rows = session.rows(ONLY, &[&pids]).await?;
-            let found = rows.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
+            let rows = session.rows(WHAT, ONLY, &[&pids]).await?;
+            let found = read_all(&rows)?;
             // A process id may belong to another session by now.
             Ok(found.into_iter().filter(|row| keys.contains(&row.key)).collect())
         }
+    }
+}
+
+/// Leaves out rows that cannot be read, whose sessions are then not joined and so held. An error if
+/// none can be read.
+fn read_all(rows: &[Row]) -> Result<Vec<ActivityRow>, Fault> {
+    let mut unreadable = None;
+    let read: Vec<_> =
+        rows.iter().filter_map(|row| read(row).map_err(|fault| unreadable = Some(fault)).ok()).collect();
+    match unreadable {
+        Some(fault) if read.is_empty() => Err(fault),
+        _ => Ok(read),
     }
 }
 
@@ -126,7 +146,7 @@ fn doing(state: Option<&str>, idle_for: Duration) -> Activity {
 }
 
 fn text(row: &Row, position: usize) -> Result<Arc<str>, Fault> {
-    Ok(column::<Option<&str>>(row, position)?.unwrap_or_default().into())
+    Ok(column::<Option<Text>>(row, position)?.map_or_else(Arc::default, |text| text.0))
 }
 
 fn since(row: &Row, position: usize) -> Result<Duration, Fault> {

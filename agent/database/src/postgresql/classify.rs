@@ -15,6 +15,10 @@ use crate::dial::{chain, io_fault};
 pub(super) fn fault(phase: Phase, error: &tokio_postgres::Error) -> Fault {
     if let Some(database) = error.as_db_error() {
         let code = database.code().code();
+        if code == "53300" && database.routine().is_some_and(|routine| OWN_LIMITS.contains(&routine)) {
+            let message = format!("{}: raise the CONNECTION LIMIT", in_words(database));
+            return Fault::new(phase, FaultKind::PermissionDenied, message).with_code(code);
+        }
         return Fault::new(phase, kind_of(phase, code), in_words(database)).with_code(code);
     }
     if let Some(io) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
@@ -28,6 +32,10 @@ pub(super) fn fault(phase: Phase, error: &tokio_postgres::Error) -> Fault {
     }
     Fault::new(phase, FaultKind::Protocol, chain(error))
 }
+
+/// The server's functions that enforce the connection limits of a role and of a database. Those
+/// limits are the agent's own, while 53300 from elsewhere means that the server has no free slot.
+const OWN_LIMITS: [&str; 2] = ["InitializeSessionUserId", "CheckMyDatabase"];
 
 /// What a SQLSTATE means in a phase.
 ///

@@ -124,17 +124,39 @@ async fn hand_over(
     report.token_asked = asked.load(Ordering::Relaxed);
     let (client, connection) = outcome.map_err(|error| classify::fault(Phase::Login, &error))?;
     report.server_version = connection.parameter("server_version").map(str::to_owned);
-    Ok(PostgresqlSession::new(client, connection, limits.query))
+    let convertible =
+        connection.parameter("server_encoding").is_some_and(|encoding| CONVERTIBLE.contains(&encoding));
+    let mut session = PostgresqlSession::new(client, connection, limits.query);
+    session.try_execute(if convertible { NO_TIMEOUTS } else { NO_TIMEOUTS_AND_NO_CONVERSION }).await?;
+    Ok(session)
 }
+
+/// Encodings of the agent's database from which every string can be sent as UTF-8. From others the
+/// conversion may fail for names and statements of sessions in databases of another encoding.
+const CONVERTIBLE: [&str; 2] = ["UTF8", "LATIN1"];
+
+/// Timeouts that older servers do not have, so they cannot be startup options.
+const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
+     WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+
+const NO_TIMEOUTS_AND_NO_CONVERSION: &str = "SET client_encoding = 'SQL_ASCII'; \
+     SELECT set_config(name, '0', false) FROM pg_settings \
+     WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
 
 /// Settings of the agent's own sessions, whatever the defaults of server, database and role.
 ///
-/// Only `pg_catalog` is searched, so that no user's function can shadow a built-in one. The
-/// server cancels a query a little before the agent's own limit, so that the session stays
-/// usable. JIT compilation would take longer than the queries.
+/// Only `pg_catalog` is searched, so that no user's function can shadow a built-in one. A `role`
+/// could take the agent's privileges away. A replica refuses every query of a serializable
+/// transaction. The server cancels a query a little before the agent's own limit, so that the
+/// session stays usable; other timeouts are off. JIT compilation would take longer than the
+/// queries.
 fn session_options(limits: &Limits) -> String {
     let statement_ms = (limits.query * 3 / 4).as_millis().max(1);
-    format!("-c search_path=pg_catalog -c statement_timeout={statement_ms} -c jit=off")
+    format!(
+        "-c search_path=pg_catalog -c role=none -c default_transaction_isolation=read\\ committed \
+         -c statement_timeout={statement_ms} -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+         -c jit=off"
+    )
 }
 
 /// The driver's TLS connector, for a stream that is already encrypted.

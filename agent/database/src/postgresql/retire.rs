@@ -49,6 +49,9 @@ pub const CATCH_SQL: &str = include_str!("../../../../deploy/postgresql/catch.sq
 /// The script that removes what both have installed.
 pub const UNINSTALL_SQL: &str = include_str!("../../../../deploy/postgresql/uninstall.sql");
 
+/// What the statements do, for the message of a fault.
+const WHAT: &str = "closing a session";
+
 /// The longest idle time at which a session is caught. A client that has just received its
 /// result is the least likely to have sent the next statement already: closing within 5 ms of
 /// becoming idle broke 2 % of sessions that never pause, closing at any idle moment 6 to 9 %.
@@ -109,14 +112,20 @@ async fn attempt(
                 Idle::Fresh => (0, Some(microseconds(FRESH))),
             };
             session
-                .rows(GUARD, &[&pid, &start, &address, &port, &user, &target.any_user, &least, &greatest])
+                .rows(
+                    WHAT,
+                    GUARD,
+                    &[&pid, &start, &address, &port, &user, &target.any_user, &least, &greatest],
+                )
                 .await
         }
         (Method::Function, Idle::AtLeast(quiet)) => {
-            session.rows(RETIRE_FUNCTION, &[&pid, &start, &address, &port, &user, &microseconds(quiet)]).await
+            session
+                .rows(WHAT, RETIRE_FUNCTION, &[&pid, &start, &address, &port, &user, &microseconds(quiet)])
+                .await
         }
         (Method::Function, Idle::Fresh) => {
-            session.rows(CATCH_FUNCTION, &[&pid, &start, &address, &port, &user]).await
+            session.rows(WHAT, CATCH_FUNCTION, &[&pid, &start, &address, &port, &user]).await
         }
         // Not available on PostgreSQL; the configuration refuses it.
         (Method::Platform, _) => return Ok(RetireOutcome::NotAllowed),

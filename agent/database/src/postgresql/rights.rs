@@ -39,7 +39,7 @@ const RIGHTS: &str = "\
      WHERE me.rolname = current_user";
 
 pub(super) async fn rights(session: &mut PostgresqlSession) -> Result<Rights, Fault> {
-    let rows = session.rows(RIGHTS, &[]).await?;
+    let rows = session.rows("reading the agent's privileges", RIGHTS, &[]).await?;
     let row = only_row(&rows)?;
     let mut rights = Rights {
         version: column(row, 0)?,

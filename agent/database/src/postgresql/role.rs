@@ -25,6 +25,11 @@ struct RoleQuery {
 ///
 /// `recovering` is read once, because functions for writers fail on a replica and a promotion
 /// may happen during the query.
+///
+/// Read-only counts only if it is the default of the whole server. A default of the agent's role or
+/// database says nothing about other users; where it hides the server's own default, the server
+/// is taken to be writable, since clients may be. `pg_settings` is read only while the default is
+/// on.
 macro_rules! role_query {
     ($timeline:literal, $caught_up:literal, $replayed_us:literal) => {
         RoleQuery {
@@ -41,7 +46,10 @@ macro_rules! role_query {
     ($timeline:literal, $caught_up:literal, $replayed_us:literal, $agents:literal) => {
         concat!(
             "SELECT here.recovering, \
-                    NOT here.recovering AND current_setting('transaction_read_only') = 'on', \
+                    CASE WHEN here.recovering OR current_setting('default_transaction_read_only') = 'off' \
+                      THEN false \
+                      ELSE (SELECT source NOT IN ('database', 'user', 'database user', 'client', 'session') \
+                              FROM pg_settings WHERE name = 'default_transaction_read_only') END, \
                     (",
             $timeline,
             ")::int4, \
@@ -92,7 +100,7 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
             continue;
         };
         let wording = if count { query.counting } else { query.quick };
-        let rows = match session.rows(wording, &[]).await {
+        let rows = match session.rows("reading the role", wording, &[]).await {
             Err(fault) if not_here(&fault) && session.role.query + 1 < QUERIES.len() => {
                 session.role.query += 1;
                 continue;
@@ -113,6 +121,7 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
         return Ok(RoleFacts {
             in_recovery,
             read_only: column(row, 1)?,
+            follows_source: in_recovery,
             timeline: column::<Option<i32>>(row, 2)?.and_then(|timeline| u32::try_from(timeline).ok()),
             lag: in_recovery
                 .then(|| lag(caught_up, replayed_ago.map(duration), session.role.caught_up, now))

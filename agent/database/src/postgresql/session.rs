@@ -10,6 +10,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Connection, Row, Statement, types::ToSql};
 
 use super::{classify, gate::LoginGate, memory::RoleMemory};
+use crate::dial::during;
 
 /// The time limit for a clean logout.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -68,20 +69,37 @@ impl PostgresqlSession {
         }
     }
 
-    /// The rows of a query, within the session's time limit.
+    /// The rows of a query, within the session's time limit. `what` is what the query reads or
+    /// does, for the message of a fault.
     pub(super) async fn rows(
         &mut self,
+        what: &str,
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
         let started = Instant::now();
         let known = self.statements.contains_key(sql);
-        match self.attempt(sql, parameters, self.limit).await {
+        let outcome = match self.attempt(sql, parameters, self.limit).await {
             // The server refused before it ran anything: prepare again, once.
             Err(fault) if known && self.fault.is_none() && is_stale(&fault) => {
                 self.attempt(sql, parameters, self.limit.saturating_sub(started.elapsed())).await
             }
             outcome => outcome,
+        };
+        outcome.map_err(|fault| during(what, fault))
+    }
+
+    /// Runs statements that give no rows, in one round trip. An error that leaves the session usable
+    /// is ignored.
+    pub(super) async fn try_execute(&mut self, sql: &'static str) -> Result<(), Fault> {
+        let Some(link) = &self.link else { return Err(self.unusable()) };
+        match timeout(self.limit, link.client.batch_execute(sql)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let fault = self.failed(sql, &error).await;
+                if self.fault.is_some() { Err(fault) } else { Ok(()) }
+            }
+            Err(_) => Err(self.timed_out()),
         }
     }
 
@@ -91,7 +109,7 @@ impl PostgresqlSession {
         parameters: &[&(dyn ToSql + Sync)],
         limit: Duration,
     ) -> Result<Vec<Row>, Fault> {
-        let Some(link) = &self.link else { return Err(self.of_no_use()) };
+        let Some(link) = &self.link else { return Err(self.unusable()) };
         let known = self.statements.get(sql).cloned();
         let query = async {
             let statement = match known {
@@ -107,10 +125,7 @@ impl PostgresqlSession {
                 Ok(rows)
             }
             Ok(Err(error)) => Err(self.failed(sql, &error).await),
-            Err(_) => {
-                let message = format!("no answer within {:?}, so the session was given up", self.limit);
-                Err(self.give_up(Fault::new(Phase::Query, FaultKind::TimedOut, message)))
-            }
+            Err(_) => Err(self.timed_out()),
         }
     }
 
@@ -142,7 +157,12 @@ impl PostgresqlSession {
         fault
     }
 
-    fn of_no_use(&self) -> Fault {
+    fn timed_out(&mut self) -> Fault {
+        let message = format!("no answer within {:?}, so the session was closed", self.limit);
+        self.give_up(Fault::new(Phase::Query, FaultKind::TimedOut, message))
+    }
+
+    fn unusable(&self) -> Fault {
         let why = self.fault.as_ref().map_or_else(|| "it was closed".to_owned(), ToString::to_string);
         Fault::new(Phase::Query, FaultKind::Disconnected, format!("the session is unusable: {why}"))
     }

@@ -3,7 +3,28 @@
 //! A session's start is compared for equality, so it has to survive the round trip exactly; the
 //! driver's conversion to and from `SystemTime` does.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio_postgres::types::{FromSql, Type};
+
+/// Text that may not be valid UTF-8: names in shared catalogs have the encoding of the database in
+/// which they were created. Invalid bytes are replaced, so that one such name does not make the
+/// whole result unreadable.
+pub(super) struct Text(pub(super) Arc<str>);
+
+impl<'a> FromSql<'a> for Text {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(String::from_utf8_lossy(raw).into()))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <&str as FromSql>::accepts(kind)
+    }
+}
 
 /// Microseconds since 1970.
 pub(super) fn unix_us(moment: SystemTime) -> i64 {

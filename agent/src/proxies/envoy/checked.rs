@@ -161,8 +161,14 @@ mod tests {
         }
 
         fn answers(&mut self, name: &str, second: u64, writer: bool) {
-            let facts =
-                RoleFacts { in_recovery: !writer, read_only: false, timeline: None, lag: None, agents: 1 };
+            let facts = RoleFacts {
+                in_recovery: !writer,
+                read_only: false,
+                follows_source: false,
+                timeline: None,
+                lag: None,
+                agents: 1,
+            };
             self.fold.observe(&Observation {
                 instance: InstanceId::new("orders", name),
                 at: at(second),

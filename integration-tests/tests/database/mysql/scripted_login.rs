@@ -237,7 +237,10 @@ async fn what_is_not_of_the_protocol_is_a_fault_of_the_protocol() {
         (packet(0, &[&greeting(CAPABILITIES)[..], b"x"].concat()), "longer than it should be"),
         (packet(0, &[]), "cut short"),
         (packet(0, b"\x09older"), "protocol 10"),
-        (packet(0, &greeting(TLS | 1 << 9 | 1 << 15 | 1 << 19)[..]), "too old"),
+        (
+            packet(0, &greeting(TLS | 1 << 9 | 1 << 15 | 1 << 19)[..]),
+            "does not support authentication plugins",
+        ),
     ];
     for (first, word) in greetings {
         let script =
@@ -277,7 +280,7 @@ async fn what_is_not_of_the_protocol_is_a_fault_of_the_protocol() {
     // After the login: a request for a file of the agent's host.
     let file = packet(1, b"\xfb/etc/passwd");
     let (fault, _, _) = refusal(Script::answers([switch(3, CLEAR, b""), ok(5, false), file])).await;
-    is(&fault, Phase::Login, FaultKind::Protocol, &["a file of the agent's host"]);
+    is(&fault, Phase::Login, FaultKind::Protocol, &["a local file of the client"]);
 }
 
 #[tokio::test]
