@@ -94,7 +94,14 @@ impl Served {
 }
 
 fn proved(instance: &str, at: Time, writer: bool) -> Observation {
-    let facts = RoleFacts { in_recovery: !writer, read_only: false, timeline: Some(1), lag: None, agents: 1 };
+    let facts = RoleFacts {
+        in_recovery: !writer,
+        read_only: false,
+        follows_source: false,
+        timeline: Some(1),
+        lag: None,
+        agents: 1,
+    };
     Observation { instance: InstanceId::new("orders", instance), at, login: true, result: Ok(facts) }
 }
 

@@ -1,13 +1,12 @@
--- Makes the agent's database user.
+-- Creates the agent's database user.
 --
 --   mysql < agent.sql
 --
--- Run it on the writer, as the master user of RDS; replicas get it from there. The user
--- logs in by IAM only and over TLS only, sees what sessions do (PROCESS,
--- performance_schema), how far a replica is behind (REPLICATION CLIENT, which MariaDB
--- splits into BINLOG MONITOR and REPLICA MONITOR), and of the accounts their names and
--- how they log in. It reads no data and cannot close sessions: see retire.sql for that.
--- Can be run again at any time.
+-- Run it on the writer, as the master user of RDS; it is replicated from there. The user logs in
+-- by IAM and over TLS only. It sees the state of sessions (PROCESS, performance_schema), the
+-- replication status (REPLICATION CLIENT, which MariaDB splits into BINLOG MONITOR and REPLICA
+-- MONITOR), and the names and plugins of accounts. It cannot read data or close sessions;
+-- retire.sql is for the latter. The script can be run again at any time.
 --
 -- MySQL 8.0 to 9.7, MariaDB 10.5 to 11, RDS and Aurora.
 

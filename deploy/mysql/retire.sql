@@ -3,27 +3,26 @@
 --   mysql < retire.sql
 --   GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent;
 --
--- Run it on the writer, as the master user of RDS; replicas get it from there. It can be
--- run again at any time, and takes the grants away then: repeat them. uninstall.sql takes
--- everything away again.
+-- Run it on the writer, as the master user of RDS; it is replicated from there. It can be run
+-- again at any time, which removes the grants: repeat them then. uninstall.sql removes everything.
 --
--- What it makes: the database rds_lb_agent with the procedure retire(), which runs with
--- the rights of the user who ran this script and checks everything itself. The caller
--- names one session by connection id, address, port and user. It is closed only if all
--- of them are still true, every account of that user logs in by IAM and none has SUPER,
--- and it sleeps, outside any transaction, for at least 200 ms whatever the caller asks
--- for (one second where only innodb_trx tells of transactions), without a lock that can
--- be seen. Else nothing happens, and the answer says why not.
+-- It creates the database rds_lb_agent with the procedure retire(), which runs with the privileges
+-- of the user who ran this script and checks every condition itself. The caller identifies one
+-- session by connection id, address, port and user. The session is closed only if all of them
+-- match, all accounts of that user log in by IAM and none has SUPER, and the session has been in
+-- Sleep, outside any transaction, for at least 200 ms whatever the caller requests (one second
+-- where innodb_trx is the source), without a visible lock. Otherwise nothing happens, and the
+-- result says why.
 --
--- The user who runs it needs CONNECTION ADMIN or, on RDS, EXECUTE on mysql.rds_kill, and
--- PROCESS and SELECT on performance_schema.* and mysql.user. While that user is missing
--- or locked out of one of them, nothing is closed.
+-- The user who runs the script needs CONNECTION ADMIN or, on RDS, EXECUTE on mysql.rds_kill, and
+-- PROCESS and SELECT on performance_schema.* and mysql.user. If that user is dropped or loses one
+-- of these privileges, nothing is closed.
 --
 -- To stop all agents from closing anything, at once:
 --   REVOKE EXECUTE ON PROCEDURE rds_lb_agent.retire FROM lb_agent;
 --
--- MySQL 8.0 to 9.7, MariaDB 10.5 to 11, RDS and Aurora. For the clients `mysql` and
--- `mariadb`: DELIMITER is theirs.
+-- MySQL 8.0 to 9.7, MariaDB 10.5 to 11, RDS and Aurora. For the clients `mysql` and `mariadb`,
+-- which interpret DELIMITER.
 
 CREATE DATABASE IF NOT EXISTS rds_lb_agent;
 
@@ -31,11 +30,11 @@ DELIMITER //
 
 DROP PROCEDURE IF EXISTS rds_lb_agent.guarded_close //
 
--- The guarded close itself, with its parameters in variables. Executed by the procedures
--- of this database only.
+-- The guarded close, with its parameters in user variables. Called by the procedures of this
+-- database only.
 CREATE PROCEDURE rds_lb_agent.guarded_close()
 SQL SECURITY DEFINER
-COMMENT 'rds-lb-agent procedure, version 1. Not for anybody to execute.'
+COMMENT 'rds-lb-agent procedure, version 2. Internal.'
 BEGIN
   DECLARE EXIT HANDLER FOR 1094 SELECT 'gone', NULL;
   SET @lb_second = NULL, @lb_touching = 0, @lb_fresh = 0;
@@ -74,16 +73,17 @@ BEGIN
   SELECT COUNT(*)
     INTO @lb_socket
     FROM performance_schema.socket_instances AS s
-   WHERE s.THREAD_ID = @lb_thread AND s.PORT = @lb_port AND s.IP IN (@lb_ip, CONCAT('::ffff:', @lb_ip));
+   WHERE s.THREAD_ID = @lb_thread AND s.PORT = @lb_port AND s.IP IN (CAST(@lb_ip AS BINARY), CAST(CONCAT('::ffff:', @lb_ip) AS BINARY));
   SELECT COUNT(*) > 0 AND MIN(a.plugin IN ('AWSAuthenticationPlugin', 'pam')), COALESCE(MAX(a.Super_priv = 'Y'), 1)
     INTO @lb_iam_user, @lb_superuser
     FROM mysql.user AS a
-   WHERE a.User IN (@lb_user, '');
+   WHERE a.User IN (CAST(@lb_user AS BINARY), '');
   SELECT (SELECT CONCAT_WS(' ',
-                   COALESCE(p.USER = @lb_user
-                              AND (p.HOST = CONCAT(@lb_ip, ':', @lb_port)
+                   COALESCE(p.USER = CAST(@lb_user AS BINARY)
+                              AND (p.HOST = CAST(CONCAT(@lb_ip, ':', @lb_port) AS BINARY)
                                    OR @lb_socket = 1
-                                   OR p.HOST = CONCAT('localhost:', @lb_port) AND @lb_ip = '127.0.0.1'
+                                   OR p.HOST = CAST(CONCAT('localhost:', @lb_port) AS BINARY)
+                                      AND CAST(@lb_ip AS BINARY) = '127.0.0.1'
                                       AND @@bind_address REGEXP '^[0-9.]+$'), 0),
                    COALESCE(p.COMMAND = 'Sleep', 0),
                    COALESCE(p.TIME, 0),
@@ -143,8 +143,8 @@ BEGIN
     SELECT IF(@lb_verdict = 'close', 'not_idle', @lb_verdict), @lb_idle, @lb_transactions;
   ELSE
     BEGIN
-      -- Not allowed to this definer. RDS's own way looks at the process list first, so that
-      -- some more of the time is open to a race: it comes second.
+      -- If the definer may not kill: RDS's replacement, which reads the process list first and so
+      -- leaves more time for a race.
       DECLARE EXIT HANDLER FOR 1095
         IF EXISTS (SELECT 1 FROM information_schema.ROUTINES
                     WHERE ROUTINE_SCHEMA = 'mysql' AND ROUTINE_NAME = 'rds_kill') THEN
@@ -160,14 +160,14 @@ END //
 
 DROP PROCEDURE IF EXISTS rds_lb_agent.retire //
 
--- Closes one session that has been idle for at least quiet_us microseconds, and for
--- 200 ms in any case. by_events, by_trx: what has to tell that no transaction is open,
--- performance_schema or innodb_trx; the first if neither.
+-- Closes one session that has been idle for at least quiet_us microseconds, and at least 200 ms.
+-- by_events, by_trx: the sources that have to show that no transaction is open, performance_schema
+-- and innodb_trx; performance_schema if neither is set.
 CREATE PROCEDURE rds_lb_agent.retire(
   IN connection_id BIGINT UNSIGNED, IN client_address VARBINARY(45), IN client_port INT UNSIGNED,
   IN user_name VARBINARY(320), IN quiet_us BIGINT UNSIGNED, IN by_events BOOLEAN, IN by_trx BOOLEAN)
 SQL SECURITY DEFINER
-COMMENT 'rds-lb-agent procedure, version 1. Closes one session of an IAM user between two transactions.'
+COMMENT 'rds-lb-agent procedure, version 2. Closes one session of an IAM user between two transactions.'
 BEGIN
   SET @lb_id = connection_id, @lb_ip = client_address, @lb_port = client_port, @lb_user = user_name;
   SET @lb_any_user = FALSE, @lb_most = NULL;

@@ -1,10 +1,10 @@
--- Makes the agent's database user.
+-- Creates the agent's database user.
 --
 --   psql -f agent.sql "host=... dbname=... user=..."
 --
--- It logs in by IAM only (rds_iam; it has no password) and sees what sessions do
--- (pg_read_all_stats), in any database and without reading any table. It cannot
--- close sessions: see retire.sql for that. Can be run again at any time.
+-- The user logs in by IAM only (rds_iam; it has no password), sees the state of sessions in all
+-- databases (pg_read_all_stats), and cannot read any table. It cannot close sessions; retire.sql
+-- is for that. The script can be run again at any time.
 --
 -- PostgreSQL 11 to 18.
 

@@ -1,14 +1,14 @@
--- Adds the fresh catch (`busy: catch`), for sessions that never pause for 200 ms.
+-- Adds `busy: catch`, for sessions that are never idle for 200 ms.
 --
 --   psql -f catch.sql "host=... dbname=... user=..."
 --
--- Run it after retire.sql, in the same database and as the same user. Leave it out
--- unless you use `busy: catch`: without it the agent cannot close a session that
--- has been idle for less than 200 ms.
+-- Run it after retire.sql, in the same database and as the same user. Leave it out unless you use
+-- `busy: catch`: without it the agent cannot close a session that has been idle for less than
+-- 200 ms.
 --
--- The function catch() has the conditions of retire(), but instead of a pause of
--- 200 ms it asks that the session became idle within the last 5 ms: a client that
--- has just got its answer is the least likely to have sent its next statement.
+-- The function catch() has the conditions of retire(), but instead of 200 ms of idle time it
+-- requires that the session became idle within the last 5 ms: a client that has just received its
+-- result is the least likely to have sent its next statement.
 --
 -- PostgreSQL 11 to 18.
 

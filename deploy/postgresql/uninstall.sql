@@ -1,9 +1,9 @@
--- Takes away what retire.sql and catch.sql have installed.
+-- Removes what retire.sql and catch.sql installed.
 --
 --   psql -f uninstall.sql "host=... dbname=... user=..."
 --
--- Run it in every database where they were installed, as the same user. The two
--- roles go with the last of them; until then they stay, with a notice.
+-- Run it in every database where they were installed, as the same user. The last run drops the
+-- two roles; earlier runs leave them in place, with a notice.
 --
 -- PostgreSQL 11 to 18.
 

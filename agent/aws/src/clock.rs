@@ -1,26 +1,21 @@
-//! The wall clock as an argument.
+//! The wall clock as an argument, so that tests can set it.
 //!
-//! Signatures carry calendar dates, so signing needs the wall clock; waiting
-//! does not, and uses tokio's. Tests drive both from one line.
+//! Signatures contain dates, so signing needs the wall clock. Waiting uses tokio's clock.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-/// Where the calendar time comes from.
 #[derive(Clone)]
 pub struct WallClock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 impl WallClock {
-    /// The host's clock.
     pub fn system() -> Self {
         Self::from_fn(SystemTime::now)
     }
 
-    /// A clock of one's own.
     pub fn from_fn(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// What it shows.
     pub fn now(&self) -> SystemTime {
         (self.0)()
     }

@@ -1,20 +1,17 @@
-//! The standard AWS credential chain: loaded once, shared by all sources, one
-//! load at a time.
+//! The standard AWS credential chain, shared by all sources, one load at a time.
 //!
-//! Environment, profile (static keys, SSO, assumed roles, `credential_process`),
-//! web identity, container endpoint (ECS, EKS pod identity) and IMDS, in the
-//! SDK's order. The SDK's own identity cache is not used: it belongs to its
-//! service clients, renews ten seconds before the end, and says nothing about
-//! failures. Here credentials are renewed at two thirds of their life, a failed
-//! renewal leaves the old ones in use, and no load takes longer than the timeout.
+//! Environment, profile (static keys, SSO, assumed roles, `credential_process`), web identity,
+//! container endpoint (ECS, EKS pod identity) and IMDS, in the SDK's order. The SDK's own
+//! identity cache is not used: it belongs to its service clients, renews only ten seconds before
+//! expiry, and does not report failures. Here credentials are renewed at two thirds of their
+//! lifetime, a failed renewal leaves the old ones in use, and every load has a time limit.
 //!
-//! Two things of the SDK to know. It reads the profile files once per provider,
-//! so a provider whose credentials do not expire, or that found none, is built
-//! anew for the next load: rotated keys and files that appear late are seen. And
-//! it does not kill a `credential_process` that hangs; that process has to have a
-//! timeout of its own. What the SDK logs while it loads is dropped: at level trace
-//! it logs requests with all their headers, SSO's access token among them, and its
-//! errors say enough.
+//! Two properties of the SDK matter. It reads the profile files once per provider, so a provider
+//! whose credentials do not expire, or that found none, is created again for the next load; that
+//! way rotated keys and files that appear late are noticed. And it does not kill a
+//! `credential_process` that hangs; such a process needs a timeout of its own. The SDK's log
+//! output during a load is discarded: at level trace it contains request headers such as SSO
+//! access tokens.
 
 use std::{
     fmt,
@@ -34,34 +31,32 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{Dispatch, instrument::WithSubscriber};
 
 use crate::{
+    causes::chain,
     clock::WallClock,
-    error::{CredentialsError, chain},
+    error::CredentialsError,
     region::Region,
     rotation::Need,
     sign::provider_name,
     status::{CredentialStatus, Failure},
 };
 
-/// Credentials are renewed when less than this is left, so that a token of full
-/// life can be signed with them; earlier than a third of their life never.
+/// Credentials are renewed when less than this is left, so that a token of full lifetime can be
+/// signed, but never before two thirds of their own lifetime.
 const RENEW_LEFT: Duration = Duration::from_secs(900);
-/// Credentials without an end are read again when they were read longer ago than
-/// that, which means for every token: files change.
+/// Credentials without an expiry are loaded again after this time, which in practice is for every
+/// token, because files change.
 const RELOAD_ENDLESS: Duration = Duration::from_secs(300);
-/// Loads, failed ones too, are at least that far apart, however many sources ask.
+/// The least time between two loads, failed ones included, however many sources ask.
 const LOAD_GAP: Duration = Duration::from_secs(1);
 
-/// How the chain is loaded.
 #[derive(Clone, Debug)]
 pub struct ChainOptions {
-    /// The profile to use instead of `AWS_PROFILE` or `default`.
+    /// Instead of `AWS_PROFILE` or `default`.
     pub profile: Option<String>,
-    /// The region of any of the databases. Roles are assumed there when neither
-    /// the environment nor the profile says where, instead of asking IMDS.
+    /// The region of one of the databases. Roles are assumed there if neither the environment nor
+    /// the profile has a region, instead of asking IMDS.
     pub region_hint: Option<Region>,
-    /// The longest a load may take.
     pub load_timeout: Duration,
-    /// The calendar.
     pub clock: WallClock,
 }
 
@@ -93,12 +88,12 @@ enum Origin {
 
 #[derive(Default)]
 struct Book {
-    /// The provider, kept while it works: it holds connections and SSO sessions.
+    /// Kept while it works: it holds connections and SSO sessions.
     provider: Option<SharedCredentialsProvider>,
     lease: Option<Arc<Lease>>,
-    /// The load under way, for everybody who asks meanwhile.
+    /// The load in progress, shared by all callers.
     flight: Option<watch::Receiver<Option<Outcome>>>,
-    /// The end of the last load and what it gave.
+    /// When the last load ended, and its result.
     last: Option<(Instant, Outcome)>,
     loads: u64,
     failures: u64,
@@ -108,32 +103,31 @@ struct Book {
 
 type Outcome = Result<Arc<Lease>, CredentialsError>;
 
-/// Credentials, and since when we have had them.
+/// Credentials and the times of their loads.
 pub(crate) struct Lease {
     pub(crate) credentials: Credentials,
-    /// When these very credentials were first seen.
+    /// When these credentials were first loaded.
     pub(crate) known_since: SystemTime,
-    /// When they were last loaded.
     loaded_at: SystemTime,
     loaded: Instant,
 }
 
-/// What there is to sign with.
+/// The credentials to sign with.
 pub(crate) struct Offer {
     pub(crate) lease: Arc<Lease>,
-    /// Newer credentials were wanted, and this is why there are none.
+    /// Why there are no newer ones, if newer ones were needed.
     pub(crate) trouble: Option<CredentialsError>,
 }
 
 // === impl CredentialChain ===
 
 impl CredentialChain {
-    /// The standard chain of this host. Nothing is read before the first load.
+    /// The standard chain. Nothing is read before the first load.
     pub fn standard(options: ChainOptions) -> Self {
         Self::new(Origin::Standard, options)
     }
 
-    /// Credentials from a provider of one's own.
+    /// A given provider instead of the chain.
     pub fn from_provider(provider: impl ProvideCredentials + 'static, options: ChainOptions) -> Self {
         Self::new(Origin::Given(SharedCredentialsProvider::new(provider)), options)
     }
@@ -142,8 +136,8 @@ impl CredentialChain {
         Self(Arc::new(Shared { origin, options, book: Mutex::default() }))
     }
 
-    /// The region that the AWS environment names: `AWS_REGION`, the profile, or IMDS,
-    /// asked in this order. `None` if none of them says, or not within the timeout.
+    /// The region of the AWS environment: `AWS_REGION`, the profile, or IMDS, in this order.
+    /// `None` if none of them has one within the timeout.
     pub async fn region(&self) -> Option<Region> {
         let Origin::Standard = self.0.origin else { return None };
         let options = &self.0.options;
@@ -153,15 +147,15 @@ impl CredentialChain {
         Region::parse(region.as_ref()).ok()
     }
 
-    /// Loads credentials unless fresh ones are there, and says what they are, or why
-    /// there are no fresh ones: for commands that want to know before anything else.
+    /// Loads credentials unless there are fresh ones, and returns their status, or why there are no
+    /// fresh ones.
     pub async fn check(&self) -> Result<CredentialStatus, CredentialsError> {
         let offer = self.lease(Need::default()).await?;
         offer.trouble.map_or_else(|| Ok(self.status()), Err)
     }
 
-    /// Asks the chain now, whatever is known already: whether somebody who starts
-    /// now would get credentials. Credentials without an end need nobody's answer.
+    /// Loads credentials even if there are fresh ones: whether a client that starts now would get
+    /// any. Credentials without an expiry are not checked.
     pub async fn verify(&self) -> Result<(), CredentialsError> {
         let endless = |lease: &Arc<Lease>| lease.credentials.expiry().is_none();
         if self.0.book().lease.as_ref().is_some_and(endless) {
@@ -190,7 +184,7 @@ impl CredentialChain {
         }
     }
 
-    /// The calendar that its expiries are compared with.
+    /// The clock that expiries are compared with.
     pub fn clock(&self) -> &WallClock {
         &self.0.options.clock
     }
@@ -199,9 +193,8 @@ impl CredentialChain {
         self.0.options.load_timeout
     }
 
-    /// Credentials to sign with, renewed if they are near their end or do not meet the
-    /// need. Callers that ask at the same time share one load. What comes may still
-    /// not meet the need: there is nothing better then.
+    /// Credentials to sign with, renewed if they expire soon or do not meet the need. Concurrent
+    /// callers share one load. The result may still not meet the need, if there is nothing better.
     pub(crate) async fn lease(&self, need: Need) -> Result<Offer, CredentialsError> {
         let mut flight = {
             let mut book = self.0.book();
@@ -222,12 +215,12 @@ impl CredentialChain {
             Err(_) => None,
         };
         let outcome =
-            outcome.unwrap_or_else(|| Err(CredentialsError::Failed("the load was broken off".into())));
+            outcome.unwrap_or_else(|| Err(CredentialsError::Failed("the load was cancelled".into())));
         self.0.book().offer(self.clock().now(), outcome)
     }
 
-    /// Starts a load in a task of its own: it goes on if the caller that wanted it
-    /// stops waiting, and its outcome serves the next one.
+    /// Starts a load in its own task: it continues if its caller stops waiting, and its result
+    /// serves the next one.
     fn take_off(&self) -> watch::Receiver<Option<Outcome>> {
         let (done, flight) = watch::channel(None);
         let shared = self.0.clone();
@@ -271,7 +264,7 @@ impl Shared {
         })
     }
 
-    /// Writes down what a load gave.
+    /// Records the result of a load.
     fn land(&self, loaded: Result<Credentials, CredentialsError>) -> Outcome {
         let now = self.options.clock.now();
         let loaded = loaded.and_then(|credentials| match credentials.expiry() {
@@ -295,8 +288,8 @@ impl Shared {
                 Ok(book.lease.insert(Arc::new(lease)).clone())
             }
             Err(error) => {
-                // IMDS and SSO providers remember what helps them through an outage;
-                // those of a wrong configuration only remember that it was wrong.
+                // IMDS and SSO providers keep state that helps during an outage; after a
+                // configuration error a provider would only repeat that error.
                 if book.loads == 0
                     || !matches!(error, CredentialsError::Failed(_) | CredentialsError::TimedOut(_))
                 {
@@ -317,7 +310,7 @@ impl Shared {
 // === impl Book ===
 
 impl Book {
-    /// The outcome of a load, or the old credentials while they last.
+    /// The result of a load, or the old credentials while they are valid.
     fn offer(&self, now: SystemTime, outcome: Outcome) -> Result<Offer, CredentialsError> {
         let expiry = |lease: &Lease| lease.credentials.expiry();
         match (outcome, &self.lease) {
@@ -347,7 +340,7 @@ impl Lease {
     }
 }
 
-/// The region that the environment or the profile names.
+/// The region of the environment or the profile.
 fn named_region(options: &ChainOptions) -> RegionProviderChain {
     let mut profile = ProfileFileRegionProvider::builder();
     if let Some(name) = &options.profile {
@@ -361,7 +354,7 @@ async fn standard_provider(options: &ChainOptions) -> Result<SharedCredentialsPr
     if let Some(hint) = &options.region_hint {
         region = region.or_else(aws_config::Region::new(hint.as_str().to_owned()));
     } else if region.region().await.is_none() {
-        // Off EC2 nobody answers there, and the credentials may not need a region.
+        // Outside EC2 IMDS does not answer, and the credentials may not need a region.
         let imds = ImdsRegionProvider::builder().build();
         let asked = tokio::time::timeout(options.load_timeout / 3, imds.region()).await;
         region = region.or_else(asked.ok().flatten());

@@ -1,27 +1,27 @@
-//! What callers see when there is no token, and why. No message holds a secret.
+//! Why there is no token. No message contains a secret.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::{sign::SignError, target::Target};
 
-/// The AWS chain gave no usable credentials.
+/// Why the AWS chain returned no usable credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CredentialsError {
-    /// No link of the chain is configured here: the operator's to do.
+    /// No provider of the chain is configured. The operator has to configure one.
     #[error(
         "no AWS credentials here: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or run with a role \
          (EC2 instance profile, ECS task role, EKS pod identity or service account): {0}"
     )]
     NotFound(String),
-    /// A link is configured, and wrongly: the operator's to correct.
+    /// A provider is configured incorrectly. The operator has to correct it.
     #[error("AWS credentials are configured wrongly: {0}")]
     Misconfigured(String),
-    /// A link is configured and failed: its service, process or the network is at fault.
+    /// A configured provider failed: its service, its process or the network is at fault.
     #[error("AWS credentials could not be loaded: {0}")]
     Failed(String),
-    /// No answer in time: the endpoint or process behind the chain is at fault.
+    /// No answer in time: the provider's endpoint or process is at fault.
     #[error(
         "AWS credentials did not come within {}: their endpoint or process does not answer \
          (without any configured the chain ends with the EC2 metadata service; \
@@ -29,103 +29,40 @@ pub enum CredentialsError {
         seconds(*.0)
     )]
     TimedOut(Duration),
-    /// What the chain gave had expired already: its provider or this host's clock is at fault.
+    /// The credentials had expired when they were loaded: the provider or this host's clock is at
+    /// fault.
     #[error(
         "AWS credentials from {provider} expired {} ago: renew them, or check this host's clock",
         seconds(*.ago)
     )]
     Expired {
-        /// Which link of the chain gave them.
         provider: String,
-        /// How long ago, by this host's clock.
+        /// By this host's clock.
         ago: Duration,
     },
 }
 
-/// There is no token to log in with. For the health rules this is the agent's own
-/// trouble (`auth_ill`), never evidence against the database.
+/// Why there is no token. For the health rules this is a problem of the agent (`auth_ill`), never
+/// evidence against the database.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// No credentials.
     #[error("no token for {target}: {cause}")]
-    Credentials {
-        /// Whom the token was for.
-        target: Target,
-        /// Why not.
-        cause: CredentialsError,
-    },
-    /// The credentials are there and cannot sign.
+    Credentials { target: Target, cause: CredentialsError },
+    /// The credentials cannot sign.
     #[error("no token for {target}: {cause}")]
-    Sign {
-        /// Whom the token was for.
-        target: Target,
-        /// Why not.
-        cause: SignError,
-    },
-    /// The credentials are about to expire, and the chain has no newer ones yet: its
-    /// provider renews too late.
+    Sign { target: Target, cause: SignError },
+    /// The credentials are about to expire and the chain has no newer ones: the provider renews
+    /// them too late.
     #[error(
         "no token for {target}: the AWS credentials from {provider} expire in {} and the chain has no newer ones",
         seconds(*.expires_in)
     )]
-    NotRenewed {
-        /// Whom the token was for.
-        target: Target,
-        /// Which link of the chain gave them.
-        provider: String,
-        /// How long they have left.
-        expires_in: Duration,
-    },
-    /// The rotation task did not answer: its runtime has stopped or is overloaded.
-    #[error("no token for {target}: nothing came within {}", seconds(*.waited))]
-    Stalled {
-        /// Whom the token was for.
-        target: Target,
-        /// How long the caller waited.
-        waited: Duration,
-    },
-}
-
-/// An error and all its causes on one line, each said once.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = one_line(&error.to_string());
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = one_line(&cause.to_string());
-        // Many errors repeat their cause's text in their own.
-        if !said.is_empty() && !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-fn one_line(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines.join("; ").replace(":; ", ": ")
+    NotRenewed { target: Target, provider: String, expires_in: Duration },
+    /// The rotation task did not answer: the runtime has stopped or is overloaded.
+    #[error("no token for {target}: no answer within {}", seconds(*.waited))]
+    Stalled { target: Target, waited: Duration },
 }
 
 fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, Error)]
-    #[error("outer: inner")]
-    struct Outer(#[source] Inner);
-
-    #[derive(Debug, Error)]
-    #[error("inner")]
-    struct Inner(#[source] std::io::Error);
-
-    #[test]
-    fn a_chain_is_one_line_and_says_each_cause_once() {
-        let error = Outer(Inner(std::io::Error::other("a:\n  b\n  c")));
-        assert_eq!(chain(&error), "outer: inner: a: b; c");
-    }
 }

@@ -1,25 +1,25 @@
-//! IAM tokens for RDS: credentials, signing, and a served token that never runs out.
+//! IAM tokens for RDS: credentials, signing and rotation.
 //!
-//! A token is the password of an IAM login: a presigned URL that the database
-//! verifies with AWS. It lives 900 seconds, or as long as the credentials that
-//! signed it, whichever ends first. This crate signs it, knows when it ends,
-//! and has the next one ready before that.
+//! A token is the password of an IAM login: a presigned URL that the database verifies with AWS.
+//! It is valid for 900 seconds, or until the credentials that signed it expire, whichever is
+//! first. This crate signs tokens and has the next one ready before the current one expires.
 //!
-//! It does not log in anywhere and does not send a token anywhere. Its only
-//! traffic is that of the AWS credential chain.
+//! It never logs in to a database or sends a token. Its only traffic is that of the AWS
+//! credential chain.
 //!
 //! # Layout
-//! - [`region`]: the region of an endpoint: explicit, from its name, or the chain's.
-//! - [`target`]: whom a token is for: one user on one endpoint in one region.
-//! - [`token`]: the secret, when it was signed and when it ends.
-//! - [`sign`](mod@sign): from target, credentials and time to a token. Pure.
-//! - [`credentials`]: the standard AWS chain, loaded once, one load at a time.
-//! - [`rotation`]: when to sign, what to serve, when to try again. Pure.
-//! - [`source`]: the task around `rotation`: one served token per target.
-//! - [`status`]: what `/state` and the metrics show of both.
-//! - [`error`]: what callers see when there is no token, and why.
+//! - [`region`]: the region of an endpoint: explicit, from its name, or from the chain.
+//! - [`target`]: what a token is for: one user on one endpoint in one region.
+//! - [`token`]: the secret, its date and its expiry.
+//! - [`sign`](mod@sign): signs a token. Pure.
+//! - [`credentials`]: the standard AWS credential chain, shared by all sources.
+//! - [`rotation`]: when to sign, which token to serve, when to retry. Pure.
+//! - [`source`]: the task around `rotation`: the tokens of one target.
+//! - [`status`]: what `/state` and the metrics show.
+//! - [`error`]: why there is no token. `causes`: error chains on one line.
 //! - [`clock`]: the wall clock as an argument.
 
+mod causes;
 pub mod clock;
 pub mod credentials;
 pub mod error;

@@ -1,6 +1,6 @@
-//! The AWS region of an endpoint: said by the operator, read from the endpoint's
-//! name, or taken from the AWS chain. Never a silent default: a token signed for
-//! the wrong region is refused by the database like a wrong password.
+//! The AWS region of an endpoint: configured, read from the endpoint's name, or taken from the
+//! AWS chain. There is no default: a database refuses a token for the wrong region like a wrong
+//! password.
 
 use std::{fmt, sync::Arc};
 
@@ -12,33 +12,24 @@ use thiserror::Error;
 #[serde(transparent)]
 pub struct Region(Arc<str>);
 
-/// No usable region.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RegionError {
-    /// What was given is not the name of a region: the operator's to correct.
+    /// Not the name of a region.
     #[error("{0:?} is not the name of an AWS region; write it like eu-west-1, us-gov-west-1 or cn-north-1")]
     Malformed(String),
-    /// An availability zone was given: the operator's to correct.
+    /// An availability zone instead of a region.
     #[error("{zone:?} is an availability zone; the region is {region}")]
-    Zone {
-        /// What was given.
-        zone: String,
-        /// The region it is in.
-        region: Region,
-    },
-    /// Nobody says which region it is: the operator has to.
+    Zone { zone: String, region: Region },
+    /// Neither the name nor the AWS environment says which region it is.
     #[error(
         "no region for {host:?}: the name does not say it and the AWS environment does not either; \
          give the region, set AWS_REGION, or use the RDS endpoint \
          (NAME.ID.REGION.rds.amazonaws.com) instead of an alias of it"
     )]
-    Unknown {
-        /// The endpoint's host.
-        host: String,
-    },
+    Unknown { host: String },
 }
 
-/// The domains under which RDS endpoints live, by partition.
+/// The domains of RDS endpoints, by partition.
 const DOMAINS: [&str; 7] = [
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -52,8 +43,7 @@ const DOMAINS: [&str; 7] = [
 // === impl Region ===
 
 impl Region {
-    /// Reads a region's name. Knows the shape of names, not the list of regions:
-    /// AWS opens new ones.
+    /// Parses a region's name. Checks its form only, since AWS adds regions.
     pub fn parse(text: &str) -> Result<Self, RegionError> {
         if is_region(text) {
             return Ok(Self(text.into()));
@@ -67,8 +57,8 @@ impl Region {
         Err(RegionError::Malformed(text.to_owned()))
     }
 
-    /// The region that an RDS endpoint's name says it is in, in every partition.
-    /// `None` for aliases, addresses and global endpoints, which do not say.
+    /// The region in an RDS endpoint's name, in every partition. `None` for aliases, addresses
+    /// and global endpoints.
     pub fn from_endpoint(host: &str) -> Option<Self> {
         let host = host.to_ascii_lowercase();
         DOMAINS.iter().find_map(|domain| {
@@ -78,15 +68,14 @@ impl Region {
             let (("rds", region) | (region, "rds")) = (labels.next()?, labels.next()?) else {
                 return None;
             };
-            // The identifier must be there: `rds.REGION...` alone is the API.
+            // Without an identifier it is the name of the RDS API.
             labels.next()?;
             is_region(region).then(|| Self(region.into()))
         })
     }
 
-    /// The region to sign for: `explicit` if the operator gave one, else the one
-    /// the endpoint's name says, else the one of the AWS environment (`chain`,
-    /// asked only then).
+    /// The region to sign for: `explicit` if given, else the one in the endpoint's name, else
+    /// that of the AWS environment (`chain`, polled only then).
     pub async fn resolve(
         explicit: Option<&str>,
         host: &str,
@@ -96,7 +85,7 @@ impl Region {
         if let Some(text) = explicit {
             let region = Self::parse(text)?;
             if let Some(named) = named.filter(|named| *named != region) {
-                tracing::warn!(endpoint = host, %region, %named, "region given differs from the endpoint's own; logins will be refused if the endpoint is right");
+                tracing::warn!(endpoint = host, %region, %named, "configured region differs from the region in the endpoint name; if the endpoint is right, logins will be refused");
             }
             return Ok(region);
         }
@@ -106,7 +95,6 @@ impl Region {
         }
     }
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -118,7 +106,7 @@ impl fmt::Display for Region {
     }
 }
 
-/// At least three parts: letters, letters…, a number. `us-east-1`, `us-gov-west-1`.
+/// Two to four words and a number: `us-east-1`, `us-gov-west-1`.
 fn is_region(text: &str) -> bool {
     let mut parts = text.rsplit('-');
     let number =
@@ -134,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn region_is_read_from_endpoints_of_every_partition() {
+    fn regions_are_read_from_endpoints_of_every_partition() {
         for (host, region) in [
             ("orders.abc123.eu-west-1.rds.amazonaws.com", "eu-west-1"),
             ("Orders.ABC123.EU-West-1.RDS.amazonaws.com", "eu-west-1"),
@@ -150,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_do_not_say_a_region_give_none() {
+    fn names_without_a_region_give_none() {
         for host in [
             "db.example.com",
             "localhost",
@@ -181,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_operators_word_wins_then_the_name_then_the_chain() {
+    async fn the_configured_region_wins_then_the_name_then_the_chain() {
         const HOST: &str = "orders.abc123.eu-west-1.rds.amazonaws.com";
         let chain = || async { Some(Region::parse("sa-east-1").expect("region")) };
         let unasked = async { panic!("the chain must not be asked") };

@@ -1,98 +1,97 @@
-//! When to sign, what to serve, when to try again. Pure: `now` and chance are
-//! arguments, tokens are opaque.
+//! When to sign, which token to serve, when to retry. Pure: time and randomness are arguments,
+//! tokens are opaque.
 //!
-//! At most two tokens are held. The **served** one is handed out. A **candidate**
-//! is the next one: it waits until a login proves it, or until the served one
-//! may no longer be handed out, and then takes its place.
+//! At most two tokens are held. The **served** one is in use. The **candidate** is the next one:
+//! it replaces the served one when a login proves it, or when the served one may no longer be
+//! used.
 //!
 //! # Margins
-//! A token handed out must survive the login it is for, and the database's clock
-//! is not ours. So none is handed out in its last 30 seconds. A token whose
-//! credentials live for a minute cannot afford that: its margin is a sixth of the
-//! *credentials'* life as far as we have seen it, not of the token's own, since
-//! tokens signed again with the same dying credentials get shorter and shorter
-//! and the login takes as long as ever. Never below one second.
+//! A token has to stay valid during the login it is used for, and the database's clock may differ
+//! from the agent's. So no token is used in its last 30 seconds. With credentials that live for a
+//! minute only, that would be too long: the margin is then a sixth of the *credentials'*
+//! lifetime as far as it was observed. It does not depend on the token's own lifetime, since
+//! tokens signed with the same expiring credentials get shorter and shorter while a login takes
+//! as long as before. The margin is never below one second.
 //!
-//! The next token is signed at two thirds of a token's life (600 s of 900, 40 of
-//! 60), at the latest half a margin before the margin begins.
+//! The next token is signed at two thirds of a token's lifetime (600 s of 900, 40 of 60), at the
+//! latest half a margin before the margin begins.
 
 use std::time::{Duration, SystemTime};
 
-/// The margin of a token of full life.
+/// The margin of a token of full lifetime. It covers the longest login (8 s) and a clock of the
+/// database that is up to 20 s ahead.
 pub const MARGIN: Duration = Duration::from_secs(30);
-/// No margin is shorter: a login has to fit in.
+/// The least margin: a login has to fit in.
 pub const MARGIN_MIN: Duration = Duration::from_secs(1);
 /// The longest wait between attempts while a token is served.
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
-/// The longest wait between attempts while none is: every login waits for it.
+/// The longest wait between attempts without a token, when every login waits for one.
 pub const RETRY_MAX_BARE: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_secs(1);
-/// A clock that is this far behind a token's signing has been set back.
+/// A clock this far behind a token's date has been set back.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 
-/// The dates of a token.
+/// The times of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// Since when the credentials that signed it have been known to us.
+    /// When the credentials that signed it were first loaded.
     pub known_since: SystemTime,
-    /// When it was signed.
     pub signed_at: SystemTime,
-    /// When it stops being accepted.
+    /// When the database stops accepting it.
     pub expires_at: SystemTime,
 }
 
-/// A token and its dates.
 #[derive(Clone, Debug)]
 struct Slot<T> {
     life: Life,
     token: T,
-    /// When it was signed, to the fraction: the date in a signature has none.
+    /// When it was signed, exactly: the date in a signature has whole seconds.
     taken: SystemTime,
     proved: bool,
 }
 
-/// What the credentials for the next token have to be.
+/// Requirements for the credentials of the next token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Need {
-    /// Loaded later than that: a database refused a token signed then.
+    /// Loaded after this time, when a token was signed that the database refused.
     pub newer_than: Option<SystemTime>,
-    /// Good for longer than that: there is a token until then.
+    /// Expiring after this time, until which there is a token.
     pub beyond: Option<SystemTime>,
 }
 
-/// What the task has to do.
+/// The next action of the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Sign now, with credentials that meet the need.
+    /// Sign now, with credentials that meet this need.
     Sign(Need),
-    /// Nothing before that moment.
+    /// Nothing before this time.
     Wait(SystemTime),
 }
 
-/// What became of a newly signed token.
+/// The use of a newly signed token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signed {
-    /// It is served from now on: there was nothing else to serve.
+    /// Served at once, because there was no other.
     Served,
-    /// It waits to be proved.
+    /// Waits for a login to prove it.
     Candidate,
-    /// It would end no later than the one there is: the credentials are still the
-    /// old ones. Dropped, tried again later.
+    /// Dropped, to retry later: it would expire no later than the present one, because the
+    /// credentials are still the same.
     NoGain,
-    /// It is too near its end to be served. Dropped, tried again later.
+    /// Dropped, to retry later: it expires too soon to be used.
     Expiring,
 }
 
-/// The tokens of one target, and the history that decides about the next one.
+/// The tokens of one target, and the history that determines the next one.
 #[derive(Clone, Debug)]
 pub struct Rotation<T> {
     served: Option<Slot<T>>,
     candidate: Option<Slot<T>>,
-    /// Attempts without a better token, in a row.
+    /// Consecutive attempts without a token of later expiry.
     failures: u32,
-    /// Logins refused, in a row.
+    /// Consecutive refused logins.
     refusals: u32,
-    /// A token signed then was refused, and nothing newer has been signed.
+    /// When a token was signed that was refused, if none was signed since.
     refused: Option<SystemTime>,
     retry_at: Option<SystemTime>,
 }
@@ -100,31 +99,29 @@ pub struct Rotation<T> {
 // === impl Life ===
 
 impl Life {
-    /// How long before its end it is no longer handed out.
+    /// The time before its expiry in which it is no longer used.
     pub fn margin(&self) -> Duration {
         let since = self.known_since.min(self.signed_at);
         (span(since, self.expires_at) / 6).clamp(MARGIN_MIN, MARGIN)
     }
 
-    /// Whether it may be handed out.
     pub fn usable(&self, now: SystemTime) -> bool {
         span(now, self.expires_at) > self.margin()
     }
 
-    /// Until when it may be handed out.
+    /// Until when it may be used.
     pub fn last_use(&self) -> SystemTime {
         before(self.expires_at, self.margin())
     }
 
-    /// When the next one is signed.
     pub fn refresh_at(&self) -> SystemTime {
         let life = span(self.signed_at, self.expires_at);
         let early = life.saturating_sub(self.margin() + self.margin() / 2);
         self.signed_at + (life * 2 / 3).min(early)
     }
 
-    /// The clock was set back behind its signing: the database may find it dated
-    /// in the future.
+    /// Whether the clock was set back to before its signing: to the database its date may be in
+    /// the future.
     fn clock_went_back(&self, now: SystemTime) -> bool {
         span(now, self.signed_at) > CLOCK_STEP
     }
@@ -139,7 +136,6 @@ impl<T> Default for Rotation<T> {
 }
 
 impl<T> Rotation<T> {
-    /// What to do now.
     pub fn plan(&self, now: SystemTime) -> Action {
         let newest = self.newest(now);
         let due = match newest {
@@ -148,7 +144,7 @@ impl<T> Rotation<T> {
             Some(slot) => slot.life.refresh_at(),
             None => now,
         };
-        // A retry further away than any backoff was set before the clock was set back.
+        // A retry later than any backoff dates from before the clock was set back.
         let retry = self.retry_at.filter(|at| span(now, *at) <= RETRY_MAX * 2);
         let at = retry.map_or(due, |retry| retry.max(due));
         if at > now {
@@ -157,32 +153,32 @@ impl<T> Rotation<T> {
         Action::Sign(Need { newer_than: self.refused, beyond: newest.map(|slot| slot.life.expires_at) })
     }
 
-    /// The token to hand out: the served one while it may be, then the candidate.
+    /// The token to use: the served one while it is usable, then the candidate.
     pub fn current(&self, now: SystemTime) -> Option<&T> {
         self.current_slot(now).map(|slot| &slot.token)
     }
 
-    /// The next token, if one waits to be proved.
+    /// The next token, until a login has proved it.
     pub fn candidate(&self, now: SystemTime) -> Option<&T> {
         self.candidate_slot(now).map(|slot| &slot.token)
     }
 
-    /// The dates of [`Self::current`], and whether a login proved it.
+    /// The times of [`Self::current`], and whether a login proved it.
     pub fn current_life(&self, now: SystemTime) -> Option<(Life, bool)> {
         self.current_slot(now).map(|slot| (slot.life, slot.proved))
     }
 
-    /// The dates of [`Self::candidate`].
+    /// The times of [`Self::candidate`].
     pub fn candidate_life(&self, now: SystemTime) -> Option<Life> {
         self.candidate_slot(now).map(|slot| slot.life)
     }
 
-    /// Attempts without a better token, in a row.
+    /// Consecutive attempts without a token of later expiry.
     pub fn failures_in_a_row(&self) -> u32 {
         self.failures
     }
 
-    /// A token was signed. `chance` in 0..1 spreads the retries of many agents.
+    /// Records a signed token. `chance` in 0..1 spreads the retries of many agents.
     pub fn signed(&mut self, now: SystemTime, life: Life, token: T, chance: f64) -> Signed {
         self.drop_unusable(now);
         if !life.usable(now) {
@@ -210,20 +206,20 @@ impl<T> Rotation<T> {
             Signed::Candidate
         };
         if refresh_at <= now {
-            // Signed with credentials near their end: the next ones are not there this moment.
+            // Signed with credentials that expire soon; the next ones need a moment.
             self.put_off(now, 1, chance);
         }
         signed
     }
 
-    /// An attempt gave nothing. `chance` in 0..1.
+    /// Records a failed attempt. `chance` in 0..1.
     pub fn failed(&mut self, now: SystemTime, chance: f64) {
         self.failures = self.failures.saturating_add(1);
         self.put_off(now, self.failures, chance);
     }
 
-    /// A login with the token for which `is` holds was accepted: a candidate is
-    /// served from now on. `false` if it is neither served nor candidate any more.
+    /// Records that a login with the token matching `is` was accepted; a candidate becomes the
+    /// served token. `false` if the token is no longer held.
     pub fn accepted(&mut self, now: SystemTime, is: impl Fn(&T) -> bool) -> bool {
         self.drop_unusable(now);
         if let Some(mut slot) = self.candidate.take_if(|slot| is(&slot.token)) {
@@ -234,22 +230,22 @@ impl<T> Rotation<T> {
         } else {
             return false;
         }
-        // An older token's refusal is answered by this one's acceptance.
+        // The refusal of an older token no longer matters.
         self.refusals = 0;
         self.refused = None;
         true
     }
 
-    /// A login with the token for which `is` holds was refused (class 28, 1045). A
-    /// candidate is dropped; a served one stays, for there is nothing better, and
-    /// the next is signed with newly loaded credentials. `false` if it is neither.
+    /// Records that a login with the token matching `is` was refused (class 28, 1045). A candidate
+    /// is dropped. A served token stays, since there is no better one. Either way the next token
+    /// is signed with newly loaded credentials. `false` if the token is no longer held.
     pub fn refused(&mut self, now: SystemTime, is: impl Fn(&T) -> bool, chance: f64) -> bool {
         self.drop_unusable(now);
         let dropped = self.candidate.take_if(|slot| is(&slot.token)).map(|slot| slot.taken);
         let served = self.served.as_ref().filter(|slot| is(&slot.token)).map(|slot| slot.taken);
         let Some(taken) = dropped.or(served) else { return false };
-        // One refusal of the served token is enough to ask for a candidate; more of
-        // them while that one is awaited change nothing.
+        // One refusal of the served token is enough to request a candidate; further ones change
+        // nothing until it arrives.
         if dropped.is_some() || (self.refused.is_none() && self.candidate.is_none()) {
             self.refusals = self.refusals.saturating_add(1);
             self.refused = Some(taken);
@@ -259,7 +255,7 @@ impl<T> Rotation<T> {
     }
 
     fn put_off(&mut self, now: SystemTime, times: u32, chance: f64) {
-        // While a token is served there are at least four more attempts before its end.
+        // At least four attempts fit into the remaining time of the served token.
         let most = match self.newest(now) {
             Some(slot) => (span(now, slot.life.last_use()) / 4).clamp(RETRY_MIN, RETRY_MAX),
             None => RETRY_MAX_BARE,
@@ -268,7 +264,7 @@ impl<T> Rotation<T> {
         self.retry_at = Some(now + wait.mul_f64(0.75 + chance.clamp(0.0, 1.0) / 2.0));
     }
 
-    /// Forgets what may no longer be handed out, so that a candidate moves up.
+    /// Drops tokens that may no longer be used, so that the candidate takes over.
     fn drop_unusable(&mut self, now: SystemTime) {
         self.candidate.take_if(|slot| !slot.life.usable(now));
         self.served.take_if(|slot| !slot.life.usable(now));

@@ -37,7 +37,7 @@ fn a_minutes_life_is_refreshed_at_40_seconds_and_served_until_50() {
 }
 
 #[test]
-fn signing_again_with_dying_credentials_does_not_shrink_the_margin() {
+fn signing_again_with_expiring_credentials_does_not_shrink_the_margin() {
     assert_eq!(life(0.0, 45.0, 60.0).last_use(), at(50.0));
     assert_eq!(life(-3600.0, 0.0, 60.0).last_use(), at(30.0), "an hour's credentials in their last minute");
 }
@@ -59,7 +59,7 @@ fn the_first_token_is_served_at_once_and_the_next_one_waits_for_its_proof() {
 }
 
 #[test]
-fn a_candidate_that_nobody_proves_takes_over_when_the_old_one_may_no_longer_be_used() {
+fn an_unproved_candidate_takes_over_when_the_served_token_may_no_longer_be_used() {
     let mut rotation = Rotation::default();
     signed(&mut rotation, 0.0, 900.0, 1);
     signed(&mut rotation, 600.0, 900.0, 2);
@@ -85,7 +85,7 @@ fn a_refused_candidate_is_dropped_and_its_successor_signed_with_newer_credential
 }
 
 #[test]
-fn a_refused_token_stays_served_and_asks_for_one_successor_only() {
+fn a_refused_token_stays_served_and_requests_one_successor_only() {
     let mut rotation = Rotation::default();
     signed(&mut rotation, 0.0, 900.0, 1);
     for second in 0..5 {
@@ -136,7 +136,7 @@ fn a_clock_set_back_replaces_the_token_at_once() {
 }
 
 #[test]
-fn credentials_near_their_end_are_not_asked_for_their_successors_at_once() {
+fn credentials_close_to_their_expiry_are_not_reloaded_at_once() {
     let mut rotation = Rotation::default();
     let dying = life(-900.0, 0.0, 40.0);
     assert_eq!(rotation.signed(at(0.0), dying, 1, 0.5), Signed::Served);
@@ -145,14 +145,14 @@ fn credentials_near_their_end_are_not_asked_for_their_successors_at_once() {
     assert!(matches!(rotation.plan(at(1.0)), Action::Sign(_)));
 }
 
-/// The world outside one source: a provider that hands out its newest credentials.
+/// The environment of one source: a provider that returns its newest credentials.
 #[derive(Clone, Debug)]
 struct World {
-    /// How long each of its credentials lives.
+    /// The lifetime of its credentials.
     life: f64,
-    /// How long before their end it has the next ones.
+    /// How long before their expiry it has the next ones.
     overlap: f64,
-    /// When it does not answer at all.
+    /// When it does not answer.
     outages: Vec<(f64, f64)>,
     /// How many seconds after signing a probe reports the token, if at all.
     probe: Option<f64>,
@@ -211,7 +211,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn no_token_is_handed_out_within_its_margin(world in worlds(), chance in 0.0..1.0_f64) {
+    fn no_token_is_used_within_its_margin(world in worlds(), chance in 0.0..1.0_f64) {
         run(&world, 5000.0, chance, |now, rotation| {
             for life in rotation.current(at(now)).into_iter().chain(rotation.candidate(at(now))) {
                 let left = life.expires_at.duration_since(at(now)).expect("not expired");

@@ -1,8 +1,8 @@
-//! From target, credentials and time to a token. Pure: no clock, no I/O.
+//! Signs a token. Pure: no clock, no I/O.
 //!
-//! A token is a presigned `GET https://HOST:PORT/?Action=connect&DBUser=USER` of
-//! the service `rds-db`, without its `https://`. It is signed with `aws-sigv4`
-//! directly and equals what botocore makes, byte for byte.
+//! A token is a presigned `GET https://HOST:PORT/?Action=connect&DBUser=USER` for the service
+//! `rds-db`, without its `https://`. Signed with `aws-sigv4` directly, it is identical to
+//! botocore's, byte for byte.
 
 use std::{
     fmt::Write as _,
@@ -14,45 +14,39 @@ use aws_sigv4::{
     http_request::{self, SignableBody, SignableRequest, SignatureLocation, SigningSettings},
     sign::v4,
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 use tracing::{Dispatch, dispatcher::with_default};
 use zeroize::Zeroizing;
 
-use crate::{target::Target, token::Token};
+use crate::{causes::chain, target::Target, token::Token};
 
-/// What `X-Amz-Expires` says. RDS accepts no longer one.
+/// `X-Amz-Expires`. RDS accepts at most this.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(900);
 
 const SERVICE: &str = "rds-db";
 const SCHEME: &str = "https://";
 
-/// The parameter that goes last, after a session token, as botocore has it.
+/// Placed last, after a session token, in botocore's order.
 const SIGNATURE: &str = "X-Amz-Signature";
 
-/// The last second that fits into the four-digit year of a signature's date.
+/// The last second of a four-digit year: a signature's date has no more digits.
 const YEAR_9999_END: u64 = 253_402_300_799;
 
-/// Nothing could be signed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SignError {
-    /// The credentials are half empty: their provider is at fault.
+    /// Incomplete credentials: the provider is at fault.
     #[error(
         "the AWS credentials from {provider} have an empty access key or secret key; correct what provides them"
     )]
-    EmptyKey {
-        /// Which link of the chain gave them.
-        provider: String,
-    },
-    /// The credentials had expired before the time of signing.
+    EmptyKey { provider: String },
+    /// The credentials expired before the time of signing.
     #[error("the AWS credentials from {provider} have expired; renew them, or check this host's clock")]
-    Expired {
-        /// Which link of the chain gave them.
-        provider: String,
-    },
-    /// The time cannot be written as a signature's date: the host's clock is wrong.
+    Expired { provider: String },
+    /// The time does not fit a signature's date: the host's clock is wrong.
     #[error("the time of signing is outside the years 1970 to 9999; set this host's clock")]
     Clock,
-    /// The signer refused the request. Not expected for a checked target.
+    /// The signer refused the request. Not expected for a validated target.
     #[error("AWS signer: {0}")]
     Signer(String),
 }
@@ -63,7 +57,7 @@ pub fn sign(target: &Target, credentials: &Credentials, signed_at: SystemTime) -
     if credentials.access_key_id().is_empty() || credentials.secret_access_key().is_empty() {
         return Err(SignError::EmptyKey { provider });
     }
-    // The signature's date has no fractions, and the life counts from it.
+    // The signature's date has whole seconds, and the lifetime counts from it.
     let signed_at = match signed_at.duration_since(UNIX_EPOCH) {
         Ok(since) if since.as_secs() <= YEAR_9999_END => UNIX_EPOCH + Duration::from_secs(since.as_secs()),
         _ => return Err(SignError::Clock),
@@ -78,7 +72,7 @@ pub fn sign(target: &Target, credentials: &Credentials, signed_at: SystemTime) -
         "{SCHEME}{}:{}/?Action=connect&DBUser={}",
         target.host(),
         target.port(),
-        Encoded(target.user())
+        utf8_percent_encode(target.user(), ENCODED)
     );
     Ok(Token {
         secret: presign(&url, target.region().as_str(), credentials, signed_at)?,
@@ -107,49 +101,34 @@ fn presign(
         .time(time)
         .settings(settings)
         .build()
-        .map_err(|error| SignError::Signer(crate::error::chain(&error)))?
+        .map_err(|error| SignError::Signer(chain(&error)))?
         .into();
     let request = SignableRequest::new("GET", url, std::iter::empty(), SignableBody::Bytes(&[]))
-        .map_err(|error| SignError::Signer(crate::error::chain(&error)))?;
-    // The signer logs, at level trace, the whole request that it signs, and with it
-    // the session token. Nobody may hear that.
+        .map_err(|error| SignError::Signer(chain(&error)))?;
+    // At level trace the signer logs the whole request, including the session token. That must
+    // not reach any log.
     let signed = with_default(&Dispatch::none(), || http_request::sign(request, &params));
-    let (instructions, _) =
-        signed.map_err(|error| SignError::Signer(crate::error::chain(&error)))?.into_parts();
+    let (instructions, _) = signed.map_err(|error| SignError::Signer(chain(&error)))?.into_parts();
     let (_, mut added) = instructions.into_parts();
     added.sort_by_key(|(name, _)| *name == SIGNATURE);
 
-    // Room for the worst case at once: a string that grows leaves copies behind
-    // that nobody wipes.
+    // Allocated at full size at once: a growing string leaves copies behind that are not wiped.
     let room = url.len() + added.iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum::<usize>();
     let mut secret = Zeroizing::new(String::with_capacity(room));
     secret.push_str(url.strip_prefix(SCHEME).unwrap_or(url));
     for (name, value) in added {
         let value = Zeroizing::new(value.into_owned());
         // Writing to a string cannot fail.
-        let _ = write!(secret, "&{name}={}", Encoded(&value));
+        let _ = write!(secret, "&{name}={}", utf8_percent_encode(&value, ENCODED));
     }
     Ok(secret)
 }
 
-/// Percent-encoding as SigV4 wants it: all but `A-Za-z0-9-_.~`, byte by byte.
-struct Encoded<'a>(&'a str);
+/// SigV4 encodes everything except `A-Za-z0-9-_.~`.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-impl std::fmt::Display for Encoded<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for byte in self.0.bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-                f.write_char(char::from(byte))?;
-            } else {
-                write!(f, "%{byte:02X}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Which link of the chain gave the credentials, such as `EcsContainer`. The SDK
-/// shows it in its `Debug` and nowhere else; `unknown` if it stops doing so.
+/// The provider of the credentials, such as `EcsContainer`. The SDK exposes it in `Debug` only;
+/// `unknown` should that change.
 pub(crate) fn provider_name(credentials: &Credentials) -> String {
     let shown = format!("{credentials:?}");
     let name = shown.split_once("provider_name: \"").and_then(|(_, rest)| rest.split_once('"'));

@@ -1,25 +1,24 @@
-//! One served token per target: the task around [`rotation`](crate::rotation).
+//! The tokens of one target: the task around [`rotation`](crate::rotation).
 //!
-//! A source signs its first token when it starts and the next one well before the
-//! end, in a task of its own. Callers get the served token from memory; only a
-//! source that has none makes them wait, all for the same attempt, and not longer
-//! than one load of credentials may take.
+//! A source signs its first token when it starts, and each next one well before the current one
+//! expires, in its own task. Callers get the current token from memory. They wait only if there
+//! is none, all for the same attempt, and no longer than one load of credentials may take.
 //!
 //! # Proving a new token
-//! A new token becomes a candidate while the old one is served on. Whoever logs in
-//! anyway (the probe) takes [`TokenSource::candidate`] first if there is one, and
-//! [`report`](TokenSource::report)s what the database said:
+//! A new token is a candidate while the old one stays in use. A caller that logs in anyway (the
+//! probe) takes [`TokenSource::candidate`] first if there is one, and
+//! [`report`](TokenSource::report)s the result:
 //! ```text
 //! let token = match source.candidate() { Some(new) => new, None => source.token().await? };
 //! match login(&token).await {
-//!     accepted          => source.report(&token, Proof::Accepted),  // served from now on
+//!     accepted          => source.report(&token, Proof::Accepted),  // now in use
 //!     refused, class 28 => source.report(&token, Proof::Refused),   // dropped, the old one stays
-//!     anything else     => {}                                       // says nothing about the token
+//!     anything else     => {}                                       // not about the token
 //! }
 //! ```
-//! Where nobody logs in, a candidate takes over unproved when the old token may no
-//! longer be handed out. A refused token also has the credentials loaded anew, so
-//! that revoked ones are replaced before their date.
+//! Without logins a candidate takes over unproved when the old token may no longer be used. A
+//! refused token also causes the credentials to be loaded again, so that revoked ones are
+//! replaced before they expire.
 
 use std::{
     fmt,
@@ -44,18 +43,17 @@ use crate::{
     token::Token,
 };
 
-/// The calendar is looked at least that often: it may be set, and a host may have
-/// slept through a timer.
+/// The longest sleep before the wall clock is read again: it may be set, and timers do not run
+/// while a host is suspended.
 const NAP_MAX: Duration = Duration::from_secs(15);
-/// What a caller waits longer than a load may take.
+/// How much longer than a load a caller waits.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What the database said to a login with a token.
+/// The result of a login with a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// It let the user in.
     Accepted,
-    /// It refused the token (SQLSTATE class 28, MySQL 1045).
+    /// SQLSTATE class 28, MySQL 1045.
     Refused,
 }
 
@@ -70,9 +68,9 @@ struct Shared {
     target: Target,
     chain: CredentialChain,
     book: Mutex<Book>,
-    /// Counts the attempts that have ended. Callers without a token wait for it.
+    /// The number of completed attempts. Callers without a token wait for it to change.
     attempts: watch::Sender<u64>,
-    /// Something happened that changes the plan.
+    /// Wakes the task, after something changed its plan.
     kick: Notify,
 }
 
@@ -85,13 +83,13 @@ struct Book {
     last_failure: Option<(SystemTime, TokenError)>,
 }
 
-/// Ends the task when the last source is dropped.
+/// Ends the task when the last clone is dropped.
 struct Task(AbortHandle);
 
 // === impl TokenSource ===
 
 impl TokenSource {
-    /// Starts signing for `target`. Has to be called within a tokio runtime.
+    /// Starts the task. Has to be called within a tokio runtime.
     pub fn start(chain: CredentialChain, target: Target) -> Self {
         let shared = Arc::new(Shared {
             target,
@@ -104,9 +102,9 @@ impl TokenSource {
         Self { shared, _task: Arc::new(Task(task.abort_handle())) }
     }
 
-    /// The token to log in with. At once if there is one; else after the attempt
-    /// under way, within the load timeout and a second. After a failed attempt the
-    /// error comes at once until the next attempt is due.
+    /// The token to log in with. Returns at once if there is one, otherwise after the current
+    /// attempt, within the load timeout plus one second. After a failed attempt it returns the
+    /// error at once until the next attempt is due.
     pub async fn token(&self) -> Result<Arc<Token>, TokenError> {
         let shared = &*self.shared;
         let mut attempts = shared.attempts.subscribe();
@@ -132,13 +130,12 @@ impl TokenSource {
         }
     }
 
-    /// The next token, if there is one that no login has proved yet.
+    /// The next token, until a login has proved it.
     pub fn candidate(&self) -> Option<Arc<Token>> {
         self.shared.book().rotation.candidate(self.shared.now()).cloned()
     }
 
-    /// What the database said to a login with `token`. Reports about tokens that
-    /// have been replaced meanwhile are ignored.
+    /// Reports the result of a login with `token`. Tokens that have been replaced are ignored.
     pub fn report(&self, token: &Arc<Token>, proof: Proof) {
         let shared = &*self.shared;
         let now = shared.now();
@@ -162,12 +159,10 @@ impl TokenSource {
         shared.kick.notify_one();
     }
 
-    /// Whom the tokens are for.
     pub fn target(&self) -> &Target {
         &self.shared.target
     }
 
-    /// The credentials they are signed with.
     pub fn chain(&self) -> &CredentialChain {
         &self.shared.chain
     }
@@ -233,7 +228,7 @@ impl Shared {
         }
     }
 
-    /// One attempt at a better token, with everything written down.
+    /// One attempt at a token with a later expiry.
     async fn attempt(&self, need: Need) {
         let offer = self.chain.lease(need).await;
         let now = self.now();
@@ -267,16 +262,16 @@ impl Shared {
                 book.refreshes += 1;
                 tracing::debug!(%token_for, expires_in_s = served_s, "token signed");
                 if let Some(error) = &trouble {
-                    tracing::warn!(%token_for, %error, "token signed with old credentials; new ones could not be loaded");
+                    tracing::warn!(%token_for, %error, "new credentials could not be loaded; token signed with the old ones");
                 }
                 trouble
             }
             Err(error) => {
                 book.failures += 1;
                 if let Some(expires_in_s) = served_s {
-                    tracing::warn!(%token_for, expires_in_s, %error, "token not refreshed; the old one is served");
+                    tracing::warn!(%token_for, expires_in_s, %error, "token not refreshed; the old one stays in use");
                 } else {
-                    tracing::error!(%token_for, %error, "no token; logins are not possible");
+                    tracing::error!(%token_for, %error, "no token; the agent cannot log in");
                 }
                 Some(error)
             }
@@ -314,7 +309,7 @@ impl Drop for Task {
     }
 }
 
-/// A number in 0..1, so that agents that fail together do not retry together.
+/// A number in 0..1, so that agents that fail together retry at different times.
 fn chance() -> f64 {
     let random = RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(random >> 32).unwrap_or_default()) / f64::from(u32::MAX)

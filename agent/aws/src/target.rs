@@ -1,8 +1,7 @@
-//! Whom a token is for: one user on one endpoint in one region.
+//! What a token is for: one user on one endpoint in one region.
 //!
-//! The endpoint is the RDS name that is signed, never the name that is dialled
-//! (a load balancer, an alias, an address): a database accepts only tokens that
-//! were signed for its own name.
+//! The endpoint is the RDS name, never another name or address by which the database is reached
+//! (a load balancer, an alias): a database accepts only tokens that are signed for its own name.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -10,7 +9,7 @@ use thiserror::Error;
 
 use crate::region::Region;
 
-/// A user on an RDS endpoint, checked. Cheap to clone. Shown as `user@host:port`.
+/// A validated user and RDS endpoint. Cheap to clone. Displayed as `user@host:port`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Target(Arc<Inner>);
 
@@ -22,20 +21,15 @@ struct Inner {
     region: Region,
 }
 
-/// The endpoint or the user cannot be signed for. Always the caller's to correct.
+/// Why the endpoint or the user cannot be signed for. The configuration is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
-    /// The host is not a plain name.
+    /// The host is not a DNS name.
     #[error(
         "endpoint host {host:?} {problem}; write the RDS endpoint alone, \
          like orders.abc123.eu-west-1.rds.amazonaws.com"
     )]
-    Host {
-        /// What was given.
-        host: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
+    Host { host: String, problem: &'static str },
     /// The port is 0.
     #[error(
         "endpoint port 0 cannot be signed for; write the port the database listens on, like 5432 or 3306"
@@ -43,18 +37,13 @@ pub enum TargetError {
     Port,
     /// The user is empty or not printable.
     #[error("database user {user:?} {problem}; write the name of the database user that logs in by IAM")]
-    User {
-        /// What was given.
-        user: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
+    User { user: String, problem: &'static str },
 }
 
 // === impl Target ===
 
 impl Target {
-    /// Checks and keeps them. The host is lower-cased, as the signature needs it.
+    /// Validates the parts. The host is converted to lower case, which the signature needs.
     pub fn new(host: &str, port: u16, user: &str, region: Region) -> Result<Self, TargetError> {
         if let Some(problem) = host_problem(host) {
             return Err(TargetError::Host { host: host.to_owned(), problem });
@@ -68,22 +57,19 @@ impl Target {
         Ok(Self(Arc::new(Inner { host: host.to_ascii_lowercase(), port, user: user.to_owned(), region })))
     }
 
-    /// The endpoint's host, in lower case.
+    /// In lower case.
     pub fn host(&self) -> &str {
         &self.0.host
     }
 
-    /// The endpoint's port.
     pub fn port(&self) -> u16 {
         self.0.port
     }
 
-    /// The database user.
     pub fn user(&self) -> &str {
         &self.0.user
     }
 
-    /// The region the endpoint is in.
     pub fn region(&self) -> &Region {
         &self.0.region
     }
@@ -111,17 +97,17 @@ fn host_problem(host: &str) -> Option<&'static str> {
     } else if host.contains(['/', '?', '#']) {
         Some("has a path")
     } else if host.parse::<IpAddr>().is_ok() || host.starts_with('[') {
-        Some("is an address, and a token is signed for a name")
+        Some("is an address; tokens are signed for names")
     } else if host.contains(':') {
-        Some("has a port, which is given apart")
+        Some("has a port, which is a separate setting")
     } else if host.contains('@') {
-        Some("has a user, which is given apart")
+        Some("has a user, which is a separate setting")
     } else if !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')) {
-        Some("has a character that no host name has")
+        Some("has a character that is not allowed in host names")
     } else if host.split('.').any(str::is_empty) {
-        Some("begins or ends with a dot, or has two in a row")
+        Some("begins or ends with a dot, or has two dots in a row")
     } else if host.len() > 253 {
-        Some("is longer than a name can be")
+        Some("is longer than 253 characters")
     } else {
         None
     }
@@ -133,7 +119,7 @@ fn user_problem(user: &str) -> Option<&'static str> {
     } else if user.contains(char::is_control) {
         Some("contains a control character")
     } else if user.len() > 255 {
-        Some("is longer than any database allows")
+        Some("is longer than 255 bytes")
     } else {
         None
     }
@@ -148,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_lower_cased() {
+    fn hosts_are_converted_to_lower_case() {
         let target = target("Orders.ABC.rds.amazonaws.com", 5432, "App").expect("target");
         assert_eq!(target.to_string(), "App@orders.abc.rds.amazonaws.com:5432");
     }
 
     #[test]
-    fn hosts_that_are_no_plain_names_are_refused_with_the_reason() {
+    fn invalid_hosts_are_refused_with_the_reason() {
         for (host, reason) in [
             ("", "is empty"),
             ("https://orders.rds.amazonaws.com", "has a scheme"),
@@ -166,8 +152,8 @@ mod tests {
             ("::1", "is an address"),
             ("[::1]", "is an address"),
             ("app@orders.rds.amazonaws.com", "has a user"),
-            ("orders%2f.rds.amazonaws.com", "no host name has"),
-            ("örders.rds.amazonaws.com", "no host name has"),
+            ("orders%2f.rds.amazonaws.com", "not allowed in host names"),
+            ("örders.rds.amazonaws.com", "not allowed in host names"),
             ("orders.rds.amazonaws.com.", "dot"),
         ] {
             let error = target(host, 5432, "app").expect_err(host);
@@ -178,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_ports_and_users_are_refused_with_advice() {
+    fn invalid_ports_and_users_are_refused_with_advice() {
         assert_eq!(target("db.example", 0, "app"), Err(TargetError::Port));
         for user in ["", "a\0b", "app\n"] {
             let error = target("db.example", 5432, user).expect_err(user);

@@ -1,4 +1,4 @@
-//! A signed token: the secret, and everything about it that is not secret.
+//! A signed token: the secret and its public properties.
 
 use std::{
     fmt,
@@ -11,8 +11,8 @@ use crate::target::Target;
 
 /// The password of one IAM login.
 ///
-/// It has no `Display`, its `Debug` leaves the secret out, and its memory is
-/// wiped when it is dropped. Share it by `Arc` rather than by copying the text.
+/// It has no `Display`, `Debug` omits the secret, and its memory is wiped on drop. Share it by
+/// `Arc` instead of copying the text.
 pub struct Token {
     pub(crate) secret: Zeroizing<String>,
     pub(crate) target: Target,
@@ -23,44 +23,43 @@ pub struct Token {
 }
 
 impl Token {
-    /// The secret itself, to be sent over verified TLS and nowhere else. From 346
-    /// characters to a few thousand: a session token makes it long.
+    /// The secret, to be sent over verified TLS only. 346 characters, or a few thousand with a
+    /// session token.
     pub fn expose_secret(&self) -> &str {
         &self.secret
     }
 
-    /// Whom it was signed for.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// The date in the signature: the time of signing, cut to the second.
+    /// The date in the signature: the time of signing, rounded down to a second.
     pub fn signed_at(&self) -> SystemTime {
         self.signed_at
     }
 
-    /// When the database stops accepting it: 900 s after signing, or when the
-    /// credentials that signed it expire, whichever is first.
+    /// When the database stops accepting it: 900 s after signing, or when the credentials that
+    /// signed it expire, whichever is first.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// How old it is; zero if the clock was set back behind its signing.
+    /// Zero if the clock was set back to before its signing.
     pub fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.signed_at).unwrap_or_default()
     }
 
-    /// How long the database will go on accepting it; zero when it has expired.
+    /// The remaining time until [`Self::expires_at`]; zero after it.
     pub fn expires_in(&self, now: SystemTime) -> Duration {
         self.expires_at.duration_since(now).unwrap_or_default()
     }
 
-    /// Which link of the AWS chain gave the credentials, such as `EcsContainer`.
+    /// The provider of the credentials, such as `EcsContainer`.
     pub fn provider(&self) -> &str {
         &self.provider
     }
 
-    /// When the credentials that signed it expire; `None` if they do not.
+    /// When the credentials expire; `None` if they do not.
     pub fn credentials_expire_at(&self) -> Option<SystemTime> {
         self.credentials_expire_at
     }

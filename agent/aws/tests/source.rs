@@ -145,7 +145,7 @@ async fn until(what: &str, most: Duration, met: impl Fn() -> bool) {
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
-async fn ten_rotations_of_one_minute_credentials_never_hand_out_a_token_near_its_end() {
+async fn ten_rotations_of_one_minute_credentials_never_return_a_token_close_to_its_expiry() {
     // As late as an endpoint may be: new credentials 15 s before the end of the old.
     let provider = Provider::new(60, 15);
     let source = TokenSource::start(provider.chain(), target("app"));
@@ -166,7 +166,7 @@ async fn ten_rotations_of_one_minute_credentials_never_hand_out_a_token_near_its
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_attempt_is_in_vain_when_new_credentials_are_there_in_time() {
+async fn no_attempt_fails_when_new_credentials_are_available_in_time() {
     for life in [6, 60, 600, 3600] {
         let provider = Provider::new(life, life / 2);
         let source = TokenSource::start(provider.chain(), target("app"));
@@ -220,7 +220,7 @@ async fn a_hundred_callers_and_ten_sources_share_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_never_answers_delays_nobody_while_a_token_is_good() {
+async fn a_silent_endpoint_delays_no_caller_while_a_token_is_valid() {
     let provider = Provider::new(60, 30);
     let source = TokenSource::start(provider.chain(), target("app"));
     source.token().await.expect("the first");
@@ -287,7 +287,7 @@ async fn a_failing_endpoint_leaves_the_old_token_until_30_seconds_before_its_end
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_are_renewed_only_at_their_end_leave_a_gap_and_not_a_late_login() {
+async fn credentials_renewed_only_at_their_expiry_leave_a_gap_and_no_late_login() {
     let provider = Provider::new(60, 0);
     let source = TokenSource::start(provider.chain(), target("app"));
     let mut without = 0;
@@ -309,7 +309,7 @@ async fn credentials_that_are_renewed_only_at_their_end_leave_a_gap_and_not_a_la
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_sources_in_an_outage_ask_no_more_than_once_a_second() {
+async fn ten_sources_in_an_outage_load_at_most_once_a_second() {
     let provider = Provider::new(3600, 600);
     provider.set(Temper::Fails);
     let chain = provider.chain();
@@ -324,7 +324,7 @@ async fn ten_sources_in_an_outage_ask_no_more_than_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_credentials_are_never_signed_with_and_the_error_says_so() {
+async fn expired_credentials_are_an_error_and_never_used() {
     let provider = Provider::new(3600, 600);
     provider.set(Temper::Stale);
     let source = TokenSource::start(provider.chain(), target("app"));
@@ -340,7 +340,7 @@ async fn expired_credentials_are_never_signed_with_and_the_error_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_has_the_credentials_loaded_anew() {
+async fn a_refused_token_causes_a_new_load() {
     let provider = Provider::new(36_000, 600);
     let source = TokenSource::start(provider.chain(), target("app"));
     let first = source.token().await.expect("token");
@@ -362,7 +362,7 @@ async fn a_refused_token_has_the_credentials_loaded_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_database_that_refuses_everything_does_not_make_the_source_hammer_aws() {
+async fn a_database_that_refuses_every_token_causes_few_loads() {
     let provider = Provider::new(36_000, 600);
     let source = TokenSource::start(provider.chain(), target("app"));
     let end = Instant::now() + Duration::from_secs(600);
@@ -378,7 +378,7 @@ async fn a_database_that_refuses_everything_does_not_make_the_source_hammer_aws(
 }
 
 #[tokio::test(start_paused = true)]
-async fn verifying_the_chain_asks_it_even_while_good_credentials_are_known() {
+async fn verifying_the_chain_loads_even_while_credentials_are_valid() {
     let provider = Provider::new(36_000, 600);
     let chain = provider.chain();
     let source = TokenSource::start(chain.clone(), target("app"));

@@ -130,7 +130,7 @@ fn signed(key: &str, secret: &str, expiry: Option<SystemTime>, at: SystemTime) -
 }
 
 #[test]
-fn what_cannot_be_signed_is_an_error_with_advice() {
+fn unusable_credentials_are_an_error_with_advice() {
     let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     for (key, secret) in [("", "secret"), ("AKIA", "")] {
         let error = signed(key, secret, None, now).expect_err("half empty");

@@ -1,4 +1,4 @@
-//! From a name to an open TCP connection, and faults of the network in words.
+//! DNS and TCP, what network errors mean, and helpers for messages of faults.
 
 use std::{
     error::Error,
@@ -19,10 +19,10 @@ use crate::{report::LoginReport, target::Address};
 /// How many addresses of one name are tried. RDS names have one or two.
 const MOST_ADDRESSES: usize = 8;
 
-/// The addresses of a name, in the resolver's order, each once.
+/// The addresses of a name, in the resolver's order, without duplicates.
 ///
-/// A resolver that does not answer says as little about the database as one that
-/// knows nothing, so both are [`FaultKind::NameNotResolved`].
+/// A resolver that does not answer says as little about the database as one that has no such
+/// name, so both are [`FaultKind::NameNotResolved`].
 pub(crate) async fn resolve(address: &Address, limit: Duration) -> Result<Vec<SocketAddr>, Fault> {
     if let Ok(ip) = address.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, address.port)]);
@@ -47,8 +47,8 @@ pub(crate) async fn resolve(address: &Address, limit: Duration) -> Result<Vec<So
     if addresses.is_empty() { Err(not_resolved("the name has no address".to_owned())) } else { Ok(addresses) }
 }
 
-/// Opens a TCP connection to the first address that takes one, all within `limit`, from
-/// `source` if there is one.
+/// Connects to the first address that accepts, within `limit` for all of them together, from
+/// `source` if given.
 pub(crate) async fn connect(
     addresses: &[SocketAddr],
     source: Option<IpAddr>,
@@ -58,13 +58,13 @@ pub(crate) async fn connect(
     let deadline = Instant::now() + limit;
     let mut failures = Vec::new();
     for (tried, &address) in addresses.iter().enumerate() {
-        // A silent address must not use up the time of those behind it.
+        // A silent address must not use up the time of the addresses after it.
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
         let outcome = timeout_at(Instant::now() + share, open(address, source)).await;
         match outcome {
             Ok(Ok(stream)) => {
-                // Small questions and answers: never wait to fill a packet.
+                // Queries and answers are small: never wait to fill a segment.
                 let prepared = stream.set_nodelay(true).and_then(|()| stream.local_addr());
                 match prepared {
                     Ok(local) => {
@@ -82,19 +82,22 @@ pub(crate) async fn connect(
     Err(all_failed(&failures))
 }
 
-/// A connection to one address. From a source of the other family there is no way.
+/// A connection to one address; an error if `source` is of the other address family.
 async fn open(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
     let Some(source) = source else { return TcpStream::connect(address).await };
     if source.is_ipv4() != address.is_ipv4() {
-        return Err(io::Error::new(ErrorKind::NetworkUnreachable, format!("no way there from {source}")));
+        return Err(io::Error::new(
+            ErrorKind::NetworkUnreachable,
+            format!("not reachable from source address {source}"),
+        ));
     }
     let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.bind(SocketAddr::new(source, 0))?;
     socket.connect(address).await
 }
 
-/// One fault for all addresses. A refusal is proof only if every address that can
-/// be reached refuses; an address of a family without a route counts for nothing.
+/// One fault for all addresses. A refusal is proof only if every reachable address refuses; an
+/// address without a route is ignored.
 fn all_failed(failures: &[(SocketAddr, FaultKind, String)]) -> Fault {
     let mut message = String::new();
     for (address, _, why) in failures {
@@ -113,11 +116,9 @@ fn all_failed(failures: &[(SocketAddr, FaultKind, String)]) -> Fault {
     Fault::new(Phase::Tcp, kind, message)
 }
 
-/// Linux's numbers for: too many open files in the system, in this process, no buffers.
-/// They have no [`ErrorKind`] of their own.
+/// Linux error numbers without an [`ErrorKind`]: ENFILE, EMFILE, ENOBUFS.
 const OUT_OF_RESOURCES: [i32; 3] = [23, 24, 105];
 
-/// What an I/O error means.
 pub(crate) fn io_kind(error: &io::Error) -> FaultKind {
     if error.raw_os_error().is_some_and(|number| OUT_OF_RESOURCES.contains(&number)) {
         return FaultKind::OutOfResources;
@@ -127,7 +128,7 @@ pub(crate) fn io_kind(error: &io::Error) -> FaultKind {
         ErrorKind::ConnectionRefused => FaultKind::ConnectionRefused,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => FaultKind::TimedOut,
         ErrorKind::InvalidData | ErrorKind::InvalidInput => FaultKind::Protocol,
-        // No route, no address, no free port, a local firewall: the way there is closed.
+        // No route, no address, no free port, or a local firewall.
         ErrorKind::HostUnreachable
         | ErrorKind::NetworkUnreachable
         | ErrorKind::NetworkDown
@@ -138,12 +139,17 @@ pub(crate) fn io_kind(error: &io::Error) -> FaultKind {
     }
 }
 
-/// A fault of an I/O error, with its whole chain of causes.
+/// The fault for an I/O error, with its chain of causes.
 pub(crate) fn io_fault(phase: Phase, error: &io::Error, when: &str) -> Fault {
     Fault::new(phase, io_kind(error), format!("{when}: {}", chain(error)))
 }
 
-/// An error with all its causes in words, each once.
+/// The same fault, with what was being done in front of its message.
+pub(crate) fn during(what: &str, fault: Fault) -> Fault {
+    Fault { message: format!("{what}: {}", fault.message), ..fault }
+}
+
+/// An error and its causes, each once.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();
@@ -177,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_only_if_every_reachable_address_refuses() {
+    fn a_refusal_is_proof_only_if_every_reachable_address_refuses() {
         use FaultKind::{ConnectionRefused, TimedOut, Unreachable};
         assert_eq!(kind_of(&[(V4, ConnectionRefused)]), ConnectionRefused);
         assert_eq!(kind_of(&[(V6, Unreachable), (V4, ConnectionRefused)]), ConnectionRefused);
@@ -187,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_agents_own_host_lacks_says_nothing_of_the_database() {
+    fn exhausted_resources_of_the_agents_host_are_no_evidence_against_the_database() {
         use FaultKind::{ConnectionRefused, OutOfResources, Unreachable};
         // ENOMEM, ENFILE, EMFILE, ENOBUFS.
         for number in [12, 23, 24, 105] {
@@ -226,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_source_that_was_asked_for_is_the_one_the_server_sees() {
+    async fn the_server_sees_the_requested_source_address() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
         let source: IpAddr = "127.0.0.2".parse().unwrap();
@@ -236,7 +242,7 @@ mod tests {
         assert_eq!(listener.accept().await.unwrap().1.ip(), source);
         assert_eq!(report.local_address.map(|local| local.ip()), Some(source));
 
-        // An address of somebody else's host (RFC 5737).
+        // An address that this host does not have (RFC 5737).
         let elsewhere = Some("198.51.100.7".parse().unwrap());
         let fault = connect(&[server], elsewhere, limit, &mut report).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Unreachable, "{fault}");
@@ -257,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_says_each_cause_once() {
+    fn a_chain_contains_each_cause_once() {
         let error = io::Error::new(ErrorKind::ConnectionReset, io::Error::other("peer went away"));
         assert_eq!(chain(&error), "peer went away");
     }

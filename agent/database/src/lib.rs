@@ -1,22 +1,23 @@
-//! Everything the agent says to a database: verified TLS, IAM login, role,
-//! activity, and the guarded closing of a session.
+//! The agent's database client: verified TLS, IAM login, role, activity, and the guarded close
+//! of one session.
 //!
-//! Not here: tokens (`agent-aws`), and any decision about what an answer means or
-//! which session has to go (`agent-core`).
+//! Not here: tokens (`agent-aws`), and decisions about what an answer means or which session to
+//! retire (`agent-core`).
 //!
-//! A token goes to a server only after TLS is up and the server has proved to be
-//! the endpoint, and only as the clear password that IAM asks for inside TLS.
+//! A token is sent only after TLS is up and the server's certificate matches the endpoint, and
+//! only as the clear-text password that IAM authentication requests.
 //!
 //! # Layout
-//! - [`engine`]: the traits [`Engine`] and [`Session`] that every kind of database implements.
-//! - [`target`]: whom to log in to, and how long each step may take.
+//! - [`engine`]: the traits [`Engine`] and [`Session`].
+//! - [`target`]: the instance to log in to, and the time limit of each phase.
 //! - [`trust`]: the certificate authorities, built in or from a file.
-//! - `dial`: names to addresses to a TCP connection.
-//! - `tls`: the handshake and what it proved.
-//! - [`report`]: how a login went, phase by phase.
+//! - `dial`: DNS and TCP.
+//! - `tls`: handshake and verification; `certificate`: the fields of a certificate.
+//! - [`report`]: the timings and findings of a login.
 //! - [`postgresql`]: PostgreSQL 11 to 18, RDS and Aurora.
 //! - [`mysql`]: MySQL 5.7 to 8.4 and MariaDB, RDS and Aurora.
 
+mod certificate;
 mod dial;
 pub mod engine;
 pub mod mysql;

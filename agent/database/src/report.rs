@@ -1,5 +1,5 @@
-//! What a login was like: how long each phase took, who was reached, what TLS
-//! agreed on. Filled as far as the login got, also when it failed.
+//! The report of a login: the duration of each phase, the addresses, TLS and the certificate.
+//! It covers the phases that were reached, also when the login failed.
 
 use std::{
     net::SocketAddr,
@@ -9,45 +9,41 @@ use std::{
 use agent_core::Phase;
 use serde::{Serialize, Serializer};
 
-/// The course of one login.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LoginReport {
-    /// How long each phase took; a failed phase counts until it failed.
+    /// The last one may have failed.
     pub phases: PhaseTimes,
-    /// The address that was reached.
     pub server_address: Option<SocketAddr>,
-    /// The agent's own end of that connection.
+    /// The agent's end of the connection.
     pub local_address: Option<SocketAddr>,
-    /// What TLS agreed on. `None` if it did not come to that.
+    /// `None` if the handshake did not finish.
     pub tls: Option<TlsFacts>,
-    /// The server's own certificate, whether or not it was accepted.
+    /// The server's certificate, accepted or not.
     pub certificate: Option<CertificateFacts>,
-    /// Whether the server asked for the token. A login that succeeds without
-    /// being asked proves nothing of IAM.
+    /// Whether the server asked for the token. A login that succeeds without it proves nothing
+    /// about IAM.
     pub token_asked: bool,
-    /// The server's version as it calls it.
+    /// As the server reports it.
     pub server_version: Option<String>,
 }
 
-/// How long each phase took (in JSON: seconds).
+/// The duration of each phase (in JSON: seconds).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PhaseTimes {
-    /// Resolving the name.
     #[serde(serialize_with = "seconds")]
     pub dns: Option<Duration>,
-    /// Opening the TCP connection.
     #[serde(serialize_with = "seconds")]
     pub tcp: Option<Duration>,
-    /// Agreeing on TLS and verifying the server.
+    /// Handshake and verification.
     #[serde(serialize_with = "seconds")]
     pub tls: Option<Duration>,
-    /// Handing over the token.
+    /// From the first byte inside TLS until the session is ready.
     #[serde(serialize_with = "seconds")]
     pub login: Option<Duration>,
 }
 
 impl PhaseTimes {
-    /// Notes how long a phase took. Queries are no part of a login.
+    /// Records the duration of a phase. Queries are not part of a login.
     pub(crate) fn note(&mut self, phase: Phase, took: Duration) {
         match phase {
             Phase::Dns => self.dns = Some(took),
@@ -58,41 +54,37 @@ impl PhaseTimes {
         }
     }
 
-    /// All phases together.
+    /// The sum of all phases.
     pub fn total(&self) -> Duration {
         [self.dns, self.tcp, self.tls, self.login].into_iter().flatten().sum()
     }
 }
 
-/// What TLS agreed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TlsFacts {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: String,
-    /// The cipher suite, by its IANA name as far as rustls knows it.
+    /// The cipher suite, by its IANA name where rustls has one.
     pub cipher: String,
-    /// The key exchange group.
     pub group: Option<String>,
-    /// The application protocol the server chose, if any.
+    /// The application protocol that the server chose.
     pub alpn: Option<String>,
 }
 
-/// One certificate in words.
+/// The fields of a certificate that a report shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CertificateFacts {
-    /// Its subject.
     pub subject: String,
-    /// Who signed it.
     pub issuer: String,
-    /// When it becomes valid (in JSON: seconds since 1970).
+    /// Start of validity (in JSON: seconds since 1970).
     #[serde(serialize_with = "unix_seconds")]
     pub not_before: SystemTime,
-    /// When it ends (in JSON: seconds since 1970).
+    /// End of validity (in JSON: seconds since 1970).
     #[serde(serialize_with = "unix_seconds")]
     pub not_after: SystemTime,
-    /// The DNS names and IP addresses it is for.
+    /// Subject alternative names: DNS names and IP addresses.
     pub names: Vec<String>,
-    /// Which of these covers the endpoint, if one does.
+    /// The name that covers the endpoint, if one does.
     pub matched: Option<String>,
 }
 

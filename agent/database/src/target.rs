@@ -1,11 +1,11 @@
-//! Whom to log in to, and how long each step may take.
+//! The instance to log in to, and the time limit of each phase.
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use agent_core::InstanceId;
 use serde::Serialize;
 
-/// What agents call themselves to a database, and how they count one another.
+/// The `application_name` of agents' sessions, by which agents count one another.
 pub const APPLICATION_NAME: &str = "rds-lb-agent";
 
 /// A host and a port, as written in the configuration.
@@ -13,12 +13,10 @@ pub const APPLICATION_NAME: &str = "rds-lb-agent";
 pub struct Address {
     /// A DNS name or an IP address, without brackets.
     pub host: Arc<str>,
-    /// The TCP port.
     pub port: u16,
 }
 
 impl Address {
-    /// The address `host:port`.
     pub fn new(host: &str, port: u16) -> Self {
         Self { host: host.into(), port }
     }
@@ -36,28 +34,27 @@ impl fmt::Display for Address {
 
 /// One instance to log in to.
 ///
-/// What is signed, what TLS verifies and what is dialled are kept apart: an IAM
-/// token is good for the RDS endpoint only, however the agent gets there.
+/// The name that is signed and verified is kept apart from the address that is dialled: an IAM
+/// token is valid for the RDS endpoint only, whatever the route to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Which instance it is.
     pub instance: InstanceId,
     /// The RDS name: signed into the token, and verified in the server's certificate.
     pub endpoint: Address,
-    /// What is dialled.
+    /// The address that is dialled.
     pub connect: Address,
-    /// This host's address that is dialled from; the system's choice if there is none.
+    /// The local address to connect from; `None` leaves it to the system.
     pub source: Option<IpAddr>,
-    /// The database user, who must be allowed to log in by IAM.
+    /// The database user. It has to log in by IAM.
     pub user: Arc<str>,
     /// The database name to connect to.
     pub database_name: Arc<str>,
-    /// What the agent calls itself, [`APPLICATION_NAME`] by default.
+    /// [`APPLICATION_NAME`] by default.
     pub application_name: Arc<str>,
 }
 
 impl Target {
-    /// An instance that is dialled by its endpoint.
+    /// An instance that is dialled at its endpoint.
     pub fn new(instance: InstanceId, endpoint: Address, user: &str, database_name: &str) -> Self {
         Self {
             instance,
@@ -85,19 +82,18 @@ impl Target {
     }
 }
 
-/// How long each step may take. A step that takes longer fails as timed out
-/// (a name that takes longer, as not resolved).
+/// The time limit of each phase. A phase that takes longer fails with
+/// [`FaultKind::TimedOut`](agent_core::FaultKind::TimedOut), DNS with `NameNotResolved`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Resolving the name.
     pub dns: Duration,
-    /// Opening the TCP connection, all addresses of the name together.
+    /// For all addresses of the name together.
     pub tcp: Duration,
-    /// Asking for TLS and the handshake.
+    /// Request for TLS and handshake.
     pub tls: Duration,
-    /// Handing over the token until the server is ready. IAM's answer is part of it.
+    /// From sending the user name until the session is ready, the check with IAM included.
     pub login: Duration,
-    /// One query on an open session. The server is told to give up a little earlier.
+    /// One query. The server-side statement timeout is a quarter shorter.
     pub query: Duration,
 }
 
@@ -125,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_dialled_by_its_endpoint_unless_told_otherwise() {
+    fn a_target_is_dialled_at_its_endpoint_by_default() {
         let endpoint = Address::new("orders-a.abc.eu-west-1.rds.amazonaws.com", 5432);
         let target = Target::new(InstanceId::new("orders", "a"), endpoint.clone(), "lb_agent", "postgres");
         assert_eq!(target.connect, endpoint);

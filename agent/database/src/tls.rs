@@ -1,11 +1,10 @@
-//! TLS to a database: the handshake, who the server proved to be, and why not.
+//! The TLS handshake, and why it failed.
 //!
-//! The certificate is verified against the endpoint's name, whatever address is
-//! dialled. Nothing is resumed: each login proves the server anew.
+//! The certificate is verified against the endpoint's name, whatever address is dialled.
+//! Sessions are never resumed: each login verifies the server again.
 
 use std::{
     fmt,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -21,21 +20,21 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
 use crate::{
+    certificate::certificate_facts,
     dial::io_fault,
     report::{CertificateFacts, LoginReport, TlsFacts},
     target::Address,
     trust::TlsTrust,
 };
 
-/// An encrypted stream whose server has been verified.
+/// A TLS stream whose server certificate has been verified.
 pub(crate) type VerifiedStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// Agrees on TLS over `stream` and verifies that the server is `endpoint`.
+/// Performs the handshake over `stream` and verifies that the server is `endpoint`.
 ///
-/// Fills the TLS part of the report, the certificate also when it is refused.
+/// Fills in the TLS part of the report; the certificate also when it is refused.
 pub(crate) async fn handshake(
     stream: TcpStream,
     endpoint: &Address,
@@ -63,10 +62,10 @@ pub(crate) async fn handshake(
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, Fault> {
-    // A name with the root's dot is resolved alike; certificates never carry it.
+    // A trailing dot is valid in DNS; certificates never carry it.
     ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned()).map_err(|_| {
         let message = format!(
-            "the endpoint {host:?} is neither a DNS name nor an IP address, so no certificate can be for it"
+            "the endpoint {host:?} is neither a DNS name nor an IP address, so no certificate can match it"
         );
         Fault::new(Phase::Tls, FaultKind::CertificateInvalid, message)
     })
@@ -110,7 +109,7 @@ fn handshake_fault(
     }
 }
 
-/// Why a certificate was refused: what was presented, what was expected, what to do.
+/// Why a certificate was refused: what was presented, what was expected, and what to do.
 fn refused_certificate(
     why: &CertificateError,
     endpoint: &Address,
@@ -123,20 +122,20 @@ fn refused_certificate(
     );
     match why {
         CertificateError::UnknownIssuer => format!(
-            "{certificate} is signed by none of the {} authorities of {}: name the bundle that has its issuer",
+            "{certificate} is not signed by any of the {} authorities of {}: set `ca_file` to a bundle that contains its issuer",
             trust.trusted(),
             trust.source(),
         ),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             let names = presented.map_or_else(String::new, |facts| facts.names.join(", "));
-            format!("{certificate} is for {names}, not for {}: is the endpoint right?", endpoint.host)
+            format!("{certificate} is valid for {names}, not for {}: check the endpoint", endpoint.host)
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => format!(
-            "{certificate} has expired, by the agent's clock{}: rotate it, or set the clock",
+            "{certificate} expired{} by the agent's clock: rotate it, or correct the clock",
             presented.map_or_else(String::new, |facts| format!(" {} ago", in_words(since(facts.not_after)))),
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            format!("{certificate} is not valid yet by the agent's clock: is the clock right?")
+            format!("{certificate} is not valid yet by the agent's clock: check the clock")
         }
         other => format!("{certificate} is refused: {}", rustls::Error::InvalidCertificate(other.clone())),
     }
@@ -155,75 +154,7 @@ fn in_words(duration: Duration) -> String {
     }
 }
 
-// === reading certificates ===
-
-/// Amazon's certificates have a handful of names of at most 255 characters.
-const MOST_NAMES: usize = 32;
-const LONGEST_TEXT: usize = 400;
-
-/// One certificate in words, and which of its names covers `endpoint`.
-pub(crate) fn certificate_facts(
-    certificate: &CertificateDer<'_>,
-    endpoint: Option<&Address>,
-) -> Result<CertificateFacts, String> {
-    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
-        .map_err(|error| error.to_string())?;
-    let names: Vec<String> = match parsed.subject_alternative_name() {
-        Ok(Some(alternatives)) => {
-            alternatives.value.general_names.iter().filter_map(name_in_words).take(MOST_NAMES).collect()
-        }
-        _ => Vec::new(),
-    };
-    let matched =
-        endpoint.and_then(|endpoint| names.iter().find(|name| covers(name, &endpoint.host)).cloned());
-    Ok(CertificateFacts {
-        subject: printable(&parsed.subject().to_string()),
-        issuer: printable(&parsed.issuer().to_string()),
-        not_before: system_time(parsed.validity().not_before.timestamp()),
-        not_after: system_time(parsed.validity().not_after.timestamp()),
-        names,
-        matched,
-    })
-}
-
-/// Text of a certificate that may come from anybody, fit for a log: bounded, and
-/// without control characters.
-fn printable(text: &str) -> String {
-    text.chars().take(LONGEST_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-fn name_in_words(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some(printable(name)),
-        GeneralName::IPAddress(bytes) => match <[u8; 4]>::try_from(*bytes) {
-            Ok(v4) => Some(IpAddr::from(v4).to_string()),
-            Err(_) => <[u8; 16]>::try_from(*bytes).ok().map(|v6| IpAddr::from(v6).to_string()),
-        },
-        _ => None,
-    }
-}
-
-/// Whether a name of a certificate covers a host; a `*` stands for one label. Only
-/// tells which name it was: whether any does is the verifier's to say.
-fn covers(name: &str, host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    match name.strip_prefix("*.") {
-        Some(parent) => host.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
-        None => name.eq_ignore_ascii_case(host),
-    }
-}
-
-fn system_time(unix: i64) -> SystemTime {
-    let distance = Duration::from_secs(unix.unsigned_abs());
-    let time = if unix < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    };
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// Lets the usual verifier decide, and remembers what the server presented, so
+/// Delegates to the standard verifier and keeps the certificate that the server presented, so
 /// that a refusal can be explained.
 struct Witness {
     verifier: Arc<WebPkiServerVerifier>,
@@ -284,31 +215,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wildcard_stands_for_one_label() {
-        assert!(covers("a.abc.eu-west-1.rds.amazonaws.com", "A.abc.eu-west-1.rds.amazonaws.com"));
-        assert!(covers("*.abc.eu-west-1.rds.amazonaws.com", "a.abc.eu-west-1.rds.amazonaws.com."));
-        assert!(!covers("*.abc.eu-west-1.rds.amazonaws.com", "abc.eu-west-1.rds.amazonaws.com"));
-        assert!(!covers("*.rds.amazonaws.com", "a.abc.rds.amazonaws.com"));
-        assert!(covers("10.0.2.7", "10.0.2.7"));
-    }
-
-    #[test]
-    fn an_endpoint_that_cannot_be_verified_is_refused_before_anything_is_sent() {
+    fn an_endpoint_that_no_certificate_can_match_is_refused_before_the_handshake() {
         assert!(server_name("orders-a.abc.eu-west-1.rds.amazonaws.com.").is_ok());
         assert!(server_name("fd00::7").is_ok());
         let fault = server_name("not a name").unwrap_err();
         assert_eq!((fault.phase, fault.kind), (Phase::Tls, FaultKind::CertificateInvalid));
-    }
-
-    #[test]
-    fn what_anybody_may_have_written_is_fit_for_a_log() {
-        assert_eq!(printable("CN=a\n2026 ERROR all is lost\u{1b}[2J"), "CN=a?2026 ERROR all is lost?[2J");
-        assert_eq!(printable(&"x".repeat(100_000)).len(), LONGEST_TEXT);
-    }
-
-    #[test]
-    fn dates_before_1970_are_dates() {
-        assert_eq!(system_time(-1), SystemTime::UNIX_EPOCH - Duration::from_secs(1));
-        assert_eq!(system_time(1), SystemTime::UNIX_EPOCH + Duration::from_secs(1));
     }
 }

@@ -1,9 +1,8 @@
-//! Which certificate authorities a database's certificate may come from.
+//! The certificate authorities that may sign a database's certificate.
 //!
-//! Either Amazon's RDS roots that are built in, or a file the operator names:
-//! Amazon's current bundle, or a private authority. A file replaces what is
-//! built in. The operating system's trust store is never asked: a database's
-//! name must not be vouched for by every public authority.
+//! Either the built-in RDS roots, or a file named by the operator: Amazon's current bundle, or a
+//! private authority. A file replaces the built-in roots. The operating system's trust store is
+//! not used, because a public authority must not be able to vouch for a database.
 
 use std::{
     fmt, io,
@@ -19,7 +18,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, pem, pem::PemObject};
 
-use crate::tls::certificate_facts;
+use crate::certificate::certificate_facts;
 
 /// Amazon's roots, as `certs/README.md` describes them.
 const BUILT_IN: &[u8] = include_bytes!("../certs/rds-global-bundle.pem");
@@ -27,7 +26,6 @@ const BUILT_IN: &[u8] = include_bytes!("../certs/rds-global-bundle.pem");
 /// Far above any bundle: Amazon's global one has 160 KB.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 
-/// Where certificate authorities come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustSource {
     /// Amazon's RDS roots inside the agent.
@@ -91,8 +89,8 @@ impl TlsTrust {
         Ok(Self { source, trusted, expired, provider, verifier })
     }
 
-    /// Loads again from the same source. The old one stays as it is, for the
-    /// caller to keep when this fails.
+    /// Loads again from the same source. `self` does not change, so a caller can keep it when
+    /// this fails.
     ///
     /// # Errors
     /// As [`TlsTrust::from_file`].
@@ -100,18 +98,16 @@ impl TlsTrust {
         Self::load(self.source.clone())
     }
 
-    /// Where they come from.
     pub fn source(&self) -> &TrustSource {
         &self.source
     }
 
-    /// How many authorities are trusted.
     pub fn trusted(&self) -> usize {
         self.trusted
     }
 
-    /// How many were left out because they have expired. Verification itself
-    /// would not look at the end of an authority.
+    /// How many were skipped because they have expired. webpki does not check the expiry of
+    /// trust anchors.
     pub fn expired(&self) -> usize {
         self.expired
     }
@@ -240,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_file_and_what_is_wrong_with_it() {
+    fn errors_name_the_file_and_the_problem() {
         let missing = TlsTrust::from_file("/nowhere/ca.pem").unwrap_err().to_string();
         assert!(
             missing.starts_with("certificate authorities of /nowhere/ca.pem: cannot be read: "),
@@ -261,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_not_a_file_of_certificates() {
+    fn a_folder_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         assert!(TlsTrust::from_file(folder.path()).unwrap_err().to_string().contains("cannot be read"));
     }

@@ -88,7 +88,14 @@ fn fleet(servers: &[ServerConfig], now: Time) -> Fleet {
     let mut health = Health::new(FleetConfig { instances, servers: servers.to_vec() }, &[]);
     for name in INSTANCES {
         let in_recovery = name != "a";
-        let facts = RoleFacts { in_recovery, read_only: false, timeline: None, lag: None, agents: 1 };
+        let facts = RoleFacts {
+            in_recovery,
+            read_only: false,
+            follows_source: false,
+            timeline: None,
+            lag: None,
+            agents: 1,
+        };
         health.observe(&Observation { instance: instance(name), at: now, login: true, result: Ok(facts) });
     }
     health.fleet(now)

@@ -132,7 +132,7 @@ fn assert_error(line: &Value, words: &[&str]) {
 }
 
 #[test]
-fn the_container_endpoint_gives_credentials_and_their_end_is_the_tokens_end() {
+fn a_token_expires_with_the_credentials_of_the_container_endpoint() {
     let (server, scene) = container(|request| {
         assert_eq!(request.header("authorization"), Some("let-me-in"));
         Reply::json(keys(120))
@@ -142,7 +142,7 @@ fn the_container_endpoint_gives_credentials_and_their_end_is_the_tokens_end() {
 }
 
 #[test]
-fn a_container_endpoint_that_never_answers_is_an_error_in_time() {
+fn a_silent_container_endpoint_is_an_error_within_the_timeout() {
     let (_server, scene) = container(|_| Reply::Silence);
     assert_error(&scene.once(), &["app@orders", "did not come within 5.0 s", "does not answer"]);
 }
@@ -155,7 +155,7 @@ fn a_container_endpoint_that_fails_is_named() {
 }
 
 #[test]
-fn a_container_endpoint_that_is_not_there_is_an_error_at_once_or_in_time() {
+fn a_missing_container_endpoint_is_an_error_within_the_timeout() {
     let (server, scene) = container(|_| Reply::Silence);
     drop(server);
     assert_error(&scene.once(), &["no token for app@orders"]);
@@ -178,7 +178,7 @@ fn garbage_from_the_container_endpoint_is_an_error_without_the_garbage() {
 }
 
 #[test]
-fn expired_credentials_are_refused_here_and_not_by_the_database() {
+fn expired_credentials_are_refused_before_any_login() {
     let (_server, scene) = container(|_| {
         let [secret, session, _] = SECRETS;
         Reply::json(format!(
@@ -312,7 +312,7 @@ fn without_a_region_anywhere_there_is_advice_and_no_default() {
 }
 
 #[test]
-fn five_rotations_of_credentials_that_live_six_seconds_hand_out_no_token_near_its_end() {
+fn five_rotations_of_credentials_that_live_six_seconds_give_no_token_close_to_its_expiry() {
     let (server, scene) = container(|_| Reply::json(keys(6)));
     let lines = scene.run("rotate");
     let tokens: Vec<_> = lines.iter().filter(|line| line.get("provider").is_some()).collect();

@@ -42,7 +42,7 @@ pub fn setup(names: &[&str]) -> Setup {
 }
 
 pub fn role(in_recovery: bool, timeline: Option<u32>) -> RoleFacts {
-    RoleFacts { in_recovery, read_only: false, timeline, lag: None, agents: 1 }
+    RoleFacts { in_recovery, read_only: false, follows_source: false, timeline, lag: None, agents: 1 }
 }
 
 impl Setup {

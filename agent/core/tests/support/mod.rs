@@ -134,6 +134,7 @@ impl Rig {
             .map(|in_recovery| RoleFacts {
                 in_recovery,
                 read_only: false,
+                follows_source: false,
                 timeline: None,
                 lag: None,
                 agents: 1,

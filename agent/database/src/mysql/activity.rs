@@ -1,22 +1,20 @@
-//! The process list: who is connected, from where, doing what, for how long.
+//! The process list: user, client address, state and idle time of each session.
 //!
-//! `Sleep` alone is not idle: a transaction may be open. The events of
-//! `performance_schema` tell of every one; `innodb_trx`, the second witness, only of
-//! those that have touched a table. It is a cache that the server fills anew only after
-//! 100 ms without a reader, so it is read at most every 250 ms by all agents together
-//! (`pace`), and what it said before a session's pause began is not held against that
-//! session. If either says open, the session is in a transaction; if the one the operator
-//! relies on cannot be seen, it may be anything. So may every session where the agent's
-//! user lacks `PROCESS`: the process list hides them, and of what `performance_schema` says
-//! only that they are there is taken.
+//! `Sleep` does not mean idle: a transaction may be open. The events of `performance_schema`
+//! show every transaction; `innodb_trx` shows only those that have touched a table. The server
+//! refreshes `innodb_trx` only after 100 ms without a reader, so it is read at most every 250 ms
+//! by all agents together (`pace`), and an entry that is older than a session's idle period is
+//! ignored. If either source shows a transaction, the session is in one; if the source that the
+//! operator chose is not visible, the activity is unknown. It is also unknown for every session
+//! where the agent lacks `PROCESS`: the process list hides other sessions then, and
+//! `performance_schema` proves only that they exist.
 //!
-//! One round trip, a second one for connections whose `HOST` is a resolved name: the
-//! sockets of `performance_schema` have their addresses. Without those, nobody knows
-//! whose they are.
+//! One round trip, and a second one for connections whose `HOST` is a resolved name: the socket
+//! table of `performance_schema` has their addresses. Without it such sessions have none.
 //!
-//! The server does not say when a session began, only for how long it has been in its
-//! present state: to the microsecond in MariaDB (`TIME_MS`), by the timer of its last
-//! statement in MySQL, else in whole seconds, of which one is not counted.
+//! The server does not report when a session began, only how long it has been in its present
+//! state: in microseconds on MariaDB (`TIME_MS`), by the timer of its last statement on MySQL,
+//! otherwise in whole seconds, of which one is subtracted.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,17 +36,20 @@ use super::{
 };
 use crate::engine::Scope;
 
-/// The server's own threads, which are nobody's sessions.
+/// What the queries do, for the message of a fault.
+const WHAT: &str = "reading the process list";
+
+/// Users of the server's own threads.
 const OWN_THREADS: [&str; 2] = ["system user", "event_scheduler"];
 
-/// What sessions do that are no clients' work: replication, and what is done for it.
+/// Commands of replication and other internal sessions, by prefix.
 const NOT_CLIENTS: [&str; 6] =
     ["Binlog Dump", "Table Dump", "Register Slave", "Slave_", "Group Replication", "Delayed"];
 
-/// The administrator's own account on RDS.
+/// The account that RDS itself uses.
 const PLATFORM_USER: &str = "rdsadmin";
 
-/// Who is connected, in the columns of the process list, for a user to whom that shows nobody.
+/// The columns of the process list, for an agent without `PROCESS`.
 const CONNECTED: &str = "\
     SELECT t.PROCESSLIST_ID, t.PROCESSLIST_USER, CONCAT(s.IP, ':', s.PORT), t.PROCESSLIST_DB, \
            t.PROCESSLIST_COMMAND, t.PROCESSLIST_TIME, NULL \
@@ -56,21 +57,19 @@ const CONNECTED: &str = "\
       LEFT JOIN performance_schema.socket_instances AS s ON s.THREAD_ID = t.THREAD_ID AND s.PORT > 0 \
      WHERE t.TYPE = 'FOREGROUND' AND ";
 
-/// From the connection to its thread. What the thread does is joined to it here: the
-/// server would compare every thread with every other.
+/// Thread by connection. The other tables are joined to it in the agent: the server would use a
+/// nested loop over all threads.
 const THREADS: &str = "\
     SELECT t.PROCESSLIST_ID, t.THREAD_ID, t.INSTRUMENTED = 'YES' FROM performance_schema.threads AS t WHERE ";
 
-/// The threads inside a transaction.
 const OPEN: &str =
     "SELECT THREAD_ID FROM performance_schema.events_transactions_current WHERE STATE = 'ACTIVE'";
 
-/// The threads that hold a lock.
 const LOCKS: &str = "SELECT DISTINCT OWNER_THREAD_ID FROM performance_schema.metadata_locks";
 
-/// How long ago the last statement of a thread ended; no row while one runs. The numbers have
-/// no sign, and one that ends during the look ends after it: MySQL refuses the whole
-/// statement where one of them would be less than 0.
+/// The time since each thread's last statement ended; no row while one runs. The timers are
+/// unsigned, and a statement that ends during this query ends after its `now`: MySQL fails the
+/// whole query (1690) if a difference becomes negative.
 const PAUSES: &str = "\
     SELECT t.PROCESSLIST_ID, \
            FLOOR((GREATEST(MAX(me.now), MAX(s.TIMER_END)) - MAX(s.TIMER_END)) / 1000000) \
@@ -105,7 +104,7 @@ pub(super) async fn activity(
     let facts = session.facts().await?;
     let look = look(session, &facts, scope).await?;
     let rows: Vec<Process> = look.processes.iter().filter_map(Process::read).collect();
-    place(session, &facts, &rows).await?;
+    resolve_names(session, &facts, &rows).await?;
     let memory = &mut session.memory;
     if matches!(scope, Scope::All) {
         let here: HashSet<u64> = rows.iter().map(|row| row.id).collect();
@@ -132,18 +131,19 @@ pub(super) async fn activity(
         .collect())
 }
 
-/// How many hosts the agent's own user is connected from: an agent has several connections.
+/// The number of agents: the number of hosts that the agent's user is connected from, since an
+/// agent has several connections.
 fn agents(rows: &[Process], own_user: &str) -> usize {
     let own = rows.iter().filter(|row| &*row.user == own_user);
     let hosts: HashSet<String> = own.map(|row| row.origin.host()).collect();
     hosts.len()
 }
 
-/// The answers to one look.
+/// The results of one reading.
 #[derive(Default)]
 struct Look {
     processes: Vec<Vec<Option<String>>>,
-    /// Watched, in a transaction, with a lock: by connection.
+    /// By connection id.
     events: HashMap<u64, Event>,
     pauses: HashMap<u64, Duration>,
 }
@@ -176,7 +176,7 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
         format!("{CONNECTED}{}", those("t.PROCESSLIST_ID"))
     };
     let pauses = facts.statements && !mariadb;
-    // A look at a few sessions asks only for names it does not know.
+    // For a few sessions, only unknown names are queried.
     let applications = facts.performance_schema
         && match scope {
             Scope::All => true,
@@ -198,7 +198,7 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
     also(touching, &mut sql, TOUCHING);
 
     let asked_at = Instant::now();
-    let results = session.query(&sql).await.inspect_err(|_| session.forget_facts());
+    let results = session.query(WHAT, &sql).await.inspect_err(|_| session.forget_facts());
     if touching {
         session.memory.trx.read(Instant::now());
     }
@@ -244,7 +244,7 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
                 _ => None,
             })
             .collect();
-        // Those without a name are known to have none, once they are logged in.
+        // A logged-in session without a name has none.
         for process in look.processes.iter().filter_map(Process::read).filter(Process::logged_in) {
             let name = by_id.get(&process.id).cloned().unwrap_or_default();
             memory.applications.insert(process.id, name);
@@ -257,8 +257,8 @@ async fn look(session: &mut MySqlSession, facts: &Facts, scope: Scope<'_>) -> Re
     Ok(look)
 }
 
-/// Finds the addresses of connections whose `HOST` is a name.
-async fn place(session: &mut MySqlSession, facts: &Facts, rows: &[Process]) -> Result<(), Fault> {
+/// Looks up the addresses of connections whose `HOST` is a name.
+async fn resolve_names(session: &mut MySqlSession, facts: &Facts, rows: &[Process]) -> Result<(), Fault> {
     if !facts.performance_schema {
         return Ok(());
     }
@@ -274,13 +274,13 @@ async fn place(session: &mut MySqlSession, facts: &Facts, rows: &[Process]) -> R
         return Ok(());
     }
     let sql = format!("{SOCKETS}({})", id_list(unknown.iter().map(|(id, _)| *id)));
-    let sockets = session.query(&sql).await.inspect_err(|_| session.forget_facts())?;
+    let sockets = session.query(WHAT, &sql).await.inspect_err(|_| session.forget_facts())?;
     let ports: HashMap<u64, u16> = unknown.into_iter().collect();
     for row in sockets.first().map(|result| result.rows.as_slice()).unwrap_or_default() {
         let [id, ip, port] = row.as_slice() else { continue };
         let (Some(id), Some(ip)) = (number(id.as_deref()), ip.as_deref().and_then(address)) else { continue };
         let port = port.as_deref().and_then(port_of);
-        // Two accounts of the same connection: they have to agree.
+        // Both tables have to agree on the port.
         if let Some(port) = port.filter(|port| ports.get(&id) == Some(port)) {
             session.memory.addresses.insert(id, SocketAddr::new(ip, port));
         }
@@ -295,7 +295,7 @@ struct Process {
     origin: Origin,
     database: Arc<str>,
     command: String,
-    /// In the present state, as far as this row proves it.
+    /// The least time that the session has been in its present state.
     lasting: Duration,
 }
 
@@ -324,7 +324,7 @@ impl Process {
     }
 }
 
-/// What a look has shown, and how it is to be read.
+/// A reading, with what is needed to interpret it.
 struct Seen<'a> {
     facts: &'a Facts,
     look: &'a Look,
@@ -348,7 +348,7 @@ impl Seen<'_> {
         } else {
             Activity::Unknown
         };
-        // A transaction's own locks are no reason of their own.
+        // Locks inside a transaction are the transaction's.
         let lock = matches!(activity, Activity::Idle(_)) && event.is_some_and(|event| event.lock);
         ActivityRow {
             key: BackendKey { pid: process.id, started_us: 0 },
@@ -362,7 +362,7 @@ impl Seen<'_> {
             age: Age::AtLeast(lasting),
             activity,
             last_statement: LastStatement::Other,
-            // Where locks cannot be seen at all, `Rights::sight` says so, and none holds anything.
+            // Where locks are not visible at all, `Rights::sight` reports it.
             advisory_lock: Some(lock),
         }
     }
@@ -380,7 +380,6 @@ impl Seen<'_> {
     }
 }
 
-/// The numbers of a result's first column.
 fn first_numbers(result: &ResultSet) -> HashSet<u64> {
     result.rows.iter().filter_map(|row| number(row.first()?.as_deref())).collect()
 }
@@ -413,7 +412,7 @@ mod tests {
     const QUIET: Event = Event { watched: true, active: false, lock: false };
 
     #[test]
-    fn a_process_is_read_as_servers_print_it() {
+    fn a_row_of_the_process_list_is_parsed() {
         let row =
             [Some("7"), Some("app"), Some("10.0.0.7:81"), None, Some("Sleep"), Some("2"), Some("1999876")];
         let session = process(row).unwrap();
@@ -428,10 +427,10 @@ mod tests {
         }
     }
 
-    /// MySQL refuses a statement in which it would; MariaDB does not, so that no test on it shows.
+    /// MySQL fails such a statement; MariaDB does not, so tests on it cannot show this.
     #[test]
-    fn no_time_is_taken_from_an_earlier_one() {
-        for sql in [PAUSES, crate::mysql::retire::GUARD] {
+    fn no_timer_difference_can_become_negative() {
+        for sql in [PAUSES, include_str!("guard.sql")] {
             let sql = sql.split_whitespace().collect::<Vec<_>>().join(" ");
             let (greater, _) = sql.split_once(") - MAX(").expect("a difference");
             assert!(greater.contains("GREATEST(MAX("), "{sql}");
@@ -440,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn replication_is_no_client() {
+    fn replication_sessions_are_not_client_sessions() {
         for (command, client) in
             [("Sleep", true), ("Query", true), ("Binlog Dump", false), ("Binlog Dump GTID", false)]
         {
@@ -461,13 +460,13 @@ mod tests {
             [OpenTransactions::PerformanceSchema, OpenTransactions::InnodbTrx, OpenTransactions::Strict]
         {
             assert_eq!(seen(&all, mode, Some(QUIET), false), idle);
-            // If either says open, it is.
+            // Either source is enough to show a transaction.
             assert_eq!(seen(&all, mode, Some(QUIET), true), Activity::InTransaction);
             assert_eq!(
                 seen(&all, mode, Some(Event { active: true, ..QUIET }), false),
                 Activity::InTransaction
             );
-            // What the operator does not rely on need not be visible.
+            // A source that the operator did not choose need not be visible.
             let expected = if mode == OpenTransactions::InnodbTrx { idle } else { Activity::Unknown };
             assert_eq!(seen(&blind, mode, None, false), expected);
             assert_eq!(seen(&all, mode, Some(Event { watched: false, ..QUIET }), false), expected);
@@ -475,7 +474,7 @@ mod tests {
             assert_eq!(seen(&Facts { process: false, ..all.clone() }, mode, Some(QUIET), false), expected);
         }
         let seen = Seen { facts: &all, look: &Look::default(), mode: OpenTransactions::PerformanceSchema };
-        for command in ["Query", "Execute", "Connect", "Killed", "Statistics", "a word of MySQL 12"] {
+        for command in ["Query", "Execute", "Connect", "Killed", "Statistics", "a command of MySQL 12"] {
             assert_eq!(
                 seen.doing(command, Some(QUIET), false, Duration::MAX),
                 Activity::Running,
@@ -485,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_innodb_trx_said_before_a_pause_is_not_held_against_it() {
+    fn an_innodb_trx_entry_older_than_the_idle_period_is_ignored() {
         let facts = Facts { process: true, events: true, performance_schema: true, ..Facts::default() };
         let look = Look { events: HashMap::from([(7, QUIET)]), ..Look::default() };
         let seen = Seen { facts: &facts, look: &look, mode: OpenTransactions::PerformanceSchema };

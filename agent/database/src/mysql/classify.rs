@@ -1,7 +1,7 @@
-//! What MySQL's and MariaDB's errors mean: from their numbers to [`Fault`].
+//! From error numbers of MySQL and MariaDB to [`Fault`].
 //!
-//! Decided by number, never by message: messages are translated. Each number that an
-//! operator can do something about has its advice.
+//! Decided by number, never by message: messages are translated. Errors that an operator can fix
+//! come with advice.
 //!
 //! <https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html>,
 //! <https://mariadb.com/kb/en/mariadb-error-codes/>
@@ -11,7 +11,7 @@ use agent_core::{Fault, FaultKind, Phase};
 use super::wire::{ServerError, WireError};
 use crate::dial::io_fault;
 
-/// The fault behind what a server refused.
+/// The fault for an error of the server.
 pub(super) fn refused(phase: Phase, error: &ServerError) -> Fault {
     let mut message = error.message.clone();
     if let Some(advice) = advice(error.number) {
@@ -21,7 +21,7 @@ pub(super) fn refused(phase: Phase, error: &ServerError) -> Fault {
     Fault::new(phase, kind_of(phase, error.number), message).with_code(error.number.to_string())
 }
 
-/// The fault behind a connection that gives no more answers.
+/// The fault for a broken connection.
 pub(super) fn broken(phase: Phase, error: &WireError) -> Fault {
     let fault = match error {
         WireError::Lost(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -39,44 +39,47 @@ pub(super) fn broken(phase: Phase, error: &WireError) -> Fault {
     Fault { message, ..fault }.with_code(LOST)
 }
 
-/// What clients of MySQL call a connection that is lost.
+/// `CR_SERVER_LOST`, as clients report a lost connection.
 const LOST: &str = "2013";
 
-/// Why a connection ends without a word. The server's error log has more.
+/// Likely reasons for a connection that ended without an error message.
 fn lost(phase: Phase) -> &'static str {
     if phase < Phase::Query {
-        "it, or something between, ends connections before their login: is connect_timeout too short, \
-         is it stopping, is this its port?"
+        "the server, or something between, ends connections before their login: check connect_timeout, \
+         the port, and whether the server is shutting down"
     } else {
-        "killed (KILL, mysql.rds_kill), idle for longer than wait_timeout, an answer or a question larger \
-         than max_allowed_packet, or the server itself is gone"
+        "possible reasons are KILL or mysql.rds_kill, wait_timeout, a packet above max_allowed_packet, and a \
+         server that has stopped"
     }
 }
 
 /// What an error number means in a phase.
 ///
-/// A shutdown or a forced end on an open session ends that session, whether the whole
-/// server goes or an administrator ended just this one: only the next login can tell,
-/// so there they are a lost connection. At a login they mean the server itself.
+/// On an open session a shutdown or a kill means a lost connection: the server may be shutting
+/// down, or an administrator may have ended this session alone, and only the next login shows
+/// which. At a login they mean that the server is shutting down.
 pub(super) fn kind_of(phase: Phase, number: u16) -> FaultKind {
     match number {
+        // init_connect failed for this user.
+        1184 if phase < Phase::Query => FaultKind::PermissionDenied,
         // The server shuts down (1053, 1077, 1079), or takes no clients (3032).
         1053 | 1077 | 1079 | 3032 if phase < Phase::Query => FaultKind::StartingUp,
         _ if ends_session(number) => FaultKind::Disconnected,
         1129 => FaultKind::HostBlocked,
-        // No slot: of the server, of any user, of this user.
-        1040 | 1203 => FaultKind::TooManyConnections,
-        1226 if phase < Phase::Query => FaultKind::TooManyConnections,
-        // Denied; no such plugin; not by this kind of login; expired; locked, and for a while; TLS wanted.
+        // No free slot of the server.
+        1040 => FaultKind::TooManyConnections,
+        // A limit of the agent's own user, by max_user_connections or by its account.
+        1203 => FaultKind::PermissionDenied,
+        1226 if phase < Phase::Query => FaultKind::PermissionDenied,
+        // Access denied; plugin not loaded; other plugin; password expired; account locked; TLS required.
         1045 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 | 3159 | 3955 | 4151 => FaultKind::LoginRefused,
-        // The host, the database name, the privilege, the table, the column, the routine;
-        // the session of somebody else.
+        // Host, database, privilege, table, column, routine; KILL of another user's session.
         1130 | 1044 | 1227 | 1142 | 1143 | 1370 | 1095 => FaultKind::PermissionDenied,
-        // The statement timeouts that the agent itself asked for: MariaDB's, MySQL's.
+        // The agent's own statement timeout: MariaDB, MySQL.
         1969 | 3024 => FaultKind::TimedOut,
         // Bad handshake, unknown command, malformed packet.
         1043 | 1047 | 1835 => FaultKind::Protocol,
-        // 1290 as well: it says that an option is set, not which. The role is asked for by itself.
+        // Including 1290, whose number does not say which option forbids the statement.
         _ => FaultKind::DatabaseError,
     }
 }
@@ -93,48 +96,66 @@ pub(super) fn ends_session(number: u16) -> bool {
     )
 }
 
-/// What to do about it, where there is something to do.
+/// Whether a statement was refused because the agent may not run it, or because this server has
+/// no such thing. Either says nothing about anything else.
+pub(super) fn not_available(number: u16) -> bool {
+    matches!(
+        number,
+        // Denied: database, table, column, routine, privilege.
+        1044 | 1142 | 1143 | 1370 | 1227 | 1345
+        // Unknown: database, table, table in this place, column, variable, routine.
+        | 1049 | 1146 | 1109 | 1054 | 1193 | 1305
+    )
+}
+
+/// How to fix it, where an operator can.
 fn advice(number: u16) -> Option<&'static str> {
     Some(match number {
         1045 => {
-            "servers say \"using password: NO\" also where a token was sent. \
-             Expired or signed for another user, host, port or region? May the agent's role rds-db:connect?"
+            "servers report \"using password: NO\" also when a token was sent. Check that the token is signed \
+             for this user, host, port and region and has not expired, and that the agent's role allows \
+             rds-db:connect"
         }
         1129 => {
-            "too many connections from this address ended before their login (TCP or TLS health checks do \
-             that), and nobody gets in from there any more. TRUNCATE TABLE performance_schema.host_cache \
-             lets it in again (before MySQL 8.4 and in MariaDB also FLUSH HOSTS); end such checks, and \
-             raise max_connect_errors"
+            "too many connections from this address ended before their login (for example TCP or TLS health \
+             checks), so the server refuses all connections from it. Run TRUNCATE TABLE \
+             performance_schema.host_cache (before MySQL 8.4 and in MariaDB also FLUSH HOSTS) to unblock it, \
+             stop such checks, and raise max_connect_errors"
         }
-        1130 => "no user of the server may come from this address: create the user for it, or for '%'",
+        1130 => "no account matches this address: create the user for it, or for '%'",
         1040 => "max_connections is reached",
-        1203 => "max_user_connections of the server is reached",
-        1226 => "a limit of this user's own is reached: ALTER USER ... WITH MAX_USER_CONNECTIONS 0 lifts it",
+        1184 => "init_connect fails for the agent's user: grant what it needs",
+        1203 => "max_user_connections is reached for the agent's user",
+        1226 => {
+            "a resource limit of this user is reached: ALTER USER ... WITH MAX_USER_CONNECTIONS 0 removes it"
+        }
         1251 => "the user is not identified with AWSAuthenticationPlugin",
-        1524 => "the user's plugin is not loaded: is IAM authentication on for this instance?",
-        1698 => "the user logs in by another plugin: is it identified with AWSAuthenticationPlugin?",
+        1524 => "the user's plugin is not loaded: check that IAM authentication is on for this instance",
+        1698 => {
+            "the user logs in by another plugin: check that it is identified with AWSAuthenticationPlugin"
+        }
         1820 | 1862 => {
             "the user's password has expired, so it is not identified with AWSAuthenticationPlugin"
         }
-        3118 | 4151 => "ALTER USER ... ACCOUNT UNLOCK lets it in again",
+        3118 | 4151 => "the account is locked: ALTER USER ... ACCOUNT UNLOCK unlocks it",
         3955 => {
-            "the account is locked for a while after too many wrong logins (FAILED_LOGIN_ATTEMPTS): \
-             ALTER USER ... ACCOUNT UNLOCK ends that"
+            "the account is locked temporarily after too many failed logins (FAILED_LOGIN_ATTEMPTS): \
+             ALTER USER ... ACCOUNT UNLOCK unlocks it"
         }
         3159 => {
-            "the server takes this connection for one without TLS, though the agent uses it: \
-             something between them ends TLS"
+            "the server sees this connection without TLS although the agent uses TLS: something between them \
+             terminates TLS"
         }
-        3032 => "only administrators may log in until offline_mode is off",
+        3032 => "only administrators may log in while offline_mode is on",
         1290 => {
-            "an option of the server's forbids it, which its words name: read_only is on at a replica, and \
-             at a writer that is stopped from writing"
+            "the option named in the message forbids it: read_only is on for replicas and for writers that \
+             have been made read-only"
         }
         1792 | 1836 => "the instance is read-only",
-        1044 => "grant the agent's user a right on this database, or name another one",
-        1049 => "there is no database of this name: leave it out, or name another one",
-        1142 | 1143 | 1227 | 1370 => "a grant is missing; deploy/mysql/agent.sql has what is needed",
-        1095 => "ending sessions of others takes CONNECTION_ADMIN, or mysql.rds_kill on RDS",
+        1044 => "grant the agent's user a privilege on this database, or configure another one",
+        1049 => "there is no database of this name: leave it out, or configure another one",
+        1142 | 1143 | 1227 | 1370 => "a privilege is missing; deploy/mysql/agent.sql grants what is needed",
+        1095 => "closing other users' sessions needs CONNECTION_ADMIN, or mysql.rds_kill on RDS",
         1205 => "another session holds the lock for longer than the agent waits",
         _ => return None,
     })
@@ -151,11 +172,11 @@ mod tests {
     use crate::mysql::wire::Malformed;
 
     fn error(number: u16) -> ServerError {
-        ServerError { number, sqlstate: None, message: "in its words".to_owned() }
+        ServerError { number, sqlstate: None, message: "the server's message".to_owned() }
     }
 
     #[test]
-    fn each_number_has_its_own_reason() {
+    fn each_error_number_has_its_kind() {
         let cases = [
             (Phase::Login, 1045, FaultKind::LoginRefused),
             (Phase::Login, 1698, FaultKind::LoginRefused),
@@ -167,8 +188,9 @@ mod tests {
             (Phase::Login, 1129, FaultKind::HostBlocked),
             (Phase::Login, 1130, FaultKind::PermissionDenied),
             (Phase::Login, 1040, FaultKind::TooManyConnections),
-            (Phase::Login, 1203, FaultKind::TooManyConnections),
-            (Phase::Login, 1226, FaultKind::TooManyConnections),
+            (Phase::Login, 1203, FaultKind::PermissionDenied),
+            (Phase::Login, 1226, FaultKind::PermissionDenied),
+            (Phase::Login, 1184, FaultKind::PermissionDenied),
             (Phase::Query, 1226, FaultKind::DatabaseError),
             (Phase::Login, 1053, FaultKind::StartingUp),
             (Phase::Query, 1053, FaultKind::Disconnected),
@@ -193,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_has_its_own_words() {
+    fn each_error_has_its_own_advice() {
         let numbers = [
             1045, 1129, 1130, 1040, 1203, 1226, 1251, 1290, 1524, 1698, 1792, 3032, 3118, 3159, 3955, 1205,
             1227,
@@ -202,21 +224,21 @@ mod tests {
         assert_eq!(words.len(), numbers.len());
         let fault = refused(Phase::Login, &error(1129));
         assert_eq!(fault.code.as_deref(), Some("1129"));
-        for word in ["in its words", "host_cache", "max_connect_errors"] {
+        for word in ["the server's message", "host_cache", "max_connect_errors"] {
             assert!(fault.message.contains(word), "{fault}");
         }
-        // MySQL 8.4 knows only the first.
+        // MySQL 8.4 supports only the first.
         let cures = ["TRUNCATE", "FLUSH"].map(|cure| fault.message.find(cure).unwrap());
         assert!(cures[0] < cures[1], "{fault}");
     }
 
     #[test]
-    fn a_lost_connection_is_one() {
+    fn a_closed_stream_is_a_lost_connection() {
         let closed = WireError::Lost(io::ErrorKind::UnexpectedEof.into());
         let fault = broken(Phase::Query, &closed);
         assert_eq!((fault.kind, fault.evidence()), (FaultKind::Disconnected, Evidence::Silent));
         assert!(fault.message.starts_with("the server closed the connection: "), "{fault}");
-        for reason in ["killed", "wait_timeout", "max_allowed_packet"] {
+        for reason in ["KILL", "wait_timeout", "max_allowed_packet"] {
             assert!(fault.message.contains(reason), "{fault}");
         }
         let reset = WireError::Lost(io::ErrorKind::ConnectionReset.into());
@@ -231,7 +253,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a database says on an open session, it is alive to say it.
+        /// An error on an open session comes from a living server.
         #[test]
         fn no_answer_to_a_query_proves_a_server_down(number: u16) {
             let evidence = refused(Phase::Query, &error(number)).evidence();
@@ -239,7 +261,7 @@ mod tests {
         }
 
         #[test]
-        fn what_ends_a_session_is_a_lost_connection_there(number: u16) {
+        fn an_error_that_ends_a_session_is_a_lost_connection(number: u16) {
             prop_assert_eq!(ends_session(number), kind_of(Phase::Query, number) == FaultKind::Disconnected);
         }
     }

@@ -1,43 +1,43 @@
-//! When the token may go out: once, and as what it is, a clear password inside
-//! verified TLS that the server has asked for by name.
+//! Decides when the token may be sent: once, as a clear-text password inside verified TLS, and
+//! only if the server requested that plugin by name.
 //!
-//! A server that wants the login by any other plugin does not mean IAM, and an answer
-//! made from the token would be matter to guess it from. It gets one without content.
+//! A server that requests another plugin does not use IAM, and a response computed from the
+//! token could be attacked offline. Such a server gets an empty response.
 
 use std::fmt;
 
 use super::wire::{LoginAnswer, Malformed, ServerError};
 
-/// The only plugin that is answered with the token.
+/// The only plugin that gets the token.
 const CLEAR_PASSWORD: &str = "mysql_clear_password";
 
-/// The course of one login, as the server's answers drive it. Exists only once the
-/// stream is verified TLS, and decides alone whether the token goes out.
+/// The state of one login, driven by the server's packets. Created only after TLS is verified;
+/// nothing else decides whether the token is sent.
 #[derive(Debug, Default)]
 pub(super) struct LoginGate {
     asked: bool,
 }
 
-/// What an answer of the server's leads to.
+/// The next step of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Send the token, and a zero behind it.
+    /// Send the token, followed by a zero byte.
     SendToken,
-    /// The login is done.
+    /// The login is complete.
     Accepted,
     /// The server refuses it.
     Refused(ServerError),
-    /// The server asks for what it does not get.
+    /// The server requests something else: send an empty response.
     Decline(TokenNotAsked),
 }
 
 impl LoginGate {
-    /// Whether the server has asked for the token.
+    /// Whether the server has requested the token.
     pub(super) fn asked(&self) -> bool {
         self.asked
     }
 
-    /// Reads the server's next answer.
+    /// Takes the server's next packet.
     pub(super) fn step(&mut self, packet: &[u8]) -> Result<Step, Malformed> {
         Ok(match LoginAnswer::parse(packet)? {
             LoginAnswer::Accepted => Step::Accepted,
@@ -55,23 +55,23 @@ impl LoginGate {
     }
 }
 
-/// The server asked for something else than the token, or for more.
+/// The server requested something other than the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TokenNotAsked {
-    /// For a login by this plugin.
+    /// Authentication by this plugin.
     Plugin(String),
-    /// Without naming a plugin.
+    /// More data without having named a plugin.
     NoName,
-    /// For more, after it had the token.
+    /// More data after it had received the token.
     Again,
 }
 
 impl TokenNotAsked {
-    /// An answer that says nothing, and that the server refuses as a wrong password
-    /// rather than counts as a login that was broken off.
+    /// A response without content, which the server refuses as a wrong password instead of
+    /// counting the login as aborted.
     pub(super) fn answer(&self) -> &'static [u8] {
         match self {
-            // The size of a signature is checked first.
+            // The server checks the size of the signature first.
             Self::Plugin(plugin) if plugin == "client_ed25519" => &[0; 64],
             _ => &[],
         }
@@ -82,20 +82,21 @@ impl fmt::Display for TokenNotAsked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plugin(plugin) if plugin == "dialog" => f.write_str(
-                "the server asked for a dialog instead of an IAM token, which was not sent: \
+                "the server requested the PAM dialog plugin instead of an IAM token, so no token was sent: \
                  set pam_use_cleartext_plugin",
             ),
             Self::Plugin(plugin) => write!(
                 f,
-                "the server asked for a login by {plugin} instead of an IAM token, which was not sent: \
-                 is the user identified with AWSAuthenticationPlugin, and IAM authentication on?"
+                "the server requested {plugin} instead of an IAM token, so no token was sent: \
+                 check that the user is identified with AWSAuthenticationPlugin and that IAM \
+                 authentication is on"
             ),
             Self::NoName => f.write_str(
-                "the server went on with the login without asking for an IAM token, which was not sent: \
-                 is the user identified with AWSAuthenticationPlugin?",
+                "the server continued the login without requesting an IAM token, so none was sent: \
+                 check that the user is identified with AWSAuthenticationPlugin",
             ),
             Self::Again => f.write_str(
-                "the server asked for more after it had the token, which IAM never does: \
+                "the server requested more data after it had received the token, which IAM never does; \
                  nothing more was sent",
             ),
         }
@@ -116,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_token_is_sent_when_it_is_asked_for_with_data_of_any_length(
+        fn the_token_is_sent_on_request_whatever_data_follows(
             data in proptest::collection::vec(any::<u8>(), 0..4_000),
         ) {
             let mut gate = LoginGate::default();
@@ -137,7 +138,7 @@ mod tests {
             prop_assert!(!gate.asked());
         }
 
-        /// Whatever a server says, the token goes out at most once.
+        /// Whatever a server sends, the token is sent at most once.
         #[test]
         fn the_token_is_never_sent_twice(
             packets in proptest::collection::vec(
@@ -159,19 +160,19 @@ mod tests {
     }
 
     #[test]
-    fn names_that_only_look_alike_are_declined() {
+    fn similar_plugin_names_are_declined() {
         for plugin in ["mysql_clear_password ", "MYSQL_CLEAR_PASSWORD", "mysql_clear_passwor", ""] {
             let step = LoginGate::default().step(&switch(plugin, b"")).unwrap();
             assert_eq!(step, Step::Decline(TokenNotAsked::Plugin(plugin.to_owned())));
         }
-        // The same plugin from before there were names, and one without its end.
+        // The old switch without a name, and a name without its terminator.
         let step = LoginGate::default().step(&[0xfe]).unwrap();
         assert_eq!(step, Step::Decline(TokenNotAsked::Plugin("mysql_old_password".to_owned())));
         assert!(LoginGate::default().step(b"\xfemysql_clear_password").is_err());
     }
 
     #[test]
-    fn a_server_that_asks_for_nothing_is_noticed() {
+    fn a_login_without_a_password_request_is_noticed() {
         let mut gate = LoginGate::default();
         assert_eq!(gate.step(ACCEPTED), Ok(Step::Accepted));
         assert!(!gate.asked());

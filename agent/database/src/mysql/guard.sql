@@ -22,16 +22,17 @@ SELECT COUNT(*)
 SELECT COUNT(*)
   INTO @lb_socket
   FROM performance_schema.socket_instances AS s
- WHERE s.THREAD_ID = @lb_thread AND s.PORT = @lb_port AND s.IP IN (@lb_ip, CONCAT('::ffff:', @lb_ip));
+ WHERE s.THREAD_ID = @lb_thread AND s.PORT = @lb_port AND s.IP IN (CAST(@lb_ip AS BINARY), CAST(CONCAT('::ffff:', @lb_ip) AS BINARY));
 SELECT COUNT(*) > 0 AND MIN(a.plugin IN ('AWSAuthenticationPlugin', 'pam')), COALESCE(MAX(a.Super_priv = 'Y'), 1)
   INTO @lb_iam_user, @lb_superuser
   FROM mysql.user AS a
- WHERE a.User IN (@lb_user, '');
+ WHERE a.User IN (CAST(@lb_user AS BINARY), '');
 SELECT (SELECT CONCAT_WS(' ',
-                 COALESCE(p.USER = @lb_user
-                            AND (p.HOST = CONCAT(@lb_ip, ':', @lb_port)
+                 COALESCE(p.USER = CAST(@lb_user AS BINARY)
+                            AND (p.HOST = CAST(CONCAT(@lb_ip, ':', @lb_port) AS BINARY)
                                  OR @lb_socket = 1
-                                 OR p.HOST = CONCAT('localhost:', @lb_port) AND @lb_ip = '127.0.0.1'
+                                 OR p.HOST = CAST(CONCAT('localhost:', @lb_port) AS BINARY)
+                                    AND CAST(@lb_ip AS BINARY) = '127.0.0.1'
                                     AND @@bind_address REGEXP '^[0-9.]+$'), 0),
                  COALESCE(p.COMMAND = 'Sleep', 0),
                  COALESCE(p.TIME, 0),

@@ -1,8 +1,8 @@
-//! What the server counts of failed connections, by the address they came from.
+//! The server's counts of failed connections per client address.
 //!
-//! Two statements in one round trip: the settings and, on top of them, the host cache. A
-//! server that does not show the cache is asked for its sum of all failures instead, which
-//! is dearer: it adds up what every connection has counted.
+//! Two statements in one round trip: the settings and the host cache. Where the cache is not
+//! visible, the global status counter is read instead, which is more expensive: the server sums
+//! it over all connections.
 //!
 //! Measured on MariaDB 10.11: the count of an address is `SUM_CONNECT_ERRORS`; at
 //! `max_connect_errors` the next connection is refused with 1129 and the count stays there.
@@ -18,8 +18,9 @@ use agent_core::{
 };
 
 use super::{classify, session::MySqlSession, wire::ResultSet};
+use crate::dial::during;
 
-/// The limit, whether hosts are remembered at all and shown, and who the agent is to the server.
+/// The limit, whether a host cache exists and is visible, and the agent's own account.
 const SETTINGS: &str = "SELECT @@global.max_connect_errors, @@global.skip_name_resolve, \
      @@global.host_cache_size, @@global.performance_schema, USER()";
 
@@ -28,21 +29,24 @@ const HOST_CACHE: &str = "SELECT IP, HOST, SUM_CONNECT_ERRORS, COUNT_HOST_BLOCKE
      FROM performance_schema.host_cache WHERE SUM_CONNECT_ERRORS > 0 \
      ORDER BY SUM_CONNECT_ERRORS DESC LIMIT 1000";
 
-/// MariaDB has counted since 10.5 how many of them ended before the login was decided,
-/// which leaves out refused passwords.
+/// Since 10.5 MariaDB also counts those that ended before authentication, which excludes refused
+/// passwords.
 const ABORTED: &str =
     "SHOW GLOBAL STATUS WHERE Variable_name IN ('Aborted_connects', 'Aborted_connects_preauth')";
 
-/// What a right that is missing is refused with: on the table, on its database.
+/// What the queries do, for the message of a fault.
+const WHAT: &str = "reading the counts of failed connections";
+
+/// Missing privilege on the table, on its database.
 const DENIED: [u16; 2] = [1142, 1044];
 
 impl MySqlSession {
-    /// The failed connections that the server counts against the addresses they came from.
+    /// The failed connections that the server counts per client address.
     pub async fn connect_errors(&mut self) -> Result<ConnectErrors, Fault> {
-        let answered = self.ask(&format!("{SETTINGS};{HOST_CACHE}")).await?;
+        let answered = self.ask(WHAT, &format!("{SETTINGS};{HOST_CACHE}")).await?;
         let denied = match &answered.refused {
             Some(error) if answered.results.len() == 1 && DENIED.contains(&error.number) => true,
-            Some(error) => return Err(classify::refused(Phase::Query, error)),
+            Some(error) => return Err(during(WHAT, classify::refused(Phase::Query, error))),
             None => false,
         };
         let mut results = answered.results.into_iter();
@@ -60,14 +64,14 @@ impl MySqlSession {
             let counted = by_address(user, &results.next().unwrap_or_default())?;
             return Ok(ConnectErrors { limit, counted });
         };
-        let results = self.query(ABORTED).await?;
+        let results = self.query(WHAT, ABORTED).await?;
         let aborted = aborted(results.first().unwrap_or(&ResultSet::default()))?;
         Ok(ConnectErrors { limit, counted: Counted::Together { aborted, why } })
     }
 }
 
-/// The counts, and which of them is the agent's own: the server calls it by its address,
-/// or by the name it has resolved it to.
+/// The counts, and which of them is the agent's own address. `user` has the agent's host, as an
+/// address or as a resolved name.
 fn by_address(user: &str, cache: &ResultSet) -> Result<Counted, Fault> {
     let host = user.rsplit_once('@').map_or("", |(_, host)| host);
     let mut own = address(host);
@@ -83,12 +87,12 @@ fn by_address(user: &str, cache: &ResultSet) -> Result<Counted, Fault> {
     Ok(Counted::ByAddress { own, addresses })
 }
 
-/// An IPv4 client of a server that listens on IPv6 is an IPv4 client.
+/// IPv4-mapped IPv6 addresses become IPv4.
 fn address(text: &str) -> Option<IpAddr> {
     text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
-/// The narrower of the two counts, where there are both.
+/// The smaller of the two counters, where there are both.
 fn aborted(status: &ResultSet) -> Result<u64, Fault> {
     let mut least = None;
     for row in 0..status.rows.len() {
@@ -109,11 +113,7 @@ fn flag(settings: &ResultSet, column: usize) -> Result<bool, Fault> {
 }
 
 fn strange(what: &str) -> Fault {
-    Fault::new(
-        Phase::Query,
-        FaultKind::Protocol,
-        format!("what the server counts of failed connections: {what}"),
-    )
+    Fault::new(Phase::Query, FaultKind::Protocol, format!("counts of failed connections: {what}"))
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_count_and_one_of_them_is_the_agents() {
+    fn each_address_has_its_count_and_one_is_the_agents() {
         let cache = result(&[
             &[Some("127.0.0.2"), None, Some("5"), Some("4")],
             &[Some("::ffff:10.0.1.5"), Some("proxy-1.internal"), Some("3"), Some("0")],
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_sums_the_narrower_one_counts() {
+    fn of_two_counters_the_smaller_one_counts() {
         let rows: [&[Option<&str>]; 2] =
             [&[Some("Aborted_connects"), Some("34")], &[Some("Aborted_connects_preauth"), Some("25")]];
         assert_eq!(aborted(&result(&rows)), Ok(25));
@@ -159,9 +159,9 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing a server answers is taken for a count that it is not.
+        /// Arbitrary tables never give a count that they do not contain.
         #[test]
-        fn any_table_is_read_or_refused(
+        fn arbitrary_tables_are_read_or_refused(
             user in ".{0,40}",
             rows in prop::collection::vec(prop::collection::vec(prop::option::of("[0-9a-f.:-]{0,20}"), 0..6), 0..6),
         ) {

@@ -1,14 +1,13 @@
 //! From a target and a token to an open session.
 //!
-//! The server speaks first, in the clear. All it gets in the clear is a request for
-//! TLS; user and token go over the verified stream.
+//! The server speaks first, in the clear. The agent sends only the request for TLS in the clear;
+//! user and token are sent over the verified stream.
 //!
-//! A MySQL server counts each connection that ends before its login is done, and
-//! blocks the address when there are too many (1129). So once TLS is up the login is
-//! brought to its end whatever the server asks for, if need be with an answer without
-//! content.
-//! A certificate that is refused ends the connection before that, as it must:
-//! until the trust is right, each attempt counts, so attempts have to be rare.
+//! A MySQL server counts each connection that ends before its login is complete, and blocks the
+//! client address after `max_connect_errors` of them (1129). So once TLS is up the login is
+//! completed whatever the server requests, if necessary with an empty response. A refused
+//! certificate ends the connection earlier and is counted; such attempts therefore have to be
+//! rare.
 
 use std::{future::Future, time::Duration};
 
@@ -31,17 +30,17 @@ use super::{
     },
 };
 use crate::{
-    dial::{self, io_fault},
+    dial::{self, during, io_fault},
     report::LoginReport,
     target::{Limits, Target},
     tls::{self, VerifiedStream},
     trust::TlsTrust,
 };
 
-/// MySQL's name as an application protocol.
+/// MySQL's ALPN protocol name.
 const ALPN: &[u8] = b"mysql";
 
-/// No answer to a login needs more.
+/// Far above the size of any packet of a login.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
 pub(super) async fn login(
@@ -83,8 +82,7 @@ async fn within<T>(
     })
 }
 
-/// Reads the greeting and asks for TLS, in the clear and without a word about the
-/// login.
+/// Reads the greeting and requests TLS. Nothing about the login is sent in the clear.
 async fn secure(
     mut stream: TcpStream,
     target: &Target,
@@ -95,7 +93,7 @@ async fn secure(
     let mut packets = Packets::new(&mut stream);
     let packet = packets.read(LARGEST_GREETING).await.map_err(broken)?;
     if packet.first() == Some(&0xff) {
-        // A server without room, or that blocks the address, refuses the login itself.
+        // Too many connections, or a blocked address: the login is refused without a greeting.
         let error = ServerError::parse(&packet).map_err(|malformed| broken(malformed.into()))?;
         return Err(classify::refused(Phase::Login, &error));
     }
@@ -112,7 +110,7 @@ async fn secure(
         return Err(Fault::new(
             Phase::Tls,
             FaultKind::Protocol,
-            "the server is too old to be logged in to by a plugin, so no token was sent",
+            "the server does not support authentication plugins, so no token was sent",
         ));
     }
     packets.write(&tls_request(&greeting, target)).await.map_err(broken)?;
@@ -122,23 +120,22 @@ async fn secure(
     Ok((Packets::counting_from(stream, number), greeting))
 }
 
-/// A server waits for the handshake behind the request for TLS: bytes that are here
-/// by now were put behind its greeting by somebody else. Those that come later are
-/// taken for TLS, which they are not.
+/// After the request for TLS the server waits for the handshake, so bytes that have arrived by
+/// now were injected after its greeting. Later ones break the handshake.
 fn nothing_more(stream: &TcpStream) -> Result<(), Fault> {
     match stream.try_read(&mut [0]) {
         Ok(0) => Err(Fault::new(Phase::Tls, FaultKind::Disconnected, "the server closed the connection")),
         Ok(_) => Err(Fault::new(
             Phase::Tls,
             FaultKind::Protocol,
-            "something came in the clear behind the server's greeting, so no token was sent",
+            "unexpected data followed the server's greeting in the clear, so no token was sent",
         )),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(io_fault(Phase::Tls, &error, "asking for TLS")),
+        Err(error) => Err(io_fault(Phase::Tls, &error, "requesting TLS")),
     }
 }
 
-/// Sends user and token over the verified stream, and sets the session up.
+/// Sends user and token over the verified stream, then sets up the session.
 async fn hand_over(
     packets: Packets<VerifiedStream>,
     greeting: &Greeting,
@@ -154,8 +151,7 @@ async fn hand_over(
     Ok(MySqlSession::new(wire, server, limits.query))
 }
 
-/// The login itself. Of any stream only for the tests: outside of them it is a
-/// [`VerifiedStream`], always.
+/// The login itself. Generic for the tests only: otherwise the stream is a [`VerifiedStream`].
 async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     mut packets: Packets<S>,
     greeting: &Greeting,
@@ -181,22 +177,22 @@ async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A refusal of a server that never asked for the token has another cause than one
-/// of a server that did.
+/// The fault for a refusal. A server that never requested the token refused for another reason
+/// than the token.
 fn login_refused(error: &ServerError, gate: &LoginGate) -> Fault {
     if gate.asked() || classify::kind_of(Phase::Login, error.number) != FaultKind::LoginRefused {
         return classify::refused(Phase::Login, error);
     }
     let message = format!(
-        "{}: the server never asked for the token, which was not sent: \
-         is the user identified with AWSAuthenticationPlugin?",
+        "{}: the server did not request a token, so none was sent: \
+         check that the user is identified with AWSAuthenticationPlugin",
         error.message
     );
     Fault::new(Phase::Login, FaultKind::LoginRefused, message).with_code(error.number.to_string())
 }
 
-/// Ends a login that is not one by IAM so that the server does not count it as an
-/// aborted one: with an answer without content, and its own refusal of that.
+/// Ends a login that does not use IAM with an empty response and the server's refusal of it, so
+/// that the server does not count the connection as aborted.
 async fn decline<S: AsyncRead + AsyncWrite + Unpin>(
     mut packets: Packets<S>,
     mut gate: LoginGate,
@@ -208,56 +204,78 @@ async fn decline<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let Ok(answer) = packets.read(LARGEST_ANSWER).await else { return fault };
     if gate.step(&answer) == Ok(Step::Accepted) {
-        // An account without a password, which is none to work with.
+        // An account without a password: not an IAM user.
         Wire::new(packets).quit().await;
     }
     fault
 }
 
-/// Settings of the agent's own sessions, whatever the server's defaults are, and who
-/// the server is, in one round trip.
+/// Sets up the session and reads the version, in one round trip. A setting that this server does not
+/// have or does not allow is skipped: it is no reason to do without the session.
 async fn set_up<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     server: &mut ServerVersion,
     limits: &Limits,
 ) -> Result<(), Fault> {
-    let sql = format!("{};{WHO}", settings(server, limits));
-    let answered = wire.query(&sql).await.map_err(|error| classify::broken(Phase::Login, &error))?;
-    if let Some(error) = &answered.refused {
-        return Err(classify::refused(Phase::Login, error));
-    }
-    for result in &answered.results {
-        for row in &result.rows {
-            if let [Some(name), Some(value)] = &row[..] {
-                match &**name {
-                    "version_comment" => server.comment = Some(value.clone()),
-                    "aurora_version" => server.aurora = Some(value.clone()),
-                    _ => {}
-                }
+    const WHAT: &str = "setting up the session";
+    let mut statements = settings(server, limits);
+    statements.push(VERSION.to_owned());
+    let mut rest = &statements[..];
+    while !rest.is_empty() {
+        let answered = wire.query(&rest.join(";")).await;
+        let answered = answered.map_err(|error| during(WHAT, classify::broken(Phase::Login, &error)))?;
+        for row in answered.results.iter().flat_map(|result| &result.rows) {
+            let [Some(name), Some(value)] = &row[..] else { continue };
+            match &**name {
+                "version_comment" => server.comment = Some(value.clone()),
+                "aurora_version" => server.aurora = Some(value.clone()),
+                "transaction_read_only" => server.read_only_default = Some("transaction_read_only"),
+                "tx_read_only" => server.read_only_default = Some("tx_read_only"),
+                _ => {}
             }
+        }
+        match &answered.refused {
+            None => break,
+            Some(error) if classify::ends_session(error.number) => {
+                return Err(during(WHAT, classify::refused(Phase::Login, error)));
+            }
+            Some(_) => rest = rest.get(answered.results.len() + 1..).unwrap_or_default(),
         }
     }
     Ok(())
 }
 
-/// Variables that a server without them just leaves out of the answer.
-const WHO: &str = "SHOW GLOBAL VARIABLES WHERE variable_name IN ('version_comment', 'aurora_version')";
+/// Variables that a server does not have are missing from the result.
+const VERSION: &str = "SHOW GLOBAL VARIABLES WHERE variable_name IN \
+     ('version_comment', 'aurora_version', 'transaction_read_only', 'tx_read_only')";
 
-/// No transaction of the agent's own stays open, quotes and times mean the same
-/// everywhere, and nothing waits for the locks of others. The server gives up on a
-/// query a little before the agent does, and the session stays usable; MySQL does so
-/// for SELECT only.
-fn settings(server: &ServerVersion, limits: &Limits) -> String {
+/// Settings of the agent's own sessions, whatever the server's defaults, `init_connect` and the
+/// user's own limits are.
+///
+/// No transaction stays open, literals and times mean the same everywhere, and nothing waits for
+/// locks of others. Results are complete: a short process list or a short list of transactions
+/// would make sessions look idle that are not. An idle connection stays open for longer than any of
+/// the agent's intervals. The server cancels a query a little before the agent's own limit, so that
+/// the session stays usable; MySQL does that for SELECT only.
+fn settings(server: &ServerVersion, limits: &Limits) -> Vec<String> {
     let statement_ms = (limits.query * 3 / 4).as_millis().max(1);
     let timeout = if server.mariadb {
         format!("max_statement_time = {}.{:03}", statement_ms / 1_000, statement_ms % 1_000)
     } else {
         format!("max_execution_time = {statement_ms}")
     };
-    format!(
-        "SET NAMES utf8mb4, SESSION autocommit = 1, SESSION sql_mode = '', SESSION time_zone = '+00:00', \
-         SESSION lock_wait_timeout = 1, SESSION {timeout}"
-    )
+    vec![
+        format!(
+            "SET NAMES utf8mb4, SESSION autocommit = 1, SESSION sql_mode = '', SESSION time_zone = '+00:00', \
+             SESSION lock_wait_timeout = 1, SESSION {timeout}"
+        ),
+        format!("SET SESSION sql_select_limit = {}", u64::MAX),
+        format!("SET SESSION max_join_size = {}", u64::MAX),
+        "SET SESSION sql_big_selects = 1".to_owned(),
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE".to_owned(),
+        "SET SESSION completion_type = 0".to_owned(),
+        "SET SESSION wait_timeout = 3600".to_owned(),
+    ]
 }
 
 #[cfg(test)]
@@ -274,8 +292,8 @@ mod tests {
 
     const TOKEN: &str = "a.example:3306/?Action=connect&X-Amz-Signature=a-made-up-token";
 
-    /// A login and its setting up against a server that says all this at once: what
-    /// the server has read, whether it asked for the token, and how it ended.
+    /// A login and its set-up against a server that sends all of this at once: what the server
+    /// has read, whether it requested the token, and the result.
     fn converse(says: &[u8]) -> (Vec<u8>, bool, Result<ServerVersion, Fault>) {
         run(async {
             let (ours, theirs) = duplex(1 << 20);
@@ -309,7 +327,7 @@ mod tests {
     const SWITCH: &[u8] = b"\xfemysql_clear_password\0";
     const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
 
-    /// A packet that servers send in logins and answers, or rubbish.
+    /// A packet that servers send in logins and answers, or arbitrary bytes.
     fn payload() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             Just(SWITCH.to_vec()),
@@ -325,10 +343,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whole conversations, well numbered: no panic, no endless loop, and the token
-        /// goes out once at most, and only to a server whose first word asks for it.
+        /// Whole conversations with correct packet numbers: no panic, no endless loop, and the
+        /// token is sent at most once, and only to a server whose first packet requests it.
         #[test]
-        fn no_conversation_gets_more_than_one_token(payloads in proptest::collection::vec(payload(), 0..12)) {
+        fn no_conversation_receives_more_than_one_token(payloads in proptest::collection::vec(payload(), 0..12)) {
             let numbers = [3, 5].into_iter().chain(1..);
             let says: Vec<u8> =
                 numbers.zip(&payloads).flat_map(|(number, payload)| packet(number, payload)).collect();
@@ -343,15 +361,15 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_get_the_token(says in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn arbitrary_bytes_never_receive_the_token(says in proptest::collection::vec(any::<u8>(), 0..400)) {
             let (read, _, outcome) = converse(&says);
             prop_assert!(outcome.is_err());
             prop_assert_eq!(tokens_in(&read), 0);
         }
 
-        /// A conversation that breaks off anywhere is a lost connection, not a login.
+        /// A conversation cut off at any byte is a lost connection, not a login.
         #[test]
-        fn a_login_cut_short_is_none(cut in 1_usize..60) {
+        fn a_truncated_login_is_a_lost_connection(cut in 1_usize..60) {
             let says = [packet(3, SWITCH), packet(5, OK), packet(1, OK)].concat();
             let (_, _, outcome) = converse(&says);
             prop_assert!(outcome.is_ok());
@@ -361,24 +379,25 @@ mod tests {
     }
 
     #[test]
-    fn the_server_gives_up_before_the_agent_does() {
+    fn the_statement_timeout_is_shorter_than_the_agents_own() {
         let limits = Limits { query: Duration::from_secs(2), ..Limits::default() };
         let mariadb = ServerVersion::of_greeting("5.5.5-10.11.19-MariaDB");
-        assert!(settings(&mariadb, &limits).ends_with("max_statement_time = 1.500"));
+        let first = |server: &ServerVersion, limits: &Limits| settings(server, limits).swap_remove(0);
+        assert!(first(&mariadb, &limits).ends_with("max_statement_time = 1.500"));
         let mysql = ServerVersion::of_greeting("8.0.39");
-        assert!(settings(&mysql, &limits).ends_with("max_execution_time = 1500"));
+        assert!(first(&mysql, &limits).ends_with("max_execution_time = 1500"));
         // Zero would mean no limit at all.
         let none = Limits { query: Duration::ZERO, ..Limits::default() };
-        assert!(settings(&mysql, &none).ends_with("max_execution_time = 1"));
-        assert!(settings(&mariadb, &none).ends_with("max_statement_time = 0.001"));
+        assert!(first(&mysql, &none).ends_with("max_execution_time = 1"));
+        assert!(first(&mariadb, &none).ends_with("max_statement_time = 0.001"));
     }
 
     #[test]
-    fn a_refusal_without_a_question_has_its_own_words() {
+    fn a_refusal_without_a_token_request_has_its_own_message() {
         let error = |number| ServerError { number, sqlstate: None, message: "Access denied".to_owned() };
         let mut gate = LoginGate::default();
         let fault = login_refused(&error(1045), &gate);
-        assert!(fault.message.contains("never asked for the token"), "{fault}");
+        assert!(fault.message.contains("did not request a token"), "{fault}");
         let fault = login_refused(&error(1040), &gate);
         assert!(fault.message.contains("max_connections"), "{fault}");
         gate.step(b"\xfemysql_clear_password\0").unwrap();

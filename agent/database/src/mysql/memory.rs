@@ -1,113 +1,103 @@
-//! What a session has learned of its server, and how the operator wants it to look.
-//!
-//! Asked anew every few seconds, each question by itself: what is not granted or not
-//! there is then missing, and nothing else.
+//! What a session remembers of its server, and which source of open transactions the operator
+//! chose. Data only: `learn` queries the server.
 
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use agent_core::Fault;
 use serde::Serialize;
 
-use super::{
-    pace::TrxPace,
-    session::MySqlSession,
-    types::{is_ipv4_only, is_on},
-    wire::ResultSet,
-};
+use super::{pace::TrxPace, wire::ResultSet};
 
-/// How long an answer about the server's settings and accounts holds.
-const FACTS_FOR: Duration = Duration::from_secs(5);
-
-/// The plugins that log in by IAM: that of RDS and Aurora, and PAM, which stand-ins use.
-/// The same are named in `guard.sql`.
+/// The plugins of IAM users: that of RDS and Aurora, and PAM, which the tests use.
+/// `guard.sql` has the same list.
 pub(super) const IAM_PLUGINS: [&str; 2] = ["AWSAuthenticationPlugin", "pam"];
 
-/// What has to tell that a session is outside any transaction.
+/// The source that has to show that a session is outside any transaction.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OpenTransactions {
-    /// The events of `performance_schema`, which show every one. Where they are switched
-    /// off, every session is held.
+    /// The events of `performance_schema`, which show every transaction. Where they are off,
+    /// every session is held.
     #[default]
     PerformanceSchema,
-    /// `information_schema.innodb_trx` and a second of quiet, and the events where they
-    /// are on. One that has touched no table yet does not show there: it may be cut.
+    /// `information_schema.innodb_trx` and one second of idle time, and the events where they
+    /// are on. A transaction that has touched no table does not appear there and may be cut.
     InnodbTrx,
-    /// Both must say that there is none.
+    /// Both.
     Strict,
 }
 
 impl OpenTransactions {
-    /// Whether the events must be on.
+    /// Whether the events have to be on.
     pub(super) fn by_events(self) -> bool {
         matches!(self, Self::PerformanceSchema | Self::Strict)
     }
 
-    /// Whether `innodb_trx` must have been read.
+    /// Whether `innodb_trx` has to be read.
     pub(super) fn by_trx(self) -> bool {
         matches!(self, Self::InnodbTrx | Self::Strict)
     }
 }
 
-/// What a session remembers.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) open_transactions: OpenTransactions,
-    facts: Option<(Arc<Facts>, Instant)>,
-    /// The agents counted last, and when.
+    pub(super) facts: Option<(Arc<Facts>, Instant)>,
+    /// The last count of agents, and when it was taken.
     pub(super) agents: Option<(u32, Instant)>,
-    /// The connections with a transaction in `innodb_trx`, and when that was read.
+    /// Whether the server had a replication source when its status was last visible.
+    pub(super) follows_source: Option<bool>,
+    /// The connections in `innodb_trx`, and when it was read.
     pub(super) touching: Option<(HashSet<u64>, Instant)>,
-    /// When `innodb_trx` may be read.
+    /// When `innodb_trx` may be read again.
     pub(super) trx: TrxPace,
-    /// Where connections come from whose `HOST` is a name; it does not change.
+    /// Client addresses of connections whose `HOST` is a name. They do not change.
     pub(super) addresses: HashMap<u64, SocketAddr>,
-    /// What connections call themselves; it does not change.
+    /// `program_name` by connection. It does not change.
     pub(super) applications: HashMap<u64, Arc<str>>,
 }
 
-/// What can be seen on a server.
+/// What the agent can see on a server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// Who the agent is there.
+    /// The agent's own user name.
     pub(super) own_user: String,
-    /// The sessions of others (`PROCESS`).
+    /// Other users' sessions (`PROCESS`).
     pub(super) process: bool,
-    /// `performance_schema` may be read, whether it is on or not.
+    /// `performance_schema` may be read, on or off.
     pub(super) readable: bool,
-    /// It is on, and may be read.
+    /// It is on and may be read.
     pub(super) performance_schema: bool,
-    /// It follows transactions.
+    /// It records transactions.
     pub(super) events: bool,
-    /// It shows locks of tables and users.
+    /// It shows table locks and user locks.
     pub(super) locks: bool,
-    /// The end of a statement is timed.
+    /// It times statements.
     pub(super) statements: bool,
-    /// It is reached by IPv4 only.
+    /// The server listens on IPv4 only.
     pub(super) ipv4_only: bool,
-    /// Names are not resolved: `HOST` always is an address.
+    /// `skip_name_resolve`: `HOST` is always an address.
     pub(super) skips_names: bool,
-    /// The accounts by user, if they may be read.
+    /// The accounts by user; `None` if they may not be read.
     pub(super) accounts: Option<HashMap<Arc<str>, Account>>,
 }
 
-/// All accounts of one user name together. Which of them a session has used depends on
-/// the rules for hosts; so what is not true of all is not taken for true.
+/// All accounts of one user name. Which of them a session used depends on host patterns, so a
+/// property counts only if all accounts have it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
-    /// Every one logs in by IAM.
+    /// All of them log in by IAM.
     pub(super) iam: bool,
-    /// One of them at least is a superuser.
+    /// At least one is a superuser.
     pub(super) superuser: bool,
 }
 
 impl Facts {
-    /// The account of a user. One without a name may be anybody's.
+    /// The account of a user. An account without a name matches any user.
     pub(super) fn account(&self, user: &str) -> Account {
         let nobody = Account { iam: false, superuser: false };
         let Some(accounts) = &self.accounts else { return nobody };
@@ -123,85 +113,8 @@ fn merge(one: Account, other: Account) -> Account {
     Account { iam: one.iam && other.iam, superuser: one.superuser || other.superuser }
 }
 
-impl MySqlSession {
-    /// What can be seen here, as of a few seconds ago at most.
-    pub(super) async fn facts(&mut self) -> Result<Arc<Facts>, Fault> {
-        if let Some((facts, at)) = &self.memory.facts
-            && at.elapsed() < FACTS_FOR
-        {
-            return Ok(Arc::clone(facts));
-        }
-        let facts = Arc::new(self.learn().await?);
-        self.memory.facts = Some((Arc::clone(&facts), Instant::now()));
-        Ok(facts)
-    }
-
-    /// Forgets what was learned: something was refused that should not have been.
-    pub(super) fn forget_facts(&mut self) {
-        self.memory.facts = None;
-    }
-
-    async fn learn(&mut self) -> Result<Facts, Fault> {
-        let settings = self.query(SETTINGS).await?.into_iter().next().unwrap_or_default();
-        let process = self.if_allowed(PROCESS).await?.is_some();
-        let mut facts = Facts {
-            own_user: settings.cell(0, 3).unwrap_or_default().to_owned(),
-            process,
-            ipv4_only: settings.cell(0, 1).is_some_and(is_ipv4_only),
-            skips_names: is_on(settings.cell(0, 2)),
-            ..Facts::default()
-        };
-        if let Some(switches) = self.if_allowed(SWITCHES).await? {
-            facts.readable = true;
-            facts.performance_schema = is_on(settings.cell(0, 0));
-            let switch = |column| facts.performance_schema && is_on(switches.cell(0, column));
-            (facts.events, facts.locks, facts.statements) = (switch(0), switch(1), switch(2));
-        }
-        facts.accounts = self.if_allowed(ACCOUNTS).await?.as_ref().map(accounts);
-        Ok(facts)
-    }
-
-    /// The result of one statement; `None` if it is not allowed or asks for what is not there.
-    pub(super) async fn if_allowed(&mut self, sql: &str) -> Result<Option<ResultSet>, Fault> {
-        let answered = self.ask(sql).await?;
-        match answered.refused {
-            None => Ok(Some(answered.results.into_iter().next().unwrap_or_default())),
-            Some(error) if NOT_HERE.contains(&error.number) => Ok(None),
-            Some(error) => Err(super::classify::refused(agent_core::Phase::Query, &error)),
-        }
-    }
-}
-
-/// Denied (database, table, column, routine, privilege); not known (database, table, column,
-/// variable, routine).
-pub(super) const NOT_HERE: [u16; 12] =
-    [1044, 1142, 1143, 1370, 1227, 1345, 1049, 1146, 1109, 1054, 1193, 1305];
-
-const SETTINGS: &str = "SELECT @@global.performance_schema, @@global.bind_address, @@global.skip_name_resolve, \
-            SUBSTRING_INDEX(USER(), '@', 1)";
-
-/// Refused without `PROCESS`, however it was granted. Some counters that cost nothing.
-const PROCESS: &str = "SELECT 1 FROM information_schema.INNODB_CMP LIMIT 1";
-
-/// Whether transactions are followed, locks are shown, statements are timed.
-const SWITCHES: &str = "\
-    SELECT c.watching AND c.transactions AND i.transactions, \
-           c.watching AND i.locks, \
-           c.watching AND c.statements \
-      FROM (SELECT SUM(NAME IN ('global_instrumentation', 'thread_instrumentation') AND ENABLED = 'YES') = 2 \
-                     AS watching, \
-                   MAX(NAME = 'events_transactions_current' AND ENABLED = 'YES') AS transactions, \
-                   MAX(NAME = 'events_statements_current' AND ENABLED = 'YES') AS statements \
-              FROM performance_schema.setup_consumers) AS c \
-     CROSS JOIN (SELECT COALESCE(MAX(NAME = 'transaction' AND ENABLED = 'YES'), 0) AS transactions, \
-                        COALESCE(MAX(NAME = 'wait/lock/metadata/sql/mdl' AND ENABLED = 'YES'), 0) AS locks \
-                   FROM performance_schema.setup_instruments \
-                  WHERE NAME IN ('transaction', 'wait/lock/metadata/sql/mdl')) AS i";
-
-/// These three columns can be granted by themselves.
-const ACCOUNTS: &str = "SELECT User, plugin, Super_priv FROM mysql.user";
-
-fn accounts(result: &ResultSet) -> HashMap<Arc<str>, Account> {
+/// The accounts by user, from rows of name, plugin and `Super_priv`.
+pub(super) fn accounts(result: &ResultSet) -> HashMap<Arc<str>, Account> {
     let mut accounts: HashMap<Arc<str>, Account> = HashMap::new();
     for row in &result.rows {
         let [user, plugin, superuser] = row.as_slice() else { continue };
@@ -229,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_logs_in_by_iam_if_every_account_of_that_name_does() {
+    fn a_user_is_an_iam_user_if_all_accounts_of_that_name_are() {
         let facts = facts(&[
             ("app", "AWSAuthenticationPlugin", "N"),
             ("mixed", "AWSAuthenticationPlugin", "N"),
@@ -242,23 +155,23 @@ mod tests {
         assert_eq!(facts.account("legacy"), Account { iam: false, superuser: false });
         assert_eq!(facts.account("boss"), Account { iam: true, superuser: true });
         assert!(!facts.account("nobody").iam);
-        assert!(!facts.account("App").iam, "names of users are told apart by case");
+        assert!(!facts.account("App").iam, "user names are case-sensitive");
     }
 
     #[test]
-    fn an_account_without_a_name_may_be_anybodys() {
+    fn an_account_without_a_name_matches_every_user() {
         let facts = facts(&[("app", "pam", "N"), ("", "mysql_native_password", "N")]);
         assert!(!facts.account("app").iam);
     }
 
     #[test]
-    fn nobody_logs_in_by_iam_where_accounts_may_not_be_read() {
+    fn no_user_is_an_iam_user_if_accounts_may_not_be_read() {
         assert!(!Facts::default().account("app").iam);
     }
 
     #[test]
-    fn the_guard_names_the_same_plugins() {
+    fn the_guard_lists_the_same_plugins() {
         let list = format!("IN ('{}')", IAM_PLUGINS.join("', '"));
-        assert!(super::super::retire::GUARD.contains(&list), "{list}");
+        assert!(include_str!("guard.sql").contains(&list), "{list}");
     }
 }

@@ -1,19 +1,19 @@
-//! MySQL and MariaDB: RDS, Aurora, and any server with the same login.
+//! MySQL and MariaDB on RDS, Aurora, or any server with the same login.
 //!
-//! The SQL is written for MySQL 8.0 to 9.7 and MariaDB 10.5 to 11, and tested on MariaDB
-//! 10.11 and MySQL 9.7. Nothing in it needs `SUPER`: see `deploy/mysql/README.md` for the grants, and
-//! for what cannot be seen on which setting.
+//! The SQL is written for MySQL 8.0 to 9.7 and MariaDB 10.5 to 11, and tested on MariaDB 10.11
+//! and MySQL 9.7. None of it needs `SUPER`: `deploy/mysql/README.md` lists the grants, and what
+//! cannot be seen with which settings.
 //!
 //! # Layout
-//! - `wire`: the protocol, as far as the agent speaks it.
+//! - `wire`: the part of the protocol that the agent uses.
 //! - `login`: from a target and a token to a session, phase by phase.
-//! - `gate`: the token goes out as a clear password inside TLS, or not at all.
+//! - `gate`: lets the token out only as a clear-text password inside TLS.
 //! - `session`: the open connection and its time limits.
-//! - `role`, `rights`, `activity`, `retire`: one question each.
-//! - `memory`: what a session has learned of its server, and how it is to look.
+//! - `role`, `rights`, `activity`, `retire`: one query each.
+//! - `memory`: what a session remembers of its server; `learn` queries it.
 //! - `pace`: how often `innodb_trx` may be read.
-//! - `types`: values as the MySQL family writes and reads them.
-//! - `host_block`: what the server counts of failed connections.
+//! - `types`: literals, addresses and durations in SQL.
+//! - `host_block`: failed connections per client address.
 //! - `classify`: error numbers and lost connections to faults.
 //! - `version`: MySQL or MariaDB, which version, Aurora or not.
 
@@ -21,6 +21,7 @@ mod activity;
 mod classify;
 mod gate;
 mod host_block;
+mod learn;
 mod login;
 mod memory;
 mod pace;
@@ -52,16 +53,15 @@ use crate::{
     trust::TlsTrust,
 };
 
-/// The engine of MySQL and MariaDB.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct MySql {
-    /// What has to tell that a session is outside any transaction.
+    /// Which source has to show that a session is outside any transaction.
     pub open_transactions: OpenTransactions,
 }
 
-/// One full login to MySQL or MariaDB: name, connection, verified TLS, token.
+/// One full login to MySQL or MariaDB: DNS, TCP, verified TLS, token.
 ///
-/// The report is filled as far as the login got, also when it failed.
+/// The report covers the phases that were reached, also when the login failed.
 pub async fn login(
     target: &Target,
     trust: &TlsTrust,
@@ -69,21 +69,21 @@ pub async fn login(
     limits: &Limits,
 ) -> (Result<MySqlSession, Fault>, LoginReport) {
     let mut report = LoginReport::default();
-    // Boxed: a TLS handshake is a lot to carry in every caller's future.
+    // Boxed, because the future of a handshake is large.
     let outcome = Box::pin(login::login(target, trust, token, limits, &mut report)).await;
     (outcome, report)
 }
 
 impl MySqlSession {
-    /// The same session, looking at transactions as the operator wants it.
+    /// Sets the source of open transactions.
     #[must_use]
     pub fn relying_on(mut self, open_transactions: OpenTransactions) -> Self {
         self.memory.open_transactions = open_transactions;
         self
     }
 
-    /// The same session, taking its server for a MySQL. A MariaDB understands what it is then
-    /// asked: for tests of the one where only the other is to be had.
+    /// Makes the session use the statements for MySQL, which MariaDB understands: for tests of
+    /// them where no MySQL is installed.
     #[must_use]
     pub fn as_to_mysql(mut self) -> Self {
         self.take_for_mysql();

@@ -1,15 +1,16 @@
 //! How often `innodb_trx` may be read.
 //!
-//! It is a cache that the server fills anew only after 100 ms in which nobody reads it. Every
-//! reader keeps it from that, each other agent too: read by all of them as often as by one, it
-//! would say nothing new, to anybody. So every read of the agent's takes its turn here.
+//! The server refreshes this cache only after 100 ms without a reader. If every agent read it as
+//! often as a single one may, it would never be refreshed for any of them. So the interval is
+//! shared by all agents, and every read waits for its turn.
 
 use std::time::{Duration, Instant};
 
-/// The least time between two reads by all agents together.
+/// The least time between two reads by all agents together. The cache needs 100 ms without a
+/// reader to be refreshed; a quarter of a second leaves room for that next to one monitoring tool
+/// that reads it once a second.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// The turns of one session.
 #[derive(Debug, Default)]
 pub(super) struct TrxPace {
     read: Option<Instant>,
@@ -17,23 +18,22 @@ pub(super) struct TrxPace {
 }
 
 impl TrxPace {
-    /// How long it is until the next turn.
+    /// The time until the next read.
     pub(super) fn wait(&self, now: Instant) -> Duration {
         let every = EVERY * self.agents.clamp(1, 40);
         self.read.map_or(Duration::ZERO, |read| every.saturating_sub(now.saturating_duration_since(read)))
     }
 
-    /// Whether it may be read now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.wait(now).is_zero()
     }
 
-    /// It was read, at the latest now.
+    /// Records a read, which happened at `now` at the latest.
     pub(super) fn read(&mut self, now: Instant) {
         self.read = Some(now);
     }
 
-    /// So many agents were seen on the server.
+    /// Sets the number of agents that share the interval.
     pub(super) fn shared_by(&mut self, agents: usize) {
         self.agents = u32::try_from(agents).unwrap_or(u32::MAX);
     }
@@ -46,9 +46,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whoever asks for it, and however often: looks, closes and catches alike.
+        /// For every kind of read: activity, close and catch.
         #[test]
-        fn no_two_reads_are_nearer_than_the_pace(
+        fn no_two_reads_are_closer_than_the_interval(
             agents in 0_usize..60,
             asked_after_ms in prop::collection::vec(0_u64..400, 1..200),
         ) {
@@ -68,9 +68,9 @@ mod tests {
             prop_assert!(!reads.is_empty(), "the first is never waited for");
         }
 
-        /// Five agents of whatever phases leave the server 100 ms now and then.
+        /// Five agents with arbitrary phases leave the server its 100 ms from time to time.
         #[test]
-        fn several_agents_together_leave_the_server_its_pause(phases in prop::collection::vec(0_u64..1_250, 5)) {
+        fn several_agents_together_leave_time_for_a_refresh(phases in prop::collection::vec(0_u64..1_250, 5)) {
             let start = Instant::now();
             let mut reads = Vec::new();
             for phase in phases {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_to_wait_is_told_for_how_long() {
+    fn the_wait_is_the_rest_of_the_interval() {
         let now = Instant::now();
         let mut pace = TrxPace::default();
         assert_eq!(pace.wait(now), Duration::ZERO);

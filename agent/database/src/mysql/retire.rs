@@ -1,33 +1,35 @@
 //! Closing one session between two transactions.
 //!
-//! One round trip: the statements of `guard.sql` and `last_look.sql`, then `KILL`. The
-//! server has no single statement for both, so the order makes up for it. First what
-//! changes only when the session does something is read: its transaction, its locks, how
-//! its user logs in. Then the process list: identity, `Sleep`, and for how long. A pause
-//! that began before the first look proves that everything read since still holds; one
-//! that is younger is left alone. Last, where `performance_schema` runs, the locks are
-//! counted again and its row alone is read once more (`Sleep`, no transaction; the look
-//! ends with that row), and `KILL` follows at once: some 100 µs are open to a race. Without `performance_schema` the last
-//! look is at the process list again, which copies the rows of all sessions: 1 to 2 ms
-//! with 1,000 of them. `mysql.rds_kill` looks at that list itself before it kills: the same
-//! 1 to 2 ms once more, so `KILL` is taken wherever the agent, or the procedure's definer,
-//! may.
+//! One round trip: the statements of `guard.sql` and `last_look.sql`, then `KILL`. The server has
+//! no single statement for check and close, so their order has to make up for it. First comes
+//! everything that changes only when the session does something: its transaction, its locks, how
+//! its user logs in. Then comes the process list: identity, `Sleep`, and the time in that state. An
+//! idle period that began before the first statement proves that everything read since then still
+//! holds; a session with a younger one is left alone. Finally, where `performance_schema` is on,
+//! the locks are counted again and the session's own row is read once more (`Sleep`, no
+//! transaction), and `KILL` follows at once: about 100 µs are open to a race. Without
+//! `performance_schema` the last read is of the process list, which copies the rows of all
+//! sessions: 1 to 2 ms with 1,000 of them. `mysql.rds_kill` reads that list itself before it kills,
+//! which takes another 1 to 2 ms, so `KILL` is used wherever the agent, or the procedure's
+//! definer, has the privilege.
 //!
-//! MariaDB takes all of that as one compound statement, and a procedure is one in MySQL
-//! too: nothing is sent to the agent between look and `KILL`, for which the server might
-//! have to wait for its turn on a busy machine. MySQL has no such thing outside
-//! procedures: there `KILL` takes a number from a variable, or NULL, which the server
-//! refuses with 1094. So the procedure is the better way there.
+//! MariaDB accepts all of this as one compound statement, and a procedure is one in MySQL too:
+//! nothing is sent to the agent between check and `KILL`. Outside procedures MySQL has no compound
+//! statements; there `KILL` takes its number from a variable, and the server refuses NULL with
+//! 1094. So the procedure is the better choice there.
 //!
-//! `innodb_trx` (`witness.sql`) is a cache of the server's. Whether it was filled anew is
-//! known by a transaction of the agent's own, which must be in it; the pause must be
-//! older than the second in which that began. A server whose cache is read by others more
-//! often than every 100 ms never fills it, and nothing is closed there by this witness.
-//! Every read of it has its turn (`pace`).
+//! `innodb_trx` (`witness.sql`) is a cache. A transaction of the agent's own has to appear in it,
+//! which proves that it was refreshed; the idle period must have begun before the second in which
+//! that transaction started. Where others read the cache more often than every 100 ms it is never
+//! refreshed, and nothing is closed in that mode. `pace` limits the agent's own reads.
 //!
-//! Written for MariaDB 10.5 to 11 and MySQL 8.0 to 9.7, and tested on MariaDB 10.11 and
-//! MySQL 9.7. `TIME_MS` exists in MariaDB only: where the process list has no such column,
-//! the name means that of the query around it, which is NULL.
+//! Names and addresses are compared as `CAST(... AS BINARY)`. Since MariaDB 11.5 the collation of a
+//! column takes precedence over that of a user variable, so that a plain comparison with `USER` or
+//! `HOST` would ignore case and trailing spaces, even of a binary string.
+//!
+//! Written for MariaDB 10.5 to 11 and MySQL 8.0 to 9.7, and tested on MariaDB 10.11 and MySQL
+//! 9.7. `TIME_MS` exists in MariaDB only: where the process list has no such column, the name
+//! resolves to that of the outer query, which is NULL.
 //!
 //! The procedures of `deploy/mysql` contain the same text.
 
@@ -42,16 +44,19 @@ use super::{
     types::literal,
     wire::{Answered, ResultSet, ServerError},
 };
-use crate::engine::{Method, RetireOutcome, RetireTarget};
+use crate::{
+    dial::during,
+    engine::{Method, RetireOutcome, RetireTarget},
+};
 
-/// The guard. It takes its parameters from variables, and leaves in others its verdict
-/// (`@lb_verdict`) and the pause in microseconds (`@lb_idle`).
-pub(super) const GUARD: &str = include_str!("guard.sql");
+/// The guard. Its parameters are user variables; so are its results: the verdict (`@lb_verdict`)
+/// and the idle time in microseconds (`@lb_idle`).
+const GUARD: &str = include_str!("guard.sql");
 
-/// After the guard, right before `KILL`: leaves in `@lb_kill` what to kill, or NULL.
+/// After the guard, right before `KILL`: sets `@lb_kill` to the connection id, or to NULL.
 const LAST_LOOK: &str = include_str!("last_look.sql");
 
-/// Before the guard, where `innodb_trx` has to say that there is no transaction.
+/// Before the guard, where `innodb_trx` has to show that there is no transaction.
 const WITNESS: &str = include_str!("witness.sql");
 
 /// The script that installs the closing procedure.
@@ -63,20 +68,24 @@ pub const CATCH_SQL: &str = include_str!("../../../../deploy/mysql/catch.sql");
 /// The script that removes what both have installed.
 pub const UNINSTALL_SQL: &str = include_str!("../../../../deploy/mysql/uninstall.sql");
 
-/// The least pause where only `innodb_trx` tells of transactions.
+/// The minimum idle time where `innodb_trx` is the source. Its `trx_started` has whole seconds,
+/// so a shorter idle period cannot be proved to be older than the cache.
 const UNHURRIED: Duration = Duration::from_secs(1);
 
-/// How fresh an idle session must be to be caught.
+/// What the statements do, for the message of a fault.
+const WHAT: &str = "closing a session";
+
+/// The longest idle time at which a session is caught; see `postgresql::retire`.
 const FRESH: Duration = Duration::from_millis(5);
 
-/// How long to wait for such a moment.
+/// How long a catch waits for such a moment.
 const PATIENCE: Duration = Duration::from_millis(150);
 
 /// "Unknown thread id": there was nothing to kill.
 const NO_SUCH_THREAD: u16 = 1094;
 
-/// "Out of range": a number without a sign that would be less than 0. Only a session at work
-/// changes a number of the guard's during the look.
+/// "Out of range": an unsigned difference below 0. Only a statement of the session itself changes
+/// the guard's numbers while it runs.
 const OUT_OF_RANGE: u16 = 1690;
 
 /// No such procedure, no such database.
@@ -96,8 +105,8 @@ pub(super) async fn retire(
             tokio::time::sleep(session.memory.trx.wait(Instant::now())).await;
         }
         match attempt(session, target, method, idle).await {
-            // Somebody else has read it in between, or it was needed and not the agent's turn.
-            // Once more, and not for ever.
+            // Another reader prevented the refresh, or it was not the agent's turn to read.
+            // Try once more, no longer.
             Verdict::Stale | Verdict::NotAsked => waits = true,
             Verdict::Outcome(outcome) => return outcome,
         }
@@ -111,7 +120,7 @@ pub(super) async fn catch(
     method: Method,
 ) -> RetireOutcome {
     if session.memory.open_transactions.by_trx() {
-        // That witness needs a second of quiet: the contrary of a fresh catch.
+        // This source needs a second of idle time: the opposite of a catch.
         return RetireOutcome::NeverIdle;
     }
     let started = Instant::now();
@@ -128,19 +137,19 @@ pub(super) async fn catch(
     }
 }
 
-/// How long the session must have been idle.
+/// The required idle time.
 #[derive(Copy, Clone)]
 enum Idle {
     AtLeast(Duration),
     Fresh,
 }
 
-/// What one try has shown.
+/// The result of one attempt.
 enum Verdict {
     Outcome(RetireOutcome),
-    /// `innodb_trx` was not filled anew.
+    /// `innodb_trx` was not refreshed.
     Stale,
-    /// `innodb_trx` was needed, and it was not the agent's turn to read it.
+    /// `innodb_trx` had to be read, and it was not the agent's turn.
     NotAsked,
 }
 
@@ -148,14 +157,14 @@ async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Meth
     let mode = session.memory.open_transactions;
     let may_ask = session.memory.trx.is_due(Instant::now());
     let parameters = Parameters { target, method, idle, mode, may_ask };
-    let answered = session.ask(&statements(&parameters, session.server().mariadb)).await;
+    let answered = session.ask(WHAT, &statements(&parameters, session.server().mariadb)).await;
     if mode.by_trx() || may_ask && answered.as_ref().map_or(true, has_asked) {
         session.memory.trx.read(Instant::now());
     }
     if mode.by_trx() {
-        // What was refused in the middle has left the witness's own transaction open.
+        // An error in the middle leaves the agent's own transaction open.
         if !matches!(&answered, Ok(Answered { refused: None, .. })) {
-            let _ = session.ask("ROLLBACK").await;
+            let _ = session.ask(WHAT, "ROLLBACK").await;
         }
     }
     let verdict = match answered {
@@ -165,7 +174,7 @@ async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Meth
     if !matches!(verdict, Verdict::Outcome(RetireOutcome::Gone)) {
         return verdict;
     }
-    // Without the right to see it, it looks as if it were gone.
+    // Without the privilege to see it, a session looks as if it had ended.
     match session.facts().await {
         Ok(facts) if !facts.process => Verdict::Outcome(RetireOutcome::Failed(Fault::new(
             Phase::Query,
@@ -177,13 +186,13 @@ async fn attempt(session: &mut MySqlSession, target: &RetireTarget, method: Meth
     }
 }
 
-/// What one try is about.
+/// The parameters of one attempt.
 struct Parameters<'a> {
     target: &'a RetireTarget,
     method: Method,
     idle: Idle,
     mode: OpenTransactions,
-    /// Whether `innodb_trx` may be read for a session of which no transaction was ever seen.
+    /// Whether `innodb_trx` may be read for a session without any recorded transaction.
     may_ask: bool,
 }
 
@@ -235,13 +244,13 @@ fn statements(parameters: &Parameters<'_>, mariadb: bool) -> String {
     }
 }
 
-/// What was said last: a procedure says at its end what became of it.
+/// The last result with a row: a procedure ends with its outcome.
 fn said(answered: &Answered) -> Option<(&str, &ResultSet)> {
     answered.results.iter().rev().find_map(|result| Some((result.cell(0, 0)?, result)))
 }
 
-/// Whether the guard may have read `innodb_trx`, as it does at its very end for a session of
-/// which no transaction was ever seen.
+/// Whether the guard may have read `innodb_trx`, which it does as its last step for a session
+/// without any recorded transaction.
 fn has_asked(answered: &Answered) -> bool {
     said(answered).is_none_or(|(verdict, result)| {
         let came_so_far = matches!(verdict, "close" | "closed" | "touching" | "not_idle" | "gone");
@@ -252,7 +261,7 @@ fn has_asked(answered: &Answered) -> bool {
 fn judge(answered: &Answered, method: Method) -> Verdict {
     let Some((verdict, result)) = said(answered) else {
         let fault = match &answered.refused {
-            // It ended between the last look and the kill.
+            // It ended between the last read and `KILL`.
             Some(error) if error.number == NO_SUCH_THREAD => return Verdict::Outcome(RetireOutcome::Gone),
             Some(error) if error.number == OUT_OF_RANGE => return Verdict::Outcome(RetireOutcome::NotIdle),
             Some(error) => refused(error, method),
@@ -264,21 +273,21 @@ fn judge(answered: &Answered, method: Method) -> Verdict {
         ("stale", _) => Verdict::Stale,
         ("not_asked", _) => Verdict::NotAsked,
         ("close", None) => Verdict::Outcome(RetireOutcome::Closed),
-        // The last look has found it at work.
+        // The last read found it active.
         ("close", Some(error)) if error.number == NO_SUCH_THREAD => Verdict::Outcome(RetireOutcome::NotIdle),
         ("close", Some(error)) => Verdict::Outcome(RetireOutcome::Failed(refused(error, method))),
-        // Nothing was to be killed, which is refused too.
+        // `KILL NULL` is refused as well.
         (verdict, _) => Verdict::Outcome(outcome(verdict, result.cell(0, 1))),
     }
 }
 
 fn refused(error: &ServerError, method: Method) -> Fault {
-    let fault = classify::refused(Phase::Query, error);
+    let fault = during(WHAT, classify::refused(Phase::Query, error));
     match method {
         Method::Function if NO_PROCEDURE.contains(&error.number) => Fault::new(
             Phase::Query,
             FaultKind::PermissionDenied,
-            format!("{}: install deploy/mysql/retire.sql of this agent's version", error.message),
+            format!("{}: install deploy/mysql/retire.sql of this version of the agent", error.message),
         )
         .with_code(error.number.to_string()),
         _ => fault,
@@ -289,7 +298,7 @@ fn outcome(verdict: &str, pause: Option<&str>) -> RetireOutcome {
     match verdict {
         "closed" => RetireOutcome::Closed,
         "gone" => RetireOutcome::Gone,
-        // Idle for longer than is fresh: as good as busy to a catch.
+        // Idle for longer than `FRESH`: busy, as far as a catch is concerned.
         "not_idle" | "not_shown" | "not_fresh" | "touching" => RetireOutcome::NotIdle,
         "not_quiet" => RetireOutcome::NotQuiet(super::types::microseconds(pause).unwrap_or_default()),
         "changed" => RetireOutcome::Changed,
@@ -298,7 +307,9 @@ fn outcome(verdict: &str, pause: Option<&str>) -> RetireOutcome {
         other => RetireOutcome::Failed(Fault::new(
             Phase::Query,
             FaultKind::Protocol,
-            format!("unknown outcome {other:?}: is the procedure of this agent's version installed?"),
+            format!(
+                "unknown outcome {other:?}: check that the installed procedure belongs to this version of the agent"
+            ),
         )),
     }
 }
@@ -321,7 +332,8 @@ mod tests {
     fn answered(verdict: &str, refused: Option<u16>) -> Answered {
         let row = vec![Some(verdict.to_owned()), Some("150000".to_owned())];
         let result = ResultSet { columns: vec!["v".into(), "p".into()], rows: vec![row], affected: 0 };
-        let error = |number| ServerError { number, sqlstate: None, message: "in its words".to_owned() };
+        let error =
+            |number| ServerError { number, sqlstate: None, message: "the server's message".to_owned() };
         Answered { results: vec![ResultSet::default(), result], refused: refused.map(error) }
     }
 
@@ -332,7 +344,7 @@ mod tests {
         }
     }
 
-    /// As in the procedure's body, where it is indented.
+    /// Without indentation, which differs in the procedure's body.
     fn lines(text: &str) -> String {
         text.lines().map(str::trim).collect::<Vec<_>>().join("\n")
     }
@@ -345,19 +357,19 @@ mod tests {
     }
 
     #[test]
-    fn the_procedures_carry_the_version_this_agent_looks_for() {
+    fn the_procedures_carry_the_version_that_the_agent_expects() {
         for script in [RETIRE_SQL, CATCH_SQL] {
             assert!(script.contains(&format!("COMMENT '{PROCEDURE_VERSION}")), "no version in a comment");
         }
     }
 
     #[test]
-    fn the_procedures_and_the_agent_agree_on_what_is_fresh() {
+    fn the_catch_procedure_has_the_same_maximum_idle_time() {
         assert!(CATCH_SQL.contains(&format!("@lb_most = {}", FRESH.as_micros())), "{CATCH_SQL}");
     }
 
     #[test]
-    fn every_verdict_of_the_guard_has_its_outcome() {
+    fn every_verdict_of_the_guard_has_an_outcome() {
         let words = GUARD.split("THEN '").skip(1).filter_map(|rest| rest.split('\'').next());
         let mut seen = 0;
         for verdict in words.filter(|verdict| !["stale", "not_asked"].contains(verdict)) {
@@ -369,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_that_found_nothing_closed_nothing() {
+    fn a_kill_without_a_target_closed_nothing() {
         assert_eq!(judged("close", None), RetireOutcome::Closed);
         assert_eq!(judged("close", Some(1094)), RetireOutcome::NotIdle);
         assert_eq!(judged("gone", Some(1094)), RetireOutcome::Gone);
@@ -382,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_that_broke_on_a_number_has_met_a_session_at_work() {
+    fn an_out_of_range_error_means_an_active_session() {
         let error = ServerError { number: 1690, sqlstate: None, message: "out of range".to_owned() };
         let broken = Answered { results: vec![ResultSet::default()], refused: Some(error) };
         for method in [Method::Signal, Method::Function] {
@@ -391,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_of_innodb_trx_is_noticed() {
+    fn a_read_of_innodb_trx_is_recorded() {
         let answered = |verdict: &str, transactions: Option<&str>| {
             let row = vec![Some(verdict.to_owned()), None, transactions.map(str::to_owned)];
             let result = ResultSet { rows: vec![row], ..ResultSet::default() };
@@ -401,7 +413,7 @@ mod tests {
             assert!(has_asked(&answered(verdict, Some("0"))), "{verdict}");
             assert!(!has_asked(&answered(verdict, Some("1"))), "{verdict}");
         }
-        // What ends before it, and what does not say so.
+        // A verdict before that step; a result without the count.
         assert!(!has_asked(&answered("not_quiet", Some("0"))));
         assert!(!has_asked(&answered("not_asked", Some("0"))));
         assert!(has_asked(&answered("gone", None)));
@@ -409,8 +421,9 @@ mod tests {
     }
 
     #[test]
-    fn a_procedure_that_is_not_there_is_a_right_that_is_missing() {
-        let error = |number| ServerError { number, sqlstate: None, message: "in its words".to_owned() };
+    fn a_missing_procedure_is_a_missing_privilege() {
+        let error =
+            |number| ServerError { number, sqlstate: None, message: "the server's message".to_owned() };
         let nothing = |number| Answered { results: Vec::new(), refused: Some(error(number)) };
         for number in [1305, 1049, 1370] {
             let Verdict::Outcome(RetireOutcome::Failed(fault)) = judge(&nothing(number), Method::Function)
@@ -422,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_name_is_read_as_sql() {
+    fn names_are_never_interpreted_as_sql() {
         for method in [Method::Signal, Method::Platform, Method::Function] {
             for mariadb in [true, false] {
                 let parameters = Parameters {

@@ -1,22 +1,27 @@
-//! What the agent's user may do on this server, and what can be seen there.
+//! The agent's privileges on a server, and what it can see there.
 //!
-//! `PROCESS` is tried rather than looked up, so it counts however it was granted. The
-//! right to kill cannot be tried: it is read from `SHOW GRANTS`, which in MySQL leaves
-//! out what comes by a role, so grant it to the user itself. A procedure that the user
-//! may not execute does not show at all.
+//! `PROCESS` is tested by using it, so it counts however it was granted. The privilege to kill
+//! cannot be tested: it is read from `SHOW GRANTS`, which in MySQL omits privileges that come
+//! from a role, so it has to be granted to the user itself. A procedure that the user may not
+//! execute is not visible.
 
 use agent_core::Fault;
 
 use super::{
     memory::{Facts, IAM_PLUGINS, OpenTransactions},
+    role::replication_status,
     session::MySqlSession,
     types::is_on,
     wire::ResultSet,
 };
 use crate::engine::{FunctionState, Lacks, Missing, Rights, Sight, TransactionSight};
 
-/// What the comment on a procedure of `deploy/mysql` begins with.
-pub(super) const PROCEDURE_VERSION: &str = "rds-lb-agent procedure, version 1.";
+/// The start of the comment on the procedures of `deploy/mysql`. Version 1 compared names without case
+/// on MariaDB 11.5 and later, so it is not used any more.
+pub(super) const PROCEDURE_VERSION: &str = "rds-lb-agent procedure, version 2.";
+
+/// What the queries do, for the message of a fault.
+const WHAT: &str = "reading the agent's privileges";
 
 const GRANTS: &str = "SHOW GRANTS";
 
@@ -28,19 +33,20 @@ const ROUTINES: &str = "\
 const OWN_USER: &str = "SELECT SUBSTRING_INDEX(USER(), '@', 1)";
 
 pub(super) async fn rights(session: &mut MySqlSession) -> Result<Rights, Fault> {
-    // Asked anew: somebody may have acted upon the last answer.
+    // An operator may have changed something since the last reading.
     session.forget_facts();
     let facts = session.facts().await?;
     let mode = session.memory.open_transactions;
-    let grants = session.if_allowed(GRANTS).await?.unwrap_or_default();
-    let routines = session.if_allowed(ROUTINES).await?.unwrap_or_default();
+    let grants = session.if_allowed(WHAT, GRANTS).await?.unwrap_or_default();
+    let routines = session.if_allowed(WHAT, ROUTINES).await?.unwrap_or_default();
+    let replication = session.if_allowed(WHAT, replication_status(session.server())).await?;
     let plugins = format!(
         "SELECT COUNT(*) > 0 FROM information_schema.PLUGINS \
           WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_NAME IN ('{}')",
         IAM_PLUGINS.join("', '")
     );
-    let plugins = session.if_allowed(&plugins).await?.unwrap_or_default();
-    let own_user = session.if_allowed(OWN_USER).await?.unwrap_or_default();
+    let plugins = session.if_allowed(WHAT, &plugins).await?.unwrap_or_default();
+    let own_user = session.if_allowed(WHAT, OWN_USER).await?.unwrap_or_default();
     let account = facts.account(own_user.cell(0, 0).unwrap_or_default());
     let privileges = Privileges::read(&grants);
     let mut rights = Rights {
@@ -57,7 +63,7 @@ pub(super) async fn rights(session: &mut MySqlSession) -> Result<Rights, Fault> 
         iam_user: account.iam,
         missing: Vec::new(),
     };
-    rights.missing = missing(&rights, &facts, mode);
+    rights.missing = missing(&rights, &facts, mode, replication.is_some());
     Ok(rights)
 }
 
@@ -71,62 +77,68 @@ fn sight(facts: &Facts, mode: OpenTransactions) -> Sight {
     Sight { open_transactions, table_locks: facts.locks, user_locks: facts.locks }
 }
 
-/// What an operator can do something about.
-fn missing(rights: &Rights, facts: &Facts, mode: OpenTransactions) -> Vec<Missing> {
+/// What an operator can fix.
+fn missing(rights: &Rights, facts: &Facts, mode: OpenTransactions, replication: bool) -> Vec<Missing> {
     let mut missing = Vec::new();
-    let mut tell = |when: bool, lacks: Lacks, advice: &'static str| {
+    let mut add = |when: bool, lacks: Lacks, advice: &'static str| {
         if when {
             missing.push(Missing { lacks, advice });
         }
     };
-    tell(
+    add(
         !facts.process,
         Lacks::Activity,
         "GRANT PROCESS ON *.* TO the agent's user; without it the sessions of others cannot be seen",
     );
-    tell(
+    add(
         !facts.readable,
         Lacks::Transactions,
-        "GRANT SELECT ON performance_schema.* TO the agent's user; it is read also where it is off",
+        "GRANT SELECT ON performance_schema.* TO the agent's user; it is needed also where performance_schema is off",
     );
-    tell(
+    add(
         facts.readable && !facts.performance_schema && mode.by_events(),
         Lacks::Transactions,
         "performance_schema is off, so every session is held: set performance_schema=1 in the parameter group \
          and restart, or accept `open_transactions: innodb_trx`, which cannot see a transaction that has \
          touched no table yet",
     );
-    tell(
+    add(
         facts.performance_schema && !facts.events && mode.by_events(),
         Lacks::Transactions,
-        "performance_schema does not follow transactions, so every session is held: turn on the instrument \
+        "performance_schema does not record transactions, so every session is held: turn on the instrument \
          'transaction' and the consumer 'events_transactions_current' (deploy/mysql/README.md)",
     );
-    tell(
+    add(
         facts.readable && !facts.events && mode == OpenTransactions::InnodbTrx,
         Lacks::Transactions,
-        "`open_transactions: innodb_trx` is in force: a transaction that has touched no table yet cannot be \
-         seen, and may be cut",
+        "`open_transactions: innodb_trx` is set: a transaction that has touched no table yet cannot be \
+         seen and may be cut",
     );
-    tell(
+    add(
         facts.readable && !facts.locks,
         Lacks::Locks,
-        "LOCK TABLES and GET_LOCK cannot be seen, so sessions are closed in spite of them: turn on the \
+        "LOCK TABLES and GET_LOCK cannot be seen, so sessions are closed despite them: turn on the \
          instrument 'wait/lock/metadata/sql/mdl' (deploy/mysql/README.md)",
     );
-    tell(
+    add(
         facts.accounts.is_none(),
         Lacks::Users,
-        "GRANT SELECT (User, Host, plugin, Super_priv) ON mysql.user TO the agent's user; without it nobody \
-         is known to log in by IAM",
+        "GRANT SELECT (User, Host, plugin, Super_priv) ON mysql.user TO the agent's user; without it no \
+         user is known to log in by IAM",
     );
-    tell(
+    add(
+        !replication,
+        Lacks::Replication,
+        "GRANT REPLICATION CLIENT (MariaDB: REPLICA MONITOR) ON *.* TO the agent's user; without it the agent \
+         does not see the lag of a replica, nor whether a writable server follows a source",
+    );
+    add(
         !facts.skips_names && !facts.performance_schema,
         Lacks::Addresses,
-        "addresses are resolved to names, and sessions that show a name are held: set skip_name_resolve=1 \
+        "the server resolves addresses to names, and sessions that show a name are held: set skip_name_resolve=1 \
          (or turn on performance_schema) and restart",
     );
-    tell(
+    add(
         rights.method().is_none(),
         Lacks::Closing,
         "install deploy/mysql/retire.sql, or GRANT EXECUTE ON PROCEDURE mysql.rds_kill (RDS) or CONNECTION \
@@ -135,7 +147,7 @@ fn missing(rights: &Rights, facts: &Facts, mode: OpenTransactions) -> Vec<Missin
     missing
 }
 
-/// The global privileges that matter.
+/// The global privileges that the agent needs to know.
 #[derive(Debug, PartialEq, Eq)]
 struct Privileges {
     kill: bool,
@@ -148,7 +160,7 @@ impl Privileges {
         let lines = grants.rows.iter().filter_map(|row| row.first()?.as_deref());
         let global: Vec<&str> = lines
             .filter_map(|line| line.strip_prefix("GRANT ")?.split_once(" ON *.* TO "))
-            // MySQL lists its dynamic privileges without a blank behind the comma.
+            // MySQL lists its dynamic privileges without a space after the comma.
             .flat_map(|(privileges, _)| privileges.split(',').map(str::trim))
             .collect();
         let has = |names: &[&str]| global.iter().any(|privilege| names.contains(privilege));
@@ -181,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_to_kill_is_read_from_global_grants_alone() {
+    fn the_privilege_to_kill_is_read_from_global_grants_only() {
         let may = |lines: &[&[&str]]| Privileges::read(&table(lines));
         let plain = may(&[&["GRANT PROCESS, REPLICA MONITOR ON *.* TO `lb_agent`@`%` REQUIRE SSL"]]);
         assert_eq!(plain, Privileges { kill: false, superuser: false });
@@ -197,8 +209,8 @@ mod tests {
     }
 
     #[test]
-    fn a_procedure_is_ready_only_if_it_shows_and_is_of_this_version() {
-        let ours = "rds-lb-agent procedure, version 1. Closes one session.";
+    fn a_procedure_is_ready_only_if_visible_and_of_this_version() {
+        let ours = "rds-lb-agent procedure, version 2. Closes one session.";
         let routines = table(&[&["rds_lb_agent", "retire", ours], &["rds_lb_agent", "catch", "version 12."]]);
         assert_eq!(procedure(&routines, "retire"), FunctionState::Ready);
         assert_eq!(procedure(&routines, "catch"), FunctionState::OtherVersion);
@@ -207,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_seen_depends_on_what_the_operator_relies_on() {
+    fn the_visibility_of_transactions_depends_on_the_chosen_source() {
         use OpenTransactions::{InnodbTrx, PerformanceSchema, Strict};
         use TransactionSight::{All, Nothing, Touching};
         let on = Facts {

@@ -1,28 +1,38 @@
-//! The instance's role by its own word, and the liveness query: the same thing, in
-//! one round trip.
+//! The role query, which is also the liveness query: one round trip.
 //!
-//! A server that is read-only and has a source to follow is a replica; one that is
-//! read-only without a source takes no writes for another reason. Aurora says it
-//! itself (`innodb_read_only`). Where the replication status may not be seen, a
-//! read-only server is taken for a replica whose lag is unknown.
+//! A server that is read-only and has a replication source is a replica; one that is read-only
+//! without a source takes no writes for another reason. Aurora reports its role itself
+//! (`innodb_read_only`). Where the replication status is not visible, the last visible one counts;
+//! without any, a read-only server is taken for a replica of unknown lag.
+//!
+//! Only global settings count as read-only: they hold for every user. The session's own settings
+//! say nothing about others.
 
 use std::time::{Duration, Instant};
 
-use agent_core::{Fault, Phase, health::RoleFacts};
+use agent_core::{Fault, FaultKind, Phase, health::RoleFacts};
 
 use super::{
-    classify, memory::NOT_HERE, session::MySqlSession, types::is_on, version::ServerVersion, wire::ResultSet,
+    classify,
+    session::MySqlSession,
+    types::is_on,
+    version::ServerVersion,
+    wire::{ResultSet, ServerError},
 };
+use crate::dial::during;
 
-/// How often the agents are counted. That reads the whole process list, the rest of
-/// the question nothing of any size.
+/// What the query does, for the message of a fault.
+const WHAT: &str = "reading the role";
+
+/// How often agents are counted. Counting reads the whole process list; the rest of the query reads
+/// nothing large.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// Sessions of the agent's own user: what they call themselves is not shown everywhere.
+/// Sessions of the agent's own user, since `program_name` is not visible everywhere.
 const AGENTS: &str = "(SELECT COUNT(*) FROM information_schema.PROCESSLIST \
      WHERE USER = SUBSTRING_INDEX(USER(), '@', 1))";
 
-/// Aurora's own account of its readers, in milliseconds.
+/// Aurora's view of its readers.
 const AURORA_STATUS: &str = "\
     SELECT MAX(REPLICA_LAG_IN_MILLISECONDS) AS lag_ms \
       FROM information_schema.REPLICA_HOST_STATUS WHERE SERVER_ID = @@aurora_server_id";
@@ -32,40 +42,55 @@ pub(super) async fn role(session: &mut MySqlSession) -> Result<RoleFacts, Fault>
     let count = session.memory.agents.is_none_or(|(_, at)| now.duration_since(at) >= COUNT_EVERY);
     let aurora = session.server().aurora.is_some();
     let agents = if count { AGENTS } else { "NULL" };
-    let status = if aurora { AURORA_STATUS } else { replica_status(session.server()) };
-    let sql = format!("SELECT @@global.innodb_read_only, @@global.read_only, {agents};{status}");
-    let answered = session.ask(&sql).await?;
-    let status = match (&answered.refused, answered.results.get(1)) {
-        (None, Some(status)) => Some(status),
-        // The role itself was said; only the status was not.
-        (Some(error), None) if answered.results.len() == 1 && NOT_HERE.contains(&error.number) => None,
-        (Some(error), _) => return Err(classify::refused(Phase::Query, error)),
-        (None, None) => None,
+    let status = if aurora { AURORA_STATUS } else { replication_status(session.server()) };
+    let default = session.server().read_only_default;
+    let default = default.map_or_else(|| "NULL".to_owned(), |name| format!("@@global.{name}"));
+    let sql = format!("SELECT @@global.innodb_read_only, @@global.read_only, {agents}, {default};{status}");
+    let answered = session.ask(WHAT, &sql).await?;
+    let Some(role) = answered.results.first() else {
+        let fault = answered.refused.map_or_else(|| incomplete("no result"), |error| refused(&error));
+        return Err(fault);
     };
-    let no_role = ResultSet::default();
-    let role = answered.results.first().unwrap_or(&no_role);
+    // An error of the second statement hides the status and never changes the role.
+    let status = answered.results.get(1).filter(|_| answered.refused.is_none());
     if let Some(agents) = role.cell(0, 2).and_then(|agents| agents.parse().ok()) {
         session.memory.agents = Some((agents, now));
     }
-    let innodb_read_only = is_on(role.cell(0, 0));
-    let read_only = is_on(role.cell(0, 1));
-    let facts = if aurora {
+    // A missing value must not be read as "off", which would make a replica a writer.
+    let global =
+        |column, name| role.cell(0, column).ok_or_else(|| incomplete(name)).map(|value| is_on(Some(value)));
+    let innodb_read_only = global(0, "no innodb_read_only")?;
+    let read_only = global(1, "no read_only")? || is_on(role.cell(0, 3));
+    if let Some(status) = status.filter(|_| !aurora) {
+        session.memory.follows_source = Some(!status.rows.is_empty());
+    }
+    let follows = session.memory.follows_source;
+    let role = if aurora {
         Role { in_recovery: innodb_read_only, read_only, lag: status.and_then(aurora_lag) }
     } else {
-        by_replication(innodb_read_only || read_only, status)
+        by_replication(innodb_read_only || read_only, follows, status)
     };
     Ok(RoleFacts {
-        in_recovery: facts.in_recovery,
-        read_only: facts.read_only && !facts.in_recovery,
+        in_recovery: role.in_recovery,
+        read_only: role.read_only && !role.in_recovery,
+        follows_source: follows.unwrap_or(role.in_recovery),
         timeline: None,
-        lag: facts.lag.filter(|_| facts.in_recovery),
+        lag: role.lag.filter(|_| role.in_recovery),
         agents: session.memory.agents.map_or(1, |(agents, _)| agents),
     })
 }
 
-/// The status in the words that the server knows: `REPLICA` came with MySQL 8.0.22 and
-/// MariaDB 10.5.1, `SLAVE` went with MySQL 8.4.
-fn replica_status(server: &ServerVersion) -> &'static str {
+fn refused(error: &ServerError) -> Fault {
+    during(WHAT, classify::refused(Phase::Query, error))
+}
+
+fn incomplete(what: &str) -> Fault {
+    Fault::new(Phase::Query, FaultKind::Protocol, format!("{WHAT}: {what} in the server's answer"))
+}
+
+/// The statement for the replication status: `REPLICA` since MySQL 8.0.22 and MariaDB 10.5.1, `SLAVE`
+/// until MySQL 8.3.
+pub(super) fn replication_status(server: &ServerVersion) -> &'static str {
     let since = if server.mariadb { 100_501 } else { 80_022 };
     if server.number >= since || server.number == 0 { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" }
 }
@@ -77,13 +102,13 @@ struct Role {
     lag: Option<Duration>,
 }
 
-fn by_replication(read_only: bool, status: Option<&ResultSet>) -> Role {
-    let follows = status.is_none_or(|status| !status.rows.is_empty());
-    Role { in_recovery: read_only && follows, read_only, lag: status.and_then(replica_lag) }
+fn by_replication(read_only: bool, follows: Option<bool>, status: Option<&ResultSet>) -> Role {
+    let in_recovery = read_only && follows.unwrap_or(true);
+    Role { in_recovery, read_only, lag: status.and_then(replica_lag) }
 }
 
-/// The lag by whole seconds, which the server gives while its threads run. Of several
-/// sources the one furthest behind counts.
+/// The lag in whole seconds, which the server reports while its threads run; the greatest of several
+/// sources.
 fn replica_lag(status: &ResultSet) -> Option<Duration> {
     let column = status.columns.iter().position(|name| {
         name.eq_ignore_ascii_case("Seconds_Behind_Source")
@@ -111,23 +136,25 @@ mod tests {
     }
 
     #[test]
-    fn read_only_with_a_source_is_a_replica_and_without_one_is_not() {
-        let replica = by_replication(true, Some(&status(&[Some("3")])));
+    fn a_read_only_server_is_a_replica_only_with_a_source() {
+        let replica = by_replication(true, Some(true), Some(&status(&[Some("3")])));
         assert_eq!(replica, Role { in_recovery: true, read_only: true, lag: Some(Duration::from_secs(3)) });
-        let closed = by_replication(true, Some(&status(&[])));
+        let closed = by_replication(true, Some(false), Some(&status(&[])));
         assert!(!closed.in_recovery && closed.read_only);
-        // One that takes writes is a writer, whatever it follows besides.
-        assert!(!by_replication(false, Some(&status(&[Some("0")]))).in_recovery);
+        // A writable server is a writer even if it has a source.
+        assert!(!by_replication(false, Some(true), Some(&status(&[Some("0")]))).in_recovery);
     }
 
     #[test]
-    fn a_replica_that_may_not_be_asked_is_one_of_unknown_lag() {
-        assert_eq!(by_replication(true, None), Role { in_recovery: true, read_only: true, lag: None });
-        assert!(!by_replication(false, None).in_recovery);
+    fn without_its_status_a_read_only_server_is_what_it_was_or_a_replica_of_unknown_lag() {
+        assert_eq!(by_replication(true, None, None), Role { in_recovery: true, read_only: true, lag: None });
+        assert!(by_replication(true, Some(true), None).in_recovery);
+        assert!(!by_replication(true, Some(false), None).in_recovery);
+        assert!(!by_replication(false, None, None).in_recovery);
     }
 
     #[test]
-    fn a_stopped_thread_has_no_lag_to_tell() {
+    fn a_stopped_thread_has_no_lag() {
         assert_eq!(replica_lag(&status(&[None])), None);
         assert_eq!(replica_lag(&status(&[Some("2"), None])), None);
         assert_eq!(replica_lag(&status(&[Some("2"), Some("9")])), Some(Duration::from_secs(9)));
@@ -135,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn aurora_says_its_lag_in_milliseconds() {
+    fn auroras_lag_is_in_milliseconds() {
         let lag = |text: &str| {
             let rows = vec![vec![Some(text.to_owned())]];
             aurora_lag(&ResultSet { rows, ..ResultSet::default() })
@@ -145,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn each_server_is_asked_in_its_own_words() {
+    fn the_statement_depends_on_the_version() {
         for (version, words) in [
             ("8.0.39", "SHOW REPLICA STATUS"),
             ("8.4.3", "SHOW REPLICA STATUS"),
@@ -154,7 +181,7 @@ mod tests {
             ("10.11.19-MariaDB", "SHOW REPLICA STATUS"),
             ("10.4.1-MariaDB", "SHOW SLAVE STATUS"),
         ] {
-            assert_eq!(replica_status(&ServerVersion::of_greeting(version)), words, "{version}");
+            assert_eq!(replication_status(&ServerVersion::of_greeting(version)), words, "{version}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! An open connection: its time limits, what it has learned of its server, its end.
+//! An open connection: its time limits and its end.
 
 use std::{mem, time::Duration};
 
@@ -11,28 +11,26 @@ use super::{
     version::ServerVersion,
     wire::{Answered, ResultSet, Wire},
 };
-use crate::tls::VerifiedStream;
+use crate::{dial::during, tls::VerifiedStream};
 
-/// How long a connection may take to say goodbye.
+/// The time limit for a clean logout.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// An open session of the agent's on a MySQL or MariaDB server.
+/// One of the agent's sessions on a MySQL or MariaDB server.
 pub struct MySqlSession {
     link: Link,
-    /// How long one round trip may take.
+    /// The time limit of one round trip.
     limit: Duration,
     server: ServerVersion,
-    /// What the questions have learned about it.
     pub(super) memory: Memory,
 }
 
-/// The connection, or why there is none.
 enum Link {
     Open(Box<Wire<VerifiedStream>>),
-    /// A question is on its way. It stays that way if the question is given up: then
-    /// nobody knows which answer would come next.
+    /// A query is under way. The state remains if its future is dropped: the next packet would
+    /// then belong to the abandoned query.
     Asking(Fault),
-    /// Of no use any more.
+    /// Unusable.
     Ended(Fault),
 }
 
@@ -41,7 +39,7 @@ impl MySqlSession {
         Self { link: Link::Open(Box::new(wire)), limit, server, memory: Memory::default() }
     }
 
-    /// Why the session is of no use any more, if it is not.
+    /// Why the session is unusable; `None` while it is usable.
     pub fn fault(&self) -> Option<&Fault> {
         match &self.link {
             Link::Open(_) => None,
@@ -49,7 +47,7 @@ impl MySqlSession {
         }
     }
 
-    /// What the server said it is when the session began.
+    /// What the server reported at login.
     pub fn server(&self) -> &ServerVersion {
         &self.server
     }
@@ -58,35 +56,36 @@ impl MySqlSession {
         self.server.mariadb = false;
     }
 
-    /// Ends the session in good order.
+    /// Logs out, then closes the connection.
     pub async fn close(mut self) {
         if let Some(wire) = self.hang_up() {
-            // A server that stands still must not keep the caller.
+            // A frozen server must not keep the caller waiting.
             let _ = timeout(FAREWELL, wire.quit()).await;
         }
     }
 
-    /// The results of one round trip, all statements of which must succeed.
-    pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<ResultSet>, Fault> {
-        let answered = self.ask(sql).await?;
+    /// The results of one round trip; an error if any of its statements failed. `what` is what the
+    /// statements read or do, for the message of a fault.
+    pub(super) async fn query(&mut self, what: &str, sql: &str) -> Result<Vec<ResultSet>, Fault> {
+        let answered = self.ask(what, sql).await?;
         match answered.refused {
             None => Ok(answered.results),
-            Some(error) => Err(classify::refused(Phase::Query, &error)),
+            Some(error) => Err(during(what, classify::refused(Phase::Query, &error))),
         }
     }
 
-    /// One round trip, within the session's time limit. A statement that is refused
-    /// ends the round trip, not the session, unless the server says so.
-    pub(super) async fn ask(&mut self, sql: &str) -> Result<Answered, Fault> {
+    /// One round trip, within the session's time limit. An error of a statement ends the round
+    /// trip; it ends the session only if the server closes it.
+    pub(super) async fn ask(&mut self, what: &str, sql: &str) -> Result<Answered, Fault> {
         let abandoned = Fault::new(
             Phase::Query,
             FaultKind::Disconnected,
-            "a question was given up before its answer came, and the session with it",
+            "a query was abandoned before its result arrived, so the session was closed",
         );
         let mut wire = match mem::replace(&mut self.link, Link::Asking(abandoned)) {
             Link::Open(wire) => wire,
             Link::Asking(fault) | Link::Ended(fault) => {
-                let message = format!("the session is of no use any more: {fault}");
+                let message = format!("the session is unusable: {fault}");
                 self.link = Link::Ended(fault);
                 return Err(Fault::new(Phase::Query, FaultKind::Disconnected, message));
             }
@@ -101,12 +100,24 @@ impl MySqlSession {
             },
             Ok(Err(error)) => classify::broken(Phase::Query, &error),
             Err(_) => {
-                let message = format!("no answer within {:?}, so the session was given up", self.limit);
+                let message = format!("no answer within {:?}, so the session was closed", self.limit);
                 Fault::new(Phase::Query, FaultKind::TimedOut, message)
             }
         };
+        let fault = during(what, fault);
         self.link = Link::Ended(fault.clone());
         Err(fault)
+    }
+
+    /// The result of one statement; `None` if the agent may not run it or the server has no such
+    /// thing.
+    pub(super) async fn if_allowed(&mut self, what: &str, sql: &str) -> Result<Option<ResultSet>, Fault> {
+        let answered = self.ask(what, sql).await?;
+        match answered.refused {
+            None => Ok(Some(answered.results.into_iter().next().unwrap_or_default())),
+            Some(error) if classify::not_available(error.number) => Ok(None),
+            Some(error) => Err(during(what, classify::refused(Phase::Query, &error))),
+        }
     }
 
     fn hang_up(&mut self) -> Option<Box<Wire<VerifiedStream>>> {
@@ -118,8 +129,7 @@ impl MySqlSession {
     }
 }
 
-/// A session that is just dropped says goodbye as well: the server would count a
-/// connection without one as aborted.
+/// A dropped session logs out too: the server counts connections without a logout as aborted.
 impl Drop for MySqlSession {
     fn drop(&mut self) {
         if let Some(wire) = self.hang_up()

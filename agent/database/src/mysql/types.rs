@@ -1,8 +1,8 @@
-//! Values as the MySQL family writes and reads them in SQL.
+//! Literals, addresses and durations in SQL.
 //!
-//! A text goes into a statement as a hexadecimal literal (`X'617070'`): a string of
-//! bytes, in which no quote, escape, `sql_mode` or character set has a meaning, and
-//! which compares byte by byte. Numbers go as they are. Nothing else goes in.
+//! Text is written into a statement as a hexadecimal literal (`X'617070'`): a binary string, in
+//! which quotes, escapes, `sql_mode` and character sets have no meaning, and which compares byte
+//! by byte. Numbers are written as they are. Nothing else is interpolated.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// A text as a literal for SQL.
+/// Text as a hexadecimal literal.
 pub(super) fn literal(text: &str) -> String {
     let mut sql = String::with_capacity(text.len() * 2 + 3);
     sql.push_str("X'");
@@ -22,7 +22,7 @@ pub(super) fn literal(text: &str) -> String {
     sql
 }
 
-/// Connection ids as a list for `IN (...)`. 0 is nobody's.
+/// Connection ids as a list for `IN (...)`, never empty: 0 is no connection's id.
 pub(super) fn id_list(ids: impl IntoIterator<Item = u64>) -> String {
     let mut list = String::from("0");
     for id in ids {
@@ -31,14 +31,14 @@ pub(super) fn id_list(ids: impl IntoIterator<Item = u64>) -> String {
     list
 }
 
-/// Where a session comes from, as far as `HOST` of the process list says.
+/// The client address of a session, according to `HOST` of the process list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// An exact address and port.
     Address(SocketAddr),
-    /// A resolved name and a port: whose it is cannot be told from it.
+    /// A resolved name and a port. A name does not prove an address.
     Name(String, u16),
-    /// Neither: a local socket, or one of the server's own.
+    /// A local socket, or a server thread.
     Local,
 }
 
@@ -54,7 +54,6 @@ impl Origin {
         }
     }
 
-    /// The host alone.
     pub(super) fn host(&self) -> String {
         match self {
             Self::Address(address) => address.ip().to_string(),
@@ -64,38 +63,38 @@ impl Origin {
     }
 }
 
-/// An address as a server writes it; one of IPv4 in IPv6 is the one of IPv4.
+/// An address; IPv4-mapped IPv6 becomes IPv4.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// A port as a server writes it: digits only, and not 0.
+/// A port: digits only, and not 0.
 pub(super) fn port_of(text: &str) -> Option<u16> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port != 0)
 }
 
-/// Whether a server that listens on this (`@@bind_address`) is reached by IPv4 only.
-/// Then the `localhost` it resolves 127.0.0.1 to cannot be `::1`.
+/// Whether a server with this `@@bind_address` listens on IPv4 only. Then `localhost` in its
+/// process list means 127.0.0.1 and not `::1`.
 pub(super) fn is_ipv4_only(bind_address: &str) -> bool {
     bind_address.parse::<std::net::Ipv4Addr>().is_ok()
 }
 
-/// A setting that is on. Later servers know more values than on and off.
+/// Whether a setting is on. Newer servers have more values than on and off.
 pub(super) fn is_on(value: Option<&str>) -> bool {
     value.is_some_and(|value| !matches!(value, "0" | "" | "OFF" | "NO"))
 }
 
-/// Microseconds of a cell, with or without decimals. A clock that was set back makes
-/// them negative: none.
+/// Microseconds, with or without decimals; negative values, after a clock was set back, count as
+/// zero.
 pub(super) fn microseconds(cell: Option<&str>) -> Option<Duration> {
     let whole = cell?.split('.').next()?;
     let us: i64 = whole.parse().ok()?;
     Some(Duration::from_micros(u64::try_from(us).unwrap_or(0)))
 }
 
-/// What whole seconds on a clock of whole seconds prove: up to one of them may be the
-/// turn of the second alone.
+/// The duration proved by a difference of whole seconds, which may be one second more than has
+/// passed.
 pub(super) fn proved_by_seconds(cell: Option<&str>) -> Duration {
     let seconds = cell.and_then(|cell| cell.parse::<i64>().ok()).unwrap_or(0);
     Duration::from_secs(u64::try_from(seconds.saturating_sub(1)).unwrap_or(0))
@@ -111,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_literal_holds_only_its_digits_and_gives_the_text_back(text in ".*") {
+        fn a_literal_contains_only_hexadecimal_digits_and_the_whole_text(text in ".*") {
             let sql = literal(&text);
             let digits = sql.strip_prefix("X'").and_then(|sql| sql.strip_suffix('\'')).unwrap();
             prop_assert!(digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -128,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn no_host_is_taken_for_an_address_that_it_does_not_spell(host in "[a-z0-9.:%-]{0,40}") {
+        fn no_host_is_read_as_an_address_that_it_does_not_contain(host in "[a-z0-9.:%-]{0,40}") {
             if let Origin::Address(address) = Origin::parse(&host) {
                 let (name, port) = host.rsplit_once(':').unwrap();
                 prop_assert_eq!(name.parse::<IpAddr>().unwrap().to_canonical(), address.ip());
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_never_more_than_they_say() {
+    fn durations_are_rounded_down() {
         assert_eq!(microseconds(Some("306175")), Some(Duration::from_micros(306_175)));
         assert_eq!(microseconds(Some("306175.9")), Some(Duration::from_micros(306_175)));
         assert_eq!(microseconds(Some("-5")), Some(Duration::ZERO));
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_of_ipv4_alone_is_one() {
+    fn ipv4_only_servers_are_recognized_by_bind_address() {
         for bind_address in ["127.0.0.1", "0.0.0.0", "10.0.0.3"] {
             assert!(is_ipv4_only(bind_address), "{bind_address}");
         }
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_on_in_every_word_but_off() {
+    fn every_value_except_off_counts_as_on() {
         for value in [None, Some("0"), Some("OFF"), Some("NO"), Some("")] {
             assert!(!is_on(value), "{value:?}");
         }

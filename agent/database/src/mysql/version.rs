@@ -1,32 +1,38 @@
-//! What a server says it is: MySQL or MariaDB, which version, Aurora or not.
+//! The version that a server reports: MySQL or MariaDB, Aurora or not.
 
 use std::fmt;
 
-/// What MariaDB wrote before its own version until 11.0, for clients that know
-/// nothing above 5.
+/// MariaDB prefixed its version with this until 11.0, for clients that expect MySQL 5.
 const OLD_PREFIX: &str = "5.5.5-";
 
-/// A server, by its own word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerVersion {
     /// `8.0.39`, `10.11.19-MariaDB-log`.
     pub version: String,
-    /// The same as a number: 80039 for 8.0.39, 101119 for 10.11.19; 0 if it is none.
+    /// As a number: 80039 for 8.0.39, 101119 for 10.11.19; 0 if it cannot be parsed.
     pub number: u32,
-    /// Whether it is MariaDB.
     pub mariadb: bool,
-    /// Who built it: `@@version_comment`.
+    /// `@@version_comment`.
     pub comment: Option<String>,
-    /// Aurora's own version, on Aurora.
+    /// `aurora_version`; `None` elsewhere.
     pub aurora: Option<String>,
+    /// The name of the variable that makes transactions read-only by default, if it has one.
+    pub(super) read_only_default: Option<&'static str>,
 }
 
 impl ServerVersion {
-    /// From the version of a greeting.
+    /// From the version in a greeting.
     pub(super) fn of_greeting(version: &str) -> Self {
         let mariadb = version.contains("MariaDB");
         let version = version.strip_prefix(OLD_PREFIX).filter(|_| mariadb).unwrap_or(version);
-        Self { version: version.to_owned(), number: number_of(version), mariadb, comment: None, aurora: None }
+        Self {
+            version: version.to_owned(),
+            number: number_of(version),
+            mariadb,
+            comment: None,
+            aurora: None,
+            read_only_default: None,
+        }
     }
 }
 
@@ -41,7 +47,7 @@ impl fmt::Display for ServerVersion {
     }
 }
 
-/// `8.0.39-anything` as 80039; 0 for what is no version.
+/// `8.0.39-anything` as 80039; 0 if it cannot be parsed.
 fn number_of(version: &str) -> u32 {
     let mut number = 0;
     let mut parts = version.split(|c: char| c != '.' && !c.is_ascii_digit()).next().unwrap_or("").split('.');
@@ -77,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_with_its_maker() {
+    fn a_version_is_shown_with_its_distribution() {
         let mut server = ServerVersion::of_greeting("8.0.32");
         assert_eq!(server.to_string(), "8.0.32");
         server.comment = Some("Source distribution".to_owned());

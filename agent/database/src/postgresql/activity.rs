@@ -1,9 +1,8 @@
-//! The connection table: who is connected, from where, since when, doing what.
+//! The connection table: user, client address, start, state and idle time of each session.
 //!
-//! Only `state = 'idle'` is idle: `xact_start` is null in an aborted transaction
-//! too. A null state means that the agent may not look, which is nothing known.
-//! Ages and pauses are differences on the database's own clock, as it is now
-//! (`clock_timestamp()`; `now()` stands still while a query runs).
+//! Only `state = 'idle'` means idle: `xact_start` is null in an aborted transaction too. A null
+//! state means that the agent lacks the privilege to see it. Ages and idle times are differences
+//! on the database's clock, by `clock_timestamp()`: `now()` does not advance within a query.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,15 +18,17 @@ use tokio_postgres::Row;
 
 use super::{
     session::{PostgresqlSession, column},
-    types::{duration, unix_us},
+    types::{Text, duration, unix_us},
 };
 use crate::engine::Scope;
 
-/// What is asked of each session, from `$from` called `s`.
+/// The query over the sessions in `$from`.
 ///
-/// Listening is matched as in `guard.sql`; looking for the word first is cheaper.
-/// Whether an advisory lock belongs to the session or to its transaction is not
-/// shown; one that is held while idle is the session's.
+/// LISTEN is matched as in `guard.sql`, after a cheaper search for the word. The match is on bytes:
+/// a statement has the encoding of its session's database, and one that is invalid in the
+/// agent's would make the whole query fail (22021). `pg_locks` does not
+/// show whether an advisory lock belongs to the session or to its transaction; one that is held
+/// while idle is the session's.
 macro_rules! activity_query {
     ($from:literal, $locks:literal) => {
         concat!(
@@ -37,12 +38,15 @@ macro_rules! activity_query {
                     d.datname::text, s.application_name, s.backend_type, s.state, \
                     (extract(epoch FROM clock_timestamp() - s.backend_start) * 1000000)::int8, \
                     (extract(epoch FROM clock_timestamp() - s.state_change) * 1000000)::int8, \
-                    s.query ILIKE '%listen%' AND left(s.query, 1024) ~* \
+                    last.query ILIKE '%listen%' AND last.query ~* \
                         E'(^|;)(\\\\s|--[^\\\\n]*\\\\n|/\\\\*.*\\\\*/)*listen\\\\M', \
                     locks.pid IS NOT NULL \
                FROM ",
             $from,
             " AS s \
+              CROSS JOIN LATERAL ( \
+                   SELECT encode(substring(textsend(s.query) FROM 1 FOR 1024), 'escape') COLLATE \"C\" \
+                   OFFSET 0) AS last (query) \
                LEFT JOIN (SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'advisory'",
             $locks,
             ") AS locks ON locks.pid = s.pid \
@@ -58,7 +62,10 @@ macro_rules! activity_query {
 
 const ALL: &str = activity_query!("pg_stat_get_activity(NULL)", "");
 
-/// Each process is read by itself.
+/// What the queries do, for the message of a fault.
+const WHAT: &str = "reading the connection table";
+
+/// Reads only the entries of these processes.
 const ONLY: &str = activity_query!(
     "(SELECT one.* FROM unnest($1::int4[]) AS wanted (pid) \
         CROSS JOIN LATERAL pg_stat_get_activity(wanted.pid) AS one)",
@@ -70,16 +77,28 @@ pub(super) async fn activity(
     scope: Scope<'_>,
 ) -> Result<Vec<ActivityRow>, Fault> {
     match scope {
-        Scope::All => session.rows(ALL, &[]).await?.iter().map(read).collect(),
+        Scope::All => read_all(&session.rows(WHAT, ALL, &[]).await?),
         Scope::Only([]) => Ok(Vec::new()),
         Scope::Only(keys) => {
-            // A null pid would ask for all of them; these come from numbers.
+            // A null pid would select all sessions; these come from numbers.
             let pids: Vec<i32> = keys.iter().filter_map(|key| i32::try_from(key.pid).ok()).collect();
-            let rows = session.rows(ONLY, &[&pids]).await?;
-            let found = rows.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
-            // A process id that now belongs to another session answers for nobody.
+            let rows = session.rows(WHAT, ONLY, &[&pids]).await?;
+            let found = read_all(&rows)?;
+            // A process id may belong to another session by now.
             Ok(found.into_iter().filter(|row| keys.contains(&row.key)).collect())
         }
+    }
+}
+
+/// Leaves out rows that cannot be read, whose sessions are then not joined and so held. An error if
+/// none can be read.
+fn read_all(rows: &[Row]) -> Result<Vec<ActivityRow>, Fault> {
+    let mut unreadable = None;
+    let read: Vec<_> =
+        rows.iter().filter_map(|row| read(row).map_err(|fault| unreadable = Some(fault)).ok()).collect();
+    match unreadable {
+        Some(fault) if read.is_empty() => Err(fault),
+        _ => Ok(read),
     }
 }
 
@@ -93,7 +112,7 @@ fn read(row: &Row) -> Result<ActivityRow, Fault> {
     Ok(ActivityRow {
         key: BackendKey {
             pid: u64::try_from(pid).unwrap_or(0),
-            // Hidden together with the state.
+            // Hidden when the state is hidden.
             started_us: started.map_or(0, unix_us),
         },
         client: address
@@ -116,7 +135,7 @@ fn read(row: &Row) -> Result<ActivityRow, Fault> {
     })
 }
 
-/// What a state means. `idle_for` is the time since it was entered.
+/// The activity of a state. `idle_for` is the time since it was entered.
 fn doing(state: Option<&str>, idle_for: Duration) -> Activity {
     match state {
         Some("idle") => Activity::Idle(idle_for),
@@ -127,7 +146,7 @@ fn doing(state: Option<&str>, idle_for: Duration) -> Activity {
 }
 
 fn text(row: &Row, position: usize) -> Result<Arc<str>, Fault> {
-    Ok(column::<Option<&str>>(row, position)?.unwrap_or_default().into())
+    Ok(column::<Option<Text>>(row, position)?.map_or_else(Arc::default, |text| text.0))
 }
 
 fn since(row: &Row, position: usize) -> Result<Duration, Fault> {
@@ -152,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn listening_is_matched_as_in_the_guard() {
+    fn listen_is_matched_as_in_the_guard() {
         let guard = include_str!("guard.sql");
         let pattern = guard.lines().find_map(|line| line.split("E'").nth(1)?.split('\'').next()).unwrap();
         for query in [ALL, ONLY] {

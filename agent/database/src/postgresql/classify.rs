@@ -1,7 +1,7 @@
-//! What PostgreSQL's errors mean: from SQLSTATE and the driver's errors to [`Fault`].
+//! From SQLSTATE and driver errors to [`Fault`].
 //!
-//! Decided by SQLSTATE, never by message: messages are translated, and all
-//! refused IAM logins look alike anyway (`28000 PAM authentication failed`).
+//! Decided by SQLSTATE, never by message: messages are translated, and all refused IAM logins
+//! have the same one (`28000 PAM authentication failed`).
 
 use std::{error::Error as _, fmt::Write as _, io};
 
@@ -11,10 +11,14 @@ use tokio_postgres::error::DbError;
 use super::gate::TokenNotAsked;
 use crate::dial::{chain, io_fault};
 
-/// The fault behind an error of the driver.
+/// The fault for an error of the driver.
 pub(super) fn fault(phase: Phase, error: &tokio_postgres::Error) -> Fault {
     if let Some(database) = error.as_db_error() {
         let code = database.code().code();
+        if code == "53300" && database.routine().is_some_and(|routine| OWN_LIMITS.contains(&routine)) {
+            let message = format!("{}: raise the CONNECTION LIMIT", in_words(database));
+            return Fault::new(phase, FaultKind::PermissionDenied, message).with_code(code);
+        }
         return Fault::new(phase, kind_of(phase, code), in_words(database)).with_code(code);
     }
     if let Some(io) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
@@ -29,11 +33,15 @@ pub(super) fn fault(phase: Phase, error: &tokio_postgres::Error) -> Fault {
     Fault::new(phase, FaultKind::Protocol, chain(error))
 }
 
+/// The server's functions that enforce the connection limits of a role and of a database. Those
+/// limits are the agent's own, while 53300 from elsewhere means that the server has no free slot.
+const OWN_LIMITS: [&str; 2] = ["InitializeSessionUserId", "CheckMyDatabase"];
+
 /// What a SQLSTATE means in a phase.
 ///
-/// 57P01 and 57P02 on an open session end that session, whether the whole server
-/// goes or an administrator ended just this one: only the next login can tell, so
-/// there they are a lost connection. At a login they mean the server itself.
+/// On an open session 57P01 and 57P02 mean a lost connection: the server may be shutting down,
+/// or an administrator may have closed this session alone, and only the next login shows which.
+/// At a login they mean that the server is shutting down.
 pub(super) fn kind_of(phase: Phase, code: &str) -> FaultKind {
     match code {
         _ if code.starts_with("28") => FaultKind::LoginRefused,
@@ -43,7 +51,7 @@ pub(super) fn kind_of(phase: Phase, code: &str) -> FaultKind {
         "57P01" | "57P02" | "57P04" | "57P05" | "25P03" => FaultKind::Disconnected,
         "53300" => FaultKind::TooManyConnections,
         "42501" => FaultKind::PermissionDenied,
-        // The statement timeout that the agent itself asked for.
+        // The agent's own statement timeout.
         "57014" => FaultKind::TimedOut,
         _ if code.starts_with("08") => FaultKind::Protocol,
         _ => FaultKind::DatabaseError,
@@ -74,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_state_has_its_own_reason() {
+    fn each_sqlstate_has_its_kind() {
         let cases = [
             (Phase::Login, "28000", FaultKind::LoginRefused),
             (Phase::Login, "28P01", FaultKind::LoginRefused),
@@ -96,7 +104,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a database says on an open session, it is alive to say it.
+        /// An error on an open session comes from a living server.
         #[test]
         fn no_answer_to_a_query_proves_a_server_down(code in "[0-9A-Z]{5}") {
             prop_assume!(code != "57P03");
@@ -105,7 +113,7 @@ mod tests {
         }
 
         #[test]
-        fn all_of_class_28_is_a_refused_login(rest in "[0-9A-Z]{3}") {
+        fn class_28_is_a_refused_login(rest in "[0-9A-Z]{3}") {
             prop_assert_eq!(kind_of(Phase::Login, &format!("28{rest}")), FaultKind::LoginRefused);
         }
     }

@@ -1,9 +1,9 @@
-//! Watches the server's side of a login, so that the token is handed over only as
-//! what it is: a clear password inside verified TLS.
+//! Watches the server's side of a login, so that the token is sent only as a clear-text
+//! password inside verified TLS.
 //!
-//! A server that asks for an MD5 or SCRAM proof does not mean IAM, and an answer
-//! made from the token would be matter to guess it from. The gate reads the
-//! server's messages before the driver does and ends the login instead.
+//! A server that requests MD5 or SCRAM does not use IAM, and a response computed from the token
+//! could be attacked offline. The gate reads the server's messages before the driver does and
+//! ends such a login.
 
 use std::{
     fmt, io,
@@ -20,21 +20,21 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use crate::tls::VerifiedStream;
 
-/// The code of `AuthenticationOk`.
+/// `AuthenticationOk`.
 const OK: u32 = 0;
-/// The code of `AuthenticationCleartextPassword`.
+/// `AuthenticationCleartextPassword`.
 const CLEAR_PASSWORD: u32 = 3;
 
-/// A verified stream that ends if the server asks for anything but the token.
+/// A verified stream that fails if the server requests anything but a clear-text password.
 pub(super) struct LoginGate {
     stream: VerifiedStream,
-    /// `None` once the server has accepted the login: from then on bytes just pass.
+    /// `None` once the login was accepted: bytes then pass unchecked.
     reader: Option<AuthenticationReader>,
     asked: Arc<AtomicBool>,
 }
 
 impl LoginGate {
-    /// The gate, and a flag that tells whether the server asked for the token.
+    /// The gate, and a flag that is set when the server requests the password.
     pub(super) fn new(stream: VerifiedStream) -> (Self, Arc<AtomicBool>) {
         let asked = Arc::new(AtomicBool::new(false));
         (Self { stream, reader: Some(AuthenticationReader::default()), asked: Arc::clone(&asked) }, asked)
@@ -81,12 +81,12 @@ impl AsyncWrite for LoginGate {
 
 impl TlsStream for LoginGate {
     fn channel_binding(&self) -> ChannelBinding {
-        // Of use to SCRAM only, which the gate does not let through.
+        // Needed by SCRAM only, which the gate refuses.
         ChannelBinding::none()
     }
 }
 
-/// The server asked for something else than the token.
+/// The server requested another authentication method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TokenNotAsked {
     method: u32,
@@ -100,34 +100,31 @@ impl fmt::Display for TokenNotAsked {
             7 | 8 => "GSSAPI",
             9 => "SSPI",
             10..=12 => "a SCRAM password",
-            _ => "an unknown proof",
+            _ => "an unknown authentication method",
         };
         write!(
             f,
-            "the server asked for {method} instead of an IAM token, which was not sent: \
-             is the user a member of rds_iam, and IAM authentication on?"
+            "the server requested {method} instead of an IAM token, so no token was sent: \
+             check that the user is a member of rds_iam and that IAM authentication is on"
         )
     }
 }
 
 impl std::error::Error for TokenNotAsked {}
 
-/// Where a login is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Progress {
-    /// The server has not accepted it yet.
     Waiting,
-    /// The server has accepted it.
     Accepted,
 }
 
-/// Reads the server's messages until it accepts the login, in pieces of any size.
-/// Each is a type byte and a length that counts itself; of an authentication
-/// message the first four bytes say what is asked.
+/// Parses the server's messages until the login is accepted, from chunks of any size. A message
+/// is a type byte, a length that includes itself, and a body; the first four bytes of an
+/// authentication message's body are the method.
 #[derive(Default)]
 struct AuthenticationReader {
     header: Vec<u8>,
-    /// Bytes of the current message that are of no interest.
+    /// Bytes of the current message that are not needed.
     skip: usize,
     asked: bool,
 }
@@ -160,7 +157,7 @@ impl AuthenticationReader {
         Ok(Progress::Waiting)
     }
 
-    /// The four-byte number at a position of the header.
+    /// The four-byte number at an offset of the header.
     fn number(&self, at: usize) -> u32 {
         self.header
             .get(at..at + 4)
@@ -201,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_clear_password_is_let_through_in_pieces_of_any_size(
+        fn a_clear_text_password_request_passes_in_chunks_of_any_size(
             size in 1_usize..64,
             notice in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
@@ -210,7 +207,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_else_is_refused(
+        fn any_other_method_is_refused(
             size in 1_usize..64,
             code in (1_u32..100).prop_filter("not clear", |code| *code != CLEAR_PASSWORD),
             rest in proptest::collection::vec(any::<u8>(), 0..40),
@@ -221,13 +218,13 @@ mod tests {
         }
 
         #[test]
-        fn rubbish_never_panics(size in 1_usize..64, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_never_panic(size in 1_usize..64, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = in_pieces(&bytes, size);
         }
     }
 
     #[test]
-    fn a_server_that_asks_for_nothing_is_noticed() {
+    fn a_login_without_a_password_request_is_noticed() {
         assert_eq!(in_pieces(&authentication(0, &[]), 100), (Ok(Progress::Accepted), false));
     }
 

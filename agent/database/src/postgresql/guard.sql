@@ -27,7 +27,7 @@ SELECT CASE guard.verdict
                  WHEN s.state IS DISTINCT FROM 'idle' OR s.state_change > known.at THEN 'not_idle'
                  WHEN watch.idle_us < $7::int8 THEN 'not_quiet'
                  WHEN watch.idle_us > $8::int8 THEN 'not_fresh'
-                 WHEN left(s.query, 1024) ~* E'(^|;)(\\s|--[^\\n]*\\n|/\\*.*\\*/)*listen\\M' THEN 'listening'
+                 WHEN encode(substring(textsend(s.query) FROM 1 FOR 1024), 'escape') COLLATE "C" ~* E'(^|;)(\\s|--[^\\n]*\\n|/\\*.*\\*/)*listen\\M' THEN 'listening'
                  WHEN known.advisory_locks > 0 THEN 'advisory_lock'
                  ELSE 'close'
                END AS verdict

@@ -1,7 +1,7 @@
 //! From a target and a token to an open session.
 //!
-//! Name, connection and TLS are done here, so that each phase has its own time,
-//! limit and faults; the driver takes over on the verified stream.
+//! DNS, TCP and TLS are done here, so that each phase has its own duration, limit and faults;
+//! the driver takes over on the verified stream.
 
 use std::{
     future::{Future, Ready, ready},
@@ -33,7 +33,7 @@ use crate::{
 /// `SSLRequest`: its length, and the code 1234.5679.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// PostgreSQL's name as an application protocol (17 and later look at it).
+/// PostgreSQL's ALPN protocol name, which servers check from 17 on.
 const ALPN: &[u8] = b"postgresql";
 
 pub(super) async fn login(
@@ -75,7 +75,7 @@ async fn within<T>(
     })
 }
 
-/// Asks for TLS, in the clear and without a word about the login.
+/// Requests TLS. Nothing about the login is sent in the clear.
 async fn secure(
     mut stream: TcpStream,
     target: &Target,
@@ -84,7 +84,7 @@ async fn secure(
 ) -> Result<VerifiedStream, Fault> {
     let broken = |error| io_fault(Phase::Tls, &error, "asking for TLS");
     stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
-    // Exactly one byte: what an attacker puts behind it is no part of TLS.
+    // Exactly one byte: data injected after it must not become part of the TLS stream.
     match stream.read_u8().await.map_err(broken)? {
         b'S' => tls::handshake(stream, &target.endpoint, trust, ALPN, report).await,
         b'N' => Err(Fault::new(
@@ -115,7 +115,7 @@ async fn hand_over(
         .dbname(&*target.database_name)
         .application_name(&*target.application_name)
         .options(&*session_options(limits))
-        // TLS is there already: the driver is not to ask for it again.
+        // TLS is up already: the driver must not request it again.
         .ssl_mode(SslMode::Require)
         .ssl_negotiation(SslNegotiation::Direct)
         .channel_binding(ChannelBinding::Disable);
@@ -124,20 +124,42 @@ async fn hand_over(
     report.token_asked = asked.load(Ordering::Relaxed);
     let (client, connection) = outcome.map_err(|error| classify::fault(Phase::Login, &error))?;
     report.server_version = connection.parameter("server_version").map(str::to_owned);
-    Ok(PostgresqlSession::new(client, connection, limits.query))
+    let convertible =
+        connection.parameter("server_encoding").is_some_and(|encoding| CONVERTIBLE.contains(&encoding));
+    let mut session = PostgresqlSession::new(client, connection, limits.query);
+    session.try_execute(if convertible { NO_TIMEOUTS } else { NO_TIMEOUTS_AND_NO_CONVERSION }).await?;
+    Ok(session)
 }
 
-/// Settings of the agent's own sessions, whatever the server's defaults are.
+/// Encodings of the agent's database from which every string can be sent as UTF-8. From others the
+/// conversion may fail for names and statements of sessions in databases of another encoding.
+const CONVERTIBLE: [&str; 2] = ["UTF8", "LATIN1"];
+
+/// Timeouts that older servers do not have, so they cannot be startup options.
+const NO_TIMEOUTS: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
+     WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+
+const NO_TIMEOUTS_AND_NO_CONVERSION: &str = "SET client_encoding = 'SQL_ASCII'; \
+     SELECT set_config(name, '0', false) FROM pg_settings \
+     WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+
+/// Settings of the agent's own sessions, whatever the defaults of server, database and role.
 ///
-/// Only `pg_catalog` is searched, so that nobody's function is taken for the
-/// server's. The server gives up on a query a little before the agent does, and
-/// the session stays usable. Compiling a query would take longer than running it.
+/// Only `pg_catalog` is searched, so that no user's function can shadow a built-in one. A `role`
+/// could take the agent's privileges away. A replica refuses every query of a serializable
+/// transaction. The server cancels a query a little before the agent's own limit, so that the
+/// session stays usable; other timeouts are off. JIT compilation would take longer than the
+/// queries.
 fn session_options(limits: &Limits) -> String {
     let statement_ms = (limits.query * 3 / 4).as_millis().max(1);
-    format!("-c search_path=pg_catalog -c statement_timeout={statement_ms} -c jit=off")
+    format!(
+        "-c search_path=pg_catalog -c role=none -c default_transaction_isolation=read\\ committed \
+         -c statement_timeout={statement_ms} -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 \
+         -c jit=off"
+    )
 }
 
-/// The driver's notion of starting TLS, for a stream that has it.
+/// The driver's TLS connector, for a stream that is already encrypted.
 struct AlreadySecure;
 
 impl TlsConnect<LoginGate> for AlreadySecure {
@@ -155,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_server_gives_up_before_the_agent_does() {
+    fn the_statement_timeout_is_shorter_than_the_agents_own() {
         let limits = Limits { query: Duration::from_secs(2), ..Limits::default() };
         assert!(session_options(&limits).contains("statement_timeout=1500"));
         // Zero would mean no limit at all.

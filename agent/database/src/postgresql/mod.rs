@@ -1,21 +1,23 @@
-//! PostgreSQL: RDS, Aurora, and any server with the same login.
+//! PostgreSQL on RDS, Aurora, or any server with the same login.
 //!
-//! The SQL is written for PostgreSQL 11 to 18 and tested on 15. Nothing in it needs
-//! a superuser: `pg_read_all_stats` to see what sessions do, and to close them
-//! either `pg_signal_backend` or the function of `deploy/postgresql/retire.sql`.
+//! The SQL is written for PostgreSQL 11 to 18 and tested on 15. None of it needs a superuser:
+//! seeing what sessions do needs `pg_read_all_stats`, closing them needs `pg_signal_backend` or
+//! the function of `deploy/postgresql/retire.sql`.
 //!
 //! # Layout
 //! - `login`: from a target and a token to a session, phase by phase.
-//! - `gate`: the token goes out as a clear password inside TLS, or not at all.
+//! - `gate`: lets the token out only as a clear-text password inside TLS.
 //! - `session`: the open connection, its prepared statements and time limits.
-//! - `role`, `rights`, `activity`, `retire`: one question each.
+//! - `memory`: what a session remembers of its server.
+//! - `role`, `rights`, `activity`, `retire`: one query each.
 //! - `classify`: SQLSTATE and driver errors to faults.
-//! - `types`: moments and durations as PostgreSQL counts them.
+//! - `types`: PostgreSQL's times and durations.
 
 mod activity;
 mod classify;
 mod gate;
 mod login;
+mod memory;
 mod retire;
 mod rights;
 mod role;
@@ -36,13 +38,12 @@ use crate::{
     trust::TlsTrust,
 };
 
-/// The engine of PostgreSQL.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Postgresql;
 
-/// One full login to PostgreSQL: name, connection, verified TLS, token.
+/// One full login to PostgreSQL: DNS, TCP, verified TLS, token.
 ///
-/// The report is filled as far as the login got, also when it failed.
+/// The report covers the phases that were reached, also when the login failed.
 pub async fn login(
     target: &Target,
     trust: &TlsTrust,
@@ -50,7 +51,7 @@ pub async fn login(
     limits: &Limits,
 ) -> (Result<PostgresqlSession, Fault>, LoginReport) {
     let mut report = LoginReport::default();
-    // Boxed: a TLS handshake and a driver are a lot to carry in every caller's future.
+    // Boxed, because the future of a handshake and a driver is large.
     let outcome = Box::pin(login::login(target, trust, token, limits, &mut report)).await;
     (outcome, report)
 }

@@ -1,4 +1,4 @@
-//! What the agent's user may do on this server.
+//! The agent's privileges on a server.
 
 use agent_core::Fault;
 
@@ -8,8 +8,8 @@ use crate::engine::{FunctionState, Lacks, Missing, Rights, Sight, TransactionSig
 /// What the comment on a function of `deploy/postgresql` begins with.
 pub(super) const FUNCTION_VERSION: &str = "rds-lb-agent function, version 1.";
 
-/// Looked up in the catalogue: to name a function that is not there, or a schema
-/// that may not be looked into, would be an error.
+/// Looked up in the catalog: naming a function that does not exist, or in a schema without
+/// USAGE, would be an error.
 const RIGHTS: &str = "\
     SELECT current_setting('server_version'), \
            current_setting('server_version_num')::int4, \
@@ -39,13 +39,13 @@ const RIGHTS: &str = "\
      WHERE me.rolname = current_user";
 
 pub(super) async fn rights(session: &mut PostgresqlSession) -> Result<Rights, Fault> {
-    let rows = session.rows(RIGHTS, &[]).await?;
+    let rows = session.rows("reading the agent's privileges", RIGHTS, &[]).await?;
     let row = only_row(&rows)?;
     let mut rights = Rights {
         version: column(row, 0)?,
         version_number: u32::try_from(column::<i32>(row, 1)?).unwrap_or(0),
         sees_all_activity: column(row, 2)?,
-        // In PostgreSQL a table is locked inside a transaction only.
+        // PostgreSQL locks tables only inside transactions.
         sight: Sight { open_transactions: TransactionSight::All, table_locks: true, user_locks: true },
         may_signal: column(row, 3)?,
         superuser: column(row, 4)?,
@@ -63,7 +63,7 @@ pub(super) async fn rights(session: &mut PostgresqlSession) -> Result<Rights, Fa
 fn missing(rights: &Rights) -> Vec<Missing> {
     let mut missing = Vec::new();
     if !rights.sees_all_activity {
-        let advice = "GRANT pg_monitor TO the agent's user; without it nothing can be seen to be idle";
+        let advice = "GRANT pg_monitor TO the agent's user; without it no session can be seen to be idle";
         missing.push(Missing { lacks: Lacks::Activity, advice });
     }
     if rights.method().is_none() {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_is_ready_only_if_it_is_there_of_this_version_and_allowed() {
+    fn a_function_is_ready_only_if_installed_in_this_version_and_executable() {
         let ours = Some("rds-lb-agent function, version 1. Closes one session.");
         assert_eq!(function_state(None, None), FunctionState::Missing);
         assert_eq!(function_state(Some(true), None), FunctionState::OtherVersion);

@@ -1,5 +1,4 @@
-//! The instance's role by its own word, and the liveness query: the same thing,
-//! one statement and one round trip.
+//! The role query, which is also the liveness query: one statement, one round trip.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +9,27 @@ use super::{
     types::duration,
 };
 
-/// How often the agents are counted. That reads the whole connection table, the
-/// rest of the query nothing larger than the control file.
+/// How often agents are counted. Counting reads the whole connection table; the rest of the
+/// query reads nothing larger than the control file.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// One query in two wordings. A parameter instead would make the server plan it anew
-/// each time, which takes longer than running it.
+/// One query in two variants. A parameter instead would make the server plan the query at
+/// every execution, which takes longer than running it.
 struct RoleQuery {
     quick: &'static str,
-    /// With the number of agents.
+    /// Also counts the agents.
     counting: &'static str,
 }
 
 /// The role query around the parts that not every server allows.
 ///
-/// `recovering` is read once: what is asked of a writer only is an error on a
-/// replica, and a promotion may happen in between.
+/// `recovering` is read once, because functions for writers fail on a replica and a promotion
+/// may happen during the query.
+///
+/// Read-only counts only if it is the default of the whole server. A default of the agent's role or
+/// database says nothing about other users; where it hides the server's own default, the server
+/// is taken to be writable, since clients may be. `pg_settings` is read only while the default is
+/// on.
 macro_rules! role_query {
     ($timeline:literal, $caught_up:literal, $replayed_us:literal) => {
         RoleQuery {
@@ -42,7 +46,10 @@ macro_rules! role_query {
     ($timeline:literal, $caught_up:literal, $replayed_us:literal, $agents:literal) => {
         concat!(
             "SELECT here.recovering, \
-                    NOT here.recovering AND current_setting('transaction_read_only') = 'on', \
+                    CASE WHEN here.recovering OR current_setting('default_transaction_read_only') = 'off' \
+                      THEN false \
+                      ELSE (SELECT source NOT IN ('database', 'user', 'database user', 'client', 'session') \
+                              FROM pg_settings WHERE name = 'default_transaction_read_only') END, \
                     (",
             $timeline,
             ")::int4, \
@@ -60,11 +67,11 @@ macro_rules! role_query {
     };
 }
 
-/// From the most telling to the one that works anywhere (Aurora lacks the WAL
-/// functions; a server may have taken them from the public).
+/// From the most detailed to the one that works everywhere (Aurora has no WAL functions; some
+/// servers revoke them from PUBLIC).
 ///
-/// The timeline is the writer's current one by the name of its WAL file (its
-/// checkpoint's is old for a while after a promotion), and the replica's newest.
+/// A writer's timeline is taken from its WAL file name, since that of its checkpoint is out of
+/// date for a while after a promotion; a replica's is the newest it has seen.
 const QUERIES: [RoleQuery; 3] = [
     role_query!(
         "CASE WHEN here.recovering \
@@ -84,18 +91,6 @@ const QUERIES: [RoleQuery; 3] = [
     role_query!("NULL", "false", "NULL"),
 ];
 
-/// What is kept from one role query to the next.
-#[derive(Default)]
-pub(super) struct RoleMemory {
-    /// The first of [`QUERIES`] that this server answers.
-    query: usize,
-    /// The agents counted last, and when.
-    agents: Option<(u32, Instant)>,
-    /// When the replica last had replayed all it had received. The time since its
-    /// last replayed transaction is no lag if the writer was idle until just now.
-    caught_up: Option<Instant>,
-}
-
 pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, Fault> {
     loop {
         let now = Instant::now();
@@ -105,7 +100,7 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
             continue;
         };
         let wording = if count { query.counting } else { query.quick };
-        let rows = match session.rows(wording, &[]).await {
+        let rows = match session.rows("reading the role", wording, &[]).await {
             Err(fault) if not_here(&fault) && session.role.query + 1 < QUERIES.len() => {
                 session.role.query += 1;
                 continue;
@@ -126,6 +121,7 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
         return Ok(RoleFacts {
             in_recovery,
             read_only: column(row, 1)?,
+            follows_source: in_recovery,
             timeline: column::<Option<i32>>(row, 2)?.and_then(|timeline| u32::try_from(timeline).ok()),
             lag: in_recovery
                 .then(|| lag(caught_up, replayed_ago.map(duration), session.role.caught_up, now))
@@ -135,16 +131,15 @@ pub(super) async fn role(session: &mut PostgresqlSession) -> Result<RoleFacts, F
     }
 }
 
-/// The server answers, but not to this: a function it lacks, does not allow, or
-/// does not support. Anything else passes, and is no reason to ask for less.
+/// Whether the server lacks, forbids or does not support a function of the query. Other errors
+/// are temporary and no reason to fall back.
 fn not_here(fault: &Fault) -> bool {
     let code = fault.code.as_deref().unwrap_or_default();
-    // Syntax or access rule, feature not supported, state of the object, internal.
+    // Syntax error or access rule, feature not supported, object state, internal error.
     ["42", "0A", "55", "XX"].iter().any(|class| code.starts_with(class))
 }
 
-/// How far a replica is behind. Never more than the time since it was seen to have
-/// caught up.
+/// The lag of a replica, at most the time since it was last caught up.
 fn lag(
     caught_up: bool,
     replayed_ago: Option<Duration>,
@@ -154,7 +149,7 @@ fn lag(
     if caught_up {
         return Some(Duration::ZERO);
     }
-    // A replica that has replayed no transaction since its start has no date of one.
+    // A replica that has replayed no transaction since its start has no timestamp of one.
     let since_caught_up = last_caught_up.map(|at| now.duration_since(at));
     [replayed_ago, since_caught_up].into_iter().flatten().min()
 }
@@ -164,13 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_that_has_replayed_all_is_not_behind_however_idle_the_writer_is() {
+    fn a_caught_up_replica_has_no_lag_however_long_the_writer_was_idle() {
         let now = Instant::now();
         assert_eq!(lag(true, Some(Duration::from_secs(600)), None, now), Some(Duration::ZERO));
     }
 
     #[test]
-    fn the_first_write_after_a_pause_is_no_lag_of_the_pause() {
+    fn the_first_write_after_an_idle_time_does_not_count_the_idle_time_as_lag() {
         let start = Instant::now();
         let now = start + Duration::from_secs(1);
         assert_eq!(
@@ -184,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_without_a_replayed_transaction_counts_from_when_it_had_all() {
+    fn a_replica_without_replayed_transactions_counts_lag_from_when_it_was_caught_up() {
         let start = Instant::now();
         let now = start + Duration::from_secs(1);
         assert_eq!(lag(false, None, Some(start), now), Some(Duration::from_secs(1)));
     }
 
     #[test]
-    fn only_what_a_server_lacks_makes_it_be_asked_for_less() {
+    fn only_missing_or_forbidden_functions_select_a_simpler_query() {
         let fault = |code: &str| {
             Fault::new(agent_core::Phase::Query, agent_core::FaultKind::DatabaseError, "").with_code(code)
         };
@@ -204,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_say_is_not_guessed_for() {
+    fn unknown_lag_stays_unknown() {
         assert_eq!(lag(false, None, None, Instant::now()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! An open connection: its task, its prepared statements, its time limits.
+//! An open connection: its driver task, prepared statements and time limits.
 
 use std::{
     collections::HashMap,
@@ -9,36 +9,35 @@ use agent_core::{Fault, FaultKind, Phase};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Connection, Row, Statement, types::ToSql};
 
-use super::{classify, gate::LoginGate, role::RoleMemory};
+use super::{classify, gate::LoginGate, memory::RoleMemory};
+use crate::dial::during;
 
-/// How long a connection may take to say goodbye.
+/// The time limit for a clean logout.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long to wait for the last word of a connection that has broken.
+/// How long to wait for the reason after a connection broke.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// A statement the server has forgotten, or whose result has another shape now.
+/// A prepared statement that no longer exists, or whose result type has changed.
 const STALE_STATEMENT: [&str; 2] = ["26000", "0A000"];
 
-/// An open session of the agent's on a PostgreSQL server.
+/// One of the agent's sessions on a PostgreSQL server.
 pub struct PostgresqlSession {
-    /// `None` once the session is of no use any more.
+    /// `None` once the session is unusable.
     link: Option<Link>,
-    /// Why it is of no use.
+    /// Why the session is unusable.
     fault: Option<Fault>,
-    /// Prepared on first use, forgotten after any error.
+    /// Prepared on first use, dropped after any error.
     statements: HashMap<&'static str, Statement>,
-    /// How long one query may take.
+    /// The time limit of one query.
     limit: Duration,
-    /// What the role query has learned about this server.
     pub(super) role: RoleMemory,
 }
 
-/// The two halves of the driver's connection.
 struct Link {
     client: Client,
     task: JoinHandle<Result<(), tokio_postgres::Error>>,
-    /// Dropped together with the client, it gives the task a last second.
+    /// Dropped together with the client; the task then has [`FAREWELL`] to end.
     alive: oneshot::Sender<()>,
 }
 
@@ -55,35 +54,52 @@ impl PostgresqlSession {
         }
     }
 
-    /// Why the session is of no use any more, if it is not.
+    /// Why the session is unusable; `None` while it is usable.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
 
-    /// Ends the session in good order.
+    /// Logs out, then closes the connection.
     pub async fn close(mut self) {
         if let Some(Link { client, task, alive }) = self.link.take() {
             self.statements.clear();
             drop((client, alive));
-            // The task bounds itself; what it says at the end is of no interest.
+            // The task has its own time limit, and its result does not matter here.
             let _ = task.await;
         }
     }
 
-    /// The rows of a query, within the session's time limit.
+    /// The rows of a query, within the session's time limit. `what` is what the query reads or
+    /// does, for the message of a fault.
     pub(super) async fn rows(
         &mut self,
+        what: &str,
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Fault> {
         let started = Instant::now();
         let known = self.statements.contains_key(sql);
-        match self.attempt(sql, parameters, self.limit).await {
-            // The server refused before it ran anything: prepare anew, once.
+        let outcome = match self.attempt(sql, parameters, self.limit).await {
+            // The server refused before it ran anything: prepare again, once.
             Err(fault) if known && self.fault.is_none() && is_stale(&fault) => {
                 self.attempt(sql, parameters, self.limit.saturating_sub(started.elapsed())).await
             }
             outcome => outcome,
+        };
+        outcome.map_err(|fault| during(what, fault))
+    }
+
+    /// Runs statements that give no rows, in one round trip. An error that leaves the session usable
+    /// is ignored.
+    pub(super) async fn try_execute(&mut self, sql: &'static str) -> Result<(), Fault> {
+        let Some(link) = &self.link else { return Err(self.unusable()) };
+        match timeout(self.limit, link.client.batch_execute(sql)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let fault = self.failed(sql, &error).await;
+                if self.fault.is_some() { Err(fault) } else { Ok(()) }
+            }
+            Err(_) => Err(self.timed_out()),
         }
     }
 
@@ -93,7 +109,7 @@ impl PostgresqlSession {
         parameters: &[&(dyn ToSql + Sync)],
         limit: Duration,
     ) -> Result<Vec<Row>, Fault> {
-        let Some(link) = &self.link else { return Err(self.of_no_use()) };
+        let Some(link) = &self.link else { return Err(self.unusable()) };
         let known = self.statements.get(sql).cloned();
         let query = async {
             let statement = match known {
@@ -109,22 +125,19 @@ impl PostgresqlSession {
                 Ok(rows)
             }
             Ok(Err(error)) => Err(self.failed(sql, &error).await),
-            Err(_) => {
-                let message = format!("no answer within {:?}, so the session was given up", self.limit);
-                Err(self.give_up(Fault::new(Phase::Query, FaultKind::TimedOut, message)))
-            }
+            Err(_) => Err(self.timed_out()),
         }
     }
 
-    /// A query failed: with it the session, unless the server says it goes on.
+    /// A query failed. The session ends with it unless the server keeps it open.
     async fn failed(&mut self, sql: &'static str, error: &tokio_postgres::Error) -> Fault {
         self.statements.remove(sql);
         let mut fault = classify::fault(Phase::Query, error);
         if !classify::ends_session(error) {
             return fault;
         }
-        // The driver tells the query only that the connection is gone; why is the
-        // connection's own last word (an administrator's command, a reset, ...).
+        // The driver reports to the query only that the connection is closed. The reason (an
+        // administrator's command, a reset, ...) is the result of the connection task.
         if error.is_closed()
             && let Some(link) = &mut self.link
             && let Ok(Ok(Err(last_word))) = timeout(LAST_WORD, &mut link.task).await
@@ -134,7 +147,7 @@ impl PostgresqlSession {
         self.give_up(fault)
     }
 
-    /// Drops the connection at once and remembers why.
+    /// Drops the connection at once and records why.
     fn give_up(&mut self, fault: Fault) -> Fault {
         self.statements.clear();
         if let Some(link) = self.link.take() {
@@ -144,9 +157,14 @@ impl PostgresqlSession {
         fault
     }
 
-    fn of_no_use(&self) -> Fault {
+    fn timed_out(&mut self) -> Fault {
+        let message = format!("no answer within {:?}, so the session was closed", self.limit);
+        self.give_up(Fault::new(Phase::Query, FaultKind::TimedOut, message))
+    }
+
+    fn unusable(&self) -> Fault {
         let why = self.fault.as_ref().map_or_else(|| "it was closed".to_owned(), ToString::to_string);
-        Fault::new(Phase::Query, FaultKind::Disconnected, format!("the session is of no use any more: {why}"))
+        Fault::new(Phase::Query, FaultKind::Disconnected, format!("the session is unusable: {why}"))
     }
 }
 
@@ -154,8 +172,8 @@ fn is_stale(fault: &Fault) -> bool {
     fault.code.as_deref().is_some_and(|code| STALE_STATEMENT.contains(&code))
 }
 
-/// Runs a connection until it ends, or a little longer than its session lives: a
-/// server that stands still must not keep it.
+/// Runs a connection until it ends, or until [`FAREWELL`] after its session was dropped: a
+/// frozen server must not keep the task alive.
 async fn drive(
     connection: Connection<LoginGate, LoginGate>,
     gone: oneshot::Receiver<()>,
@@ -168,7 +186,7 @@ async fn drive(
     timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
 }
 
-/// A column by its position in a statement of this crate.
+/// The column at a position.
 pub(super) fn column<'row, T: tokio_postgres::types::FromSql<'row>>(
     row: &'row Row,
     position: usize,
@@ -176,7 +194,7 @@ pub(super) fn column<'row, T: tokio_postgres::types::FromSql<'row>>(
     row.try_get(position).map_err(|error| classify::fault(Phase::Query, &error))
 }
 
-/// The only row of a query that always gives one.
+/// The row of a query that always returns exactly one.
 pub(super) fn only_row(rows: &[Row]) -> Result<&Row, Fault> {
     match rows {
         [row] => Ok(row),

@@ -1,5 +1,4 @@
-//! The short answers of a server: done, refused, log in by another plugin, the end
-//! of rows.
+//! A server's short packets: OK, ERR, the switch of authentication plugins, and EOF.
 
 use std::fmt;
 
@@ -8,23 +7,23 @@ use super::cursor::{Cursor, Malformed, printable};
 /// Status: another result follows.
 const MORE_RESULTS: u16 = 0x0008;
 
-/// The first byte of each kind of answer.
+/// The first byte of each kind of packet.
 pub(super) const OK: u8 = 0x00;
 pub(super) const ERROR: u8 = 0xff;
 pub(super) const END: u8 = 0xfe;
 const MORE_DATA: u8 = 0x01;
 
-/// A packet of this size or more that begins like an end of rows is none.
+/// The limit for EOF packets: longer ones with the same first byte are rows.
 pub(super) const LONGEST_END: usize = 8;
 
-/// What a server refused, in its own words.
+/// An error packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::mysql) struct ServerError {
-    /// MySQL's number: 1045, 1129, ...
+    /// Such as 1045 or 1129.
     pub(in crate::mysql) number: u16,
-    /// The SQLSTATE, which servers leave out before the login.
+    /// Servers omit it before the login.
     pub(in crate::mysql) sqlstate: Option<String>,
-    /// Fit for a log.
+    /// Without control characters, and bounded.
     pub(in crate::mysql) message: String,
 }
 
@@ -55,7 +54,7 @@ impl ServerError {
     }
 }
 
-/// A statement is done, or the login is.
+/// An OK packet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Done {
     pub(super) affected: u64,
@@ -72,12 +71,12 @@ impl Done {
         let _last_insert_id = cursor.length_encoded()?;
         let status = cursor.u16()?;
         let _warnings = cursor.u16()?;
-        // A remark in words may follow.
+        // An informational text may follow.
         Ok(Self { affected, more_results: status & MORE_RESULTS != 0 })
     }
 }
 
-/// Whether another result follows the one whose end this packet is.
+/// Whether another result follows this EOF packet.
 pub(super) fn parse_end(packet: &[u8]) -> Result<bool, Malformed> {
     let mut cursor = Cursor::new(packet);
     if cursor.u8()? != END {
@@ -89,20 +88,18 @@ pub(super) fn parse_end(packet: &[u8]) -> Result<bool, Malformed> {
     Ok(status & MORE_RESULTS != 0)
 }
 
-/// What a server says in the middle of a login.
+/// A packet during the login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::mysql) enum LoginAnswer {
-    /// Logged in.
     Accepted,
-    /// Not logged in.
     Refused(ServerError),
-    /// Go on with this plugin. What it says to its other half (a prompt, a salt; of
-    /// any length) is of no interest: the only plugin that is answered needs none.
+    /// Continue with this plugin. The plugin's data (a prompt or a salt, of any length) is
+    /// ignored: the only plugin that is answered needs none.
     Switch {
-        /// The plugin's name; `None` for the one from before there were plugins.
+        /// `None` for `mysql_old_password`, whose switch has no name.
         plugin: Option<String>,
     },
-    /// Something between the two halves of a plugin.
+    /// Data between the two sides of a plugin.
     MoreData,
 }
 
@@ -134,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), first: u8) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), first: u8) {
             for bytes in [&bytes[..], &[&[first], &bytes[..]].concat()] {
                 let _ = ServerError::parse(bytes);
                 let _ = Done::parse(bytes);
@@ -155,12 +152,12 @@ mod tests {
             prop_assert_eq!(ServerError::parse(&full), Ok(expected));
         }
 
-        /// The data of a switch may be anything: no byte of it changes what is read.
+        /// The data of a switch never changes what is parsed.
         #[test]
-        fn a_switch_is_its_name(name in "[a-z0-9_]{1,40}", data in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn a_switch_is_parsed_by_name_only(name in "[a-z0-9_]{1,40}", data in proptest::collection::vec(any::<u8>(), 0..300)) {
             let packet = [&[0xfe], name.as_bytes(), &[0], &data].concat();
             prop_assert_eq!(LoginAnswer::parse(&packet), Ok(LoginAnswer::Switch { plugin: Some(name.clone()) }));
-            // Without its end it is none.
+            // Invalid without its terminator.
             prop_assert!(LoginAnswer::parse(&packet[..=name.len()]).is_err());
         }
     }
@@ -174,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_says_how_many_rows() {
+    fn an_ok_packet_has_the_number_of_rows() {
         assert_eq!(Done::parse(&[0, 3, 0, 0x0a, 0, 0, 0]), Ok(Done { affected: 3, more_results: true }));
         assert_eq!(Done::parse(b"\0\0\0\x02\0\0\0Rows matched: 0").map(|done| done.more_results), Ok(false));
         assert!(Done::parse(&[0, 3, 0, 0x0a, 0, 0]).is_err());
     }
 
     #[test]
-    fn a_switch_from_before_plugins_is_known_as_such() {
+    fn the_old_switch_is_recognized() {
         assert_eq!(LoginAnswer::parse(&[0xfe]), Ok(LoginAnswer::Switch { plugin: None }));
     }
 }

@@ -1,11 +1,10 @@
-//! Strict reading and writing of the pieces packets are made of.
+//! Strict reading and writing of the fields of packets.
 //!
-//! Nothing is guessed: a piece that is cut short, a length that is none, bytes
-//! that are left over are all [`Malformed`].
+//! A truncated field, an invalid length and leftover bytes are all [`Malformed`].
 
 use std::fmt;
 
-/// What in a packet was not as the protocol has it.
+/// How a packet violates the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::mysql) struct Malformed(pub(in crate::mysql) &'static str);
 
@@ -17,7 +16,7 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// What is left of a packet to read.
+/// The unread rest of a packet.
 pub(super) struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -31,7 +30,7 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    /// A number of `N` bytes, the lowest first; `N` is at most 8.
+    /// A little-endian number of `N` bytes, at most 8.
     fn number<const N: usize>(&mut self) -> Result<u64, Malformed> {
         let bytes = self.take(N)?;
         Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
@@ -52,7 +51,7 @@ impl<'a> Cursor<'a> {
         Ok(u32::from_le_bytes([a, b, c, d]))
     }
 
-    /// A length-encoded number.
+    /// A length-encoded integer.
     pub(super) fn length_encoded(&mut self) -> Result<u64, Malformed> {
         match self.u8()? {
             0xfc => self.number::<2>(),
@@ -63,13 +62,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A length and so many bytes.
+    /// A length-encoded string.
     pub(super) fn counted(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.length_encoded()?;
         self.take(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
-    /// The bytes up to a zero, which is read as well.
+    /// A zero-terminated string.
     pub(super) fn until_zero(&mut self) -> Result<&'a [u8], Malformed> {
         let end = self.0.iter().position(|&byte| byte == 0).ok_or(Malformed("a text without an end"))?;
         let text = self.take(end)?;
@@ -77,7 +76,7 @@ impl<'a> Cursor<'a> {
         Ok(text)
     }
 
-    /// The next byte, without reading it.
+    /// The next byte, without consuming it.
     pub(super) fn peek(&self) -> Option<u8> {
         self.0.first().copied()
     }
@@ -86,18 +85,17 @@ impl<'a> Cursor<'a> {
         self.0.len()
     }
 
-    /// All that is left.
     pub(super) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
 
-    /// Nothing may be left.
+    /// Fails if bytes are left.
     pub(super) fn end(&self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("a packet is longer than it should be")) }
     }
 }
 
-/// Appends a length-encoded number.
+/// Appends a length-encoded integer.
 pub(super) fn put_length(packet: &mut Vec<u8>, number: usize) {
     let bytes = (number as u64).to_le_bytes();
     let (mark, count) = match number {
@@ -110,13 +108,13 @@ pub(super) fn put_length(packet: &mut Vec<u8>, number: usize) {
     packet.extend(bytes.iter().take(count));
 }
 
-/// Appends a length and the bytes.
+/// Appends a length-encoded string.
 pub(super) fn put_counted(packet: &mut Vec<u8>, bytes: &[u8]) {
     put_length(packet, bytes.len());
     packet.extend_from_slice(bytes);
 }
 
-/// Text of a server for people and logs: no control characters, and not too long.
+/// Text from a server for logs: without control characters, and bounded.
 pub(in crate::mysql) fn printable(text: &[u8]) -> String {
     const MOST: usize = 512;
     let text = text.get(..4 * MOST).unwrap_or(text);
@@ -137,7 +135,7 @@ mod tests {
             let mut cursor = Cursor::new(&packet);
             prop_assert_eq!(cursor.length_encoded(), Ok(number as u64));
             prop_assert_eq!(cursor.end(), Ok(()));
-            // Cut short, it is none.
+            // Invalid when truncated.
             if cut < packet.len() {
                 prop_assert!(Cursor::new(&packet[..cut]).length_encoded().is_err());
             }
@@ -153,7 +151,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_printed_is_fit_for_a_log(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
+        fn printable_text_has_no_control_characters_and_is_bounded(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
             let text = printable(&bytes);
             prop_assert!(text.chars().count() <= 512 && !text.contains(char::is_control));
         }
@@ -175,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_ends_with_a_zero() {
+    fn a_string_ends_at_a_zero_byte() {
         let mut cursor = Cursor::new(b"text\0rest");
         assert_eq!(cursor.until_zero(), Ok(&b"text"[..]));
         assert_eq!(cursor.end().is_err(), cursor.left() > 0);

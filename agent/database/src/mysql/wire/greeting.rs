@@ -1,47 +1,37 @@
-//! The first packet of a server: who it is and what it can do.
+//! The server's first packet: its version and capabilities.
 
 use super::cursor::{Cursor, Malformed, printable};
 
-/// What a server and a client can do. They use what both can.
+/// Capability flags. A connection uses those that both sides set.
 ///
 /// <https://dev.mysql.com/doc/dev/mysql-server/latest/group__group__cs__capabilities__flags.html>
 pub(in crate::mysql) mod capability {
-    /// Since 3.21; MariaDB reads it as "speaks MySQL's capabilities only".
+    /// To MariaDB: the client does not use MariaDB's own capabilities.
     pub(in crate::mysql) const LONG_PASSWORD: u32 = 1;
-    /// Two bytes of column flags.
     pub(in crate::mysql) const LONG_FLAG: u32 = 1 << 2;
-    /// A database is named at login.
     pub(in crate::mysql) const CONNECT_WITH_DB: u32 = 1 << 3;
-    /// The protocol since 4.1.
     pub(in crate::mysql) const PROTOCOL_41: u32 = 1 << 9;
-    /// TLS.
     pub(in crate::mysql) const SSL: u32 = 1 << 11;
-    /// Status flags in answers.
     pub(in crate::mysql) const TRANSACTIONS: u32 = 1 << 13;
-    /// The login since 4.1.
     pub(in crate::mysql) const SECURE_CONNECTION: u32 = 1 << 15;
-    /// Several statements in one command.
     pub(in crate::mysql) const MULTI_STATEMENTS: u32 = 1 << 16;
-    /// Several results of one command.
     pub(in crate::mysql) const MULTI_RESULTS: u32 = 1 << 17;
-    /// Login by plugins.
     pub(in crate::mysql) const PLUGIN_AUTH: u32 = 1 << 19;
-    /// The client says what it is.
     pub(in crate::mysql) const CONNECT_ATTRS: u32 = 1 << 20;
 }
 
-/// No greeting needs more; real ones have about 100 bytes.
+/// Far above the size of real ones, which have about 100 bytes.
 pub(in crate::mysql) const LARGEST_GREETING: usize = 64 * 1024;
 
-/// The first byte of every greeting since MySQL 3.21.
+/// The protocol version since MySQL 3.21.
 const PROTOCOL_10: u8 = 10;
 
-/// A server's greeting, as far as the agent uses it.
+/// The fields of a greeting that the agent uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::mysql) struct Greeting {
-    /// As the server writes it, `5.5.5-` before MariaDB's own included.
+    /// As sent, including MariaDB's prefix `5.5.5-`.
     pub(in crate::mysql) version: String,
-    /// What the server can do: bits of [`capability`].
+    /// Bits of [`capability`].
     pub(in crate::mysql) capabilities: u32,
 }
 
@@ -63,7 +53,7 @@ impl Greeting {
         let high = cursor.u16()?;
         let capabilities = u32::from(high) << 16 | u32::from(low);
         let salt_length = usize::from(cursor.u8()?);
-        // MariaDB has capabilities of its own in the last four of these.
+        // The last four are MariaDB's own capabilities.
         let _reserved = cursor.take(10)?;
         if capabilities & capability::SECURE_CONNECTION != 0 {
             let _more_salt = cursor.take(salt_length.saturating_sub(8).max(13))?;
@@ -75,7 +65,7 @@ impl Greeting {
         Ok(Self { version, capabilities })
     }
 
-    /// Whether the server can do all of this.
+    /// Whether the server has all of these capabilities.
     pub(in crate::mysql) fn can(&self, capabilities: u32) -> bool {
         self.capabilities & capabilities == capabilities
     }
@@ -99,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_cut_anywhere_is_none() {
+    fn a_truncated_greeting_is_malformed() {
         for end in 0..MARIADB.len() {
             assert!(Greeting::parse(&MARIADB[..end]).is_err(), "{end}");
         }
@@ -110,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Greeting::parse(&bytes);
             let _ = Greeting::parse(&[&[PROTOCOL_10], &bytes[..]].concat());
         }

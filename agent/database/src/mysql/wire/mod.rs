@@ -1,23 +1,22 @@
-//! MySQL's protocol as far as the agent speaks it: packets, the greeting and the
-//! login, statements as text and their results.
+//! The part of MySQL's protocol that the agent uses: packets, greeting and login, text queries
+//! and their results.
 //!
-//! Written here, small and strict, rather than taken from a crate: `mysql_common`
-//! takes an impossible length for zero and a text without an end for a text, brings
-//! `unsafe` reads, compression, regular expressions and large numbers along, and does
-//! not build without its compression; whole drivers keep TLS and the course of the
-//! login to themselves. A token is too precious for any of that.
+//! Not a crate, because the token's safety depends on it: `mysql_common` reads an impossible
+//! length as zero and accepts unterminated strings, needs `unsafe`, regular expressions and
+//! big-number crates, and does not build without compression; complete drivers do not let the
+//! caller control TLS and the steps of the login.
 //!
-//! Not here: TLS (`crate::tls`), when the token may go out (`super::gate`), and what
-//! an error means (`super::classify`).
+//! Not here: TLS (`crate::tls`), when the token may be sent (`super::gate`), and what an error
+//! means (`super::classify`).
 //!
-//! No part of it knows the time: callers set limits around it. A [`Wire`] whose
-//! question was given up in the middle is out of step and must be dropped.
+//! Nothing here has a time limit; callers set them. A [`Wire`] whose query was abandoned is out
+//! of sync and has to be dropped.
 //!
 //! # Layout
-//! - `cursor`: the pieces packets are made of.
+//! - `cursor`: the fields of packets.
 //! - `packets`: packets on a stream.
-//! - `greeting`, `request`: who the server is, what the agent says.
-//! - `answer`: done, refused, another plugin.
+//! - `greeting`, `request`: the server's and the client's first packets.
+//! - `answer`: OK, ERR, switch of plugins, EOF.
 //! - `result`: columns and rows.
 
 mod answer;
@@ -39,73 +38,72 @@ pub(super) use self::{
     packets::Packets,
 };
 
-/// All results of one round trip together may take this much memory.
+/// The memory limit for all results of one round trip. 64 MiB is a process list of some 100,000
+/// sessions; a server that sends more is broken or hostile.
 const LARGEST_ANSWER: usize = 64 << 20;
 
 const COM_QUIT: u8 = 1;
 const COM_QUERY: u8 = 3;
 
-/// An open connection whose login is done.
+/// A connection after the login.
 pub(super) struct Wire<S> {
     packets: Packets<S>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// Takes over after the login.
     pub(super) fn new(packets: Packets<S>) -> Self {
         Self { packets }
     }
 
-    /// One round trip: one statement or several, separated by `;`.
+    /// One round trip: one or several statements, separated by `;`.
     pub(super) async fn query(&mut self, sql: &str) -> Result<Answered, WireError> {
         self.packets.begin();
         self.packets.write(&[&[COM_QUERY], sql.as_bytes()].concat()).await?;
         result::read_all(&mut self.packets, LARGEST_ANSWER).await
     }
 
-    /// Says goodbye and ends the stream. The server answers by closing its side.
+    /// Sends `COM_QUIT` and closes the stream.
     pub(super) async fn quit(mut self) {
         self.packets.begin();
-        // The stream is ended also if nobody hears it.
+        // The stream is closed even if this fails.
         let _ = self.packets.write(&[COM_QUIT]).await;
         self.packets.shut_down().await;
     }
 }
 
-/// What a server answered to one round trip.
+/// The results of one round trip.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answered {
-    /// The results of the statements up to the refused one, in their order.
+    /// In order, up to the failed statement.
     pub(super) results: Vec<ResultSet>,
-    /// Why the server went no further. The connection itself can be used on.
+    /// The error of the failed statement. The connection stays usable.
     pub(super) refused: Option<ServerError>,
 }
 
 /// The result of one statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ResultSet {
-    /// The columns' names. None for a statement that gives no rows.
+    /// Empty for a statement without a result set.
     pub(super) columns: Vec<String>,
-    /// As many cells each as there are columns; `None` is NULL. Bytes that are no
-    /// text are replaced.
+    /// One cell per column; `None` is NULL. Invalid UTF-8 is replaced.
     pub(super) rows: Vec<Vec<Option<String>>>,
-    /// How many rows a statement without rows of its own has changed.
+    /// The number of changed rows of a statement without a result set.
     pub(super) affected: u64,
 }
 
 impl ResultSet {
-    /// The cell of a row by its column's position; `None` also where there is none.
+    /// The cell at a row and column; `None` for NULL and for no such cell.
     pub(super) fn cell(&self, row: usize, column: usize) -> Option<&str> {
         self.rows.get(row)?.get(column)?.as_deref()
     }
 }
 
-/// Why a round trip ended without an answer. The connection is of no use any more.
+/// Why a round trip failed. The connection is unusable after it.
 #[derive(Debug)]
 pub(super) enum WireError {
     /// The stream failed or ended.
     Lost(io::Error),
-    /// The server said what the protocol does not have.
+    /// The server violated the protocol.
     Malformed(Malformed),
 }
 

@@ -1,5 +1,5 @@
-//! Packets on a stream: a length of three bytes, a number that counts them, the
-//! payload. A payload of 16 MiB or more comes in several.
+//! Packets on a stream: a length of three bytes, a sequence number, and the payload. A payload of
+//! 16 MiB or more is split.
 
 use std::io;
 
@@ -7,14 +7,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Malformed, WireError, answer::ERROR};
 
-/// A piece of this size is followed by another one of the same payload.
+/// A packet of this size is continued by the next one.
 const FULL_PIECE: usize = 0xff_ffff;
 
 /// A stream that is read and written packet by packet.
 #[derive(Debug)]
 pub(in crate::mysql) struct Packets<S> {
     stream: S,
-    /// The number that the next packet must have, of either side.
+    /// The sequence number of the next packet, from either side.
     number: u8,
 }
 
@@ -23,27 +23,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
         Self { stream, number: 0 }
     }
 
-    /// Counts on from the packets of another stream: TLS begins in the middle of a login.
+    /// Continues the numbering of another stream: TLS begins in the middle of a login.
     pub(in crate::mysql) fn counting_from(stream: S, number: u8) -> Self {
         Self { stream, number }
     }
 
-    /// The number of the next packet.
+    /// The sequence number of the next packet.
     pub(in crate::mysql) fn number(&self) -> u8 {
         self.number
     }
 
-    /// Begins a command: each counts anew.
+    /// Begins a command, which restarts the numbering.
     pub(super) fn begin(&mut self) {
         self.number = 0;
     }
 
     /// The payload of the next packet, of at most `most` bytes.
     ///
-    /// Reads no byte beyond it, and takes no memory for bytes that have not come.
+    /// Reads no byte beyond it, and allocates nothing for bytes that have not arrived.
     ///
-    /// A server that ends a connection may say why before it hears the next command:
-    /// that error has the number 0, where the answer to a command has 1.
+    /// A server that closes a connection may send the reason before it reads the next command.
+    /// That error has sequence number 0, where the response to a command has 1.
     pub(in crate::mysql) async fn read(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
         const OUT_OF_ORDER: WireError = WireError::Malformed(Malformed("a packet out of its order"));
         let mut payload = Vec::new();
@@ -77,12 +77,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
         }
     }
 
-    /// Writes one payload, and all of it to the other side.
+    /// Writes one payload and flushes.
     pub(in crate::mysql) async fn write(&mut self, payload: &[u8]) -> Result<(), WireError> {
         let mut rest = payload;
         loop {
             let (piece, behind) = rest.split_at(rest.len().min(FULL_PIECE));
-            // Header and piece together: one segment, one TLS record.
+            // Header and payload together: one segment, one TLS record.
             let mut bytes = Vec::with_capacity(piece.len() + 4);
             bytes.extend((piece.len() as u64).to_le_bytes().iter().take(3));
             bytes.push(self.number);
@@ -97,9 +97,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
         self.stream.flush().await.map_err(WireError::Lost)
     }
 
-    /// Ends the stream in good order.
     pub(super) async fn shut_down(mut self) {
-        // There is nobody left to tell.
+        // An error would change nothing.
         let _ = self.stream.shutdown().await;
     }
 }
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_no_reason_to_take_memory() {
+    fn memory_is_allocated_only_for_bytes_that_arrived() {
         run(async {
             let mut packets = Packets::new(feed(&[0xfe, 0xff, 0xff, 0, 1, 2, 3]));
             assert!(matches!(packets.read(MOST).await, Err(WireError::Lost(_))));
@@ -165,13 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn a_last_word_may_come_before_the_question() {
+    fn an_error_may_arrive_before_the_command() {
         let error = b"\x03\0\0\0\xff\x87\x07";
         let read = |bytes: &'static [u8], number| {
             run(async { Packets::counting_from(feed(bytes), number).read(MOST).await.ok() })
         };
         assert_eq!(read(error, 1), Some(vec![0xff, 0x87, 0x07]));
-        // Only as an error, and only in the place of an answer.
+        // Only an error, and only instead of a response.
         assert_eq!(read(b"\x03\0\0\0\x00\x00\x00", 1), None);
         assert_eq!(read(error, 2), None);
         assert_eq!(read(b"\x03\0\0\x02\xff\x87\x07", 1), None);
@@ -179,7 +178,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_cut_short_is_lost(
+        fn a_truncated_packet_is_a_lost_connection(
             payload in proptest::collection::vec(any::<u8>(), 0..300),
             cut in 1_usize..304,
         ) {

@@ -1,6 +1,5 @@
-//! What the agent says at a login: the request for TLS, and who it is.
-//!
-//! Neither has a byte of the token, nor a place for one.
+//! The client's packets of a login: the request for TLS, and the login request. Neither contains
+//! the token.
 
 use super::{
     cursor::put_counted,
@@ -8,13 +7,13 @@ use super::{
 };
 use crate::target::Target;
 
-/// `utf8mb4_general_ci`, which every server since 5.5 knows.
+/// `utf8mb4_general_ci`, known to every server since 5.5.
 const UTF8MB4: u8 = 45;
 
-/// The largest packet the agent wants to see: 16 MiB.
+/// The maximum packet size that the agent announces: 16 MiB.
 const LARGEST_PACKET: u32 = 1 << 24;
 
-/// What a server must be able to do to be logged in to by IAM.
+/// The capabilities that an IAM login needs.
 pub(in crate::mysql) const NEEDED: u32 = can::PROTOCOL_41
     | can::SSL
     | can::SECURE_CONNECTION
@@ -22,14 +21,14 @@ pub(in crate::mysql) const NEEDED: u32 = can::PROTOCOL_41
     | can::MULTI_STATEMENTS
     | can::MULTI_RESULTS;
 
-/// The plugin that the agent claims to begin with, and answers nothing for.
+/// The plugin that the login request names, with an empty response.
 ///
-/// It must not be the one that is wanted: a server takes the empty answer that comes
-/// with that for the password, and refuses it without asking. With any other name
-/// it asks, by a switch of plugins, and the token goes out only after that.
+/// It must not be `mysql_clear_password`: a server would take the empty response for the password
+/// and refuse it. With any other name the server requests a switch of plugins, and the token is
+/// sent only then.
 const FIRST_PLUGIN: &[u8] = b"mysql_native_password";
 
-/// The request for TLS: the start of the login that would follow without it.
+/// The request for TLS: the fixed part of a login request.
 pub(in crate::mysql) fn tls_request(greeting: &Greeting, target: &Target) -> Vec<u8> {
     let mut packet = capabilities(greeting, target).to_le_bytes().to_vec();
     packet.extend_from_slice(&LARGEST_PACKET.to_le_bytes());
@@ -38,13 +37,13 @@ pub(in crate::mysql) fn tls_request(greeting: &Greeting, target: &Target) -> Vec
     packet
 }
 
-/// The start of the login, for inside TLS: user, database name, and what the agent
-/// calls itself, by which agents know each other's sessions.
+/// The login request, sent inside TLS: user, database name, and the program name, by which agents
+/// recognize one another's sessions.
 pub(in crate::mysql) fn login_request(greeting: &Greeting, target: &Target) -> Vec<u8> {
     let capabilities = capabilities(greeting, target);
     let mut packet = tls_request(greeting, target);
     put_text(&mut packet, target.user.as_bytes());
-    // The length of the first plugin's answer: there is none.
+    // The length of the first plugin's response: empty.
     packet.push(0);
     if capabilities & can::CONNECT_WITH_DB != 0 {
         put_text(&mut packet, target.database_name.as_bytes());
@@ -68,7 +67,7 @@ fn capabilities(greeting: &Greeting, target: &Target) -> u32 {
     wanted | greeting.capabilities & can::CONNECT_ATTRS
 }
 
-/// A text and its end. A zero inside would end it early and shift all that follows.
+/// A zero-terminated string. A zero inside would shift the following fields.
 fn put_text(packet: &mut Vec<u8>, text: &[u8]) {
     packet.extend(text.iter().copied().filter(|&byte| byte != 0));
     packet.push(0);
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_is_as_the_protocol_has_it() {
+    fn the_login_request_has_the_specified_layout() {
         let packet = login_request(&greeting(u32::MAX), &target("lb_agent", "orders"));
         let (start, rest) = packet.split_at(32);
         let capabilities = u32::from_le_bytes(start[..4].try_into().unwrap());
@@ -103,15 +102,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_left_out() {
+    fn unsupported_fields_are_omitted() {
         let packet = login_request(&greeting(NEEDED), &target("lb_agent", ""));
         assert_eq!(&packet[32..], b"lb_agent\0\0mysql_native_password\0");
     }
 
     proptest! {
-        /// Compression, local files and other shapes of results are never agreed on.
+        /// Compression, local files and other result formats are never negotiated.
         #[test]
-        fn only_what_is_understood_is_agreed_on(capabilities: u32) {
+        fn only_implemented_capabilities_are_negotiated(capabilities: u32) {
             let asked = super::capabilities(&greeting(capabilities), &target("u", "d"));
             let compress_or_local_files = 1 << 5 | 1 << 7;
             let track_deprecate_eof_and_above = 0xff << 22;

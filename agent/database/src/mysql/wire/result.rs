@@ -12,13 +12,13 @@ use super::{
 /// MySQL's own limit.
 const MOST_COLUMNS: u64 = 4_096;
 
-/// A request to send a file of the client's, which is never done.
+/// A request for a local file, which is never answered.
 const LOCAL_FILE: u8 = 0xfb;
 
 /// A NULL in a row.
 const NULL: u8 = 0xfb;
 
-/// How much memory a cell, a row and a result take besides their text, about.
+/// The approximate memory of a cell, a row or a result, besides its text.
 const PER_ITEM: usize = 32;
 
 /// Reads all results of one command, of at most `most` bytes in memory.
@@ -41,7 +41,7 @@ pub(super) async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
                 answered.refused = Some(ServerError::parse(&packet)?);
                 false
             }
-            Some(&LOCAL_FILE) => return Err(Malformed("a request for a file of the agent's host").into()),
+            Some(&LOCAL_FILE) => return Err(Malformed("a request for a local file of the client").into()),
             _ => match read_rows(packets, &packet, &mut left).await? {
                 Ok((result, more)) => {
                     answered.results.push(result);
@@ -59,8 +59,8 @@ pub(super) async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Columns and rows behind a packet that counts the columns. A server may refuse in
-/// the middle of the rows.
+/// Columns and rows after the packet with the number of columns. An error may come in the middle
+/// of the rows.
 async fn read_rows<S: AsyncRead + AsyncWrite + Unpin>(
     packets: &mut Packets<S>,
     count: &[u8],
@@ -88,7 +88,7 @@ async fn read_rows<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Bytes that may still be taken.
+/// The memory that is left, in bytes.
 struct Allowance(usize);
 
 impl Allowance {
@@ -108,7 +108,7 @@ fn parse_count(packet: &[u8]) -> Result<usize, Malformed> {
     usize::try_from(count).map_err(|_| Malformed("an impossible number of columns"))
 }
 
-/// The name of a column, from its description.
+/// The name of a column, from its definition packet.
 fn parse_column(packet: &[u8], left: &mut Allowance) -> Result<String, Malformed> {
     let mut cursor = Cursor::new(packet);
     if cursor.counted()? != b"def" {
@@ -119,7 +119,7 @@ fn parse_column(packet: &[u8], left: &mut Allowance) -> Result<String, Malformed
     let _table_itself = cursor.counted()?;
     let name = cursor.counted()?;
     let _name_itself = cursor.counted()?;
-    // Character set, width, type, flags, decimals: all values come as text anyway.
+    // Character set, width, type, flags, decimals: not needed in the text protocol.
     if cursor.counted()?.len() != 12 {
         return Err(Malformed("not the description of a column"));
     }
@@ -142,8 +142,8 @@ fn parse_row(packet: &[u8], columns: usize, left: &mut Allowance) -> Result<Vec<
     Ok(row)
 }
 
-/// What is no text becomes three bytes for each that is wrong. The bytes themselves were
-/// spent with their packet.
+/// Invalid UTF-8 grows to three bytes per sequence. The original bytes were accounted for with
+/// their packet.
 fn text(bytes: &[u8], left: &mut Allowance) -> Result<String, Malformed> {
     let of_chunk = |valid: &str, invalid: &[u8]| {
         valid.len() + if invalid.is_empty() { 0 } else { char::REPLACEMENT_CHARACTER.len_utf8() }

@@ -4,25 +4,23 @@ use std::{future::Future, io::Cursor, pin::Pin};
 
 use tokio::io::{AsyncRead, AsyncWrite, Join, join, sink};
 
-/// Runs a test's future to its end.
 pub(in crate::mysql) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// A stream that gives these bytes and then ends, and swallows what is written.
+/// A stream that yields these bytes, then ends, and discards writes.
 pub(in crate::mysql) fn feed(bytes: &[u8]) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
     let reader: Pin<Box<Cursor<Vec<u8>>>> = Box::pin(Cursor::new(bytes.to_vec()));
     let stream: Join<_, _> = join(reader, sink());
     stream
 }
 
-/// One packet on the wire.
 pub(in crate::mysql) fn packet(number: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
     [&length[..3], &[number], payload].concat()
 }
 
-/// A greeting with salts of zeros; the second one's size follows from `salt`.
+/// A greeting with constant salts; `salt` is their total size.
 pub(in crate::mysql) fn greeting(version: &str, capabilities: u32, salt: u8, plugin: &str) -> Vec<u8> {
     use super::greeting::capability;
 

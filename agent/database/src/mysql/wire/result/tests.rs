@@ -1,4 +1,4 @@
-//! Results as real and as hostile servers send them.
+//! Results of real and of hostile servers.
 
 use proptest::prelude::*;
 
@@ -76,13 +76,13 @@ fn several_results_come_in_one_round_trip() {
 }
 
 #[test]
-fn a_refusal_keeps_the_results_before_it() {
+fn an_error_keeps_the_results_before_it() {
     let payloads = [result(&["id"], &[vec![some("7")]], true), vec![REFUSED.to_vec()]].concat();
     let answered = read(&on_the_wire(&payloads)).unwrap();
     assert_eq!(answered.results.len(), 1);
     assert_eq!(answered.refused.unwrap().number, 1094);
 
-    // In the middle of the rows: that result counts for nothing.
+    // In the middle of the rows: that result is discarded.
     let mut payloads = result(&["id"], &[vec![some("7")]], false);
     *payloads.last_mut().unwrap() = REFUSED.to_vec();
     let answered = read(&on_the_wire(&payloads)).unwrap();
@@ -90,13 +90,13 @@ fn a_refusal_keeps_the_results_before_it() {
 }
 
 #[test]
-fn a_server_is_sent_no_file() {
+fn a_local_file_is_never_sent() {
     let error = read(&packet(0, b"\xfb/etc/passwd")).unwrap_err();
-    assert!(error.to_string().contains("a file of the agent's host"), "{error}");
+    assert!(error.to_string().contains("a local file of the client"), "{error}");
 }
 
 #[test]
-fn what_is_no_text_is_weighed_as_what_it_becomes() {
+fn invalid_utf8_counts_at_its_replaced_size() {
     let cell = |length: usize| on_the_wire(&result(&["c"], &[vec![Some(vec![0xff; length])]], false));
     let answered = read(&cell(MOST / 4)).unwrap();
     assert_eq!(answered.results[0].cell(0, 0).map(str::len), Some(MOST / 4 * 3));
@@ -105,22 +105,22 @@ fn what_is_no_text_is_weighed_as_what_it_becomes() {
 }
 
 #[test]
-fn an_answer_has_an_end() {
-    // Many small rows weigh more than their bytes.
+fn a_result_is_bounded() {
+    // Many small rows take more memory than their bytes.
     let rows = vec![vec![None; 200]; 300];
     let names = ["c"; 200];
     let bytes = on_the_wire(&result(&names, &rows, false));
     assert!(bytes.len() < MOST / 2);
     let error = read(&bytes).unwrap_err();
     assert!(error.to_string().contains("larger than any expected"), "{error}");
-    // And so do results without rows.
+    // So do results without rows.
     let bytes = on_the_wire(&vec![vec![0, 0, 0, 0x0a, 0, 0, 0]; 30_000]);
     assert!(matches!(read(&bytes), Err(WireError::Malformed(_))));
 }
 
 proptest! {
     #[test]
-    fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = parse_count(&bytes);
         let _ = parse_column(&bytes, &mut Allowance(MOST));
         let _ = parse_row(&bytes, bytes.len() % 7, &mut Allowance(MOST));
@@ -143,13 +143,12 @@ proptest! {
         let bytes = on_the_wire(&result(&["a", "b", "c"], &cells, false));
         let answered = read(&bytes).unwrap();
         prop_assert_eq!(&answered.results[0].rows, &rows);
-        // Cut anywhere, it is no answer.
+        // Truncated anywhere, it is not a result.
         let kept = bytes.len().saturating_sub(cut);
         prop_assert!(matches!(read(&bytes[..kept]), Err(WireError::Lost(_))));
     }
 
-    /// One changed byte gives another answer or none, and never a panic or more cells
-    /// than columns.
+    /// One changed byte never causes a panic or more cells than columns.
     #[test]
     fn a_damaged_answer_keeps_its_shape(at in 0_usize..400, byte: u8) {
         let rows = vec![vec![some("7"), None, some("10.0.2.7:50412")]; 4];
