@@ -14,5 +14,5 @@ pub(crate) use connection::refusal;
 pub use connection::{Connection, Limits, ask_once, stream_once};
 pub use error::RuntimeError;
 pub use info::{Info, Version};
-pub use servers_state::{AdminState, ServerState};
+pub use servers_state::{AdminState, Check, Operational, ServerState};
 pub use stat::Stat;
