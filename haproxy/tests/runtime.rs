@@ -9,7 +9,10 @@ use std::{
 
 use haproxy::{
     Address,
-    runtime::{Check, Connection, Info, Limits, Operational, RuntimeError, ServerState, Stat, ask_once},
+    runtime::{
+        Check, Connection, Info, Limits, Operational, RuntimeError, ServerState, Stat, ask_once,
+        state_file::{self, FirstState},
+    },
     sweep::{Worker, sweep, sweep_worker, workers},
 };
 use proptest::prelude::*;
@@ -311,10 +314,61 @@ fn unknown_states_and_flags_are_not_taken_for_clear() {
     }
 }
 
+// === the server state file ===
+
+#[test]
+fn a_state_file_is_the_answer_without_the_agents_own_drains() {
+    for (version, answer) in STATES {
+        let file = state_file::render(answer, |_, server| server == "agent_drain").unwrap();
+        let (before, after) = (states(answer), states(&file));
+        for (server, state) in &before {
+            let mut expected = state.clone();
+            if server == "agent_drain" {
+                expected.admin = 0;
+            }
+            assert_eq!(after[server], expected, "{version}: {server}");
+        }
+        assert_eq!(before["cli_drain"].admin, 8, "{version}: an operator's drain stays");
+        // The columns that are not read here are those of the answer.
+        let untouched = |text: &str| -> Vec<String> {
+            text.lines().map(|line| line.split(' ').skip(15).collect::<Vec<_>>().join(" ")).collect()
+        };
+        assert_eq!(untouched(&file), untouched(answer.trim_end()), "{version}");
+    }
+}
+
+#[test]
+fn a_drain_of_the_agents_that_an_operator_put_into_maintenance_leaves_the_maintenance() {
+    let both = STATE.replace("agent_drain 127.0.0.1 2 8 ", "agent_drain 127.0.0.1 0 9 ");
+    let file = state_file::render(&both, |_, server| server == "agent_drain").unwrap();
+    assert_eq!(states(&file)["agent_drain"].admin, 1);
+}
+
+#[test]
+fn a_state_file_changes_only_with_the_states() {
+    let later = STATE.replace(" 100 100 1 1 0 2 0 22 ", " 100 100 77 1 0 2 0 23 ");
+    assert_ne!(later, STATE);
+    let none = |_: &str, _: &str| false;
+    assert_eq!(state_file::render(&later, none), state_file::render(STATE, none));
+}
+
+#[test]
+fn a_first_file_has_every_server_down_and_its_port() {
+    let first = |server: &str| FirstState { backend: "orders".into(), server: server.into(), port: 5432 };
+    let file = state_file::all_down(&[first("a"), first("b")]);
+    for state in states(&file).values() {
+        assert_eq!((state.operational, state.admin, state.port), (Operational::Stopped, 0, 5432));
+    }
+    assert_eq!(states(&file).len(), 2);
+}
+
+// === other formats ===
+
 #[test]
 fn another_format_is_refused_rather_than_guessed() {
     for wrong in ["", "2\n# be_name\n", "1\n", &STATE.replace("srv_admin_state", "srv_flags")] {
         assert!(ServerState::parse(wrong).is_err(), "{wrong}");
+        assert!(state_file::render(wrong, |_, _| true).is_err(), "{wrong}");
     }
     let short = STATE.replace("2 0 100 100 1 1 0 2 0 22 0 0 - 5432 ", "2 0 ");
     assert!(ServerState::parse(&short).unwrap_err().contains("orders 1 up"));
@@ -349,6 +403,7 @@ proptest! {
         let mut text = STATE.to_owned();
         text.replace_range(at..=at, &with);
         let _ = ServerState::parse(&text);
+        let _ = state_file::render(&text, |_, _| true);
         let _ = Stat::parse(&text.replace(' ', ","));
     }
 }

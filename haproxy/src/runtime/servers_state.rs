@@ -4,7 +4,10 @@
 //! admin flag or a weight (an operator, the agent check or the configuration), or whether a server
 //! without health check really answers: such a server is running until something stops it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+};
 
 /// An admin state that `set server` can set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ pub struct ServerState {
 const FMAINT: u32 = 0x01;
 
 /// Drained by `set server` or by the agent check.
-const FDRAIN: u32 = 0x08;
+pub(super) const FDRAIN: u32 = 0x08;
 
 // `srv_check_state` and `srv_agent_state`.
 const CONFIGURED: u32 = 0x02;
@@ -175,13 +178,14 @@ impl Check {
 
 /// The answer as columns and rows; columns are found by name.
 pub(super) struct Table<'a> {
+    header: &'a str,
     columns: Vec<&'a str>,
     rows: Vec<&'a str>,
 }
 
 pub(super) struct Row<'a> {
     line: &'a str,
-    fields: Vec<&'a str>,
+    fields: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Table<'a> {
@@ -192,9 +196,14 @@ impl<'a> Table<'a> {
             Some(other) => return Err(format!("format `{other}` instead of 1")),
             None => return Err("it is empty".into()),
         }
-        let header = lines.next().and_then(|line| line.strip_prefix("# ")).ok_or("no header line")?;
-        let columns = header.split(' ').collect();
-        Ok(Self { columns, rows: lines.collect() })
+        let header = lines.next().ok_or("no header line")?;
+        let columns = header.strip_prefix("# ").ok_or("no header line")?.split(' ').collect();
+        Ok(Self { header, columns, rows: lines.collect() })
+    }
+
+    /// The header line, with its `# `.
+    pub(super) fn header(&self) -> &'a str {
+        self.header
     }
 
     pub(super) fn column(&self, name: &str) -> Result<usize, String> {
@@ -202,17 +211,29 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = Row<'a>> {
-        self.rows.iter().map(|line| Row { line, fields: line.split(' ').collect() })
+        self.rows.iter().map(|line| Row { line, fields: line.split(' ').map(Cow::Borrowed).collect() })
     }
 }
 
-impl<'a> Row<'a> {
-    pub(super) fn field(&self, column: usize) -> Result<&'a str, String> {
-        self.fields.get(column).copied().ok_or_else(|| self.error("too few fields"))
+impl Row<'_> {
+    pub(super) fn field(&self, column: usize) -> Result<&str, String> {
+        self.fields.get(column).map(AsRef::as_ref).ok_or_else(|| self.error("too few fields"))
     }
 
     pub(super) fn number(&self, column: usize) -> Result<u32, String> {
         self.field(column)?.parse().map_err(|_| self.error("not a number"))
+    }
+
+    pub(super) fn set(&mut self, column: usize, value: u32) {
+        if let Some(field) = self.fields.get_mut(column) {
+            *field = value.to_string().into();
+        }
+    }
+
+    /// Appends the line.
+    pub(super) fn write(&self, file: &mut String) {
+        file.push_str(&self.fields.join(" "));
+        file.push('\n');
     }
 
     fn error(&self, what: &str) -> String {
