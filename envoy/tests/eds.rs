@@ -429,7 +429,7 @@ async fn a_thousand_streams_of_one_caller_leave_the_others_served() {
 }
 
 #[tokio::test]
-async fn one_caller_with_more_streams_than_there_are_places_is_refused_until_one_is_free() {
+async fn one_caller_with_more_streams_than_permits_is_refused_until_one_is_free() {
     let bounds = Bounds { streams: 2, ..Bounds::default() };
     let agent = Agent::with(bounds, Limits::default()).await;
     let channel = agent.connect().await;
@@ -446,7 +446,7 @@ async fn one_caller_with_more_streams_than_there_are_places_is_refused_until_one
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_streams_than_there_are_places_leave_newcomers_theirs() {
+async fn a_flood_of_streams_leaves_newcomers_their_permits() {
     let agent = Agent::start().await;
     let mut envoy = agent.settled().await;
     let mut hostile = JoinSet::new();
@@ -454,8 +454,8 @@ async fn more_streams_than_there_are_places_leave_newcomers_theirs() {
         let channel = agent.connect().await;
         flood(&mut hostile, &channel);
     }
-    until("more than there are places", || agent.ended() > 300).await;
-    until("no more than there are places", || agent.peers.count() <= Bounds::default().streams).await;
+    until("more than there are permits", || agent.ended() > 300).await;
+    until("no more than there are permits", || agent.peers.count() <= Bounds::default().streams).await;
     // One that was there before, and one that comes now.
     envoy.sees(&agent, 2).await;
     agent.settled().await.sees(&agent, 3).await;
@@ -463,7 +463,7 @@ async fn more_streams_than_there_are_places_leave_newcomers_theirs() {
 
 /// Nothing can be sent on their streams, so these cannot be told to go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn peers_whose_windows_are_shut_keep_no_more_streams_than_there_are_places() {
+async fn peers_that_do_not_read_keep_no_more_streams_than_permits() {
     let agent = Agent::start().await;
     let mut envoy = agent.settled().await;
     let mut hostile = JoinSet::new();
@@ -472,14 +472,14 @@ async fn peers_whose_windows_are_shut_keep_no_more_streams_than_there_are_places
         let channel = shut.initial_stream_window_size(0).connect().await.unwrap();
         flood(&mut hostile, &channel);
     }
-    until("more than there are places", || agent.ended() > 300).await;
-    until("no more than there are places", || agent.peers.count() <= Bounds::default().streams + 64).await;
+    until("more than there are permits", || agent.ended() > 300).await;
+    until("no more than there are permits", || agent.peers.count() <= Bounds::default().streams + 64).await;
     envoy.sees(&agent, 2).await;
     agent.settled().await.sees(&agent, 3).await;
 }
 
 #[tokio::test]
-async fn more_connections_than_there_are_places_leave_newcomers_theirs() {
+async fn a_flood_of_connections_leaves_newcomers_their_permits() {
     let agent = Agent::with(Bounds::default(), Limits { connections: 20, ..Limits::default() }).await;
     let mut envoy = agent.settled().await;
     let mut hostile = Vec::new();
@@ -488,7 +488,7 @@ async fn more_connections_than_there_are_places_leave_newcomers_theirs() {
     }
     envoy.sees(&agent, 2).await;
     agent.settled().await.sees(&agent, 3).await;
-    until("no more than there are places", || agent.peers.count() <= 20).await;
+    until("no more than there are permits", || agent.peers.count() <= 20).await;
 }
 
 #[tokio::test]
@@ -556,7 +556,7 @@ async fn a_peer_that_never_answers_or_never_speaks_loses_its_stream() {
 }
 
 #[tokio::test]
-async fn callers_that_do_not_greet_or_talk_rubbish_hold_their_places_for_a_while_only() {
+async fn callers_without_a_valid_request_lose_their_permits() {
     let limits = Limits {
         connections: 4,
         silence: Duration::from_millis(300),

@@ -2,11 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use haproxy::{
     Address,
-    runtime::{Connection, Info, Limits, RuntimeError, ServerState, Stat, ask_once},
+    runtime::{
+        Check, Connection, Info, Limits, Operational, RuntimeError, ServerState, Stat, ask_once,
+        state_file::{self, FirstState},
+    },
     sweep::{Worker, sweep, sweep_worker, workers},
 };
 use proptest::prelude::*;
@@ -210,33 +216,162 @@ async fn a_socket_that_is_not_the_masters_has_no_workers() {
 
 // === answers ===
 
-const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight \
-    srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health \
-    srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord\n\
-    3 be 1 s1 127.0.0.1 2 0 100 1 0 1 0 2 0 0 0 0 - 39999 -\n3 be 2 s2 - 0 5 1 1 3 1 0 0 8 0 0 0 - 0 -\n";
+const STATES: [(&str, &str); 2] = [
+    ("2.6", include_str!("data/2.6-servers-state.txt")),
+    ("2.8", include_str!("data/2.8-servers-state.txt")),
+];
+const STATE: &str = STATES[0].1;
+
+fn states(answer: &str) -> HashMap<String, ServerState> {
+    let states = ServerState::parse(answer).unwrap();
+    states.into_iter().map(|state| (state.server.clone(), state)).collect()
+}
+
+#[test]
+fn each_server_is_shown_with_what_stops_its_new_sessions() {
+    use Operational::{Running, Stopped};
+    // How the server came to its state; operational state, admin bits, weight, new sessions.
+    let expected = [
+        ("up", Running, 0x00, 100, true),
+        ("down", Stopped, 0x00, 100, false),
+        ("agent_drain", Running, 0x08, 100, false),
+        ("agent_maint", Stopped, 0x01, 100, false),
+        ("agent_zero", Running, 0x00, 0, false),
+        ("cli_drain", Running, 0x08, 100, false),
+        ("cli_maint", Stopped, 0x01, 100, false),
+        ("cli_zero", Running, 0x00, 0, false),
+        ("cli_agent_off", Running, 0x00, 100, true),
+        ("half", Running, 0x00, 25, true),
+        ("file_zero", Running, 0x00, 0, false),
+        ("file_disabled", Stopped, 0x05, 100, false),
+        ("down_off", Stopped, 0x00, 100, false),
+        ("name_unresolved", Stopped, 0x20, 10, false),
+        ("unix", Running, 0x00, 10, true),
+        ("checked", Stopped, 0x00, 10, false),
+        ("tracks", Stopped, 0x00, 10, false),
+        ("wait", Running, 0x00, 10, true),
+    ];
+    for (version, answer) in STATES {
+        let states = states(answer);
+        for (server, operational, admin, weight, takes) in expected {
+            let state = &states[server];
+            let shown = (state.operational, state.admin, state.weight, state.takes_new_sessions());
+            assert_eq!(shown, (operational, admin, weight, takes), "{version}: {server}");
+        }
+        assert_eq!((states["half"].weight, states["half"].initial_weight), (25, 50), "{version}");
+        assert_eq!((states["cli_zero"].initial_weight, states["file_zero"].initial_weight), (100, 0));
+    }
+}
+
+#[test]
+fn addresses_are_those_that_haproxy_connects_to() {
+    for (version, answer) in STATES {
+        let states = states(answer);
+        let address = |server: &str| states[server].socket_address().map(|address| address.to_string());
+        assert_eq!(address("up").as_deref(), Some("127.0.0.1:5432"), "{version}");
+        assert_eq!(address("v6").as_deref(), Some("[2001:db8::1]:5432"), "{version}");
+        assert_eq!(address("moved").as_deref(), Some("127.0.0.2:6000"), "{version}: `set server addr`");
+        for server in ["unix", "abns", "name_unresolved"] {
+            assert_eq!(address(server), None, "{version}: {server}");
+        }
+        assert_eq!(states["name_unresolved"].fqdn.as_deref(), Some("db.example.invalid"), "{version}");
+        assert_eq!(states["up"].fqdn, None, "{version}");
+    }
+}
+
+#[test]
+fn disabled_checks_are_told_from_missing_ones() {
+    for (version, answer) in STATES {
+        let states = states(answer);
+        for (server, check, agent) in [
+            ("up", Check::Absent, Check::Enabled),
+            ("cli_agent_off", Check::Absent, Check::Disabled),
+            ("checked", Check::Enabled, Check::Absent),
+            ("checked_off", Check::Disabled, Check::Absent),
+            ("wait", Check::Absent, Check::Absent),
+            ("file_disabled", Check::Absent, Check::Enabled),
+        ] {
+            assert_eq!((states[server].check, states[server].agent), (check, agent), "{version}: {server}");
+        }
+    }
+}
 
 #[test]
 fn columns_are_found_by_name() {
-    let states = ServerState::parse(STATE).unwrap();
-    assert_eq!(
-        (&*states[0].server, states[0].admin, states[0].weight, states[0].port),
-        ("s1", 0, 100, 39999)
-    );
-    assert_eq!((&*states[1].address, states[1].operational, states[1].admin), ("-", 0, 5));
-
-    let moved = "1\n# srv_admin_state be_name srv_name srv_port srv_addr srv_uweight novel srv_op_state\n\
-        8 be s1 5432 10.0.0.1 1 ? 2\n";
+    let moved = "1\n# srv_admin_state be_name srv_name srv_port srv_addr srv_uweight novel srv_op_state \
+        srv_iweight srv_check_state srv_agent_state srv_fqdn\n8 be s1 5432 10.0.0.1 1 ? 2 1 0 0 -\n";
     let state = &ServerState::parse(moved).unwrap()[0];
     assert!(state.forced_drain() && !state.forced_maint() && !state.other_admin());
 }
+
+/// An admin bit or a state of a later version stops new sessions as far as is known.
+#[test]
+fn unknown_states_and_flags_are_not_taken_for_clear() {
+    let line = "2 orders 1 up 127.0.0.1 2 0 ";
+    for unknown in ["2 orders 1 up 127.0.0.1 2 512 ", "2 orders 1 up 127.0.0.1 9 0 "] {
+        let state = &ServerState::parse(&STATE.replace(line, unknown)).unwrap()[0];
+        assert!(!state.takes_new_sessions(), "{unknown}");
+    }
+}
+
+// === the server state file ===
+
+#[test]
+fn a_state_file_is_the_answer_without_the_agents_own_drains() {
+    for (version, answer) in STATES {
+        let file = state_file::render(answer, |_, server| server == "agent_drain").unwrap();
+        let (before, after) = (states(answer), states(&file));
+        for (server, state) in &before {
+            let mut expected = state.clone();
+            if server == "agent_drain" {
+                expected.admin = 0;
+            }
+            assert_eq!(after[server], expected, "{version}: {server}");
+        }
+        assert_eq!(before["cli_drain"].admin, 8, "{version}: an operator's drain stays");
+        // The columns that are not read here are those of the answer.
+        let untouched = |text: &str| -> Vec<String> {
+            text.lines().map(|line| line.split(' ').skip(15).collect::<Vec<_>>().join(" ")).collect()
+        };
+        assert_eq!(untouched(&file), untouched(answer.trim_end()), "{version}");
+    }
+}
+
+#[test]
+fn a_drain_of_the_agents_that_an_operator_put_into_maintenance_leaves_the_maintenance() {
+    let both = STATE.replace("agent_drain 127.0.0.1 2 8 ", "agent_drain 127.0.0.1 0 9 ");
+    let file = state_file::render(&both, |_, server| server == "agent_drain").unwrap();
+    assert_eq!(states(&file)["agent_drain"].admin, 1);
+}
+
+#[test]
+fn a_state_file_changes_only_with_the_states() {
+    let later = STATE.replace(" 100 100 1 1 0 2 0 22 ", " 100 100 77 1 0 2 0 23 ");
+    assert_ne!(later, STATE);
+    let none = |_: &str, _: &str| false;
+    assert_eq!(state_file::render(&later, none), state_file::render(STATE, none));
+}
+
+#[test]
+fn a_first_file_has_every_server_down_and_its_port() {
+    let first = |server: &str| FirstState { backend: "orders".into(), server: server.into(), port: 5432 };
+    let file = state_file::all_down(&[first("a"), first("b")]);
+    for state in states(&file).values() {
+        assert_eq!((state.operational, state.admin, state.port), (Operational::Stopped, 0, 5432));
+    }
+    assert_eq!(states(&file).len(), 2);
+}
+
+// === other formats ===
 
 #[test]
 fn another_format_is_refused_rather_than_guessed() {
     for wrong in ["", "2\n# be_name\n", "1\n", &STATE.replace("srv_admin_state", "srv_flags")] {
         assert!(ServerState::parse(wrong).is_err(), "{wrong}");
+        assert!(state_file::render(wrong, |_, _| true).is_err(), "{wrong}");
     }
-    let short = STATE.replace(" 39999 -", "");
-    assert!(ServerState::parse(&short).unwrap_err().contains("s1"));
+    let short = STATE.replace("2 0 100 100 1 1 0 2 0 22 0 0 - 5432 ", "2 0 ");
+    assert!(ServerState::parse(&short).unwrap_err().contains("orders 1 up"));
     assert!(Info::parse("Name: HAProxy\nVersion: two\n").is_err());
     assert!(Stat::parse("pxname,svname\n").is_err());
 }
@@ -268,6 +403,7 @@ proptest! {
         let mut text = STATE.to_owned();
         text.replace_range(at..=at, &with);
         let _ = ServerState::parse(&text);
+        let _ = state_file::render(&text, |_, _| true);
         let _ = Stat::parse(&text.replace(' ', ","));
     }
 }

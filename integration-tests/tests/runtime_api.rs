@@ -14,7 +14,7 @@ use std::{
 use haproxy::{
     Address,
     close::{Closed, PAUSE, close, close_in_worker},
-    runtime::{AdminState, Connection, Limits, RuntimeError, ask_once},
+    runtime::{AdminState, Connection, Limits, Operational, RuntimeError, ask_once},
     show_sess::{Parser, Session, resolve},
     sweep::{Sweep, Worker, sweep, sweep_worker, workers},
 };
@@ -190,8 +190,8 @@ async fn servers_are_read_with_their_flags_and_sessions() {
             assert_eq!(states.len(), 2);
             let [pg1, pg2] = &states[..] else { unreachable!() };
             assert_eq!((&*pg1.backend, &*pg1.server), ("orders", "pg1"));
-            assert_eq!((&*pg1.address, pg1.port), ("127.0.0.1", setup.server.port()));
-            assert_eq!((pg1.operational, pg1.admin), (2, 0));
+            assert_eq!(pg1.socket_address(), Some(setup.server));
+            assert_eq!((pg1.operational, pg1.admin), (Operational::Running, 0));
             // `disabled` in the configuration is not a person's doing: FMAINT and CMAINT.
             assert!(pg2.forced_maint() && pg2.other_admin() && !pg2.forced_drain());
             assert_eq!(pg2.weight, 7);

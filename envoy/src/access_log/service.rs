@@ -29,7 +29,7 @@ use tonic::{
 };
 
 use super::{Event, Origin, message::Message};
-use crate::{places::Places, serve::Caller};
+use crate::{caller::Caller, permits::Permits};
 
 /// What streams may cost.
 #[derive(Copy, Clone, Debug)]
@@ -97,7 +97,7 @@ pub struct Intake {
     reports: mpsc::Sender<Report>,
     gate: Box<dyn Gate>,
     bounds: Bounds,
-    places: Places,
+    permits: Permits,
     /// How many each Envoy has.
     streams: Mutex<HashMap<Origin, usize>>,
 }
@@ -105,16 +105,16 @@ pub struct Intake {
 impl Intake {
     /// Reports to `reports` of those whom the gate knows.
     pub fn new(reports: mpsc::Sender<Report>, gate: impl Gate, bounds: Bounds) -> Self {
-        let (gate, places) = (Box::new(gate), Places::new(bounds.streams));
-        Self { reports, gate, bounds, places, streams: Mutex::default() }
+        let (gate, permits) = (Box::new(gate), Permits::new(bounds.streams));
+        Self { reports, gate, bounds, permits, streams: Mutex::default() }
     }
 
     async fn receive(&self, caller: &Caller, mut stream: Streaming<Bytes>) -> Result<(), Status> {
-        let place = self.places.take(caller, 1).ok_or_else(no_place)?;
+        let permit = self.permits.take(caller, 1).ok_or_else(no_permit)?;
         let mut open = None;
         let result = tokio::select! {
             result = self.listen(caller, &mut stream, &mut open) => result,
-            () = place.lost() => Err(no_place()),
+            () = permit.revoked() => Err(no_permit()),
         };
         if let Some(origin) = open {
             let (at, left) = (Instant::now(), self.end(&origin));
@@ -210,7 +210,7 @@ fn read(bytes: &[u8]) -> Result<Message, Status> {
     Message::read(bytes).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-fn no_place() -> Status {
+fn no_permit() -> Status {
     Status::resource_exhausted("too many streams are open, and others have fewer: try again later")
 }
 

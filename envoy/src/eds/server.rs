@@ -18,13 +18,14 @@ use super::{
     resources::type_url,
 };
 use crate::{
-    places::{Place, Places},
+    caller::Caller,
+    permits::{Permit, Permits},
     proto::{
         AggregatedDiscoveryService, AggregatedDiscoveryServiceServer, DeltaDiscoveryRequest,
         DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, EndpointDiscoveryService,
         EndpointDiscoveryServiceServer, Node, Status as RpcStatus,
     },
-    serve::{Caller, Limits, Listener},
+    serve::{Limits, Listener},
 };
 
 /// What streams may cost.
@@ -120,7 +121,7 @@ pub struct Server<T = Snapshot> {
     peers: Peers,
     report: Report,
     bounds: Bounds,
-    places: Places,
+    permits: Permits,
 }
 
 /// Serves endpoint discovery alone, until cancelled (dropped).
@@ -139,8 +140,8 @@ pub async fn serve(
 impl<T: Source> Server<T> {
     /// Serves what the watch has. When its sender is gone, all streams end.
     pub fn new(source: watch::Receiver<T>, report: Report, bounds: Bounds) -> Self {
-        let places = Places::new(bounds.streams);
-        Self { source, peers: Peers::default(), report, bounds, places }
+        let permits = Permits::new(bounds.streams);
+        Self { source, peers: Peers::default(), report, bounds, permits }
     }
 
     /// Who is connected.
@@ -163,7 +164,7 @@ impl<T: Source> Server<T> {
     ) -> Result<Response<Sent<S::Response>>, Status> {
         let caller = Caller::of(request.extensions());
         let address = caller.address.clone();
-        let Some(place) = self.places.take(&caller, 1) else {
+        let Some(permit) = self.permits.take(&caller, 1) else {
             (self.report)(Event::Refused { address, why: "too many streams are open".into() });
             return Err(Status::resource_exhausted("too many streams are open: try again later"));
         };
@@ -179,7 +180,7 @@ impl<T: Source> Server<T> {
             introduction: Instant::now() + self.bounds.introduction,
             answer: self.bounds.answer,
             sent: None,
-            place,
+            permit,
         };
         let sent = futures_util::stream::unfold(Some(stream), |stream| async {
             let mut stream = stream?;
@@ -204,7 +205,7 @@ impl<T> Clone for Server<T> {
             peers: self.peers.clone(),
             report: self.report.clone(),
             bounds: self.bounds,
-            places: self.places.clone(),
+            permits: self.permits.clone(),
         }
     }
 }
@@ -289,7 +290,7 @@ struct Stream<S: Subscription, T> {
     /// When the response under way was sent.
     sent: Option<Instant>,
     /// Given back when the stream ends.
-    place: Place,
+    permit: Permit,
 }
 
 impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
@@ -308,10 +309,10 @@ impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
             };
             let inbound = &mut self.inbound;
             let source = &mut self.source;
-            let lost = self.place.lost();
+            let revoked = self.permit.revoked();
             let next = async {
                 tokio::select! {
-                    () = lost => Some(Err(Status::resource_exhausted(
+                    () = revoked => Some(Err(Status::resource_exhausted(
                         "too many streams are open, and others have fewer: try again later",
                     ))),
                     request = inbound.message() => Some(request),

@@ -22,8 +22,8 @@ use tonic::{
 
 use super::{Answer, Source, Waiting};
 use crate::{
+    caller::Caller,
     proto::{Health, HealthCheckRequest, HealthCheckResponse, HealthServer, ServingStatus},
-    serve::Caller,
 };
 
 /// The length of a request, in bytes: one name.
@@ -105,13 +105,13 @@ impl Health for Checks {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let place = self.watches.clone().try_acquire_owned();
-        let place = place.map_err(|_| Status::resource_exhausted("too many watches: use Check"))?;
+        let permit = self.watches.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Status::resource_exhausted("too many watches: use Check"))?;
         let waiting = self.waiting.clone();
         let question = Arc::new(Question::of(&request));
         // The request is over, and what it asked for is not.
         let in_use = Caller::of(request.extensions()).in_use();
-        let state = (waiting.source().changes(), None, (place, in_use));
+        let state = (waiting.source().changes(), None, (permit, in_use));
         let said = futures_util::stream::unfold(state, move |(mut changes, said, held)| {
             let (waiting, question) = (waiting.clone(), question.clone());
             async move {

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Waiting {
     source: Arc<dyn Source>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 // === impl Waiting ===
@@ -31,7 +31,7 @@ pub struct Waiting {
 impl Waiting {
     /// Answers from this source.
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source, places: Arc::new(Semaphore::new(MOST)) }
+        Self { source, permits: Arc::new(Semaphore::new(MOST)) }
     }
 
     /// Where answers come from.
@@ -51,7 +51,7 @@ impl Waiting {
         if let Some(answer) = ask() {
             return Some(answer);
         }
-        let _place = self.places.try_acquire().ok()?;
+        let _permit = self.permits.try_acquire().ok()?;
         let mut changes = self.source.changes();
         let known = async {
             loop {
@@ -137,9 +137,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_wait_than_there_are_places() {
+    async fn waiting_checks_are_limited() {
         let waiting = Waiting::new(script(None));
-        let all = waiting.places.clone().acquire_many_owned(MOST.try_into().unwrap()).await.unwrap();
+        let all = waiting.permits.clone().acquire_many_owned(MOST.try_into().unwrap()).await.unwrap();
         let began = Instant::now();
         assert_eq!(waiting.answer("w", None, None).await, None);
         assert_eq!(began.elapsed(), Duration::ZERO);

@@ -1,5 +1,5 @@
-//! One connection of a caller: it ends when its caller is silent or has nothing to do here for
-//! too long, when another needs its place, or when the listener is gone.
+//! One connection. It ends when it is silent or has no stream for too long, when its permit is
+//! revoked, or when the listener ends.
 
 use std::{
     io,
@@ -16,13 +16,12 @@ use tokio::{
 use tokio_util::{either::Either, sync::WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use super::Caller;
-use crate::places::Place;
+use crate::{caller::Caller, permits::Permit};
 
-/// A timer that is so late means that the process stood still.
-const STOOD_STILL: Duration = Duration::from_secs(1);
+/// A timer that is this late means that the process was suspended.
+const SUSPENDED: Duration = Duration::from_secs(1);
 
-/// A time limit that what this process stands still does not count towards.
+/// A time limit that begins anew when this process was suspended.
 #[derive(Debug)]
 pub(super) struct Patience {
     time: Duration,
@@ -34,56 +33,53 @@ impl Patience {
         Self { time, deadline: Box::pin(tokio::time::sleep(time)) }
     }
 
-    /// It begins anew.
     pub(super) fn renew(&mut self) {
         let deadline = Instant::now() + self.time;
         self.deadline.as_mut().reset(deadline);
     }
 
-    /// Whether it is over; if not, the task is woken when it is.
+    /// Whether the time is over. If not, the task is woken when it is.
     pub(super) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         while self.deadline.as_mut().poll(cx).is_ready() {
-            if self.deadline.deadline().elapsed() < STOOD_STILL {
+            if self.deadline.deadline().elapsed() < SUSPENDED {
                 return true;
             }
-            // So late, it was this process that stood still, and the peer may have spoken.
+            // This process was suspended, and the peer may have sent something meanwhile.
             self.renew();
         }
         false
     }
 }
 
-/// A connection with a place among the callers.
 pub(super) struct Connection {
     io: Either<TcpStream, UnixStream>,
     caller: Caller,
-    listener_over: Pin<Box<WaitForCancellationFutureOwned>>,
-    lost: Pin<Box<WaitForCancellationFutureOwned>>,
-    hung_up: Pin<Box<WaitForCancellationFutureOwned>>,
+    listener_ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    closed: Pin<Box<WaitForCancellationFutureOwned>>,
     silence: Patience,
-    /// How long it may be there without a stream.
+    /// The time limit without a stream.
     idle: Duration,
-    /// Given back when the connection is dropped.
-    _place: Place,
+    _permit: Permit,
 }
 
 impl Connection {
     pub(super) fn new(
         io: Either<TcpStream, UnixStream>,
         caller: Caller,
-        place: Place,
-        listener_over: WaitForCancellationFutureOwned,
+        permit: Permit,
+        listener_ended: WaitForCancellationFutureOwned,
         limits: super::Limits,
     ) -> Self {
         Self {
             io,
-            hung_up: Box::pin(caller.hang_up.clone().cancelled_owned()),
+            closed: Box::pin(caller.closed()),
             caller,
-            listener_over: Box::pin(listener_over),
-            lost: Box::pin(place.lost()),
+            listener_ended: Box::pin(listener_ended),
+            revoked: Box::pin(permit.revoked()),
             silence: Patience::new(limits.silence),
             idle: limits.idle,
-            _place: place,
+            _permit: permit,
         }
     }
 }
@@ -103,7 +99,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let ends = [&mut this.listener_over, &mut this.lost, &mut this.hung_up];
+        let ends = [&mut this.listener_ended, &mut this.revoked, &mut this.closed];
         if ends.into_iter().any(|end| end.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -112,7 +108,7 @@ impl AsyncRead for Connection {
             self.silence.renew();
             return poll;
         }
-        // It is pinged again and again, so this is looked at again and again.
+        // Pings make sure that this is polled again and again.
         if self.silence.is_over(cx) || self.caller.idle_for().is_some_and(|idle| idle >= self.idle) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -152,20 +148,20 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{places::Places, serve::Limits};
+    use crate::{permits::Permits, serve::Limits};
 
     #[tokio::test(start_paused = true)]
-    async fn silence_ends_a_connection_unless_the_process_stood_still() {
+    async fn silence_ends_a_connection_unless_the_process_was_suspended() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (io, address) = listener.accept().await.unwrap();
         let caller = Caller::new(&address.to_string(), "peer", 1);
         let _stream = caller.in_use();
-        let place = Places::new(1).take(&caller, 1).unwrap();
+        let permit = Permits::new(1).take(&caller, 1).unwrap();
         let (never, limits) = (CancellationToken::new().cancelled_owned(), Limits::default());
-        let mut connection = Connection::new(Either::Left(io), caller, place, never, limits);
+        let mut connection = Connection::new(Either::Left(io), caller, permit, never, limits);
         let began = Instant::now();
-        // A jump of the clock: nobody could have read meanwhile.
+        // A jump of the clock: this process could not have read meanwhile.
         tokio::time::advance(Duration::from_secs(120)).await;
         let error = connection.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

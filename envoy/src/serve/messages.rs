@@ -1,7 +1,7 @@
-//! What callers send, before any service sees it: timed and weighed message by message.
+//! Limits on the messages of requests, before any service sees them.
 //!
-//! A message that was begun has to end, and a stream is as heavy as the largest message that it
-//! has sent, since the memory for that stays with it. All streams together may weigh so much.
+//! A message has to be complete within a time limit. A stream is charged for its largest message, since
+//! that buffer stays allocated; the total of all streams is limited.
 
 use std::{
     pin::Pin,
@@ -18,25 +18,28 @@ use tonic::{
     codegen::{Service, http},
 };
 
-use super::{Caller, InUse, connection::Patience};
-use crate::places::{Place, Places};
+use super::connection::Patience;
+use crate::{
+    caller::{Caller, InUse},
+    permits::{Permit, Permits},
+};
 
-/// Messages up to this length, in bytes, weigh nothing: each stream has a buffer for them anyway.
+/// Messages up to this length, in bytes, are free: each stream has a buffer of this size anyway.
 const SMALL: usize = 8 << 10;
 
-/// No service takes longer ones, so none is ever in memory.
+/// No service accepts longer messages, so none is buffered whole. In bytes.
 const LARGEST: usize = 256 << 10;
 
-/// The length of what comes before each message: a flag, and the message's length.
+/// The length of a gRPC message prefix, in bytes: a flag and the message's length.
 const PREFIX: usize = 5;
 
-/// Services whose requests are looked at.
+/// Services whose requests are limited.
 #[derive(Clone, Debug)]
 pub(super) struct Watched<S> {
     pub(super) services: S,
-    /// The bytes of the messages of all streams.
-    pub(super) bytes: Places,
-    /// How long a message may take from its first byte to its last.
+    /// Permits for bytes of all streams.
+    pub(super) bytes: Permits,
+    /// The time limit from the first byte of a message to its last.
     pub(super) message: Duration,
 }
 
@@ -57,7 +60,7 @@ impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Watched<S
                 message: Message::default(),
                 time: Patience::new(self.message),
                 heaviest: 0,
-                place: None,
+                permit: None,
                 bytes: self.bytes.clone(),
                 _in_use: caller.in_use(),
                 caller,
@@ -71,37 +74,37 @@ impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for Watched<S
 struct Incoming {
     body: Body,
     message: Message,
-    /// For the message that is under way.
+    /// For the incomplete message.
     time: Patience,
     /// The length of the largest message.
     heaviest: usize,
-    place: Option<(Place, Pin<Box<WaitForCancellationFutureOwned>>)>,
-    bytes: Places,
+    permit: Option<(Permit, Pin<Box<WaitForCancellationFutureOwned>>)>,
+    bytes: Permits,
     caller: Caller,
     _in_use: InUse,
 }
 
 impl Incoming {
     fn take_in(&mut self, bytes: &[u8]) -> Result<(), Status> {
-        let was_under_way = self.message.is_under_way();
+        let was_incomplete = self.message.is_incomplete();
         let (ended, longest) = self.message.follow(bytes);
-        if ended || !was_under_way {
+        if ended || !was_incomplete {
             self.time.renew();
         }
         let weight = longest.min(LARGEST);
         if weight > SMALL.max(self.heaviest) {
-            self.place = None;
-            let place = self.bytes.take(&self.caller, weight).ok_or_else(no_room)?;
+            self.permit = None;
+            let permit = self.bytes.take(&self.caller, weight).ok_or_else(no_memory)?;
             self.heaviest = weight;
-            let lost = Box::pin(place.lost());
-            self.place = Some((place, lost));
+            let revoked = Box::pin(permit.revoked());
+            self.permit = Some((permit, revoked));
         }
         Ok(())
     }
 }
 
-fn no_room() -> Status {
-    Status::resource_exhausted("no room for messages as large as these: others need it")
+fn no_memory() -> Status {
+    Status::resource_exhausted("no memory for messages as large as these: others need it")
 }
 
 impl http_body::Body for Incoming {
@@ -112,8 +115,8 @@ impl http_body::Body for Incoming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.place.as_mut().is_some_and(|(_, lost)| lost.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(Some(Err(no_room())));
+        if self.permit.as_mut().is_some_and(|(_, revoked)| revoked.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Some(Err(no_memory())));
         }
         let poll = Pin::new(&mut self.body).poll_frame(cx);
         match &poll {
@@ -124,8 +127,8 @@ impl http_body::Body for Incoming {
                     return Poll::Ready(Some(Err(status)));
                 }
             }
-            Poll::Pending if self.message.is_under_way() && self.time.is_over(cx) => {
-                let late = "a message was begun and has not ended for too long";
+            Poll::Pending if self.message.is_incomplete() && self.time.is_over(cx) => {
+                let late = "a message was not complete in time";
                 return Poll::Ready(Some(Err(Status::deadline_exceeded(late))));
             }
             _ => {}
@@ -138,24 +141,24 @@ impl http_body::Body for Incoming {
     }
 }
 
-/// Where in its messages a stream is.
+/// The position of a stream in its messages.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 struct Message {
-    /// Bytes of the prefix that have come.
+    /// Bytes of the prefix that were received.
     prefix: usize,
-    /// The length that it says, as far as it has come.
+    /// The length in the prefix, as far as it was received.
     length: usize,
-    /// Bytes of the message that have not come.
+    /// Bytes of the message that are missing.
     left: usize,
 }
 
 impl Message {
-    fn is_under_way(self) -> bool {
+    fn is_incomplete(self) -> bool {
         self.prefix > 0 || self.left > 0
     }
 
-    /// Takes in what comes next: whether a message ended with it, and the length of the longest
-    /// that began.
+    /// Advances over received bytes. Returns whether a message ended in them, and the length of the
+    /// longest one that began.
     fn follow(&mut self, mut bytes: &[u8]) -> (bool, usize) {
         let (mut ended, mut longest) = (false, 0);
         while let Some((first, rest)) = bytes.split_first() {
@@ -187,9 +190,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However the bytes are cut, it knows where each message ends and how long they are.
         #[test]
-        fn messages_are_followed_however_they_are_cut(
+        fn message_boundaries_do_not_depend_on_how_bytes_arrive(
             lengths in proptest::collection::vec(0..700_usize, 0..8),
             cuts in proptest::collection::vec(1..400_usize, 1..40),
         ) {
@@ -206,7 +208,7 @@ mod tests {
                 let to = (at + cuts.next().unwrap()).min(bytes.len());
                 let (ended, length) = message.follow(&bytes[at..to]);
                 prop_assert_eq!(ended, borders.iter().any(|border| (at + 1..=to).contains(border)));
-                prop_assert_eq!(message.is_under_way(), !borders.contains(&to));
+                prop_assert_eq!(message.is_incomplete(), !borders.contains(&to));
                 longest = longest.max(length);
                 at = to;
             }

@@ -1,53 +1,45 @@
-//! The gRPC listener that Envoys call: endpoint discovery, access logs and health on
-//! one port or Unix socket, for the agent is one cluster in Envoy's configuration.
+//! The gRPC listener that Envoys connect to: endpoint discovery, access logs and health checks on
+//! one port or Unix socket, since the agent is one cluster in Envoy's configuration.
 //!
-//! What a caller may cost is bounded here: connections, streams of each, headers, what its
-//! messages take, and how long it may say nothing or have nothing to say. A caller that does
-//! not answer pings, or never finishes its greeting or a message, is hung up on; one that does
-//! not read holds one unsent message of each of its streams and no more. What one message may
-//! weigh is for each service to say.
+//! What a caller may cost is bounded here: connections, streams of each, headers, the memory of
+//! messages, and how long it may be silent or without a stream. A caller that does not answer
+//! pings, or never finishes its handshake or a message, is disconnected. One that does not read
+//! costs one unsent message for each of its streams. Each service limits the length of a message.
 //!
 //! - [`connection`]: one connection, and when it ends.
-//! - [`messages`]: what comes on its streams.
+//! - [`messages`]: what arrives on its streams.
 
 mod connection;
 mod messages;
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    time::Instant,
-};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::{either::Either, sync::CancellationToken};
 pub use tonic::service::{Routes, RoutesBuilder};
-use tonic::{codegen::http, transport::Server};
+use tonic::transport::Server;
 
 use self::{connection::Connection, messages::Watched};
-use crate::places::Places;
+use crate::{caller::Caller, permits::Permits};
 
 /// What callers may cost.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
-    /// Connections at once. Each worker thread of an Envoy has its own for access logs, and its
+    /// Open connections. Each worker thread of an Envoy has its own for access logs, and its
     /// main thread one for endpoint discovery.
     pub connections: usize,
-    /// Streams of one connection at once; Envoy opens another connection for more.
+    /// Open streams of one connection; Envoy opens another connection for more.
     pub streams: u32,
-    /// How often a connection is pinged.
+    /// The interval of HTTP/2 pings.
     pub ping: Duration,
-    /// A connection from which nothing came for so long, not even the answer to a ping, is closed.
+    /// A connection is closed after this long without any byte received, answers to pings included.
     pub silence: Duration,
-    /// And one that had no stream for so long. Its Envoy opens another when it needs one.
+    /// A connection is closed after this long without a stream. Envoy opens another when it needs one.
     pub idle: Duration,
     /// How long a message may take from its first byte to its last.
     pub message: Duration,
-    /// What the largest messages of all streams may weigh together, in bytes. The first of each
-    /// of an Envoy's streams has some 60 kB.
+    /// The memory of all streams for messages, in bytes: each counts with its largest message. The
+    /// first message of each stream of an Envoy has about 60 kB.
     pub messages: usize,
 }
 
@@ -65,74 +57,40 @@ impl Default for Limits {
     }
 }
 
-/// The length of all headers of one request together, in bytes. Envoy's are a few hundred.
+/// The total length of the headers of one request, in bytes. Envoy's have a few hundred.
 const HEADERS: u32 = 16 << 10;
 
-/// What a connection may send that nobody has read yet, in bytes: the least that HTTP/2 has.
+/// Unread bytes of a connection: the minimum of HTTP/2.
 const WINDOW: u32 = 65_535;
 
-/// Of a caller that does not read, a stream cannot be ended. One that owes more places than these,
-/// which others have by now, is hung up on.
-const OWED: usize = 4;
-
-/// After a failed accept: the process is out of file descriptors, or alike.
+/// The pause after a failed accept: the process may be out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where Envoys call.
+/// Where Envoys connect.
 #[derive(Debug)]
 pub enum Listener {
-    /// A port.
     Tcp(TcpListener),
-    /// A Unix socket.
     Unix(UnixListener),
 }
 
-/// Who calls, in the extensions of each request. Cheap to clone; all clones are one.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// An address and port, or `unix`: for people.
-    pub address: Arc<str>,
-    /// Who is behind it, and behind its other connections: a host, or a process of this one.
-    pub peer: Arc<str>,
-    /// The connection.
-    pub connection: u64,
-    streams: Arc<Mutex<Streams>>,
-    /// To hang up on it.
-    hang_up: CancellationToken,
-}
-
-/// The streams of one connection.
-#[derive(Debug)]
-struct Streams {
-    open: usize,
-    /// When one was last opened or closed.
-    changed: Instant,
-    /// Places that are lost, and not left yet.
-    owed: usize,
-}
-
-/// A stream that is open, until it is dropped.
-#[derive(Debug)]
-pub struct InUse(Arc<Mutex<Streams>>);
-
-/// Serves until cancelled (dropped); then its connections end as well. Never fails: an
-/// accept that fails is tried again.
+/// Serves until cancelled (dropped), which also closes its connections. Never fails: a failed accept
+/// is retried.
 pub async fn serve(listener: impl Into<Listener> + Send, routes: Routes, limits: Limits) {
     let listener = listener.into();
-    let over = CancellationToken::new();
-    let _ends_connections = over.clone().drop_guard();
-    let places = Places::new(limits.connections);
+    let ended = CancellationToken::new();
+    let _ends_connections = ended.clone().drop_guard();
+    let permits = Permits::new(limits.connections);
     let incoming = futures_util::stream::unfold((listener, 0), |(listener, number)| {
-        let (over, places) = (over.clone(), places.clone());
+        let (ended, permits) = (ended.clone(), permits.clone());
         async move {
             let (io, caller) = accept(&listener, number).await;
-            let place = places.take(&caller, 1)?;
-            let connection = Connection::new(io, caller, place, over.cancelled_owned(), limits);
+            let permit = permits.take(&caller, 1)?;
+            let connection = Connection::new(io, caller, permit, ended.cancelled_owned(), limits);
             Some((Ok::<_, Infallible>(connection), (listener, number + 1)))
         }
     });
     let services =
-        Watched { services: routes.prepare(), bytes: Places::new(limits.messages), message: limits.message };
+        Watched { services: routes.prepare(), bytes: Permits::new(limits.messages), message: limits.message };
     let server = Server::builder()
         .max_concurrent_streams(limits.streams)
         .http2_keepalive_interval(Some(limits.ping))
@@ -150,7 +108,7 @@ async fn accept(listener: &Listener, number: u64) -> (Either<TcpStream, UnixStre
     loop {
         let accepted = match listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, address)| {
-                // A push is one small write that should not wait for another.
+                // An update is one small write, which Nagle's algorithm would delay.
                 let _ = stream.set_nodelay(true);
                 let caller = Caller::new(&address.to_string(), &address.ip().to_string(), number);
                 (Either::Left(stream), caller)
@@ -169,64 +127,6 @@ async fn accept(listener: &Listener, number: u64) -> (Either<TcpStream, UnixStre
             }
         }
     }
-}
-
-// === impl Caller ===
-
-impl Caller {
-    pub(crate) fn new(address: &str, peer: &str, connection: u64) -> Self {
-        let streams = Arc::new(Mutex::new(Streams { open: 0, changed: Instant::now(), owed: 0 }));
-        let hang_up = CancellationToken::new();
-        Self { address: address.into(), peer: peer.into(), connection, streams, hang_up }
-    }
-
-    /// Whose request it is.
-    pub(crate) fn of(extensions: &http::Extensions) -> Self {
-        extensions.get().cloned().unwrap_or_else(|| Self::new("unknown", "unknown", 0))
-    }
-
-    /// One more stream of its connection.
-    pub(crate) fn in_use(&self) -> InUse {
-        change(&self.streams, |streams| streams.open += 1);
-        InUse(self.streams.clone())
-    }
-
-    /// Another has a place of its.
-    pub(crate) fn owes(&self) {
-        let mut streams = lock(&self.streams);
-        streams.owed += 1;
-        if streams.owed > OWED {
-            self.hang_up.cancel();
-        }
-    }
-
-    /// And it has left it.
-    pub(crate) fn has_left(&self) {
-        let mut streams = lock(&self.streams);
-        streams.owed = streams.owed.saturating_sub(1);
-    }
-
-    /// How long its connection has had no stream; `None` while it has one.
-    fn idle_for(&self) -> Option<Duration> {
-        let streams = lock(&self.streams);
-        (streams.open == 0).then(|| streams.changed.elapsed())
-    }
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        change(&self.0, |streams| streams.open -= 1);
-    }
-}
-
-fn change(streams: &Mutex<Streams>, change: impl FnOnce(&mut Streams)) {
-    let mut streams = lock(streams);
-    change(&mut streams);
-    streams.changed = Instant::now();
-}
-
-fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
-    streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // === impl Listener ===

@@ -202,7 +202,7 @@ async fn a_thousand_streams_take_nobody_elses_place() {
     hostile.iter().for_each(JoinHandle::abort);
 }
 
-/// A thousand connections with a stream each, and a name each: more than there are places for.
+/// A thousand connections with a stream each, and a name each: more than there are permits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_connections_with_a_name_each_take_nobody_elses_place() {
     let mut scene = Scene::new(None).await;
@@ -341,7 +341,7 @@ async fn a_slow_reader_makes_envoys_wait() {
         before = now;
         assert!(tokio::time::Instant::now() < deadline, "it takes all it is given: {now}");
     }
-    assert!(before < 1_200, "{before} messages for 1,024 places");
+    assert!(before < 1_200, "{before} messages for 1,024 permits");
     for _ in 0..2_000 {
         scene.next().await;
     }

@@ -198,7 +198,7 @@ fn what_cannot_be_dated_is_not_listed_and_one_clock_dates_for_good() {
 }
 
 #[test]
-fn a_flood_from_one_envoy_leaves_the_others_their_places() {
+fn a_flood_from_one_envoy_leaves_room_for_the_others() {
     let limits = Limits { sessions: 100, origins: 2, ..Limits::default() };
     let (mut table, now) = Scene::new(limits);
     let (good, bad) = (node("good"), node("bad"));
@@ -223,7 +223,7 @@ fn a_flood_from_one_envoy_leaves_the_others_their_places() {
 }
 
 #[test]
-fn one_flood_under_many_names_leaves_the_others_their_places() {
+fn one_flood_under_many_names_leaves_room_for_the_others() {
     let limits = Limits { sessions: 100, ..Limits::default() };
     let (mut table, now) = Scene::new(limits);
     let good = node("good");

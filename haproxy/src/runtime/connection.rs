@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{AdminState, Info, RuntimeError, ServerState, Stat};
+use super::{AdminState, Info, RuntimeError, ServerState, Stat, state_file};
 use crate::Address;
 
 /// What one command may cost.
@@ -147,6 +147,16 @@ impl Connection {
         };
         let answer = self.ask(&command).await?;
         ServerState::parse(&answer).map_err(|what| self.garbage(&command, what))
+    }
+
+    /// `show servers state` as a server state file, see [`state_file::render`].
+    pub async fn state_file(
+        &mut self,
+        is_own_drain: impl Fn(&str, &str) -> bool,
+    ) -> Result<String, RuntimeError> {
+        let command = "show servers state";
+        let answer = self.ask(command).await?;
+        state_file::render(&answer, is_own_drain).map_err(|what| self.garbage(command, what))
     }
 
     /// `set server b/s state ready|drain|maint`.

@@ -1,22 +1,24 @@
-//! `show stat`: one row a proxy and server, columns by their header.
+//! `show stat`: one row for each frontend, backend and server; columns are found by their header.
 
-/// A row of `show stat`, as far as the agent reads it.
+/// A row, as far as the agent reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     /// The frontend or backend.
     pub proxy: String,
     /// The server, or `FRONTEND`, `BACKEND`.
     pub server: String,
-    /// `UP`, `DOWN (agent)`, `MAINT`, `DRAIN (agent)`, ... and `no check` for a server that is up
-    /// and has no `check`, even though it has an agent check.
+    /// `UP`, `DOWN (agent)`, `MAINT`, `DRAIN (agent)` and so on; `no check` for a server that is up
+    /// and has no `check`, even if it has an agent check.
     pub status: String,
     /// Sessions now.
     pub sessions: u64,
     /// The effective weight.
     pub weight: Option<u64>,
-    /// The last health check's result.
+    /// Whether it is a `backup`, which takes sessions only when no other server does.
+    pub backup: bool,
+    /// The result of the last health check.
     pub check_status: String,
-    /// The last agent check's result.
+    /// The result of the last agent check.
     pub agent_status: String,
 }
 
@@ -34,22 +36,23 @@ impl Stat {
             return Err("no `pxname` and `svname` columns".into());
         };
         let (status, sessions, weight) = (column("status"), column("scur"), column("weight"));
-        let (check, agent) = (column("check_status"), column("agent_status"));
-        Ok(lines
-            .map(|line| {
-                let fields = fields(line);
-                let text = |at: Option<usize>| at.and_then(|at| fields.get(at)).cloned().unwrap_or_default();
-                Self {
-                    proxy: text(Some(proxy)),
-                    server: text(Some(server)),
-                    status: text(status),
-                    sessions: text(sessions).parse().unwrap_or(0),
-                    weight: text(weight).parse().ok(),
-                    check_status: text(check),
-                    agent_status: text(agent),
-                }
-            })
-            .collect())
+        let (backup, check, agent) = (column("bck"), column("check_status"), column("agent_status"));
+        let row = |line| {
+            let fields = fields(line);
+            let text = |at: Option<usize>| at.and_then(|at| fields.get(at)).cloned().unwrap_or_default();
+            Self {
+                proxy: text(Some(proxy)),
+                server: text(Some(server)),
+                status: text(status),
+                sessions: text(sessions).parse().unwrap_or(0),
+                weight: text(weight).parse().ok(),
+                // Of a backend, `bck` is a number of servers.
+                backup: text(Some(server)) != "BACKEND" && text(backup) == "1",
+                check_status: text(check),
+                agent_status: text(agent),
+            }
+        };
+        Ok(lines.map(row).collect())
     }
 }
 

@@ -15,7 +15,7 @@ use agent_core::{
 use haproxy::{
     Address,
     close::{Closed, close, close_in_worker},
-    runtime::{AdminState, Connection, Limits, RuntimeError, ServerState},
+    runtime::{AdminState, Connection, Limits, Operational, RuntimeError, ServerState},
     show_sess::Session,
 };
 use tokio::{
@@ -53,10 +53,6 @@ const OUTDATED: Duration = Duration::from_secs(2);
 /// What could not be sent so soon after a drain was decided is not sent: the planner has
 /// given it up.
 const DRAIN_TAKES: Duration = Duration::from_secs(9);
-
-/// Values of `srv_op_state` in which a server takes new sessions.
-const STARTING: u8 = 1;
-const RUNNING: u8 = 2;
 
 /// One HAProxy.
 #[derive(Clone, Debug)]
@@ -149,7 +145,7 @@ impl Proxy {
     fn another_takes_sessions(&self, states: &[ServerState], server: &ServerId) -> bool {
         states.iter().any(|other| {
             let known = self.config.servers.contains_key(&(other.backend.clone(), other.server.clone()));
-            let running = matches!(other.operational, STARTING | RUNNING);
+            let running = matches!(other.operational, Operational::Starting | Operational::Running);
             known && *other.server != *server.server && flags_of(other).clear() && running
         })
     }
@@ -380,14 +376,16 @@ mod tests {
 
     /// Answers like a HAProxy with these servers, for ever; tells what it was commanded.
     async fn answers(socket: UnixListener, rows: String, commands: mpsc::Sender<String>) {
-        let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port";
+        let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port \
+            srv_iweight srv_check_state srv_agent_state srv_fqdn";
+        let rows = rows.lines().map(|row| format!("{row} 1 0 22 -\n")).collect::<String>();
         loop {
             let (stream, _) = socket.accept().await.unwrap();
             let mut stream = BufReader::new(stream);
             let mut line = String::new();
             while stream.read_line(&mut line).await.unwrap() > 0 {
                 let answer = if line.starts_with("show servers state") {
-                    format!("1\n{columns}\n{rows}\n\n> ")
+                    format!("1\n{columns}\n{rows}\n> ")
                 } else {
                     "\n> ".to_owned()
                 };

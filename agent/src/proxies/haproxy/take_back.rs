@@ -133,14 +133,17 @@ mod tests {
 
     /// A HAProxy that knows one backend, and refuses to speak of any other.
     async fn answers(socket: UnixListener) {
-        let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port";
+        let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port \
+            srv_iweight srv_check_state srv_agent_state srv_fqdn";
         loop {
             let (stream, _) = socket.accept().await.unwrap();
             let mut stream = BufReader::new(stream);
             let mut line = String::new();
             while stream.read_line(&mut line).await.unwrap() > 0 {
                 let answer = match line.trim() {
-                    "show servers state" => format!("1\n{columns}\norders pg1 10.0.0.1 2 8 1 5432\n\n> "),
+                    "show servers state" => {
+                        format!("1\n{columns}\norders pg1 10.0.0.1 2 8 1 5432 1 0 22 -\n\n> ")
+                    }
                     other if other.starts_with("show servers") => "Can't find backend.\n\n> ".to_owned(),
                     _ => "\n> ".to_owned(),
                 };
