@@ -10,10 +10,10 @@ SCRIPTS := integration-tests/scripts
 export HOLD ENGINE PROXY DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test fuzz lint bench clean
+.PHONY: help deps build demo test test-long fuzz lint bench clean
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 deps: ## install what is missing (haproxy, postgresql, mariadb, gcc, ...); start no service
 	@$(SCRIPTS)/deps.sh
@@ -25,8 +25,11 @@ demo: deps ## the main job on real servers, live, in about a minute (ENGINE=mari
 	cargo build --workspace --bins
 	@cargo run --quiet --bin demo
 
-test: deps ## all tests, against real HAProxy, Envoy, PostgreSQL and MariaDB
+test: deps ## all tests, against real HAProxy, Envoy, PostgreSQL and MariaDB; the long ones briefly
 	@$(SCRIPTS)/test.sh
+
+test-long: deps ## the long tests at full length: faults of a minute, 10,000 logins, 200 random rounds
+	@$(SCRIPTS)/test.sh --long
 
 fuzz: ## every property with 5,000 cases drawn anew, the simulation with 100 seeds (PROPTEST_CASES, SIMULATION_SEEDS)
 	@$(SCRIPTS)/fuzz.sh

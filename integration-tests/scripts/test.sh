@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
-# Runs every test of the workspace: with nextest where it is installed, else with cargo test.
+# Runs the tests of the workspace: with nextest where it is installed, else with cargo test.
+#
+#   test.sh [ARGUMENTS]         every test; those in modules called `long` run briefly
+#   test.sh --long [ARGUMENTS]  only those, at full length
+#
 # Arguments go to the runner (a test's name, for one).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -8,14 +12,27 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # others.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
 
-# Integration tests start the programs of the workspace: they have to be there, and fresh.
+long=
+if [ "${1:-}" = --long ]; then
+  long=1
+  shift
+  export FULL_LENGTH=1
+fi
+
+# Integration tests start the programs of the workspace, which have to be built first.
 cargo build --workspace --bins
 
 if cargo nextest --version >/dev/null 2>&1; then
+  if [ -n "$long" ]; then
+    exec cargo nextest run --workspace --profile long "$@"
+  fi
   # Doc tests are cargo test's alone. They go first: the runner's closing line ends the output.
   cargo test --workspace --doc --quiet
   exec cargo nextest run --workspace "$@"
 fi
-# Two at once, as .config/nextest.toml has it: each heavy test runs several real servers.
-export RUST_TEST_THREADS=2
+# As many at once as .config/nextest.toml allows: most of them wait for servers.
+export RUST_TEST_THREADS=4
+if [ -n "$long" ]; then
+  exec cargo test --package integration-tests --no-fail-fast "$@" -- long::
+fi
 exec cargo test --workspace --no-fail-fast "$@"

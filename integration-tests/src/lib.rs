@@ -4,24 +4,18 @@
 //! its own, for trying a setup without AWS.
 //!
 //! # Layout
+//! Each part uses those above it only.
+//! - [`tools`]: what all parts use: processes, a small MySQL client, verified TLS
+//! - [`standin`]: PostgreSQL or MariaDB servers that take only genuine IAM tokens
+//! - [`testbed`]: a stand-in, a proxy and the agent together, and clients that count what breaks
 //! - [`bench`]: measurements of the parts, and under load
 //! - [`demo`]: the main job, live
-//! - [`envoy`]: a real Envoy, with the configuration that users get
-//! - [`haproxy`]: a real HAProxy, 2.6 or 2.8
-//! - [`load`]: real clients, and an honest count of what broke
-//! - [`mysql`]: a small MySQL client
-//! - [`process`]: free ports, starting and stopping real programs, waiting with a deadline
-//! - [`scene`]: the stand-in, a proxy and the agent, set up together
-//! - [`standin`]: PostgreSQL or MariaDB servers that take only genuine IAM tokens
-//! - [`tls`]: verified TLS for `tokio-postgres` clients
 
 pub mod bench;
 pub mod demo;
-pub mod envoy;
-pub mod haproxy;
-pub mod load;
-pub mod mysql;
-pub mod process;
-pub mod scene;
 pub mod standin;
-pub mod tls;
+pub mod testbed;
+pub mod tools;
+
+pub use testbed::{envoy, haproxy, length, load, scene};
+pub use tools::{mysql, process, tls};

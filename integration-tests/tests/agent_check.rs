@@ -27,15 +27,15 @@ const UP_LINE: Option<Health> = Some(Health::Up);
 const UP: &str = "no check";
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Says what it is told to say, and keeps what it is asked.
+/// Replies as configured, and records what was asked.
 #[derive(Debug, Default)]
-struct Told {
+struct Replies {
     replies: Mutex<BTreeMap<String, Reply>>,
     asked: Mutex<BTreeSet<String>>,
     delivered: Mutex<BTreeMap<String, u64>>,
 }
 
-impl Answer for Told {
+impl Answer for Replies {
     fn line(&self, key: &str) -> String {
         self.asked.lock().unwrap().insert(key.to_owned());
         self.replies.lock().unwrap().get(key).cloned().unwrap_or_default().line()
@@ -48,7 +48,7 @@ impl Answer for Told {
 
 struct Agent {
     address: SocketAddr,
-    told: Arc<Told>,
+    replies: Arc<Replies>,
     task: AbortHandle,
 }
 
@@ -56,21 +56,25 @@ impl Agent {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let told = Arc::new(Told::default());
-        let task = tokio::spawn(serve(listener, told.clone(), Limits::default())).abort_handle();
-        Self { address, told, task }
+        let replies = Arc::new(Replies::default());
+        let task = tokio::spawn(serve(listener, replies.clone(), Limits::default())).abort_handle();
+        Self { address, replies, task }
     }
 
     fn says(&self, key: &str, admin: Option<Admin>, health: Option<Health>) {
-        self.told.replies.lock().unwrap().insert(key.to_owned(), Reply { admin, health });
+        self.replies.replies.lock().unwrap().insert(key.to_owned(), Reply { admin, health });
     }
 
-    /// Waits until HAProxy has been told this often from now on.
-    async fn told(&self, key: &str, times: u64) {
-        let told = || self.told.delivered.lock().unwrap().get(key).copied().unwrap_or(0);
-        let before = told();
+    /// Waits until so many more replies have been delivered.
+    async fn delivered(&self, key: &str, times: u64) {
+        let delivered = || self.replies.delivered.lock().unwrap().get(key).copied().unwrap_or(0);
+        let before = delivered();
         wait_for("checks to be answered", PATIENCE, async || {
-            if told() >= before + times { Ok(()) } else { Err(format!("{} since", told() - before)) }
+            if delivered() >= before + times {
+                Ok(())
+            } else {
+                Err(format!("{} since", delivered() - before))
+            }
         })
         .await
         .unwrap();
@@ -121,7 +125,7 @@ impl Proxy {
 }
 
 #[tokio::test]
-async fn each_reply_does_what_it_says() {
+async fn each_agent_check_reply_has_its_documented_effect() {
     for binary in HaproxyBinary::all().unwrap() {
         let agent = Agent::start().await;
         let nowhere = "127.0.0.1:9".parse().unwrap();
@@ -140,7 +144,7 @@ async fn each_reply_does_what_it_says() {
         );
         // A neutral answer changes nothing.
         agent.says("orders/pg1", None, None);
-        agent.told("orders/pg1", 3).await;
+        agent.delivered("orders/pg1", 3).await;
         proxy.is("pg1", "DOWN (agent)").await;
         agent.says("orders/pg1", None, UP_LINE);
         proxy.is("pg1", UP).await;
@@ -150,17 +154,20 @@ async fn each_reply_does_what_it_says() {
         assert!(proxy.seen("pg1").await.1.forced_drain());
         // Only `ready` ends it.
         agent.says("orders/pg1", None, UP_LINE);
-        agent.told("orders/pg1", 3).await;
+        agent.delivered("orders/pg1", 3).await;
         assert!(proxy.seen("pg1").await.1.forced_drain());
         agent.says("orders/pg1", Some(Admin::Ready), UP_LINE);
         proxy.is("pg1", UP).await;
         assert_eq!(proxy.seen("pg1").await.1.admin, 0);
-        assert_eq!(*agent.told.asked.lock().unwrap(), ["orders/pg1", "orders/pg2"].map(str::to_owned).into());
+        assert_eq!(
+            *agent.replies.asked.lock().unwrap(),
+            ["orders/pg1", "orders/pg2"].map(str::to_owned).into()
+        );
     }
 }
 
 #[tokio::test]
-async fn the_steady_line_leaves_alone_what_a_person_set() {
+async fn the_steady_reply_keeps_an_operators_setting() {
     for binary in HaproxyBinary::all().unwrap() {
         let agent = Agent::start().await;
         let server = Server::new("pg1", "127.0.0.1:9".parse().unwrap()).agent_check(agent.address, EVERY);
@@ -173,7 +180,7 @@ async fn the_steady_line_leaves_alone_what_a_person_set() {
                 let mut connection = proxy.open().await;
                 connection.set_state("orders", "pg1", state).await.unwrap();
                 connection.set_weight("orders", "pg1", 17).await.unwrap();
-                agent.told("orders/pg1", 3).await;
+                agent.delivered("orders/pg1", 3).await;
                 let (_, seen) = proxy.seen("pg1").await;
                 assert_eq!((seen.admin, seen.weight), (flags, 17), "{state:?}");
             }
@@ -182,14 +189,14 @@ async fn the_steady_line_leaves_alone_what_a_person_set() {
 }
 
 #[tokio::test]
-async fn the_next_check_puts_back_what_the_command_line_said_of_health() {
+async fn the_next_check_overrides_a_health_set_by_hand() {
     for binary in HaproxyBinary::all().unwrap() {
         let agent = Agent::start().await;
         let server = Server::new("pg1", "127.0.0.1:9".parse().unwrap());
         let backend = Backend::new("orders").server(server.agent_check(agent.address, EVERY));
         let proxy = Proxy::start(&binary, backend).await;
         agent.says("orders/pg1", None, None);
-        agent.told("orders/pg1", 1).await;
+        agent.delivered("orders/pg1", 1).await;
         let mut connection = proxy.open().await;
         connection.set_agent("orders", "pg1", false).await.unwrap();
         proxy.is("pg1", "DOWN (agent)").await;
@@ -232,7 +239,7 @@ async fn an_agent_that_dies_takes_nothing_down() {
         let backend = Backend::new("orders").server(server.agent_check(agent.address, EVERY));
         let proxy = Proxy::start(&binary, backend).await;
         agent.says("orders/pg1", None, UP_LINE);
-        agent.told("orders/pg1", 2).await;
+        agent.delivered("orders/pg1", 2).await;
         let checked = proxy.seen("pg1").await.0.agent_status;
         drop(agent);
         wait_for("checks to fail", PATIENCE, async || {

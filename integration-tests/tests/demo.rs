@@ -1,4 +1,4 @@
-//! The demo as a user runs it: how it ends, what it says, what it leaves.
+//! The demo as a user runs it: exit codes, summary, and that it leaves nothing behind.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -18,8 +18,9 @@ use tokio::process::{Child, Command};
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// What `summary.json` has at least.
-const NAMED: [&str; 12] = [
+const NAMED: [&str; 13] = [
     "retired",
+    "longest_overstay_s",
     "oldest_age_s",
     "oldest_held_s",
     "limit_s",
@@ -96,7 +97,7 @@ impl Demo {
     }
 }
 
-/// Has a shell run a line that was printed, as somebody pastes it into another terminal.
+/// Has a shell run a line that was printed, as if it were pasted into another terminal.
 async fn paste(line: &str, folder: &Path) -> String {
     let mut shell = Command::new("bash");
     let output = shell.args(["-c", line]).env_clear().env("PATH", "/usr/bin:/bin").current_dir(folder);

@@ -1,5 +1,5 @@
-//! The agent's own drains on a real HAProxy: begun one at a time, ended whatever happens to
-//! the agent, and never mixed up with a person's.
+//! The agent's own drains on a real HAProxy: one at a time, ended whatever happens to the agent, and
+//! never mixed up with an operator's.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -238,9 +238,9 @@ async fn sessions_left_in_an_old_worker_are_retired_through_the_master_socket() 
     assert_eq!(old.len(), 1, "the old worker has the sessions");
     wait_for("the first session of each client to be retired", PATIENCE, async || {
         let report = load.report();
-        let told = report.causes.get("steady 57P01").copied().unwrap_or(0);
+        let closed = report.causes.get("steady 57P01").copied().unwrap_or(0);
         let (_, old) = scene.proxy.workers().await.map_err(|error| error.to_string())?;
-        match (told, old.is_empty()) {
+        match (closed, old.is_empty()) {
             (10.., true) => Ok(()),
             _ => Err(format!("{old:?} {:?} {}", report.causes, scene.agent.state().await.unwrap()["state"])),
         }

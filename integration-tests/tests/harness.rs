@@ -37,7 +37,7 @@ async fn echo(name: &'static str) -> SocketAddr {
     address
 }
 
-/// An agent that answers each `backend/server` with the line it is told to.
+/// An agent that answers each `backend/server` with a configured line.
 #[derive(Clone, Default)]
 struct Agent {
     lines: Arc<Mutex<BTreeMap<String, &'static str>>>,
@@ -213,7 +213,7 @@ async fn agent_checks_drain_and_bring_back() {
         bits(0).await;
         assert_eq!(goes_to().await, "a");
 
-        // What a person sets stays under a steady `up`, and under an answer that is no word.
+        // An operator's setting stays under a steady `up`, and under an answer that is not a word.
         haproxy.cli("set server out/a state drain").await.unwrap();
         agent.say("out/a", "up");
         agent.asked_again("out/a", 3).await;
@@ -269,7 +269,7 @@ async fn its_workers_die_with_a_killed_master_and_it_starts_again_on_its_ports()
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_is_told_in_haproxys_words() {
+async fn a_wrong_configuration_gives_haproxys_message() {
     let config = HaproxyConfig::new().global_line("no-such-keyword");
     let refused = Haproxy::start(&HaproxyBinary::debian().unwrap(), config).await.unwrap_err();
     assert!(refused.to_string().contains("no-such-keyword"), "{refused}");

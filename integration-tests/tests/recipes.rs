@@ -1,4 +1,4 @@
-//! The recipes in `deploy/` are what the programs they are for really take.
+//! HAProxy accepts the recipes in `deploy/`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 

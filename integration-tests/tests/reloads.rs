@@ -51,8 +51,8 @@ async fn no_record(scene: &Scene) {
 async fn drain(scene: &Scene) {
     let control = scene.agent.control().display().to_string();
     wait_for("the operator's drain", PATIENCE, async || {
-        let told = scene.agent.command(&["drain", "orders_read/b", "--control", &control]).await.unwrap();
-        if told.0 == 0 { Ok(()) } else { Err(format!("{told:?}")) }
+        let drained = scene.agent.command(&["drain", "orders_read/b", "--control", &control]).await.unwrap();
+        if drained.0 == 0 { Ok(()) } else { Err(format!("{drained:?}")) }
     })
     .await
     .unwrap();
@@ -60,7 +60,7 @@ async fn drain(scene: &Scene) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operators_drain_outlasts_a_reload_and_a_persons_outlasts_everything() {
+async fn a_drain_by_command_outlasts_a_reload_and_one_by_hand_outlasts_the_agent() {
     let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
     let mut scene = Scene::set(setting.clone()).await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
@@ -85,7 +85,7 @@ async fn an_operators_drain_outlasts_a_reload_and_a_persons_outlasts_everything(
     bits(&scene, 0).await;
     no_record(&scene).await;
 
-    // Whoever drains it from now on is a person.
+    // Drains from now on are set by hand.
     scene.proxy.cli("set server orders_read/b state drain").await.unwrap();
     reload(&scene, &without.replace("max_age: 11m", "max_age: 12m")).await;
     scene.up("orders_write", &["a"]).await.unwrap();

@@ -36,8 +36,9 @@ async fn sessions_are_retired_between_transactions_before_their_limit() {
     let report = load.stop().await.unwrap();
     assert!(load.verify(&scene.writer("app").unwrap()).await.unwrap().is_exact());
     assert_eq!((report.broken_at_commit, report.rows_failed), (0, 0), "{report:?}");
-    // What is left to chance is microseconds wide: `make bench` measures how often it is hit.
-    assert!(report.broken_inside <= 1, "{report:?}");
+    // The race is microseconds wide: `make bench` judges how often it is lost. Blind closes would break
+    // far more than a tenth.
+    assert!(report.broken_inside * 10 <= report.retirements(), "{report:?}");
     drop(load);
     scene.clear().await.unwrap();
 }

@@ -32,7 +32,6 @@ use super::{Error, Measurement, Report};
 /// Checks under way at once.
 const CLIENTS: usize = 8;
 
-/// One turn.
 const TURN: Duration = Duration::from_secs(1);
 
 /// Servers that the agent knows.

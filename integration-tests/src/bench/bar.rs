@@ -5,9 +5,7 @@ use serde::Serialize;
 /// Promises, judged one by one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Bar {
-    /// What was kept.
     pub met: Vec<String>,
-    /// What was not.
     pub missed: Vec<String>,
 }
 
@@ -37,7 +35,6 @@ impl Bar {
         self.missed.is_empty()
     }
 
-    /// For people.
     pub fn line(&self) -> String {
         if self.is_met() {
             "bar: met".to_owned()

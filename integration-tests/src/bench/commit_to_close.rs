@@ -20,7 +20,6 @@ const CLIENTS: usize = 8;
 /// Longer than any session's limit, at a `max_age` of 5 s.
 const HELD: Duration = Duration::from_secs(7);
 
-/// What is promised.
 const MOST_S: f64 = 2.0;
 
 pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {

@@ -103,7 +103,6 @@ impl Cost {
 /// The resident memory of a process, in MiB.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory {
-    /// Now.
     pub(super) now: f64,
     /// The most that it has had.
     pub(super) peak: f64,

@@ -19,12 +19,10 @@ pub struct Measurement {
     pub name: String,
     /// What `value` and `baseline` count.
     pub unit: &'static str,
-    /// The number.
     pub value: f64,
     /// The same of something to compare it with, in the same run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<f64>,
-    /// What that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline_name: Option<&'static str>,
     /// `value` over `baseline`; none where the baseline is 0.
@@ -36,13 +34,11 @@ pub struct Measurement {
     /// Whatever else is worth keeping.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub details: Value,
-    /// Lines for people.
     #[serde(skip)]
     pub notes: Vec<String>,
 }
 
 impl Measurement {
-    /// A number alone.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self {
             name: name.into(),
@@ -57,7 +53,6 @@ impl Measurement {
         }
     }
 
-    /// Beside something else.
     #[must_use]
     pub fn beside(mut self, baseline_name: &'static str, baseline: f64) -> Self {
         self.baseline = Some(baseline);

@@ -37,13 +37,11 @@ pub enum Error {
     /// The stand-in, the proxy or the agent.
     #[error(transparent)]
     Scene(#[from] scene::Error),
-    /// The databases.
     #[error(transparent)]
     StandIn(#[from] standin::Error),
     /// A program, or a deadline.
     #[error(transparent)]
     Process(#[from] process::Error),
-    /// The clients.
     #[error(transparent)]
     Load(Box<LoadError>),
     /// A file or a socket.
@@ -73,9 +71,7 @@ pub enum Bench {
     EnvoyHostilePeers,
     /// Reading `show sess all`.
     Parse,
-    /// Making plans.
     Plan,
-    /// Signing tokens.
     Tokens,
     /// The agent with ten instances and nothing to do.
     Idle,
@@ -85,7 +81,6 @@ pub enum Bench {
     CommitToClose,
     /// How soon the proxy is right after a `kill -9`.
     RestartToRight,
-    /// Clients under load.
     Load(&'static load::Variant),
 }
 

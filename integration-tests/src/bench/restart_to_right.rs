@@ -14,7 +14,6 @@ use crate::{
 
 const SERVERS: [&str; 3] = ["a", "b", "c"];
 
-/// What is promised.
 const MOST_S: f64 = 5.0;
 
 pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {

@@ -11,6 +11,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct SessionView {
     pub(super) server: String,
+    pub(super) pid: u64,
     pub(super) user: String,
     pub(super) application: String,
     pub(super) activity: String,
@@ -19,7 +20,6 @@ pub(super) struct SessionView {
     pub(super) limit_s: f64,
 }
 
-/// One moment.
 #[derive(Clone, Debug)]
 pub(super) struct Picture {
     /// `/state` of the agent.
@@ -52,6 +52,7 @@ fn session(row: &Value) -> Option<SessionView> {
     let number = |key: &str| row.get(key).and_then(Value::as_f64);
     Some(SessionView {
         server: text("server")?,
+        pid: row.get("pid").and_then(Value::as_u64)?,
         user: text("user")?,
         application: text("application").unwrap_or_default(),
         activity: text("activity")?,

@@ -33,7 +33,6 @@ impl Screen {
         println!("{text}");
     }
 
-    /// Shows one moment.
     pub(super) fn show(&mut self, picture: &Picture, left: Duration) {
         if self.terminal {
             let table = table(picture, left);

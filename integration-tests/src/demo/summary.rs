@@ -6,37 +6,59 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{BUDGET, limit, picture::Picture};
+use super::{
+    BUDGET, limit,
+    picture::{Picture, SessionView},
+};
 use crate::{
     load::{LoadReport, Verified},
     scene::{Proxy, Scene},
     standin::busiest_second,
 };
 
-/// The oldest sessions seen, and what was held.
+/// What the pictures of a demo showed, from first to last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    free_s: f64,
-    never_quiet_s: f64,
-    held_s: f64,
+    oldest_free_s: f64,
+    oldest_held_s: f64,
+    oldest_never_quiet_s: f64,
+    longest_overstay_s: f64,
+    /// The age at which each session that may go now became free to go: server and pid.
+    free_since: BTreeMap<(String, u64), f64>,
     holds: BTreeMap<String, u64>,
 }
 
 impl Seen {
     pub(super) fn look(&mut self, picture: &Picture) {
-        for session in &picture.sessions {
-            let oldest = match session.hold.as_deref() {
-                // Held for what it is doing, or for what it is: the agent leaves it alone.
-                Some("in_transaction" | "listening" | "advisory_lock") => &mut self.held_s,
-                Some("never_quiet") => &mut self.never_quiet_s,
-                _ if session.activity == "in_transaction" => &mut self.held_s,
-                _ => &mut self.free_s,
-            };
-            *oldest = oldest.max(session.age_s);
-        }
+        self.sessions(&picture.sessions);
         for (reason, count) in picture.value("/sessions/holds").as_object().into_iter().flatten() {
             let most = self.holds.entry(reason.clone()).or_default();
             *most = (*most).max(count.as_u64().unwrap_or(0));
+        }
+    }
+
+    fn sessions(&mut self, sessions: &[SessionView]) {
+        let before = std::mem::take(&mut self.free_since);
+        for session in sessions {
+            let oldest = match session.hold.as_deref() {
+                // The agent leaves it alone, for what it is doing or for what it is.
+                Some("in_transaction" | "listening" | "advisory_lock") => &mut self.oldest_held_s,
+                Some("never_quiet") => &mut self.oldest_never_quiet_s,
+                _ if session.activity == "in_transaction" => &mut self.oldest_held_s,
+                // At work, or its pauses have been too short so far: it cannot go yet.
+                Some("running" | "waiting_for_quiet") => &mut self.oldest_free_s,
+                _ => {
+                    let key = (session.server.clone(), session.pid);
+                    // One pid is another session later: that is younger.
+                    let known = before.get(&key).copied().filter(|since| *since <= session.age_s);
+                    let since = known.unwrap_or(session.age_s);
+                    let overstay = session.age_s - since.max(session.limit_s);
+                    self.longest_overstay_s = self.longest_overstay_s.max(overstay);
+                    self.free_since.insert(key, since);
+                    &mut self.oldest_free_s
+                }
+            };
+            *oldest = oldest.max(session.age_s);
         }
     }
 }
@@ -46,7 +68,11 @@ impl Seen {
 pub struct Summary {
     /// Sessions that the agent closed.
     pub retired: u64,
-    /// The oldest session that was not in a transaction, nor held for what it is, nor never quiet.
+    /// The longest time that a session stayed though it could have gone: past its limit, outside a
+    /// transaction, with nothing that holds it and with pauses that are long enough.
+    pub longest_overstay_s: f64,
+    /// The oldest session that was not in a transaction, nor held for what it is, nor never quiet. It
+    /// may have been held until a moment before.
     pub oldest_age_s: f64,
     /// The oldest session that was held in a transaction, or as listening or with a lock.
     pub oldest_held_s: f64,
@@ -110,9 +136,10 @@ impl Summary {
         };
         Self {
             retired: closes.len() as u64,
-            oldest_age_s: seen.free_s,
-            oldest_held_s: seen.held_s,
-            oldest_never_quiet_s: seen.never_quiet_s,
+            longest_overstay_s: seen.longest_overstay_s,
+            oldest_age_s: seen.oldest_free_s,
+            oldest_held_s: seen.oldest_held_s,
+            oldest_never_quiet_s: seen.oldest_never_quiet_s,
             limit_s: limit().as_secs_f64(),
             transactions: report.transactions + report.rows_inserted,
             broken_at_begin: report.broken_at_begin,
@@ -168,17 +195,22 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nsummary")?;
         writeln!(f, "  sessions retired                      {}", self.retired)?;
+        writeln!(f, "  limit of a session's age              {:.1} s", self.limit_s)?;
         writeln!(
             f,
-            "  oldest session between transactions   {:.1} s of {:.1} s",
-            self.oldest_age_s, self.limit_s
+            "  longest stay after it could have gone {:.1} s (past its limit, between transactions)",
+            self.longest_overstay_s
         )?;
         writeln!(
             f,
-            "  oldest held session                   {:.1} s (in a transaction, listening, or with a lock)",
+            "  oldest session that is held           {:.1} s (in a transaction, listening, or with a lock)",
             self.oldest_held_s
         )?;
-        writeln!(f, "  oldest session that is never quiet    {:.1} s", self.oldest_never_quiet_s)?;
+        writeln!(
+            f,
+            "  oldest session that never pauses      {:.1} s (`busy: catch` closes it)",
+            self.oldest_never_quiet_s
+        )?;
         writeln!(f, "  transactions                          {}", self.transactions)?;
         writeln!(
             f,
@@ -209,9 +241,52 @@ impl fmt::Display for Summary {
 mod tests {
     use super::*;
 
+    fn seen(looks: &[(f64, Option<&str>)]) -> Seen {
+        let mut seen = Seen::default();
+        for (age_s, hold) in looks {
+            seen.sessions(&[SessionView {
+                server: "orders_write/a".into(),
+                pid: 7,
+                user: "app".into(),
+                application: String::new(),
+                activity: "idle".into(),
+                hold: hold.map(str::to_owned),
+                age_s: *age_s,
+                limit_s: 15.0,
+            }]);
+        }
+        seen
+    }
+
+    fn overstay(looks: &[(f64, Option<&str>)]) -> f64 {
+        seen(looks).longest_overstay_s
+    }
+
+    #[test]
+    fn a_session_that_has_just_committed_has_not_stayed_too_long() {
+        let looks = [(14.0, Some("in_transaction")), (35.0, Some("in_transaction")), (35.5, None)];
+        assert_eq!(overstay(&looks), 0.0);
+        assert_eq!(seen(&looks).oldest_held_s, 35.0);
+        assert_eq!(overstay(&[&looks[..], &[(36.0, Some("waiting_for_quiet")), (36.5, None)]].concat()), 0.0);
+        assert_eq!(overstay(&[&looks[..], &[(36.5, None)]].concat()), 1.0);
+    }
+
+    #[test]
+    fn a_stay_begins_at_the_limit_and_ends_with_the_session() {
+        assert_eq!(overstay(&[(14.0, None), (16.0, None)]), 1.0);
+        assert_eq!(
+            overstay(&[(14.0, None), (16.0, Some("over_budget")), (17.0, None)]),
+            2.0,
+            "it could have gone"
+        );
+        // Another session with the same pid.
+        assert_eq!(overstay(&[(16.0, None), (1.0, None), (14.0, None)]), 0.0);
+    }
+
     fn good() -> Summary {
         Summary {
             retired: 20,
+            longest_overstay_s: 0.5,
             oldest_age_s: 14.0,
             oldest_held_s: 40.0,
             oldest_never_quiet_s: 50.0,

@@ -22,7 +22,6 @@ pub struct Authority {
 
 /// A server's certificate and key, both in PEM.
 pub struct ServerCertificate {
-    /// Readable by everyone.
     pub certificate: String,
     /// Readable by the server alone.
     pub key: String,

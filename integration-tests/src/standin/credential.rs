@@ -142,7 +142,6 @@ pub(super) fn random_text(length: usize, alphabet: &[u8]) -> String {
     random_bytes(length).into_iter().filter_map(character).collect()
 }
 
-/// A random number.
 pub(super) fn random_byte() -> u8 {
     random_bytes(1).into_iter().sum()
 }

@@ -43,12 +43,10 @@ const PATH: &str = "/v2/credentials/stand-in";
 /// How the endpoint treats who asks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Answers.
     Serving,
     /// Takes the connection and the request, and does not answer. Who still waits when that
     /// ends is answered then.
     Silent,
-    /// Answers HTTP 500.
     Failing,
     /// Refuses connections; its port stays its own.
     Refusing,

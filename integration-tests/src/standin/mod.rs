@@ -30,7 +30,7 @@
 //! - [`console`]: the same by commands over a socket; [`Summary`]: what one has to know
 //! - `control`: promote, freeze, refuse, …
 //! - `engine`: what differs between the engines; `postgresql`, `mariadb`: how each does it
-//! - `server`, `programs`, `certificate`, `gate`, `guardian`: how it is done
+//! - `server`, `programs`, `certificate`, `gate`: how it is done
 
 mod certificate;
 pub mod console;
@@ -39,7 +39,6 @@ pub mod credential;
 mod endpoint;
 mod engine;
 mod gate;
-pub(crate) mod guardian;
 mod journal;
 mod mariadb;
 mod mysqld;
@@ -67,7 +66,6 @@ use self::{
     certificate::Authority,
     credential::{Issuer, random_byte, random_text},
     gate::{Door, Gate},
-    guardian::Guardian,
     server::{Common, Passwords},
     token::Purpose,
 };
@@ -83,6 +81,7 @@ use crate::{
     mysql::{self, Dial, Login, Secret, Tls},
     process::{self, Account, free_port_on},
     tls::VerifiedTls,
+    tools::guardian::Guardian,
 };
 
 /// Why the stand-in could not do what was asked.
@@ -93,24 +92,12 @@ pub enum Error {
     Process(#[from] process::Error),
     /// A statement as superuser.
     #[error("server {server}: {source}")]
-    Sql {
-        /// The server's name.
-        server: String,
-        /// What it said.
-        source: SqlError,
-    },
+    Sql { server: String, source: SqlError },
     /// Replication from the writer has stopped for good.
     #[error("server {server} cannot follow: {reason}")]
-    CannotFollow {
-        /// The server's name.
-        server: String,
-        /// What it said.
-        reason: String,
-    },
-    /// Making the certificates.
+    CannotFollow { server: String, reason: String },
     #[error("make certificates: {0}")]
     Certificates(#[from] rcgen::Error),
-    /// The caller's fault.
     #[error("there is no server {0}")]
     NoSuchServer(String),
     /// The caller's fault: it was stopped.
@@ -122,7 +109,6 @@ pub enum Error {
     /// The caller's fault: it cannot follow itself.
     #[error("server {0} is the writer")]
     IsTheWriter(String),
-    /// The caller's fault.
     #[error("options: {0}")]
     Options(&'static str),
 }
@@ -130,10 +116,8 @@ pub enum Error {
 /// Why a statement as superuser failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
-    /// On PostgreSQL.
     #[error("{}", said(.0))]
     Postgresql(#[from] tokio_postgres::Error),
-    /// On MariaDB.
     #[error(transparent)]
     Mariadb(#[from] mysql::Error),
 }

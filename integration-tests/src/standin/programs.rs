@@ -63,9 +63,9 @@ pub(super) const PAM: &str = "libpam.so.0";
 /// Compiles `pam/libpam.c` into `folder`; the source is part of this program.
 pub(super) async fn build_pam(folder: &Path, logs: &Path) -> Result<(), Error> {
     let versions = folder.join("libpam.map");
-    write(&versions, include_str!("../../pam/libpam.map"))?;
+    write(&versions, include_str!("pam/libpam.map"))?;
     let versions = format!("-Wl,--version-script={}", versions.display());
-    build(folder, logs, PAM, include_str!("../../pam/libpam.c"), &[versions]).await
+    build(folder, logs, PAM, include_str!("pam/libpam.c"), &[versions]).await
 }
 
 /// In `pam/`: what MariaDB loads before all else.
@@ -73,12 +73,12 @@ pub(super) const NAMES: &str = "libnames.so";
 
 /// Compiles `pam/libnames.c` into `folder`; the source is part of this program.
 pub(super) async fn build_names(folder: &Path, logs: &Path) -> Result<(), Error> {
-    build(folder, logs, NAMES, include_str!("../../pam/libnames.c"), &["-ldl".to_owned()]).await
+    build(folder, logs, NAMES, include_str!("pam/libnames.c"), &["-ldl".to_owned()]).await
 }
 
 /// Compiles the plugins of a real MySQL, with what asks about tokens in them.
 pub(super) async fn build_plugin(folder: &Path, logs: &Path) -> Result<(), Error> {
-    let source = concat!(include_str!("../../pam/libpam.c"), include_str!("../../pam/rds_iam.c"));
+    let source = concat!(include_str!("pam/libpam.c"), include_str!("pam/rds_iam.c"));
     build(folder, logs, "rds_iam.so", source, &[]).await
 }
 

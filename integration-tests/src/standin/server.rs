@@ -41,7 +41,6 @@ pub enum StopMode {
 /// What all servers of a stand-in share.
 #[derive(Debug)]
 pub(super) struct Common {
-    /// What they are.
     pub(super) engine: Engine,
     /// Where its programs are.
     pub(super) programs: Programs,
@@ -72,7 +71,6 @@ pub(super) struct Passwords {
     pub(super) superuser: String,
 }
 
-/// One server.
 #[derive(Debug)]
 pub struct Server {
     name: String,

@@ -18,7 +18,6 @@ pub struct Summary {
     pub writer: String,
     /// A name that each server's certificate has and each takes tokens for.
     pub cluster_endpoint: String,
-    /// Another such name.
     pub reader_endpoint: String,
     /// The port of all servers.
     pub port: u16,
@@ -34,14 +33,12 @@ pub struct Summary {
     pub legacy_password: String,
 }
 
-/// One server.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServerSummary {
     /// Its name, such as `a`.
     pub name: String,
     /// What tokens are signed for, and TLS verifies; without the port.
     pub endpoint: String,
-    /// What is dialled.
     pub connect: SocketAddr,
 }
 

@@ -30,11 +30,9 @@ const SERVICE: &str = "rds-db";
 pub struct Purpose<'a> {
     /// The RDS name, lower case.
     pub host: &'a str,
-    /// Its port.
     pub port: u16,
     /// Such as `eu-west-1`.
     pub region: &'a str,
-    /// The database user.
     pub user: &'a str,
 }
 
@@ -43,9 +41,7 @@ pub struct Purpose<'a> {
 pub struct Expected<'a> {
     /// The names by which it can be reached: its own, the cluster's.
     pub names: &'a [String],
-    /// Its port.
     pub port: u16,
-    /// Where it is.
     pub region: &'a str,
     /// The user that logs in.
     pub user: &'a str,

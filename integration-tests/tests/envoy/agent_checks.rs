@@ -89,7 +89,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const UP: Option<Health> = Some(Health::Healthy);
 const DRAIN: Option<Health> = Some(Health::Draining);
 const DOWN: Option<Health> = Some(Health::Unhealthy);
-const NOBODY_KNOWS: Option<Health> = None;
+const UNKNOWN: Option<Health> = None;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_http_one_answer_is_enough_and_a_drained_endpoint_comes_after_dns() {
@@ -120,7 +120,7 @@ async fn over_http_one_answer_is_enough_and_a_drained_endpoint_comes_after_dns()
 async fn over_grpc_new_sessions_follow_the_verdicts_as_well() {
     let lab = Lab::set_up().await;
     let agent = Agent::start(&lab).await;
-    agent.says([NOBODY_KNOWS; 3], [DOWN, UP, UP]);
+    agent.says([UNKNOWN; 3], [DOWN, UP, UP]);
     let http2 = json!({
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -149,10 +149,10 @@ async fn over_grpc_new_sessions_follow_the_verdicts_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_nobody_knows_the_writer_sessions_go_by_dns_and_readers_stay() {
+async fn while_the_writer_is_unknown_sessions_go_by_dns_and_readers_stay() {
     let lab = Lab::set_up().await;
     let agent = Agent::start(&lab).await;
-    agent.says([NOBODY_KNOWS; 3], [NOBODY_KNOWS, DOWN, NOBODY_KNOWS]);
+    agent.says([UNKNOWN; 3], [UNKNOWN, DOWN, UNKNOWN]);
     let envoy = lab.envoy(config(&lab, agent.http)).await;
     let (write, read) = (envoy.address("write"), envoy.address("read"));
     unanswered(&envoy, 9).await;
@@ -163,7 +163,7 @@ async fn while_nobody_knows_the_writer_sessions_go_by_dns_and_readers_stay() {
     // An Envoy that knew the writer keeps it for two checks, and one that did not takes it at once.
     agent.says([DOWN, UP, DOWN], [UP, DOWN, UP]);
     new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
-    agent.says([NOBODY_KNOWS; 3], [UP, DOWN, UP]);
+    agent.says([UNKNOWN; 3], [UP, DOWN, UP]);
     new_sessions_reach(&lab.standin, write, "c", PATIENCE).await;
     assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["c"], "by DNS");
     drop(envoy);
@@ -239,7 +239,7 @@ async fn endpoints_that_are_names_are_checked_alike() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_503_waits_for_no_threshold_and_the_agents_takes_its_endpoint_out_of_the_count() {
     let lab = Lab::set_up().await;
-    // Envoy's own share for one healthy endpoint of three, and a threshold that nobody lives to see.
+    // Envoy's own share for one healthy endpoint of three, and a threshold that is never reached.
     let config = |address| {
         config(&lab, address).set("orders_write", "/load_assignment/policy", json!({})).set(
             "orders_write",
@@ -296,10 +296,10 @@ async fn unanswered(envoy: &Envoy, checks: u64) {
 fn config(lab: &Lab, checks: SocketAddr) -> EnvoyConfig {
     // Where no check in `orders_write` ever sends anybody.
     lab.names.answer(lab.ip("c"));
-    let nobody = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
+    let unused = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
     EnvoyConfig::static_checks()
         .unwrap()
-        .agent(nobody)
+        .agent(unused)
         .health_checks_at(checks)
         .addresses("orders_write", &lab.addresses())
         .addresses("orders_read", &lab.addresses())

@@ -1,4 +1,4 @@
-//! One session by hand: it does what it is told, and never logs in again by itself.
+//! One client session that the test controls; it never logs in again by itself.
 
 use std::{net::SocketAddr, time::Duration};
 

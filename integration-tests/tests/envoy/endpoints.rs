@@ -60,10 +60,10 @@ async fn a_health_that_is_not_healthy_stops_new_sessions_and_closes_none() {
         new_sessions_reach(&lab.standin, write, left, PATIENCE).await;
         assert_eq!(instances_of_new_sessions(&lab.standin, write, 40).await, [left], "{others:?}");
     }
-    for nobody in [Health::Draining, Health::Unhealthy] {
-        agent.say(only("nobody", nobody));
+    for health in [Health::Draining, Health::Unhealthy] {
+        agent.say(only("nobody", health));
         new_sessions_reach(&lab.standin, write, "a", PATIENCE).await;
-        assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["a"], "{nobody:?}");
+        assert_eq!(instances_of_new_sessions(&lab.standin, write, 20).await, ["a"], "{health:?}");
     }
     for client in &held {
         assert!(client.works().await);

@@ -16,9 +16,9 @@ use crate::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_envoy_without_an_agent_serves_by_the_cluster_endpoint() {
     let lab = Lab::set_up().await;
-    let nobody = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
+    let unused = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
     let began = Instant::now();
-    let envoy = lab.envoy(EnvoyConfig::shipped().unwrap().agent(nobody)).await;
+    let envoy = lab.envoy(EnvoyConfig::shipped().unwrap().agent(unused)).await;
     println!("ready {:.1?} after the start, without an agent", began.elapsed());
 
     let write = envoy.address("write");
@@ -36,7 +36,7 @@ async fn an_envoy_without_an_agent_serves_by_the_cluster_endpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_with_nothing_to_say_leaves_new_sessions_to_the_cluster_endpoint() {
+async fn an_agent_that_knows_nothing_leaves_new_sessions_to_the_cluster_endpoint() {
     let lab = Lab::set_up().await;
     lab.names.answer(lab.ip("c"));
     let agent = Discovery::serving(nothing_known());

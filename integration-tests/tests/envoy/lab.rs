@@ -1,4 +1,4 @@
-//! Stand-ins, and what an Envoy in front of them is told of them.
+//! Stand-ins, and their endpoints for an Envoy in front of them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -10,7 +10,7 @@
 //! - `fallback`: what clients get while the agent has nothing to say
 //! - `moving_name`: an instance whose name moves
 //! - `rejected`: endpoints that Envoy does not take
-//! - `seen`: what the agent sees of it: settings, what it took, clients that reached nobody
+//! - `seen`: what the agent reads from Envoy: settings, accepted endpoints, clients that reached no server
 //! - `sessions_log`: the file log
 //! - `static_checks`: endpoints in the file, checks answered by the agent
 //! - `static_whole_agent`: the agent itself answers them

@@ -42,7 +42,7 @@ async fn new_sessions_follow_a_name_that_moves_and_the_old_stay() {
         let target = Target { host: "writer.example".into(), port: 5_432 };
         resolve(&BTreeMap::from([("w", target)]), &of, &found, |_: News<'_, &str>| ()).await;
     }));
-    let told = |addresses: &BTreeMap<&str, Vec<SocketAddr>>| {
+    let endpoints = |addresses: &BTreeMap<&str, Vec<SocketAddr>>| {
         let endpoint = Endpoint {
             name: "w".into(),
             addresses: addresses.get("w").cloned().unwrap_or_default(),
@@ -51,7 +51,7 @@ async fn new_sessions_follow_a_name_that_moves_and_the_old_stay() {
         Snapshot::new([Cluster { name: "orders_write".into(), endpoints: Some(vec![endpoint]) }])
     };
     addresses.changed().await.unwrap();
-    let agent = Discovery::serving(told(&addresses.borrow_and_update()));
+    let agent = Discovery::serving(endpoints(&addresses.borrow_and_update()));
     let envoy = lab.envoy(EnvoyConfig::shipped().unwrap().agent(agent.address)).await;
     let write = envoy.address("write");
     let held = Client::login(&lab.standin, write).await.unwrap();
@@ -59,7 +59,7 @@ async fn new_sessions_follow_a_name_that_moves_and_the_old_stay() {
 
     *name.0.lock().unwrap() = address("b");
     addresses.changed().await.unwrap();
-    agent.say(told(&addresses.borrow_and_update()));
+    agent.say(endpoints(&addresses.borrow_and_update()));
     new_sessions_reach(&lab.standin, write, "b", PATIENCE).await;
     assert_eq!(instances_of_new_sessions(&lab.standin, write, 10).await, ["b"]);
     assert!(held.works().await);

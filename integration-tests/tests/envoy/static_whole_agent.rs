@@ -6,7 +6,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use integration_tests::{
@@ -22,11 +22,8 @@ use crate::{
     name_server::NameServer,
 };
 
-/// How long new sessions may wait for the fallback.
-const RECOVERY: Duration = Duration::from_secs(5);
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_becomes_of_the_agent_no_session_goes_to_a_wrong_instance() {
+async fn a_killed_or_frozen_agent_sends_no_session_to_a_wrong_instance() {
     let mut stage = Stage::set().await;
     let held = Client::login(&stage.scene.standin, stage.envoy.address("write")).await.unwrap();
     let sessions = NewSessions::of(&stage);
@@ -61,7 +58,7 @@ async fn whatever_becomes_of_the_agent_no_session_goes_to_a_wrong_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_agent_knew_before_it_was_frozen_sends_nobody_to_the_former_writer() {
+async fn a_thawed_agent_sends_no_session_to_the_former_writer() {
     let mut stage = Stage::set().await;
     stage.scene.agent.signal(Signal::STOP).unwrap();
     stage.falls_back("frozen").await;
@@ -110,7 +107,7 @@ impl Stage {
         let counter = "cluster.orders_write_dns.upstream_cx_total";
         let began = Instant::now();
         let before = self.envoy.stat(counter).await.unwrap();
-        wait_for(&format!("a session by DNS, the agent {agent_is}"), RECOVERY, async || {
+        wait_for(&format!("a session by DNS, the agent {agent_is}"), PATIENCE, async || {
             Client::login(&self.scene.standin, self.envoy.address("write")).await?;
             match self.envoy.stat(counter).await {
                 Ok(now) if now > before => Ok(()),

@@ -1,7 +1,8 @@
 //! The real agent beside the real Envoy: roles, sessions, and the agent's own faults. That it retires
 //! sessions as beside HAProxy is tested with the load.
 //!
-//! `RDS_LB_FREEZE_S` (120) says how long the agent is frozen.
+//! `RDS_LB_FREEZE_S` says for how many seconds `long` freezes the agent (6 in `make test`, 120 in
+//! `make test-long`).
 
 use std::{
     collections::BTreeSet,
@@ -22,8 +23,8 @@ use crate::client::{Client, instances_of_new_sessions};
 /// Between two tellings of a session that goes on, in the shipped configuration.
 const PERIODIC: Duration = Duration::from_secs(10);
 
-/// What Envoy and the agent may take to find each other again, and to ask the databases, besides.
-const MEETS: Duration = Duration::from_secs(10);
+/// A deadline for Envoy and the agent to find each other again, and to ask the databases.
+const MEETS: Duration = Duration::from_secs(40);
 
 /// Nothing is closed, and every session is looked for in the access log: all are due soon.
 const OBSERVE: &str = "{mode: observe, max_age: 5s}";
@@ -53,7 +54,7 @@ async fn an_agent_that_dies_or_forgets_costs_no_session_and_knows_them_again() {
     let mut scene = set(OBSERVE).await;
     let load = clients(&scene).await;
     let mut held = hold(&scene).await;
-    knows(&scene, &load, &held, PERIODIC * 2).await;
+    knows(&scene, &load, &held, PERIODIC + MEETS).await;
     let steady = Steady::now(&scene, &load).await;
 
     scene.agent.kill();
@@ -77,14 +78,18 @@ async fn an_agent_that_dies_or_forgets_costs_no_session_and_knows_them_again() {
     end(scene, load).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_agent_costs_no_session_and_knows_those_of_meanwhile() {
-    let said = std::env::var("RDS_LB_FREEZE_S").ok().and_then(|text| text.parse().ok());
-    let frozen = Duration::from_secs(said.unwrap_or(120));
+mod long {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_frozen_agent_costs_no_session_and_learns_those_opened_meanwhile() {
+        super::freeze_for(integration_tests::length::seconds("RDS_LB_FREEZE_S", 6, 120)).await;
+    }
+}
+
+async fn freeze_for(frozen: Duration) {
     let mut scene = set(OBSERVE).await;
     let load = clients(&scene).await;
     let mut held = hold(&scene).await;
-    knows(&scene, &load, &held, PERIODIC * 2).await;
+    knows(&scene, &load, &held, PERIODIC + MEETS).await;
     let steady = Steady::now(&scene, &load).await;
 
     scene.agent.signal(Signal::STOP).unwrap();
@@ -104,7 +109,7 @@ async fn a_frozen_agent_costs_no_session_and_knows_those_of_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operators_drain_ends_with_its_word_and_with_the_agent() {
+async fn an_operators_drain_ends_on_undrain_and_with_the_agent() {
     let mut scene = set(OBSERVE).await;
     let control = scene.agent.control();
     let said = async |words: &[&str]| {
@@ -139,7 +144,7 @@ async fn an_operators_drain_ends_with_its_word_and_with_the_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_that_no_envoy_would_hear_of_is_refused() {
+async fn a_drain_without_a_connected_envoy_is_refused() {
     let mut scene = set(OBSERVE).await;
     scene.proxy.stop().await.unwrap();
     let control = scene.agent.control();

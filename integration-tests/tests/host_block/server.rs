@@ -106,7 +106,7 @@ async fn without_performance_schema_the_failures_of_all_are_what_can_be_seen() {
 }
 
 #[tokio::test]
-async fn a_server_that_resolves_no_names_blocks_nobody() {
+async fn a_server_that_resolves_no_names_blocks_no_address() {
     let options = Options { settings: vec![("skip_name_resolve".into(), "ON".into())], ..Options::default() };
     let lab = Lab::start(options).await;
     for _ in 0..3 * LIMIT {
@@ -119,7 +119,7 @@ async fn a_server_that_resolves_no_names_blocks_nobody() {
 }
 
 #[tokio::test]
-async fn an_agent_that_may_not_see_the_host_cache_says_so() {
+async fn a_missing_right_to_read_the_host_cache_is_reported() {
     let lab = Lab::start(Options::default()).await;
     lab.sql("CREATE USER lb_blind IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL").await;
     let token = lab.standin.token("a", "lb_blind").unwrap();

@@ -62,7 +62,7 @@ async fn an_agent_that_trusts_the_wrong_authority_does_not_block_the_proxys_addr
     client.dial = Dial::Tcp(shared.address("shared"));
     client.connect().await.unwrap().quit().await.unwrap();
 
-    // Whoever puts it right need not wait.
+    // After the configuration is corrected there is no wait.
     scene.agent.write_config(&right).unwrap();
     wait_for("the agent's login", PATIENCE, async || {
         let verdicts = scene.verdicts().await;

@@ -1,4 +1,4 @@
-//! MariaDB clients, whose sessions nobody or anybody closes.
+//! What MariaDB clients count when their sessions are closed, and when they are not.
 
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ async fn blind_closes_are_counted_in_the_phase_they_hit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_committed_without_a_word_is_found_in_the_tables() {
+async fn unacknowledged_commits_are_found_in_the_tables() {
     let bench = Bench::set_up(Engine::Mariadb).await;
     bench.load.add(BUSY, 3);
     bench.load.add(Work::Autocommit { think: Think::Busy }, 2);
@@ -137,8 +137,8 @@ async fn what_committed_without_a_word_is_found_in_the_tables() {
     .await
     .unwrap();
     bench.haproxy.cli("shutdown sessions server orders/a").await.unwrap();
-    let told = |report: &LoadReport| report.broken_at_commit >= 3 && report.rows_failed >= 2;
-    bench.until("clients to see it", told, async || ()).await;
+    let counted = |report: &LoadReport| report.broken_at_commit >= 3 && report.rows_failed >= 2;
+    bench.until("clients to see it", counted, async || ()).await;
     bench.standin.execute_sql("a", "SET GLOBAL rpl_semi_sync_master_enabled = OFF").await.unwrap();
 
     let report = bench.load.stop().await.unwrap();
@@ -154,7 +154,7 @@ async fn what_committed_without_a_word_is_found_in_the_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_that_only_have_to_be_there_are_told_of_one_by_one() {
+async fn idle_sessions_are_reported_one_by_one() {
     let bench = Bench::set_up(Engine::Mariadb).await;
     bench.load.add(Work::Idle, 2);
     bench.load.add(Work::AdvisoryLock, 1);

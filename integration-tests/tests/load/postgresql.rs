@@ -1,4 +1,4 @@
-//! PostgreSQL clients, whose sessions nobody or anybody closes.
+//! What PostgreSQL clients count when their sessions are closed, and when they are not.
 
 use std::time::Duration;
 
@@ -143,7 +143,7 @@ async fn what_ends_before_the_first_transaction_is_no_retirement() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_committed_without_a_word_is_found_in_the_tables() {
+async fn unacknowledged_commits_are_found_in_the_tables() {
     let bench = Bench::set_up(Engine::Postgresql).await;
     bench.load.add(BUSY, 3);
     bench.load.add(Work::Autocommit { think: Think::Busy }, 2);
@@ -161,8 +161,8 @@ async fn what_committed_without_a_word_is_found_in_the_tables() {
     .await
     .unwrap();
     assert_eq!(terminate(&bench, "wait_event = 'SyncRep'").await, 5);
-    let told = |report: &LoadReport| report.broken_at_commit >= 3 && report.rows_failed >= 2;
-    bench.until("clients to see it", told, async || ()).await;
+    let counted = |report: &LoadReport| report.broken_at_commit >= 3 && report.rows_failed >= 2;
+    bench.until("clients to see it", counted, async || ()).await;
     bench.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
     bench.sql("SELECT pg_reload_conf()").await;
 
@@ -191,7 +191,7 @@ async fn one_retry_at_begin_cures_what_the_look_misses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_that_only_have_to_be_there_are_told_of_one_by_one() {
+async fn idle_sessions_are_reported_one_by_one() {
     let bench = Bench::set_up(Engine::Postgresql).await;
     bench.load.add(Work::Idle, 2);
     bench.load.add(Work::Listen, 1);

@@ -81,7 +81,7 @@ async fn each_closes_its_own(options: Options, host: impl Fn(Ipv4Addr, u16) -> S
             held(scene, others, "not_joined", 1.0).await;
         }
         // Its client may know before the agent has said so.
-        let closed = wait_for("the close to be told", PATIENCE, async || {
+        let closed = wait_for("the close to be logged", PATIENCE, async || {
             let closed = closed_by(scene);
             if closed.is_empty() { Err("none yet") } else { Ok(closed) }
         });

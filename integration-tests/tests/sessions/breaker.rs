@@ -13,9 +13,9 @@ use crate::{
     view::{held, said},
 };
 
-on_each_engine!(clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise);
+on_each_engine!(retirement_stops_if_clients_do_not_reconnect_until_an_operator_resumes_it);
 
-async fn clients_that_do_not_come_back_are_left_alone_until_an_operator_says_otherwise(engine: Engine) {
+async fn retirement_stops_if_clients_do_not_reconnect_until_an_operator_resumes_it(engine: Engine) {
     let scene = Scene::set(Setting {
         standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: "{mode: retire, max_age: 5s, login_budget: 20}".into(),

@@ -1,4 +1,4 @@
-//! One session by hand: it does what it is told, and never logs in again by itself.
+//! One client session that the test controls; it never logs in again by itself.
 
 use std::{
     io::ErrorKind,
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Whether nobody has closed it.
+    /// Whether it is still open.
     pub fn is_open(&self) -> bool {
         match &self.session {
             Session::Postgresql { wire, .. } => !wire.is_finished(),
@@ -152,7 +152,7 @@ impl Client {
         }
     }
 
-    /// Waits until somebody closes it: what the server said then, if it said anything.
+    /// Waits until it is closed: the server's error code, if it sent one.
     pub async fn closed(self) -> Option<String> {
         let what = format!("the end of the session {}", self.pid);
         wait_for(&what, PATIENCE, async || if self.is_open() { Err("it is open") } else { Ok(()) })

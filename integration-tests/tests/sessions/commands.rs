@@ -33,7 +33,7 @@ fn parsed(output: &(i32, String, String)) -> Value {
 
 on_each_engine!(
     an_operator_can_look_pause_resume_drain_and_undrain,
-    check_tells_by_its_exit_code_and_a_printed_token_logs_in,
+    check_has_its_exit_codes_and_a_printed_token_logs_in,
 );
 
 async fn an_operator_can_look_pause_resume_drain_and_undrain(engine: Engine) {
@@ -113,7 +113,7 @@ async fn admin(scene: &Scene, backend: &str, server: &str, bits: u8) {
     .unwrap();
 }
 
-async fn check_tells_by_its_exit_code_and_a_printed_token_logs_in(engine: Engine) {
+async fn check_has_its_exit_codes_and_a_printed_token_logs_in(engine: Engine) {
     let standin = Options { engine, replicas: 1, ..Options::default() };
     let mut scene = Scene::set(Setting { standin, ..Setting::default() }).await.unwrap();
     let config = scene.agent.config_file();
@@ -140,7 +140,7 @@ async fn check_tells_by_its_exit_code_and_a_printed_token_logs_in(engine: Engine
     scene.standin.refuse_tokens(None, Some("lb_agent")).unwrap();
     let refused = run(&scene, &check).await;
     assert!(refused.0 == 1 && refused.1.contains("rds_iam"), "{refused:?}");
-    // Nobody gives credentials there: nothing is known about the database.
+    // There are no credentials: nothing is known about the database.
     let nowhere = "http://127.0.0.1:1/";
     for (name, value) in &mut scene.agent.environment {
         if name == "AWS_CONTAINER_CREDENTIALS_FULL_URI" {

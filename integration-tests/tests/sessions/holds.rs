@@ -1,4 +1,4 @@
-//! Who is left alone, with the reason, and who is not.
+//! Which sessions are held, for which reason, and which are closed.
 
 use std::{net::Ipv4Addr, time::Instant};
 
@@ -17,7 +17,7 @@ use crate::{
 
 on_each_engine!(
     a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit,
-    with_force_after_a_transaction_goes_too_because_the_operator_said_so,
+    force_after_closes_a_session_inside_a_transaction,
 );
 
 async fn a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_after_its_commit(
@@ -44,7 +44,7 @@ async fn a_transaction_open_past_the_limit_is_never_cut_and_its_session_goes_aft
     scene.clear().await.unwrap();
 }
 
-async fn with_force_after_a_transaction_goes_too_because_the_operator_said_so(engine: Engine) {
+async fn force_after_closes_a_session_inside_a_transaction(engine: Engine) {
     let scene = Scene::set(Setting {
         standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: "{mode: retire, max_age: 5s, force_after: 3s}".into(),

@@ -1,5 +1,5 @@
-//! What becomes of sessions, on real servers: who goes and when, who is left alone and why,
-//! how many at once, and what an operator can do about it.
+//! Retirement on real servers: which sessions are closed and when, which are held and why, at what rate,
+//! and what an operator can do about it.
 //!
 //! - `client`: one session by hand
 //! - `view`: what the agent says of it

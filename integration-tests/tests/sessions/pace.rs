@@ -1,34 +1,28 @@
-//! How soon sessions go, and how many at once.
+//! How many sessions are closed at once. How soon, `make bench` judges.
 
 use std::{fs, time::Instant};
 
 use integration_tests::{
-    bench::load::watch,
     load::{Load, Think, Work},
+    on_each_engine,
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
     standin::{Engine, Options, busiest_second},
 };
 use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 
 use crate::view::{Row, sessions};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_small_budget_is_kept_and_those_that_wait_for_it_are_held() {
-    let pace = run(Engine::Postgresql, 5, 16, 8, 80).await;
-    assert!(pace.seen_over_budget > 0, "{pace:?}");
+on_each_engine!(a_small_budget_is_kept_and_those_that_wait_for_it_are_held);
+
+async fn a_small_budget_is_kept_and_those_that_wait_for_it_are_held(engine: Engine) {
+    let seen_over_budget = run(engine, 5, 16, 8, 80).await;
+    assert!(seen_over_budget > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_larger_budget_is_kept_too() {
     run(Engine::Postgresql, 20, 40, 20, 200).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_small_budget_is_kept_on_mariadb_too() {
-    let pace = run(Engine::Mariadb, 5, 16, 8, 80).await;
-    assert!(pace.seen_over_budget > 0, "{pace:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,24 +72,9 @@ async fn clients_that_never_pause_are_held_and_with_busy_catch_they_are_caught()
     scene.clear().await.unwrap();
 }
 
-/// What one run at one budget showed.
-#[derive(Debug, Default)]
-struct Pace {
-    /// How long a session lived on past every limit once it had paused, as the database showed it.
-    after_pause_s: f64,
-    /// How often a session was seen waiting for the budget, as the agent says.
-    seen_over_budget: usize,
-}
-
-/// The greatest limit at a `max_age` of 8 s.
-const LIMIT_S: f64 = 8.8;
-
-/// All clients, as the database knows them.
-const APPLICATION: &str = "pace";
-
-/// Clients that are idle and clients that work, until so many closes were made; then what the
-/// database itself says of the pace.
-async fn run(engine: Engine, budget: usize, idle: usize, working: usize, enough: usize) -> Pace {
+/// Clients that are idle and clients that work, until so many sessions were closed. How often a session was seen
+/// waiting for the budget. How long sessions live on past their limit, `make bench` judges.
+async fn run(engine: Engine, budget: usize, idle: usize, working: usize, enough: usize) -> usize {
     let sessions_section = format!("{{mode: retire, max_age: 8s, login_budget: {budget}}}");
     let scene = Scene::set(Setting {
         standin: Options { engine, replicas: 0, ..Options::default() },
@@ -104,28 +83,19 @@ async fn run(engine: Engine, budget: usize, idle: usize, working: usize, enough:
     })
     .await
     .unwrap();
-    let load = Load::new(scene.writer("app").unwrap(), 4).await.unwrap();
-    let app = scene.writer("app").unwrap().application(APPLICATION);
-    load.add_to(&app, Work::Idle, idle);
-    load.add_to(&app, Work::Transactions { think: Think::Mixed, retry_begin: false }, working);
+    let app = scene.writer("app").unwrap();
+    let load = Load::new(app.clone(), 4).await.unwrap();
+    load.add(Work::Idle, idle);
+    load.add(Work::Transactions { think: Think::Mixed, retry_begin: false }, working);
     load.all_in(PATIENCE).await.unwrap();
-    let mut pace = Pace::default();
+    let mut seen_over_budget = 0;
     let began = Instant::now();
-    let stop = CancellationToken::new();
-    let enough_closed = async {
-        while closed(&scene).len() < enough {
-            let rows = sessions(&scene).await;
-            assert!(began.elapsed() < PATIENCE * 2, "{} closes; {rows:?}", closed(&scene).len());
-            let waits = |row: &&Row| row.user == "app" && row.hold.as_deref() == Some("over_budget");
-            pace.seen_over_budget += rows.iter().filter(waits).count();
-        }
-        stop.cancel();
-    };
-    // The agent is not its own judge.
-    let looked_at = watch::sessions(engine, true, APPLICATION);
-    let ((), oldest) = tokio::join!(enough_closed, watch::watch(&looked_at, LIMIT_S, &scene, &stop));
-    pace.after_pause_s = oldest.unwrap().after_pause;
-    let seconds = began.elapsed().as_secs_f64();
+    while closed(&scene).len() < enough {
+        let rows = sessions(&scene).await;
+        assert!(began.elapsed() < PATIENCE * 2, "{} closes; {rows:?}", closed(&scene).len());
+        let waits = |row: &&Row| row.user == "app" && row.hold.as_deref() == Some("over_budget");
+        seen_over_budget += rows.iter().filter(waits).count();
+    }
     load.stop().await.unwrap();
     let closed = closed(&scene);
     let own = scene.standin.journal().attempts();
@@ -134,17 +104,15 @@ async fn run(engine: Engine, budget: usize, idle: usize, working: usize, enough:
     both.sort();
     let busiest = busiest_second(both);
     println!(
-        "{engine:?}, budget {budget}: {} closes in {seconds:.1} s, busiest second {busiest} with own logins, past \
-         every limit and after a pause a session lived for {:.2} s",
+        "{engine:?}, budget {budget}: {} closes in {:.1} s, busiest second {busiest} with own logins",
         closed.len(),
-        pace.after_pause_s,
+        began.elapsed().as_secs_f64(),
     );
     assert!(busiest <= budget, "{busiest} in one second");
-    assert!(pace.after_pause_s <= 5.0, "{pace:?}");
-    assert!(load.verify(&scene.writer("app").unwrap()).await.unwrap().is_exact());
+    assert!(load.verify(&app).await.unwrap().is_exact());
     drop(load);
     scene.clear().await.unwrap();
-    pace
+    seen_over_budget
 }
 
 /// When sessions were closed: by the database's own log, or by the agent's where the database

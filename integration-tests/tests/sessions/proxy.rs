@@ -14,11 +14,11 @@ use crate::client::{Login, retired};
 const BY_PROXY: &str = "{mode: retire, max_age: 6s, close_via: proxy, login_budget: 20}";
 
 on_each_engine!(
-    the_proxy_closes_only_where_the_operator_says_so,
+    the_proxy_closes_sessions_only_if_configured,
     the_proxy_closes_sessions_and_after_a_reload_those_of_its_old_worker_too,
 );
 
-async fn the_proxy_closes_only_where_the_operator_says_so(engine: Engine) {
+async fn the_proxy_closes_sessions_only_if_configured(engine: Engine) {
     let setting = |sessions: &str| Setting {
         standin: Options { engine, replicas: 0, ..Options::default() },
         sessions: sessions.into(),

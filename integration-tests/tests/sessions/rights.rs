@@ -51,9 +51,9 @@ fn sql(engine: Engine) -> Sql {
     }
 }
 
-on_each_engine!(each_user_of_the_agent_does_what_its_rights_allow_and_says_what_is_missing);
+on_each_engine!(each_agent_user_acts_within_its_rights_and_missing_ones_are_logged);
 
-async fn each_user_of_the_agent_does_what_its_rights_allow_and_says_what_is_missing(engine: Engine) {
+async fn each_agent_user_acts_within_its_rights_and_missing_ones_are_logged(engine: Engine) {
     let standin = StandIn::start(Options { engine, replicas: 0, ..Options::default() }).await.unwrap();
     standin.execute_sql("a", sql(engine).users).await.unwrap();
     let standin = Arc::new(standin);

@@ -46,7 +46,7 @@ fn warned(scene: &Scene, words: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_performance_schema_all_is_held_until_the_operator_relies_on_innodb_trx_which_is_said() {
+async fn without_performance_schema_all_sessions_are_held_unless_innodb_trx_is_configured() {
     let scene = Scene::set(relying_on("strict", false)).await.unwrap();
     let client = Login::through(&scene).open(&scene).await;
     let row = held(&scene, &client, "activity_unknown", 2.0).await;
@@ -60,7 +60,7 @@ async fn without_performance_schema_all_is_held_until_the_operator_relies_on_inn
         scene.agent.write_config(&config).unwrap();
     };
     turn_to("performance_schema").await;
-    wait_for("the default to be told", PATIENCE, async || {
+    wait_for("the default to be logged", PATIENCE, async || {
         match warned(&scene, "performance_schema is off, so every session is held") {
             0 => Err(scene.agent.log()),
             _ => Ok(()),

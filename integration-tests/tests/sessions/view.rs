@@ -1,4 +1,4 @@
-//! What the agent says of sessions.
+//! Sessions as the agent reports them.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// How long it is past its limit; negative before it.
+    /// Negative before the limit.
     pub fn overdue_s(&self) -> f64 {
         self.age_s - self.limit_s
     }

@@ -11,7 +11,7 @@ pub enum Client {
     Mariadb(mysql::Session),
 }
 
-/// What a client is told, or that the connection just ended.
+/// The server's error, or that the connection ended without one.
 #[derive(Debug)]
 pub struct Refused {
     /// SQLSTATE on PostgreSQL, a number on MariaDB; `None`: the server said nothing.

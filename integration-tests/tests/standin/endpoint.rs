@@ -74,7 +74,7 @@ async fn it_serves_new_credentials_near_the_end_and_after_a_revocation() {
 }
 
 #[tokio::test]
-async fn it_fails_in_the_ways_that_it_is_told_to() {
+async fn it_fails_as_configured() {
     let server = endpoint(Duration::from_hours(6), Duration::from_hours(1));
 
     server.behave(Behaviour::Failing);

@@ -22,7 +22,7 @@ use super::{PATIENCE, on_each_engine, session, started};
 on_each_engine!(
     nothing_is_left_after_a_shutdown,
     nothing_is_left_after_a_drop_even_of_a_frozen_server,
-    the_command_serves_a_person_and_ends_cleanly_on_sigterm,
+    the_command_serves_clients_and_ends_cleanly_on_sigterm,
     nothing_is_left_when_the_process_is_killed_even_of_a_frozen_server,
 );
 
@@ -140,7 +140,7 @@ impl Running {
     }
 }
 
-async fn the_command_serves_a_person_and_ends_cleanly_on_sigterm(engine: Engine) {
+async fn the_command_serves_clients_and_ends_cleanly_on_sigterm(engine: Engine) {
     let mut running =
         Running::start(engine, &["--replicas", "1", "--prefix", "billing", "--credential-life", "60s"]).await;
     let server = &running.summary["servers"][0];

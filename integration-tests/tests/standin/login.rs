@@ -20,8 +20,8 @@ on_each_engine!(
     a_genuine_token_logs_in_and_each_wrong_one_is_refused_for_its_reason,
     a_token_that_is_far_too_long_is_refused_by_the_server_itself,
     genuine_tokens_are_refused_for_a_while,
-    a_password_works_for_who_has_one_and_for_nobody_else,
-    nobody_gets_in_without_tls_or_to_a_server_of_another_name,
+    only_a_user_with_a_password_logs_in_with_one,
+    logins_without_tls_or_to_another_server_name_fail,
     the_agents_users_can_what_they_should,
 );
 
@@ -120,7 +120,7 @@ async fn a_token_that_is_far_too_long_is_refused_by_the_server_itself(engine: En
     let far_too_long = Secret::Token("x".repeat(8193));
     let refused = log_in_with(&standin, "a", "app", far_too_long).await.map(drop).unwrap_err();
     assert!(is_refusal_of_a_token(engine, &refused), "{refused:?}");
-    assert_eq!(standin.journal().attempts(), [], "nobody was asked");
+    assert_eq!(standin.journal().attempts(), [], "the gate was not asked");
 }
 
 async fn genuine_tokens_are_refused_for_a_while(engine: Engine) {
@@ -140,7 +140,7 @@ async fn genuine_tokens_are_refused_for_a_while(engine: Engine) {
     assert!(standin.refuse_tokens(Some("z"), None).is_err(), "there is no such server");
 }
 
-async fn a_password_works_for_who_has_one_and_for_nobody_else(engine: Engine) {
+async fn only_a_user_with_a_password_logs_in_with_one(engine: Engine) {
     let standin = started(engine, 0).await;
     let (not_the_password, closed) = match engine {
         Engine::Postgresql => ("28P01", "28000"),
@@ -163,7 +163,7 @@ async fn a_password_works_for_who_has_one_and_for_nobody_else(engine: Engine) {
     }
 }
 
-async fn nobody_gets_in_without_tls_or_to_a_server_of_another_name(engine: Engine) {
+async fn logins_without_tls_or_to_another_server_name_fail(engine: Engine) {
     let (standin, other) = (started(engine, 0).await, started(engine, 0).await);
     let connect = standin.server("a").unwrap().connect();
     match engine {
@@ -207,7 +207,7 @@ async fn nobody_gets_in_without_tls_or_to_a_server_of_another_name(engine: Engin
             assert!(format!("{error:?}").contains("NotValidForName"), "{error:?}");
         }
     }
-    assert_eq!(standin.journal().attempts(), [], "nobody was asked");
+    assert_eq!(standin.journal().attempts(), [], "the gate was not asked");
     assert!(VerifiedTls::from_ca_file(Path::new("/nonexistent")).is_err());
 }
 
@@ -228,7 +228,7 @@ async fn agents_of_postgresql(standin: &StandIn) {
     }
     assert!(may("lb_agent", "SELECT pg_has_role('pg_signal_backend', 'MEMBER')").await);
     assert!(!may("lb_agent_plain", "SELECT pg_has_role('pg_signal_backend', 'MEMBER')").await);
-    // Session 0 is nobody's, so nothing is closed.
+    // There is no session 0, so nothing is closed.
     let retire = "SELECT outcome = 'gone' FROM rds_lb_agent.retire(0, now(), '127.0.0.1', 1, 'app', 0)";
     assert!(may("lb_agent_plain", retire).await);
     let refused = log_in(standin, "a", "app").await.unwrap().value(retire).await.unwrap_err();
@@ -256,7 +256,7 @@ async fn agents_of_mariadb(standin: &StandIn) {
     let kill = format!("KILL CONNECTION {number}");
     let refused = log_in(standin, "a", "lb_agent_plain").await.unwrap().value(&kill).await.unwrap_err();
     assert_eq!(refused.code.as_deref(), Some("1095"), "{refused:?}");
-    // Session 0 is nobody's, so nothing is closed.
+    // There is no session 0, so nothing is closed.
     let retire = "CALL rds_lb_agent.retire(0, '127.0.0.1', 1, 'app', 0, TRUE, FALSE)";
     let mut plain = log_in(standin, "a", "lb_agent_plain").await.unwrap();
     assert_eq!(plain.value(retire).await.unwrap(), "gone");
@@ -265,7 +265,7 @@ async fn agents_of_mariadb(standin: &StandIn) {
     log_in(standin, "a", "lb_agent").await.unwrap().value(&kill).await.unwrap();
     app.value("SELECT 1").await.unwrap_err();
 
-    // Nobody but the superuser writes where others may not.
+    // Only the superuser writes to a read-only server.
     standin.execute_sql("a", "SET GLOBAL read_only = ON").await.unwrap();
     let mut app = log_in(standin, "a", "app").await.unwrap();
     let refused = app.value("UPDATE stock SET amount = 0").await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The states of all servers, looked at without a pause.
+//! Polls the states of all servers every 10 ms.
 
 #![allow(dead_code, reason = "each test crate uses a part")]
 
@@ -17,7 +17,7 @@ pub const FDRAIN: u8 = 8;
 /// `backend/server` → its administrative bits, or its operational state.
 pub type States = BTreeMap<String, u8>;
 
-/// What was seen: each picture that differs from the one before.
+/// Each state that differs from the one before.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub bits: Vec<States>,
@@ -32,13 +32,13 @@ impl Seen {
         self.bits.windows(2).filter(|pair| of(&pair[0]) == FDRAIN && of(&pair[1]) == 0).count()
     }
 
-    /// Whether a server was ever stopped.
+    /// Whether a server was ever DOWN.
     pub fn was_down(&self, server: &str) -> bool {
         self.operation.iter().any(|states| states.get(server) == Some(&0))
     }
 }
 
-/// A task that looks.
+/// The polling task.
 pub struct Watch {
     seen: Arc<Mutex<Seen>>,
     task: tokio::task::JoinHandle<()>,
@@ -53,7 +53,7 @@ impl Watch {
         let (into, until) = (seen.clone(), stop.clone());
         let task = tokio::spawn(async move {
             while !until.is_cancelled() {
-                // A proxy that is being reloaded has nothing to say.
+                // A proxy does not answer during a reload.
                 if let Ok(table) = ask(&socket, "show servers state").await {
                     let (bits, operation) = (column(&table, 6), column(&table, 5));
                     let mut seen = into.lock().unwrap();

@@ -21,7 +21,6 @@ use super::{Error, Measurement, Report};
 use crate::standin::Engine;
 use bar::Promise;
 
-/// What closes sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closer {
     /// The agent, with these words in its `sessions` section.

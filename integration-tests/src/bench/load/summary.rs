@@ -62,7 +62,6 @@ pub struct Summary {
     pub max_closes_and_own_logins_per_s: usize,
     /// Logins of clients that had been closed, within any one second.
     pub max_relogins_per_s: usize,
-    /// Logins that failed.
     pub failed_logins: u64,
     /// A new connection, from dialling to the first answer.
     pub connect: Latency,

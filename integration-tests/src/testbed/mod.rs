@@ -1,0 +1,13 @@
+//! A stand-in, a proxy and the agent together, and clients of them.
+//!
+//! - [`haproxy`]: a real HAProxy, 2.6 or 2.8
+//! - [`envoy`]: a real Envoy, with the configuration that users get
+//! - [`scene`]: the stand-in, a proxy and the agent, set up together
+//! - [`load`]: clients that count what breaks
+//! - [`length`]: how long tests run
+
+pub mod envoy;
+pub mod haproxy;
+pub mod length;
+pub mod load;
+pub mod scene;
