@@ -326,7 +326,14 @@ fn nothing_goes_while_its_client_could_not_log_in_again() {
 /// The kept connection answers, which proves nothing of logins.
 fn alive(rig: &mut Rig) {
     for (name, in_recovery) in [("a", false), ("b", true), ("c", true)] {
-        let facts = RoleFacts { in_recovery, read_only: false, timeline: None, lag: None, agents: 1 };
+        let facts = RoleFacts {
+            in_recovery,
+            read_only: false,
+            follows_source: false,
+            timeline: None,
+            lag: None,
+            agents: 1,
+        };
         let observation =
             Observation { instance: instance(name), at: rig.now, login: false, result: Ok(facts) };
         rig.health.observe(&observation);

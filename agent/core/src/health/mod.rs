@@ -10,8 +10,8 @@ mod instance;
 mod judge;
 mod observation;
 
-pub use fleet::{Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ServerConfig};
+pub use fleet::{Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ReaderFallback, ServerConfig};
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
-pub use instance::{InstanceView, Remembered, Role, Status};
-pub use judge::{State, Verdict, VerdictReason, WantedRole};
+pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};
+pub use judge::{Admission, State, Verdict, VerdictReason, WantedRole};
 pub use observation::{Observation, RoleFacts};

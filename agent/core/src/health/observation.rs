@@ -13,7 +13,9 @@ pub struct RoleFacts {
     pub in_recovery: bool,
     /// Transactions are read-only by default although it is not in recovery.
     pub read_only: bool,
-    /// PostgreSQL's timeline: of two that both claim to be writer, the higher wins.
+    /// It replicates from another server, where it says so (MySQL and MariaDB).
+    pub follows_source: bool,
+    /// PostgreSQL's timeline.
     pub timeline: Option<u32>,
     /// How far a replica is behind, where it can say.
     pub lag: Option<Duration>,

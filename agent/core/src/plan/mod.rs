@@ -8,6 +8,7 @@
 //!
 //! A plan says what to do now, and of everything that is due and left alone, why.
 
+mod admissions;
 mod breaker;
 mod budget;
 mod command;
@@ -16,7 +17,6 @@ mod planner;
 mod policy;
 mod retire;
 mod scope;
-mod set_aside;
 
 pub use breaker::{Breaker, Group};
 pub use budget::{Budget, Purpose, Ticket};

@@ -1,12 +1,15 @@
 //! A database, and what its instances say.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ServerId, Time,
     health::{
-        Fleet, FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts, ServerConfig, State,
-        VerdictReason as Reason, WantedRole,
+        Admission, Fleet, FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts, ServerConfig,
+        State, VerdictReason as Reason, WantedRole,
     },
 };
 
@@ -34,7 +37,11 @@ pub fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]
         .collect();
     let instances = names.iter().map(|name| (instance(name), rules.clone())).collect();
     let now = Time::AGENT_START + Duration::from_secs(60);
-    Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now }
+    let mut setup = Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now };
+    setup.closed(&[]);
+    let backends = backends.map(|(backend, _)| (0, backend.into()));
+    setup.health.observe_fallbacks(backends.into_iter().collect());
+    setup
 }
 
 pub fn setup(names: &[&str]) -> Setup {
@@ -42,7 +49,7 @@ pub fn setup(names: &[&str]) -> Setup {
 }
 
 pub fn role(in_recovery: bool, timeline: Option<u32>) -> RoleFacts {
-    RoleFacts { in_recovery, read_only: false, timeline, lag: None, agents: 1 }
+    RoleFacts { in_recovery, read_only: false, follows_source: false, timeline, lag: None, agents: 1 }
 }
 
 impl Setup {
@@ -55,6 +62,8 @@ impl Setup {
         self.wait(1);
         let observation = Observation { instance: instance(name), at: self.now, login, result };
         self.health.observe(&observation);
+        // The agent decides after each observation.
+        self.fleet();
         self
     }
 
@@ -103,10 +112,27 @@ impl Setup {
         self.login_fails(name, Phase::Login, FaultKind::NoToken)
     }
 
-    /// Persons have set these servers to drain or maintenance.
-    pub fn set_aside(&mut self, servers: &[(&str, &str)]) -> &mut Self {
-        let servers = servers.iter().map(|(backend, name)| ServerId::new(0, backend, name));
-        self.health.set_aside(servers.collect());
+    /// An operator has closed these servers and no others.
+    pub fn closed(&mut self, servers: &[(&str, &str)]) -> &mut Self {
+        let admission = |backend: &str, name: &str| {
+            if servers.contains(&(backend, name)) { Admission::Closed } else { Admission::Open }
+        };
+        let all = ["write", "read", "any"].into_iter().flat_map(|backend| {
+            ["a", "b", "c"].map(|name| (ServerId::new(0, backend, name), admission(backend, name)))
+        });
+        self.health.observe_admissions(all.collect());
+        self
+    }
+
+    /// The proxy's state cannot be read.
+    pub fn unseen(&mut self) -> &mut Self {
+        self.health.observe_admissions(BTreeMap::new());
+        self
+    }
+
+    /// No backend has a fallback.
+    pub fn without_fallback(&mut self) -> &mut Self {
+        self.health.observe_fallbacks(BTreeSet::new());
         self
     }
 

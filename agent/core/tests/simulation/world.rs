@@ -356,6 +356,7 @@ impl World {
             None => Ok(RoleFacts {
                 in_recovery: !instance.writer,
                 read_only: false,
+                follows_source: false,
                 timeline: Some(instance.timeline),
                 lag: None,
                 agents: 1,

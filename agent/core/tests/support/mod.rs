@@ -132,6 +132,7 @@ impl Rig {
             .map(|in_recovery| RoleFacts {
                 in_recovery,
                 read_only: false,
+                follows_source: false,
                 timeline: None,
                 lag: None,
                 agents: 1,
@@ -261,7 +262,7 @@ impl Rig {
     }
 
     pub fn fleet(&mut self) -> Fleet {
-        self.health.set_aside(self.planner.drains().set_aside());
+        self.health.observe_admissions(self.planner.drains().admissions());
         self.health.fleet(self.now)
     }
 
