@@ -1,24 +1,26 @@
-//! Pages that are made from the code, and fail here when they no longer say what
-//! the code does: `UPDATE_DOCS=1 cargo test -p rds-lb-agent --test docs` writes them anew.
+//! The pages that are generated from the code: each test fails when its page is not current.
+//! `UPDATE_DOCS=1 cargo test -p rds-lb-agent --test docs` writes the pages.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use std::{
-    collections::BTreeMap,
     fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
 
-use rds_lb_agent::{config::file::File, metrics::Metrics};
+use rds_lb_agent::{
+    config::file::File,
+    metrics::{DESCRIPTIONS, Metrics},
+};
 use serde_json::Value;
 
 fn agent() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Compares a page with what it should say, or writes it.
-fn kept_true(page: &str, expected: &str) {
+/// Compares a page with the generated text, or writes it.
+fn assert_current(page: &str, expected: &str) {
     let path = agent().join("../docs").join(page);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -27,134 +29,79 @@ fn kept_true(page: &str, expected: &str) {
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         written == expected,
-        "docs/{page} is not what the code says: UPDATE_DOCS=1 cargo test -p rds-lb-agent --test docs"
+        "docs/{page} is not current: run UPDATE_DOCS=1 cargo test -p rds-lb-agent --test docs"
     );
 }
 
 // === docs/METRICS.md ===
 
-/// A metric as `src/metrics.rs` declares it.
-struct Metric {
-    field: String,
-    name: String,
-    kind: &'static str,
-    meaning: String,
-}
-
-/// The metrics in the order of registration. The source is read rather than the
-/// exposition: families that have no series yet are not in that.
-fn metrics() -> Vec<Metric> {
-    let source = fs::read_to_string(agent().join("src/metrics.rs")).unwrap();
-    let declared = fields(&source);
-    let mut metrics = Vec::new();
-    for call in source.split("r.register(").skip(1) {
-        let name = call.split('"').nth(1).unwrap();
-        let field = call.split("self.").nth(1).unwrap().split('.').next().unwrap();
-        let (kind, meaning) = &declared[field];
-        let suffix = if *kind == "counter" { "_total" } else { "" };
-        metrics.push(Metric {
-            field: field.to_owned(),
-            name: format!("rdslb_{name}{suffix}"),
-            kind,
-            meaning: meaning.clone(),
-        });
-    }
-    metrics
-}
-
-/// Kind and comment of each public field.
-fn fields(source: &str) -> BTreeMap<String, (&'static str, String)> {
-    let mut fields = BTreeMap::new();
-    let mut comment = String::new();
-    for line in source.lines().map(str::trim) {
-        if let Some(words) = line.strip_prefix("/// ") {
-            comment.push_str(if comment.is_empty() { "" } else { " " });
-            comment.push_str(words);
-        } else {
-            if let Some((name, of)) = line.strip_prefix("pub ").and_then(|field| field.split_once(": ")) {
-                let kind =
-                    ["Counter", "Gauge", "Histogram", "Seconds"].into_iter().find(|kind| of.contains(kind));
-                let kind = match kind {
-                    Some("Counter") => "counter",
-                    Some("Histogram") => "histogram",
-                    Some(_) => "gauge",
-                    None => continue,
-                };
-                fields.insert(name.to_owned(), (kind, comment.clone()));
-            }
-            comment.clear();
-        }
-    }
-    fields
-}
-
 #[test]
-fn the_page_of_metrics_is_true() {
+fn the_page_of_metrics_is_current() {
     let mut page = String::from(
         "# Metrics\n\n\
-         At `/metrics`, in the OpenMetrics text format. Times are in seconds. Made from the code: a test keeps it true.\n\n\
-         | metric | kind | meaning |\n|---|---|---|\n",
+         Exposed at `/metrics` in the OpenMetrics text format. Times are in seconds. This page is generated from \
+         `agent/src/metrics`; a test keeps it current.\n\n\
+         | metric | type | labels | meaning |\n|---|---|---|---|\n",
     );
-    for Metric { name, kind, meaning, .. } in metrics() {
-        writeln!(page, "| `{name}` | {kind} | {meaning} |").unwrap();
+    for metric in DESCRIPTIONS {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, help) = (metric.name(), metric.kind, metric.help());
+        writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
     }
-    kept_true("METRICS.md", &page);
+    assert_current("METRICS.md", &page);
 }
 
 #[test]
-fn every_declared_metric_is_registered_and_every_exposed_one_is_on_the_page() {
-    let source = fs::read_to_string(agent().join("src/metrics.rs")).unwrap();
-    let metrics = metrics();
-    for field in fields(&source).keys() {
-        assert!(metrics.iter().any(|metric| metric.field == *field), "`{field}` is registered");
-    }
+fn exposed_metrics_have_the_documented_names_types_and_help() {
     let text = Metrics::default().text();
     let exposed: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     assert!(!exposed.is_empty());
     for line in exposed {
         let (name, kind) = line.split_once(' ').unwrap();
-        let known = |metric: &Metric| metric.name.trim_end_matches("_total") == name && metric.kind == kind;
-        assert!(metrics.iter().any(known), "{line}");
+        let metric = DESCRIPTIONS.iter().find(|one| one.name().trim_end_matches("_total") == name).unwrap();
+        assert_eq!(metric.kind, kind, "{name}");
+        assert!(text.contains(&format!("# HELP {name} {}\n", metric.help())), "{name}");
     }
 }
 
 #[test]
 fn metrics_have_base_units_and_plain_names() {
-    for Metric { name, kind, .. } in metrics() {
+    for metric in DESCRIPTIONS {
+        let (name, kind) = (metric.name(), metric.kind);
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
         for unit in ["_ms", "_millis", "_minutes", "_percent", "_micros", "_kb"] {
-            assert!(!name.contains(unit), "{name} is in seconds, bytes or shares of 1");
+            assert!(!name.contains(unit), "{name} is not in seconds, bytes or ratios");
         }
-        assert!(kind != "histogram" || name.ends_with("_seconds"), "{name} says its unit");
+        assert!(kind != "histogram" || name.ends_with("_seconds"), "{name} does not end with its unit");
     }
 }
 
 #[test]
-fn every_metric_is_moved_by_something() {
+fn every_metric_is_changed_by_some_code() {
     let mut code = String::new();
     let mut folders = vec![agent().join("src")];
     while let Some(folder) = folders.pop() {
         for path in sources(&folder) {
             if path.is_dir() {
                 folders.push(path);
-            } else if !path.ends_with("src/metrics.rs") && path.extension().is_some_and(|kind| kind == "rs") {
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
                 code.push_str(&fs::read_to_string(path).unwrap());
             }
         }
     }
     let code: String = code.split_whitespace().collect();
-    for Metric { field, name, .. } in metrics() {
-        let moved = ["get_or_create", "inc", "set", "observe"]
+    for metric in DESCRIPTIONS {
+        let changed = ["get_or_create", "inc", "set", "observe"]
             .iter()
-            .any(|by| code.contains(&format!(".{field}.{by}")));
-        assert!(moved, "nothing moves {name}");
+            .any(|by| code.contains(&format!(".{}.{by}", metric.field)));
+        assert!(changed, "nothing changes {}", metric.name());
     }
 }
 
 // === docs/CONFIGURATION.md ===
 
 #[test]
-fn the_page_of_the_configuration_is_true() {
+fn the_page_of_the_configuration_is_current() {
     let schema = serde_json::to_value(schemars::schema_for!(File)).unwrap();
     let mut page = String::from(
         "# Configuration\n\n\
@@ -188,7 +135,7 @@ fn the_page_of_the_configuration_is_true() {
         sections.extend(below.into_iter().rev());
     }
     assert!(done.len() > 8, "all sections are on the page: {done:?}");
-    kept_true("CONFIGURATION.md", &page);
+    assert_current("CONFIGURATION.md", &page);
 }
 
 fn words(schema: &Value) -> String {

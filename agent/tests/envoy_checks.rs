@@ -10,16 +10,19 @@ use std::{
     time::Duration,
 };
 
-use agent_core::Time;
+use agent_core::{
+    Time,
+    desired::{Check, EndpointHealth as Health, WhileUnknown},
+};
 use envoy::{
-    eds::{Health, Snapshot},
+    eds::Snapshot,
     health::{DEGRADED, HEADER, IMMEDIATE_FAILURE},
 };
 use rds_lb_agent::{
     api::bounded::Bounded,
     clock::Clock,
     proxies::envoy::{
-        checks::{Answers, Checked, Endpoint, Unknown, router},
+        checks::{Answers, Checked, CheckedEndpoint, router},
         discovery::{Envoys, Told},
     },
 };
@@ -57,15 +60,14 @@ async fn serve() -> Served {
 
 impl Served {
     fn publish(&self, health: [Option<Health>; 3]) {
-        self.publish_with(health, Unknown::Passes);
+        self.publish_with(health, WhileUnknown::Passes);
     }
 
-    fn publish_with(&self, health: [Option<Health>; 3], unknown: Unknown) {
-        let endpoint = |(name, health): (&str, Option<Health>)| Endpoint {
+    fn publish_with(&self, health: [Option<Health>; 3], while_unknown: WhileUnknown) {
+        let endpoint = |(name, health): (&str, Option<Health>)| CheckedEndpoint {
             name: name.into(),
             addresses: vec![format!("10.0.0.{}:5432", name.as_bytes()[0])],
-            health,
-            unknown,
+            check: Check { health, while_unknown },
         };
         let endpoints = ["a", "b", "c"].into_iter().zip(health).map(endpoint).collect();
         self.envoys.publish(vec![Told {
@@ -136,12 +138,12 @@ async fn a_drain_is_degraded() {
 #[tokio::test]
 async fn where_one_of_several_is_the_writer_a_check_waits_until_something_is_known() {
     let served = serve().await;
-    served.publish_with([None, Some(Health::Unhealthy), None], Unknown::Waits);
+    served.publish_with([None, Some(Health::Unhealthy), None], WhileUnknown::Waits);
     assert_eq!(served.check("orders_write", "b", None).await.status(), 503, "evidence is evidence");
     let becomes_known = async {
         // The check is on its way or waits already: either way it has one answer.
         tokio::task::yield_now().await;
-        served.publish_with([Some(Health::Healthy), Some(Health::Unhealthy), None], Unknown::Waits);
+        served.publish_with([Some(Health::Healthy), Some(Health::Unhealthy), None], WhileUnknown::Waits);
     };
     let (answer, ()) = tokio::join!(served.check("orders_write", "a", None), becomes_known);
     assert_eq!(answer.status(), 200);
@@ -153,8 +155,9 @@ async fn what_a_decider_that_hangs_last_said_is_no_evidence() {
     let envoys = Envoys::default();
     let clock = Clock::start();
     let at = clock.now();
-    let down = |unknown| {
-        vec![Endpoint { name: "b".into(), addresses: vec![], health: Some(Health::Unhealthy), unknown }]
+    let down = |while_unknown| {
+        let check = Check { health: Some(Health::Unhealthy), while_unknown };
+        vec![CheckedEndpoint { name: "b".into(), addresses: vec![], check }]
     };
     envoys.publish(vec![Told {
         proxy: "envoy:*".into(),
@@ -162,8 +165,8 @@ async fn what_a_decider_that_hangs_last_said_is_no_evidence() {
         endpoints: Snapshot::default(),
         undrained: Snapshot::default(),
         checked: Checked::from([
-            ("orders_read".into(), down(Unknown::Passes)),
-            ("orders_write".into(), down(Unknown::Waits)),
+            ("orders_read".into(), down(WhileUnknown::Passes)),
+            ("orders_write".into(), down(WhileUnknown::Waits)),
         ]),
     }]);
     let answers = Answers::new(&envoys, clock, Arc::new(move || at));

@@ -11,8 +11,12 @@
 //! - [`health`]: from probes and liveness queries to the verdict of each server.
 //! - [`session`]: from the proxy's and the database's tables to one ledger.
 //! - [`plan`]: from ledger, fleet and policy to commands and holds.
+//! - [`desired`]: from a verdict to what each transport says.
+//! - [`freshness`]: how old something may be and still count.
 
+pub mod desired;
 pub mod fault;
+pub mod freshness;
 pub mod health;
 pub mod names;
 pub mod plan;

@@ -8,7 +8,7 @@ mod support;
 use agent_core::{
     FaultKind, ServerId,
     health::{State, VerdictReason as Reason},
-    plan::{AdminFlags, Command, DrainReason, Outcome, Plan, UndrainReason},
+    plan::{AdminFlags, Command, DrainReason, DrainSent, Outcome, Plan, UndrainReason},
 };
 use support::{Rig, millis, policy, secs, server, undrains};
 
@@ -42,7 +42,7 @@ fn shows(rig: &mut Rig, flags: AdminFlags) -> Option<Command> {
 /// The drain of `b` was sent, and the proxy shows it.
 fn drained(rig: &mut Rig, plan: &Plan, reason: DrainReason) {
     assert_eq!(plan.commands, [Command::Drain { server: b(), reason }]);
-    rig.planner.outcome(rig.now, &Outcome::Drain { server: b(), sent: Ok(()) });
+    rig.planner.outcome(rig.now, &Outcome::Drain { server: b(), sent: DrainSent::Sent });
     shows(rig, DRAINED);
 }
 

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use agent_core::{
     FaultKind, ServerId,
-    health::ServerConfig,
+    desired::AgentHealth,
+    health::{ServerConfig, VerdictReason},
     plan::{
-        AdminFlags, AdminWord, Command, DrainPhase, DrainReason, HoldReason as Reason, Mode, Outcome, Plan,
-        Planner, Policy, UndrainReason,
+        AdminFlags, AdminWord, Command, DrainPhase, DrainReason, DrainSent, HoldReason as Reason, Mode,
+        Outcome, Plan, Planner, Policy, UndrainReason,
     },
     session::Activity,
 };
@@ -41,12 +42,12 @@ fn due_on_b(policy: Policy) -> Rig {
     rig
 }
 
-fn sent(rig: &mut Rig, server: &ServerId, sent: Result<(), bool>) {
+fn sent(rig: &mut Rig, server: &ServerId, sent: DrainSent) {
     rig.planner.outcome(rig.now, &Outcome::Drain { server: server.clone(), sent });
 }
 
-fn ended(rig: &mut Rig, server: &ServerId, sent: bool) {
-    rig.planner.outcome(rig.now, &Outcome::Undrain { server: server.clone(), sent });
+fn ended(rig: &mut Rig, server: &ServerId, taken: bool) {
+    rig.planner.outcome(rig.now, &Outcome::Undrain { server: server.clone(), taken });
 }
 
 fn phase(rig: &Rig, server: &ServerId) -> DrainPhase {
@@ -83,7 +84,7 @@ fn held_on_b(policy: Policy) -> Rig {
     let mut rig = due_on_b(policy);
     assert_eq!(drains(&rig.plan()), [&b()]);
     rig.wait(millis(20));
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     rig.wait(millis(20));
     assert_eq!(rig.set_flags(&b(), DRAINED), None);
     rig
@@ -268,7 +269,7 @@ fn a_drain_that_shows_up_after_the_end_was_taken_is_a_persons() {
     assert_eq!(pass_with_drain_shown(&mut rig, 1), [Command::Forget { server: b() }]);
     assert_eq!(pass_with_drain_shown(&mut rig, 100), []);
     let fleet = rig.fleet();
-    assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, None);
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, None);
 }
 
 #[test]
@@ -279,7 +280,7 @@ fn maint_during_a_drain_is_a_persons_and_the_agent_lets_go() {
     let commands = pass_with(&mut rig, 900, &BTreeMap::from([(b(), MAINT)]));
     assert_eq!(commands, []);
     let fleet = rig.fleet();
-    assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, None);
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, None);
 }
 
 #[test]
@@ -294,7 +295,7 @@ fn ready_during_a_drain_is_a_persons_and_is_respected_for_max_age() {
 fn a_drain_that_was_not_sent_leaves_nothing_behind() {
     let mut rig = due_on_b(draining());
     rig.plan();
-    sent(&mut rig, &b(), Err(false));
+    sent(&mut rig, &b(), DrainSent::NotSent);
     assert_eq!(phase(&rig, &b()), DrainPhase::Idle);
     rig.wait(secs(1)).look();
     assert_eq!(held_server(&rig.plan(), &b()), Some(Reason::SourceStale));
@@ -311,7 +312,7 @@ fn a_drain_of_which_nothing_is_heard_is_taken_back_and_not_forgotten_too_early()
     let commands = pass_with(&mut rig, 5, &BTreeMap::new());
     assert!(!commands.contains(&Command::Forget { server: b() }), "it may still be sent");
     // It was sent after all.
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     let commands = pass_with_drain_shown(&mut rig, 2);
     assert!(commands.iter().all(|command| matches!(command, Command::Undrain { .. })), "{commands:?}");
     let commands = pass_with(&mut rig, 1, &BTreeMap::new());
@@ -326,7 +327,7 @@ fn a_drain_taken_back_while_it_is_being_sent_does_not_stay() {
     rig.planner.pause();
     // The table from before the drain arrived says nothing.
     assert!(!pass_with(&mut rig, 2, &BTreeMap::new()).contains(&Command::Forget { server: b() }));
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     assert!(!pass_with_drain_shown(&mut rig, 2).is_empty());
     assert_eq!(pass_with(&mut rig, 1, &BTreeMap::new()), [Command::Forget { server: b() }]);
 }
@@ -337,11 +338,15 @@ fn a_drain_taken_back_while_it_is_being_sent_does_not_stay() {
 fn the_steady_answer_has_no_admin_word() {
     let mut rig = held_on_b(draining());
     let fleet = rig.fleet();
-    let desired = rig.planner.desired(&b(), &fleet, rig.now);
-    assert_eq!((desired.health, desired.admin), (Some(Ok(())), None), "while drained by the runtime API");
-    let down = rig.planner.desired(&server("write", "b"), &fleet, rig.now);
-    assert_eq!((down.health, down.admin), (Some(Err("not the writer".into())), None));
-    let unknown = rig.planner.desired(&server("nobody", "x"), &fleet, rig.now);
+    let desired = rig.agent_check(&b(), &fleet);
+    assert_eq!(
+        (desired.health, desired.admin),
+        (Some(AgentHealth::Up), None),
+        "while drained by the runtime API"
+    );
+    let down = rig.agent_check(&server("write", "b"), &fleet);
+    assert_eq!((down.health, down.admin), (Some(AgentHealth::Down(VerdictReason::NotWriter)), None));
+    let unknown = rig.agent_check(&server("nobody", "x"), &fleet);
     assert_eq!((unknown.health, unknown.admin), (None, None));
 }
 
@@ -349,12 +354,12 @@ fn the_steady_answer_has_no_admin_word() {
 fn a_drain_that_only_answers_can_carry_is_answered_until_it_shows() {
     let mut rig = due_on_b(draining());
     rig.plan();
-    sent(&mut rig, &b(), Err(true));
+    sent(&mut rig, &b(), DrainSent::Unclear);
     let fleet = rig.fleet();
-    assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, Some(AdminWord::Drain));
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, Some(AdminWord::Drain));
     rig.wait(millis(500));
     rig.set_flags(&b(), DRAINED);
-    assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, None, "a person's maint has to stay");
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, None, "a person's maint has to stay");
 }
 
 #[test]
@@ -363,9 +368,9 @@ fn a_drain_that_the_runtime_api_cannot_end_is_ended_by_answers() {
     rig.clients.clear();
     pass_with_drain_shown(&mut rig, 4);
     let fleet = rig.fleet();
-    assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, Some(AdminWord::Ready));
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, Some(AdminWord::Ready));
     pass_with(&mut rig, 1, &BTreeMap::new());
-    assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, None);
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, None);
 }
 
 #[test]
@@ -375,7 +380,7 @@ fn no_word_is_answered_once_the_runtime_api_has_ended_it() {
     pass_with_drain_shown(&mut rig, 4);
     ended(&mut rig, &b(), true);
     let fleet = rig.fleet();
-    assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, None, "before the next plan, too");
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, None, "before the next plan, too");
 }
 
 #[test]
@@ -388,7 +393,7 @@ fn without_sight_of_the_proxy_ready_is_answered_a_few_times_and_the_record_is_ke
         rig.poll();
         assert!(!forgotten(&rig.plan()));
         let fleet = rig.fleet();
-        if let Some(word) = rig.planner.desired(&b(), &fleet, rig.now).admin {
+        if let Some(word) = rig.agent_check(&b(), &fleet).admin {
             assert_eq!(word, AdminWord::Ready);
             rig.planner.delivered(&b(), word);
             words += 1;
@@ -409,7 +414,7 @@ fn a_recorded_drain_is_compared_with_the_proxy_before_any_word() {
         rig.wait(secs(1)).probe();
         rig.plan();
         let fleet = rig.fleet();
-        assert_eq!(rig.planner.desired(&b(), &fleet, rig.now).admin, None);
+        assert_eq!(rig.agent_check(&b(), &fleet).admin, None);
     }
     let tries = pass_with_drain_shown(&mut rig, 3);
     assert!(tries.iter().all(|command| matches!(command, Command::Undrain { .. })) && !tries.is_empty());
@@ -465,7 +470,7 @@ fn a_server_that_refuses_logins_is_drained_while_siblings_accept() {
     rig.admin();
     let plan = rig.plan();
     assert_eq!(plan.commands, [Command::Drain { server: b(), reason: DrainReason::AuthRefused }]);
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     rig.wait(secs(1));
     rig.set_flags(&b(), DRAINED);
     assert_eq!(rig.plan().commands, []);
@@ -486,7 +491,7 @@ fn a_writer_that_refuses_logins_is_kept_for_there_is_no_other() {
     let plan = rig.plan();
     assert_eq!(drains(&plan).len(), 0);
     let fleet = rig.fleet();
-    assert_eq!(rig.planner.desired(&server("write", "a"), &fleet, rig.now).health, Some(Ok(())));
+    assert_eq!(rig.agent_check(&server("write", "a"), &fleet).health, Some(AgentHealth::Up));
 }
 
 // === the operator's ===
@@ -497,7 +502,7 @@ fn an_operators_drain_lasts_until_it_is_taken_back() {
     let fleet = rig.fleet();
     rig.planner.request_drain(&b(), &fleet, rig.now).expect("it may be drained");
     assert_eq!(drains(&rig.plan()), [&b()]);
-    sent(&mut rig, &b(), Ok(()));
+    sent(&mut rig, &b(), DrainSent::Sent);
     assert_eq!(pass_with_drain_shown(&mut rig, 1_000), []);
     assert_eq!(rig.planner.release_drains(Some(&b()), rig.now).len(), 1);
 }

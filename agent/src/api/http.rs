@@ -7,10 +7,7 @@
 
 use std::sync::Arc;
 
-use agent_core::{
-    InstanceId,
-    health::{State as Verdict_, WantedRole},
-};
+use agent_core::{InstanceId, desired::role_check, freshness::Freshness, health::WantedRole};
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -36,9 +33,6 @@ pub struct Source {
     pub envoys: Envoys,
 }
 
-/// An answer older than this means that the decider is stuck: `/livez` says so.
-const STUCK: std::time::Duration = std::time::Duration::from_secs(15);
-
 /// The routes that only answer questions.
 pub fn router(source: Source) -> Router {
     Router::new()
@@ -53,7 +47,8 @@ pub fn router(source: Source) -> Router {
 /// 200 while the agent decides.
 async fn livez(State(source): State<Source>) -> Response {
     let age = source.clock.now().since(source.snapshot.borrow().at);
-    let status = if age < STUCK { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status =
+        if Freshness::of(age) < Freshness::Stuck { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({"snapshot_age_s": age.as_secs_f64()}))).into_response()
 }
 
@@ -108,10 +103,8 @@ async fn health(
         return (status, format!("no instance {id} is known\n")).into_response();
     };
     let now = source.clock.now();
-    // What a decider that hangs last said is no evidence of anything now.
-    let fresh = now.since(snapshot.at) < STUCK;
-    let down = verdict.state == Verdict_::Down && fresh;
-    let status = if down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let passes = role_check(verdict, Freshness::of(now.since(snapshot.at)));
+    let status = if passes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if method != Method::GET {
         return status.into_response();
     }

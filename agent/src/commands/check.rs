@@ -1,5 +1,5 @@
-//! `check`: one login to each instance, as the health check does it. What it
-//! does when HAProxy runs it is in [`external`](super::external).
+//! `check`: one login to each instance, as the health check does it. Not as HAProxy's external check:
+//! that is in [`external`](super::external).
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use agent_core::{Evidence, Fault, FaultKind, Phase, health::RoleFacts};
 use agent_database::{Limits, LoginReport, TlsTrust};
 use serde::Serialize;
 
-use super::{Exit, complain, external::external, print, print_json};
+use super::{Exit, complain, print, print_json};
 use crate::{
     cli::{Check, Format, Role},
     config::{self, Database, Instance},
@@ -34,9 +34,6 @@ pub(super) struct Finding {
 }
 
 pub(super) async fn check(arguments: &Check) -> Exit {
-    if !arguments.haproxy.is_empty() {
-        return external(arguments).await;
-    }
     let config = match config::load(&arguments.config.config) {
         Ok(loaded) => loaded.config,
         Err(problems) => {

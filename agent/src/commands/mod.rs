@@ -42,6 +42,7 @@ impl From<Exit> for ExitCode {
 pub async fn execute(cli: Cli) -> Exit {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments).await,
+        Command::Check(arguments) if !arguments.haproxy.is_empty() => external::external(&arguments).await,
         Command::Check(arguments) => check::check(&arguments).await,
         Command::Observe(arguments) => observe::observe(&arguments).await,
         Command::Token(arguments) => token::token(&arguments).await,

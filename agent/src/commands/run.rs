@@ -13,8 +13,8 @@ pub(super) async fn run(arguments: &ConfigFile) -> Exit {
             eprint!("{problems}");
             Exit::Usage
         }
-        // Not the configuration's fault: a supervisor that leaves wrong ones alone starts it again.
-        Err(error @ RunError::Broken(_)) => {
+        // Exit code 1, not 64: a supervisor may be told not to restart after a wrong configuration.
+        Err(error @ RunError::Internal(_)) => {
             complain(error);
             Exit::Problem
         }

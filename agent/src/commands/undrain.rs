@@ -6,8 +6,8 @@ use super::{Exit, complain, control, print, print_json};
 use crate::{
     api::control::ask,
     cli::{Format, Undrain},
+    config,
     proxies::haproxy::take_back::{Undone, own},
-    run::state_dir_of,
     state::records::DrainRecords,
 };
 
@@ -21,7 +21,8 @@ pub(super) async fn undrain(arguments: &Undrain) -> Exit {
     }
     // A running agent would drain again what is taken back behind its back: tell it first.
     let told = ask(&arguments.control.control, Method::POST, "/undrain", &[]).await.is_ok();
-    let state_dir = arguments.state_dir.clone().unwrap_or_else(|| state_dir_of(&arguments.config.config));
+    let state_dir =
+        arguments.state_dir.clone().unwrap_or_else(|| config::state_dir(&arguments.config.config));
     match own(&DrainRecords::in_directory(&state_dir)).await {
         Ok(undone) => {
             match arguments.control.output.output {

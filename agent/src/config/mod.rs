@@ -3,6 +3,7 @@
 //! - [`file`]: the shape of the YAML file, with the documentation of each key.
 //! - [`value`]: durations, shares and addresses as people write them.
 //! - [`problem`]: what is wrong, where, and what to do about it.
+//! - [`state_dir`]: the one key that is read from an invalid file too.
 //! - [`check`]: from the file to its meaning; all problems at once.
 //!
 //! [`Config`] and its parts are the meaning: every name resolved, every default
@@ -11,10 +12,10 @@
 mod check;
 pub mod file;
 mod problem;
+mod state_dir;
 mod value;
 
 use std::{
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -27,7 +28,10 @@ use agent_core::{
 };
 use agent_database::{Method, Target, TrustSource};
 
+/// A Unix socket, or `HOST:PORT`.
+pub use envoy::admin::Address;
 pub use problem::{Problem, Problems};
+pub use state_dir::state_dir;
 pub use value::duration;
 
 /// The whole configuration.
@@ -117,7 +121,7 @@ pub struct Envoy {
     /// Its `node.id`; `None` where any will do.
     pub node: Option<String>,
     /// Its admin interface.
-    pub admin: Option<Place>,
+    pub admin: Option<Address>,
     /// Its access log.
     pub access_log: Option<PathBuf>,
 }
@@ -137,24 +141,6 @@ impl Proxy {
     }
 }
 
-/// A Unix socket, or a host and port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// `HOST:PORT`.
-    Tcp(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp(address) => f.write_str(address),
-        }
-    }
-}
-
 /// Where the agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
@@ -163,7 +149,7 @@ pub struct Listen {
     /// For HTTP.
     pub http: SocketAddr,
     /// For Envoy; `None` where none is configured.
-    pub envoy: Option<Place>,
+    pub envoy: Option<Address>,
     /// For operators' commands.
     pub control: PathBuf,
 }

@@ -2,7 +2,7 @@
 
 use agent_core::{
     ServerId,
-    plan::{CloseVia, Command, Outcome, Retire, Retired},
+    plan::{CloseVia, Command, DrainSent, Outcome, Retire, Retired},
 };
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ impl Running {
                 };
                 if !sent {
                     self.forget(&server).await;
-                    let outcome = Outcome::Drain { server, sent: Err(false) };
+                    let outcome = Outcome::Drain { server, sent: DrainSent::NotSent };
                     self.decider.planner.outcome(self.decider.shared.clock.now(), &outcome);
                 }
             }

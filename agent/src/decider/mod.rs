@@ -25,7 +25,7 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     health::{Fleet, Health, Remembered},
-    plan::{Hold, Outcome, Plan, Planner, Retired},
+    plan::{DrainSent, Hold, Outcome, Plan, Planner, Retired},
     session::{Ledger, Seen},
 };
 use agent_database::{LoginReport, Rights};
@@ -223,7 +223,7 @@ impl Running {
                     self.retired += u64::from(*retired == Retired::Closed);
                 }
                 match &outcome {
-                    Outcome::Drain { server, sent: Err(false) } => self.forget(server).await,
+                    Outcome::Drain { server, sent: DrainSent::NotSent } => self.forget(server).await,
                     Outcome::Drain { server, .. } => {
                         self.sure_of_record(server).await;
                         self.tell_begun(server);

@@ -9,13 +9,17 @@ use std::{
 
 use agent_core::{
     InstanceId, Time,
+    desired::{AgentHealth, agent_check},
     plan::{AdminWord, DrainPhase, Plan},
     session::Join,
 };
 use haproxy::agent_check::{Admin, Health as HealthWord, Reply};
 
 use super::Running;
-use crate::snapshot::{Line, SessionsView, Snapshot, Watch};
+use crate::{
+    metrics::labels::{OfHold, Word},
+    snapshot::{Line, SessionsView, Snapshot, Watch},
+};
 
 /// How often the oldest session is looked for.
 const OLDEST: Duration = Duration::from_secs(1);
@@ -26,15 +30,15 @@ impl Running {
         let planner = &self.decider.planner;
         let mut lines = HashMap::with_capacity(self.fleet.servers.len());
         for server in self.fleet.servers.keys() {
-            let desired = planner.desired(server, &self.fleet, now);
+            let desired = agent_check(self.fleet.servers.get(server), planner.drains().word(server, now));
             let reply = Reply {
                 admin: desired.admin.map(|word| match word {
                     AdminWord::Drain => Admin::Drain,
                     AdminWord::Ready => Admin::Ready,
                 }),
                 health: desired.health.map(|health| match health {
-                    Ok(()) => HealthWord::Up,
-                    Err(reason) => HealthWord::Down(reason),
+                    AgentHealth::Up => HealthWord::Up,
+                    AgentHealth::Down(reason) => HealthWord::Down(reason.to_string()),
                 }),
             };
             let line = Line { server: server.clone(), text: reply.line(), admin: desired.admin };
@@ -125,7 +129,7 @@ impl Running {
         metrics.oldest_session_seconds.set(view.oldest_s);
         metrics.holds.clear();
         for (reason, count) in &view.holds {
-            let labels = vec![("reason", snake(reason))];
+            let labels = OfHold { reason: Word::of(reason) };
             metrics.holds.get_or_create(&labels).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
         let drains = self.decider.planner.drains().phases().filter(|(_, phase)| *phase != DrainPhase::Idle);
@@ -133,9 +137,4 @@ impl Running {
         let groups = self.decider.planner.breaker().open().count();
         metrics.paused_groups.set(i64::try_from(groups).unwrap_or(i64::MAX));
     }
-}
-
-/// An enum's name as JSON has it.
-fn snake(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
 }

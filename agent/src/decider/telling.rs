@@ -2,7 +2,8 @@
 
 use agent_core::{
     ServerId,
-    health::{Fleet, InstanceView, State, Verdict},
+    desired::{AgentHealth, agent_check},
+    health::{Fleet, InstanceView, Verdict},
     plan::{DrainPhase, Plan, Subject},
 };
 
@@ -30,9 +31,8 @@ impl Running {
                 VerdictChanged { server, before, now: *verdict }.emit(metrics);
             }
             // The next check says the same, up to `agent-inter` later.
-            if before.is_some_and(|before| takes_sessions(before) != takes_sessions(*verdict))
-                && let Some(up) = takes_sessions(*verdict)
-            {
+            let changed = before.is_some_and(|before| takes_sessions(&before) != takes_sessions(verdict));
+            if changed && let Some(up) = takes_sessions(verdict) {
                 self.to_proxy(server, ProxyCommand::Agent(server.clone(), up));
             }
         }
@@ -66,10 +66,6 @@ fn differs(before: &InstanceView, now: &InstanceView) -> bool {
 }
 
 /// Whether a verdict lets sessions in; `None` changes nothing.
-fn takes_sessions(verdict: Verdict) -> Option<bool> {
-    match verdict.state {
-        State::Up | State::Drain => Some(true),
-        State::Down => Some(false),
-        State::Unknown => None,
-    }
+fn takes_sessions(verdict: &Verdict) -> Option<bool> {
+    agent_check(Some(verdict), None).health.map(|health| health == AgentHealth::Up)
 }

@@ -37,8 +37,7 @@ pub struct AddressLost<'a> {
 impl Event for AddressLost<'_> {
     fn emit(&self, metrics: &Metrics) {
         let InstanceId { database, instance } = self.instance;
-        let labels = vec![("database", database.to_string()), ("instance", instance.to_string())];
-        metrics.address_failures.get_or_create(&labels).inc();
+        metrics.address_failures.get_or_create(&self.instance.into()).inc();
         warn!(%database, %instance, error = %self.error, "name not resolved: the addresses it had stay in force");
     }
 }

@@ -7,7 +7,7 @@ use agent_core::{
 use tracing::{error, info, warn};
 
 use super::Event;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, labels::OfDrain};
 
 /// A drain was recorded and sent.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct DrainBegun<'a> {
 
 impl Event for DrainBegun<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = vec![("server", self.server.to_string()), ("reason", format!("{:?}", self.reason))];
+        let labels = OfDrain { server: self.server.to_string(), reason: self.reason.into() };
         metrics.drains_begun.get_or_create(&labels).inc();
         info!(server = %self.server, reason = %self.reason, "draining: new sessions go elsewhere");
     }

@@ -6,7 +6,10 @@ use envoy::eds::{Protocol, Rejected};
 use tracing::{debug, info, warn};
 
 use super::Event;
-use crate::metrics::Metrics;
+use crate::metrics::{
+    Metrics,
+    labels::{OfPush, PushResult},
+};
 
 /// An Envoy has opened a stream for endpoints.
 #[derive(Debug)]
@@ -58,10 +61,9 @@ pub struct EndpointsTaken<'a> {
 
 impl Event for EndpointsTaken<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = vec![("proxy", self.proxy.into()), ("result", "taken".into())];
+        let labels = OfPush { proxy: self.proxy.into(), result: PushResult::Taken };
         metrics.endpoint_pushes.get_or_create(&labels).inc();
-        let labels = vec![("proxy", self.proxy.into())];
-        metrics.endpoint_push_seconds.get_or_create(&labels).observe(self.after.as_secs_f64());
+        metrics.endpoint_push_seconds.get_or_create(&self.proxy.into()).observe(self.after.as_secs_f64());
         debug!(
             proxy = self.proxy,
             node = self.node,
@@ -85,7 +87,7 @@ pub struct EndpointsRejected<'a> {
 
 impl Event for EndpointsRejected<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = vec![("proxy", self.proxy.into()), ("result", "rejected".into())];
+        let labels = OfPush { proxy: self.proxy.into(), result: PushResult::Rejected };
         metrics.endpoint_pushes.get_or_create(&labels).inc();
         warn!(
             proxy = self.proxy,

@@ -9,7 +9,7 @@ use envoy::{
 use tracing::{debug, info, warn};
 
 use super::Event;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, labels::OfHandOff};
 
 /// An Envoy streams its access log: its sessions are known within one interval.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct AccessLogHeard<'a> {
 
 impl Event for AccessLogHeard<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(1);
+        metrics.proxy_up.get_or_create(&self.proxy.into()).set(1);
         info!(proxy = self.proxy, node = self.node, "access log comes");
     }
 }
@@ -41,7 +41,7 @@ pub struct AccessLogLost<'a> {
 impl Event for AccessLogLost<'_> {
     fn emit(&self, metrics: &Metrics) {
         let up = i64::from(self.others);
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(up);
+        metrics.proxy_up.get_or_create(&self.proxy.into()).set(up);
         warn!(proxy = self.proxy, node = self.node, "access log lost: sessions are held, health goes on");
     }
 }
@@ -77,8 +77,7 @@ pub struct EntriesSkipped<'a> {
 
 impl Event for EntriesSkipped<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = vec![("proxy", self.proxy.into())];
-        metrics.access_log_skipped.get_or_create(&labels).inc_by(self.count as u64);
+        metrics.access_log_skipped.get_or_create(&self.proxy.into()).inc_by(self.count as u64);
         if self.news {
             warn!(
                 proxy = self.proxy,
@@ -109,11 +108,11 @@ impl Event for HandOffFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
         let entry = self.entry;
         let cluster = entry.cluster.as_deref().unwrap_or("-");
-        let labels = vec![
-            ("proxy", self.proxy.into()),
-            ("cluster", self.label.into()),
-            ("reason", self.hand_off.to_string()),
-        ];
+        let labels = OfHandOff {
+            proxy: self.proxy.into(),
+            cluster: self.label.into(),
+            reason: self.hand_off.to_string(),
+        };
         metrics.hand_offs.get_or_create(&labels).inc();
         let address = |address: Option<SocketAddr>| address.map_or("-".into(), |it| it.to_string());
         let (source, peer) = (address(entry.source), address(entry.peer));

@@ -8,31 +8,32 @@ use agent_database::LoginReport;
 use tracing::{error, info, warn};
 
 use super::Event;
-use crate::metrics::{Labels, Metrics};
+use crate::metrics::{
+    Metrics,
+    labels::{LoginResult, OfLogin, OfPhase, OfState, Phase, Word},
+};
 
-fn labels(instance: &InstanceId) -> Labels {
-    vec![("database", instance.database.to_string()), ("instance", instance.instance.to_string())]
-}
-
-fn count(metrics: &Metrics, instance: &InstanceId, result: String, report: &LoginReport) {
-    let mut with_result = labels(instance);
-    with_result.push(("result", result));
-    metrics.logins.get_or_create(&with_result).inc();
+fn count(metrics: &Metrics, id: &InstanceId, result: LoginResult, report: &LoginReport) {
+    let (database, instance) = (id.database.to_string(), id.instance.to_string());
+    let labels = OfLogin { database: database.clone(), instance: instance.clone(), result };
+    metrics.logins.get_or_create(&labels).inc();
     let phases = &report.phases;
-    for (phase, took) in
-        [("dns", phases.dns), ("tcp", phases.tcp), ("tls", phases.tls), ("login", phases.login)]
-    {
+    for (phase, took) in [
+        (Phase::Dns, phases.dns),
+        (Phase::Tcp, phases.tcp),
+        (Phase::Tls, phases.tls),
+        (Phase::Login, phases.login),
+    ] {
         if let Some(took) = took {
-            let mut with_phase = labels(instance);
-            with_phase.push(("phase", phase.into()));
-            metrics.login_seconds.get_or_create(&with_phase).observe(took.as_secs_f64());
+            let labels = OfPhase { database: database.clone(), instance: instance.clone(), phase };
+            metrics.login_seconds.get_or_create(&labels).observe(took.as_secs_f64());
         }
     }
     if let Some(certificate) = &report.certificate
         && let Ok(since) = certificate.not_after.duration_since(std::time::UNIX_EPOCH)
     {
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        metrics.certificate_expires.get_or_create(&labels(instance)).set(seconds);
+        metrics.certificate_expires.get_or_create(&id.into()).set(seconds);
     }
 }
 
@@ -57,7 +58,7 @@ pub struct LoginFailed<'a> {
 
 impl Event for LoginFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
-        count(metrics, self.instance, format!("{:?}", self.fault.kind).to_lowercase(), self.report);
+        count(metrics, self.instance, LoginResult::Failed(self.fault.kind), self.report);
         if !self.news {
             return;
         }
@@ -98,7 +99,7 @@ pub struct LoginWorks<'a> {
 
 impl Event for LoginWorks<'_> {
     fn emit(&self, metrics: &Metrics) {
-        count(metrics, self.instance, "ok".into(), self.report);
+        count(metrics, self.instance, LoginResult::Ok, self.report);
         if self.news {
             info!(
                 instance = %self.instance,
@@ -124,7 +125,7 @@ pub struct TokenFailed<'a> {
 
 impl Event for TokenFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.token_failures.get_or_create(&labels(self.instance)).inc();
+        metrics.token_failures.get_or_create(&self.instance.into()).inc();
         if self.news {
             error!(instance = %self.instance, error = self.error, "no token: the agent cannot log in, the database is not to blame");
         }
@@ -184,10 +185,8 @@ pub struct VerdictChanged<'a> {
 
 impl Event for VerdictChanged<'_> {
     fn emit(&self, metrics: &Metrics) {
-        for (state, name) in
-            [(State::Up, "up"), (State::Drain, "drain"), (State::Down, "down"), (State::Unknown, "unknown")]
-        {
-            let labels = vec![("server", self.server.to_string()), ("state", name.to_owned())];
+        for state in [State::Up, State::Drain, State::Down, State::Unknown] {
+            let labels = OfState { server: self.server.to_string(), state: Word::of(&state) };
             metrics.verdict.get_or_create(&labels).set((state == self.now.state).into());
         }
         if self.before.map(|verdict| verdict.state) != Some(self.now.state) {

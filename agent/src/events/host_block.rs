@@ -12,7 +12,10 @@ use agent_core::{
 use tracing::{error, info, warn};
 
 use super::Event;
-use crate::metrics::{Labels, Metrics};
+use crate::metrics::{
+    Metrics,
+    labels::{OfAddress, OfInstance, OfReset, ResetResult},
+};
 
 /// What ends a block, and what caused it.
 const CURE: &str = "clients or health checks end their connections half-way through the login: let HAProxy and \
@@ -20,14 +23,14 @@ const CURE: &str = "clients or health checks end their connections half-way thro
      performance_schema.host_cache lets a blocked address in again (before MySQL 8.4 and in MariaDB also \
      FLUSH HOSTS)";
 
-fn labels(instance: &InstanceId) -> Labels {
-    vec![("database", instance.database.to_string()), ("instance", instance.instance.to_string())]
+fn of_address(id: &InstanceId, address: IpAddr) -> OfAddress {
+    let OfInstance { database, instance } = id.into();
+    OfAddress { database, instance, address: address.to_string() }
 }
 
-fn with(instance: &InstanceId, name: &'static str, value: &impl ToString) -> Labels {
-    let mut labels = labels(instance);
-    labels.push((name, value.to_string()));
-    labels
+fn of_reset(id: &InstanceId, result: ResetResult) -> OfReset {
+    let OfInstance { database, instance } = id.into();
+    OfReset { database, instance, result }
 }
 
 fn whole(count: u64) -> i64 {
@@ -50,15 +53,15 @@ pub struct ConnectErrorsSeen<'a> {
 impl Event for ConnectErrorsSeen<'_> {
     fn emit(&self, metrics: &Metrics) {
         for address in self.before {
-            metrics.host_connect_errors.remove(&with(self.instance, "address", address));
+            metrics.host_connect_errors.remove(&of_address(self.instance, *address));
         }
         let mut blocked = false;
         for (address, errors, nearness) in self.guard.addresses() {
-            let labels = with(self.instance, "address", &address);
+            let labels = of_address(self.instance, address);
             metrics.host_connect_errors.get_or_create(&labels).set(whole(errors));
             blocked |= nearness == Nearness::Blocked;
         }
-        let labels = labels(self.instance);
+        let labels = self.instance.into();
         metrics.host_connect_errors_limit.get_or_create(&labels).set(whole(self.seen.limit));
         metrics.host_blocked.get_or_create(&labels).set(blocked.into());
         if let Counted::Together { aborted, .. } = self.seen.counted {
@@ -177,7 +180,7 @@ pub struct HostBlockReset<'a> {
 impl Event for HostBlockReset<'_> {
     fn emit(&self, metrics: &Metrics) {
         let reset = self.after < self.before;
-        let labels = with(self.instance, "result", &if reset { "reset" } else { "unchanged" });
+        let labels = of_reset(self.instance, if reset { ResetResult::Reset } else { ResetResult::Unchanged });
         metrics.host_resets.get_or_create(&labels).inc();
         let (instance, address) = (self.instance, self.address);
         if reset && self.news {
@@ -210,7 +213,7 @@ pub struct HostResetFailed<'a> {
 
 impl Event for HostResetFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.host_resets.get_or_create(&with(self.instance, "result", &"failed")).inc();
+        metrics.host_resets.get_or_create(&of_reset(self.instance, ResetResult::Failed)).inc();
         if self.news {
             warn!(
                 instance = %self.instance,
@@ -237,7 +240,7 @@ pub struct HostBlocked<'a> {
 
 impl Event for HostBlocked<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.host_blocked.get_or_create(&labels(self.instance)).set(1);
+        metrics.host_blocked.get_or_create(&self.instance.into()).set(1);
         if self.news {
             error!(
                 instance = %self.instance,
@@ -262,7 +265,7 @@ pub struct HostUnblocked<'a> {
 
 impl Event for HostUnblocked<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.host_blocked.get_or_create(&labels(self.instance)).set(0);
+        metrics.host_blocked.get_or_create(&self.instance.into()).set(0);
         info!(
             instance = %self.instance,
             address = self.address.map(tracing::field::display),

@@ -3,7 +3,10 @@
 use tracing::{error, info, warn};
 
 use super::Event;
-use crate::metrics::Metrics;
+use crate::metrics::{
+    Metrics,
+    labels::{OfReload, ReloadResult},
+};
 
 /// The agent runs.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ pub struct ConfigTaken<'a> {
 
 impl Event for ConfigTaken<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.reloads.get_or_create(&vec![("result", "taken".into())]).inc();
+        metrics.reloads.get_or_create(&OfReload { result: ReloadResult::Taken }).inc();
         info!(config = self.config, "configuration reloaded");
     }
 }
@@ -84,7 +87,7 @@ pub struct ConfigRefused<'a> {
 
 impl Event for ConfigRefused<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.reloads.get_or_create(&vec![("result", "refused".into())]).inc();
+        metrics.reloads.get_or_create(&OfReload { result: ReloadResult::Refused }).inc();
         error!(
             config = self.config,
             error = self.error,

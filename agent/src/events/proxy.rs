@@ -18,7 +18,7 @@ pub struct ProxyLost<'a> {
 
 impl Event for ProxyLost<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(0);
+        metrics.proxy_up.get_or_create(&self.proxy.into()).set(0);
         if self.news {
             warn!(
                 proxy = self.proxy,
@@ -80,7 +80,7 @@ pub struct ProxyBack<'a> {
 
 impl Event for ProxyBack<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.proxy_up.get_or_create(&vec![("proxy", self.proxy.into())]).set(1);
+        metrics.proxy_up.get_or_create(&self.proxy.into()).set(1);
         info!(proxy = self.proxy, version = self.version, pid = self.pid, "runtime socket answers");
     }
 }

@@ -6,7 +6,10 @@ use agent_core::plan::{Group, Retire, Retired as Result_};
 use tracing::{debug, info, warn};
 
 use super::Event;
-use crate::metrics::{Labels, Metrics};
+use crate::metrics::{
+    Metrics,
+    labels::{CloseResult, OfClose, OfDatabase, Word},
+};
 
 /// A close was tried.
 #[derive(Debug)]
@@ -23,16 +26,16 @@ impl Event for Retired<'_> {
     fn emit(&self, metrics: &Metrics) {
         let command = self.command;
         let database = command.instance.database.to_string();
-        let labels: Labels = vec![
-            ("database", database.clone()),
-            ("instance", command.instance.instance.to_string()),
-            ("result", format!("{:?}", self.result).to_lowercase()),
-        ];
+        let labels = OfClose {
+            database: database.clone(),
+            instance: command.instance.instance.to_string(),
+            result: CloseResult(Word::of(&self.result)),
+        };
         metrics.closes.get_or_create(&labels).inc();
         if self.result == Result_::Closed {
             metrics
                 .retired_age_seconds
-                .get_or_create(&vec![("database", database)])
+                .get_or_create(&OfDatabase { database })
                 .observe(command.age.as_secs_f64());
             info!(
                 instance = %command.instance,

@@ -178,11 +178,8 @@ impl Door {
         if let Some(token) = self.tokens.status().served {
             let expires = SystemTime::now() + token.expires_in;
             if let Ok(since) = expires.duration_since(SystemTime::UNIX_EPOCH) {
-                let id = self.instance();
-                let labels =
-                    vec![("database", id.database.to_string()), ("instance", id.instance.to_string())];
                 let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-                self.shared.metrics.token_expires.get_or_create(&labels).set(seconds);
+                self.shared.metrics.token_expires.get_or_create(&self.instance().into()).set(seconds);
             }
         }
     }

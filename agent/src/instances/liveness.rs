@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::door::Door;
 use crate::{
     messages::Input,
+    metrics::labels::{LivenessResult, OfInstance, OfLiveness},
     shared::{Backoff, jittered},
 };
 
@@ -47,8 +48,10 @@ pub async fn run(door: Arc<Door>) {
 
 async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault {
     let id = door.instance();
-    let labels = vec![("database", id.database.to_string()), ("instance", id.instance.to_string())];
-    let seconds = door.shared.metrics.liveness_seconds.get_or_create_owned(&labels);
+    let metrics = &door.shared.metrics;
+    let labels = OfInstance::from(id);
+    let seconds = metrics.liveness_seconds.get_or_create_owned(&labels);
+
     loop {
         let cadence = door.shared.snapshot.borrow().watch.cadence.get(id).copied();
         tokio::time::sleep(cadence.unwrap_or(Duration::from_secs(1))).await;
@@ -56,9 +59,9 @@ async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault
         let at = door.shared.clock.now();
         let asked = Instant::now();
         let result = session.role().await;
-        let mut counted = labels.clone();
-        counted.push(("result", if result.is_ok() { "ok" } else { "failed" }.into()));
-        door.shared.metrics.liveness.get_or_create(&counted).inc();
+        let OfInstance { database, instance } = labels.clone();
+        let counted = if result.is_ok() { LivenessResult::Ok } else { LivenessResult::Failed };
+        metrics.liveness.get_or_create(&OfLiveness { database, instance, result: counted }).inc();
         if result.is_ok() {
             seconds.observe(asked.elapsed().as_secs_f64());
         }

@@ -9,26 +9,18 @@ use std::{
 
 use agent_core::{InstanceId, health::ServerConfig, plan::Mode};
 use envoy::{
-    admin::{Address, Setup},
-    eds::{Cluster, Snapshot},
+    admin::Setup,
     resolve::{self, News, System},
 };
 use tokio::sync::{mpsc, watch};
 
-use super::generation::{COMMANDS, Task};
+use super::{COMMANDS, Task};
 use crate::{
-    config::{Config, Database, Place, Proxy, ProxyKind, file::Engine},
+    config::{Address, Config, Database, Proxy, ProxyKind, file::Engine},
     decider::Routes,
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
-        access_log, admin,
-        checked::{Awake, checked},
-        discovery::Told,
-        drains,
-        drains::Drained,
-        endpoints,
-        endpoints::Addresses,
-        hand_offs,
+        access_log, admin, drains, drains::Drained, endpoints, endpoints::Addresses, hand_offs,
         hand_offs::HandOffs,
     },
     shared::Shared,
@@ -48,15 +40,7 @@ pub(super) fn begin(config: &Config, shared: &Shared) {
         ProxyKind::Haproxy(_) => None,
     });
     let told = envoys.map(|(proxy, envoy)| {
-        let clusters = proxy.servers.iter().map(|server| server.id.backend.to_string());
-        let endpoints = Snapshot::new(clusters.map(|name| Cluster { name, endpoints: None }));
-        Told {
-            proxy: proxy.name(),
-            node: envoy.node.clone(),
-            undrained: endpoints.clone(),
-            endpoints,
-            checked: checked(&proxy.servers, &fleet, Awake::default(), &BTreeSet::new(), &Addresses::new()),
-        }
+        endpoints::nothing_known(proxy.name(), envoy.node.clone(), &proxy.servers, &fleet)
     });
     shared.envoys.publish(told.collect());
 }
@@ -84,10 +68,10 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
             connected: connected.clone(),
         };
         tasks.push(Box::pin(drains::run(drains, shared.clone(), commands)));
-        if let Some(place) = &envoy.admin {
+        if let Some(address) = &envoy.admin {
             let look = admin::Config {
                 name: proxy.name(),
-                address: address(place),
+                address: address.clone(),
                 setup: setup(config, proxy),
                 flush: longest.clone(),
             };
@@ -124,10 +108,10 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
     tasks.push(Box::pin(follow_names(names(config), found, shared.clone())));
     tasks.push(Box::pin(endpoints::run(endpoints, addresses.clone(), shared.clone())));
     let same_host = match &config.listen.envoy {
-        Some(Place::Tcp(address)) => {
+        Some(Address::Tcp(address)) => {
             address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
         }
-        Some(Place::Unix(_)) | None => true,
+        Some(Address::Unix(_)) | None => true,
     };
     let shared = shared.clone();
     tasks.push(Box::pin(async move {
@@ -135,13 +119,6 @@ pub(super) fn tasks(config: &Config, shared: &Shared, routes: &mut Routes, tasks
         heard.set_same_host(same_host);
         access_log::run(logs, flush, heard, addresses, told, shared).await;
     }));
-}
-
-fn address(place: &Place) -> Address {
-    match place {
-        Place::Unix(path) => Address::Unix(path.clone()),
-        Place::Tcp(address) => Address::Tcp(address.clone()),
-    }
 }
 
 /// What an Envoy's settings are to be fit for.

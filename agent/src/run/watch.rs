@@ -1,4 +1,4 @@
-//! When to look at the configuration again, and when to stop.
+//! Signals to the process, and changes of the files it was configured from.
 
 use std::{
     collections::BTreeSet,
@@ -13,39 +13,38 @@ use tokio::{
     sync::mpsc,
 };
 
-/// What happened.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// A file may have changed.
-    Look,
-    /// Somebody asks to look.
+    /// A file in a watched directory may have changed.
+    FilesChanged,
+    /// SIGHUP.
     Reload,
-    /// Stop.
+    /// The name of the signal.
     Stop(&'static str),
 }
 
-/// A burst of changes to the folder is looked at once.
+/// After the first change, so that a burst of changes is one reload.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Signals to the process, and changes of files.
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
     changes: mpsc::Receiver<()>,
-    /// Watches while it is kept. `None` where nothing can be watched.
+    /// `None` if files cannot be watched. It watches until it is dropped.
     watcher: Option<notify::RecommendedWatcher>,
-    /// The folders it watches.
     watched: BTreeSet<PathBuf>,
 }
 
 impl Signals {
-    /// Listens for signals, and for changes of the folder that holds the file: editors
-    /// replace files, and Kubernetes swaps links in it.
+    /// Watches the directory of the file, not the file: editors replace files, and Kubernetes swaps
+    /// symbolic links.
     pub(super) fn listen(path: &Path) -> io::Result<Self> {
         let (sender, changes) = mpsc::channel(1);
         let watcher = watcher(sender)
-            .inspect_err(|error| tracing::warn!(%error, "changes of files are not seen; SIGHUP reloads them"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "changed files cannot be watched; reload them with SIGHUP"),
+            )
             .ok();
         let mut signals = Self {
             terminate: signal(SignalKind::terminate())?,
@@ -60,7 +59,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Watches these folders too.
+    /// Also watches these directories.
     pub(super) fn follow(&mut self, folders: &BTreeSet<&Path>) {
         let Some(watcher) = &mut self.watcher else { return };
         for folder in folders.iter().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -72,26 +71,25 @@ impl Signals {
                 Err(error) => tracing::warn!(
                     folder = %folder.display(),
                     %error,
-                    "changes of files in this folder are not seen; SIGHUP reloads them"
+                    "changed files in this directory cannot be watched; reload them with SIGHUP"
                 ),
             }
         }
     }
 
-    /// The next thing that happens.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
             _ = self.hangup.recv() => Signal::Reload,
-            () = changed(&mut self.changes) => Signal::Look,
+            () = changed(&mut self.changes) => Signal::FilesChanged,
         }
     }
 }
 
 async fn changed(changes: &mut mpsc::Receiver<()>) {
     if changes.recv().await.is_none() {
-        // Nothing is watched: SIGHUP alone.
+        // Nothing is watched.
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(SETTLE).await;
@@ -102,7 +100,7 @@ fn watcher(sender: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatche
     notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let read = event.as_ref().is_ok_and(|event| event.kind.is_access());
         if !read {
-            // Full means that a look is due already.
+            // A full channel means that a reload is due already.
             let _ = sender.try_send(());
         }
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_core::plan::{Mode, Policy};
-use rds_lb_agent::config::{Place, ProxyKind};
+use rds_lb_agent::config::{Address, ProxyKind};
 
 use super::{GOOD, accepted, edited, odd, refused};
 
@@ -59,7 +59,7 @@ sessions:";
     let servers: Vec<String> =
         proxy.servers.iter().map(|one| format!("{} {} {:?}", one.id, one.instance, one.wanted)).collect();
     assert_eq!(servers, ["r/b orders/b Reader", "w/a orders/a Writer", "w/b orders/b Writer"]);
-    assert_eq!(config.listen.envoy, Some(Place::Unix("/run/rds-lb-agent/envoy.sock".into())));
+    assert_eq!(config.listen.envoy, Some(Address::Unix("/run/rds-lb-agent/envoy.sock".into())));
     assert_eq!(accepted(GOOD).listen.envoy, None, "nothing listens for an Envoy that is not there");
 }
 

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
+use agent_core::desired::{Check, EndpointHealth as Health, WhileUnknown};
 use envoy::{
-    eds::{Health, Snapshot},
+    eds::Snapshot,
     serve::{Limits, serve},
 };
 use integration_tests::{
@@ -17,7 +18,7 @@ use integration_tests::{
 use rds_lb_agent::{
     clock::Clock,
     proxies::envoy::{
-        checks::{Answers, Checked, Endpoint, Unknown, router},
+        checks::{Answers, Checked, CheckedEndpoint, router},
         discovery::{Envoys, Told},
     },
 };
@@ -60,20 +61,19 @@ impl Agent {
 
     /// The health of `a`, `b`, `c` in `orders_write` and in `orders_read`.
     fn says(&self, write: [Option<Health>; 3], read: [Option<Health>; 3]) {
-        let endpoints = |health: [Option<Health>; 3], unknown| -> Vec<Endpoint> {
+        let endpoints = |health: [Option<Health>; 3], while_unknown| -> Vec<CheckedEndpoint> {
             let named = NAMES.into_iter().zip(&self.instances).zip(health);
             named
-                .map(|((name, address), health)| Endpoint {
+                .map(|((name, address), health)| CheckedEndpoint {
                     name: name.into(),
                     addresses: vec![address.to_string()],
-                    health,
-                    unknown,
+                    check: Check { health, while_unknown },
                 })
                 .collect()
         };
         let checked = [
-            ("orders_write", endpoints(write, Unknown::Waits)),
-            ("orders_read", endpoints(read, Unknown::Passes)),
+            ("orders_write", endpoints(write, WhileUnknown::Waits)),
+            ("orders_read", endpoints(read, WhileUnknown::Passes)),
         ];
         self.envoys.publish(vec![Told {
             proxy: "envoy:*".into(),

@@ -13,7 +13,7 @@ use super::{
     instance::Instance,
     judge::{Admission, Member, Siblings, Writer},
 };
-use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time};
+use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time, freshness};
 
 /// What to do when an instance refuses the agent's logins.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -59,15 +59,11 @@ pub struct HealthRules {
     pub reader_fallback: ReaderFallback,
 }
 
-/// What was last seen against an instance says nothing about now when this long has passed
-/// without it being seen again: the way there may be broken since.
-const TROUBLE_LASTS: Duration = Duration::from_secs(60);
-
 impl HealthRules {
     /// How long what was seen against an instance counts: at least until the next probe, for
     /// where no connection is kept nothing else looks.
     pub(super) fn trouble_lasts(&self) -> Duration {
-        TROUBLE_LASTS.max(self.probe_interval * 2)
+        freshness::TROUBLE.max(self.probe_interval * 2)
     }
 }
 
@@ -306,8 +302,8 @@ impl Health {
                 servers.iter().map(|server| self.server_verdicts.get(&server.id).copied()).collect();
             let verdicts = database.siblings(&members, fallback, now).judge(key.wanted, &before);
             for ((server, verdict), before) in servers.iter().zip(verdicts).zip(&before) {
-                let may_return = key.wanted != WantedRole::Writer
-                    || database.last_writer.as_ref().is_none_or(|last| *last == server.instance.instance);
+                let may_return =
+                    key.wanted != WantedRole::Writer || database.may_be_writer(&server.instance.instance);
                 let verdict = verdict.after(before.as_ref(), may_return);
                 fleet.servers.insert(server.id.clone(), verdict);
             }
@@ -318,12 +314,26 @@ impl Health {
     }
 
     fn member<'a>(&self, server: &'a ServerConfig) -> Member<'a> {
-        let admission = self.admissions.get(&server.id).copied().unwrap_or_default();
+        // Only the agent's own words close an endpoint of an Envoy.
+        let unseen = if server.commandable { Admission::Unseen } else { Admission::Open };
+        let admission = self.admissions.get(&server.id).copied().unwrap_or(unseen);
         Member { name: &server.instance.instance, admission }
     }
 }
 
 impl Database {
+    /// Whether this is the last known writer, or the only instance that can be.
+    fn may_be_writer(&self, name: &InstanceName) -> bool {
+        let reader = |name: &InstanceName| {
+            self.instances.get(name).is_some_and(|instance| instance.view().role == Some(Role::Reader))
+        };
+        !reader(name)
+            && match &self.last_writer {
+                Some(last) => last == name,
+                None => self.instances.keys().all(|other| other == name || reader(other)),
+            }
+    }
+
     /// All instances, as if they were the members of one backend.
     fn members(&self) -> Vec<Member<'_>> {
         self.instances.keys().map(|name| Member { name, admission: Admission::Open }).collect()

@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     HealthRules, InstanceView, LoginTrouble, OnAuthFailure, ReaderFallback, Role, Status, instance::Instance,
 };
-use crate::{InstanceName, Time};
+use crate::{InstanceName, Time, freshness};
 
 /// The role a proxy's backend wants of its servers.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -131,6 +130,21 @@ impl fmt::Display for VerdictReason {
     }
 }
 
+/// What a verdict rests on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Current evidence: the instance has the wanted role, or something speaks against it.
+    Proved,
+    /// Evidence against the instance is too weak to take it out.
+    Kept,
+    /// An earlier observation, possibly of an earlier agent, that nothing has contradicted.
+    Remembered,
+    /// It serves only because no better server can.
+    LastResort,
+    /// Nothing is known, or nothing recent enough.
+    Unproved,
+}
+
 /// The verdict of one server.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
@@ -173,12 +187,32 @@ impl Verdict {
     pub fn usable(&self) -> bool {
         self.state == State::Up
     }
-}
 
-/// How long a writer on a higher timeline that has gone silent keeps a claimant on a lower
-/// timeline out. Longer than a stall or a restart. One that stays away is gone: a restored or
-/// switched-over database begins a timeline of its own, which need not be the higher.
-const NEWER_LASTS: Duration = Duration::from_secs(300);
+    /// What it rests on. Whoever acts on a verdict asks this; reasons are for people.
+    pub fn proof(&self) -> Proof {
+        use VerdictReason as R;
+        match self.reason {
+            R::Proved
+            | R::AuthRefused
+            | R::LoginsFail
+            | R::HostBlocked
+            | R::Refusing
+            | R::Silent
+            | R::Superseded
+            | R::NotWriter
+            | R::NotReader
+            | R::StaleWriter
+            | R::Conflict
+            | R::Lagging => Proof::Proved,
+            R::SilentKept | R::AuthIllKept | R::HostBlockedKept | R::NothingAgainst | R::ConflictKept => {
+                Proof::Kept
+            }
+            R::LastKnown => Proof::Remembered,
+            R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
+            R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided => Proof::Unproved,
+        }
+    }
+}
 
 /// Whether a proxy sends new sessions to a server, by everything an operator can set there:
 /// admin state, weight, disabled agent.
@@ -505,7 +539,7 @@ impl<'a> Siblings<'a> {
             other_name != name
                 && other.role == Some(Role::Writer)
                 && matches!(other.status, Status::Silent(_))
-                && other.last_proof.is_some_and(|proof| self.now.since(proof) <= NEWER_LASTS)
+                && other.last_proof.is_some_and(|proof| self.now.since(proof) <= freshness::NEWER_TIMELINE)
                 && (older_timeline(view, other)
                     || (self.deposed.contains(name) && self.last_writer == Some(other_name)))
         })
@@ -554,6 +588,7 @@ impl<'a> Siblings<'a> {
             match view.status {
                 Status::Usable if view.proved() => VerdictReason::Proved,
                 Status::Silent(_) => VerdictReason::SilentKept,
+                Status::Unknown if view.proved() => VerdictReason::NothingAgainst,
                 Status::Usable | Status::Unknown | Status::Refusing => VerdictReason::LastKnown,
             },
         )

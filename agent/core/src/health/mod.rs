@@ -13,5 +13,5 @@ mod observation;
 pub use fleet::{Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ReaderFallback, ServerConfig};
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};
-pub use judge::{Admission, State, Verdict, VerdictReason, WantedRole};
+pub use judge::{Admission, Proof, State, Verdict, VerdictReason, WantedRole};
 pub use observation::{Observation, RoleFacts};

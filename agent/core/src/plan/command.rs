@@ -162,22 +162,26 @@ pub enum Outcome {
         /// What became of it.
         retired: Retired,
     },
-    /// Of a drain: whether it was recorded and sent.
     Drain {
-        /// The server.
         server: ServerId,
-        /// `Ok` when recorded, and taken by the runtime API; `Err(true)` when recorded,
-        /// but only an agent-check answer can carry it; `Err(false)` when nothing was sent.
-        sent: Result<(), bool>,
+        sent: DrainSent,
     },
-    /// Of taking a drain back: whether it was sent.
     Undrain {
-        /// The server.
         server: ServerId,
-        /// Whether the runtime API took it, and its table showed no drain right
-        /// after. Then it is over: a drain that shows up later is a person's.
-        sent: bool,
+        /// Whether the proxy took it, and showed no drain right after. Then it is over: a drain
+        /// that shows up later is an operator's.
+        taken: bool,
     },
+}
+
+/// What became of the command to drain a server.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum DrainSent {
+    /// Recorded, and taken by the proxy.
+    Sent,
+    /// Recorded and maybe sent: agent-check answers carry it until the proxy shows it.
+    Unclear,
+    NotSent,
 }
 
 /// What a server's admin flags at the proxy say.
@@ -211,15 +215,6 @@ pub enum AdminWord {
     Drain,
     /// Undo a drain.
     Ready,
-}
-
-/// What an agent-check answer has to say of one server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AgentCheck {
-    /// `Some(Ok)` is up, `Some(Err)` is down with the reason, `None` changes nothing.
-    pub health: Option<Result<(), String>>,
-    /// Only where the runtime API cannot carry it.
-    pub admin: Option<AdminWord>,
 }
 
 /// Why something that is due is left alone.

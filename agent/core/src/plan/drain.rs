@@ -1,31 +1,32 @@
-//! The drain of each server, from wanted to taken back.
+//! The drain of each server, from its command to its end.
 //!
-//! The proxy keeps one admin state and does not say who set it. So a drain is
-//! recorded before it is sent, sent only until the proxy shows it, and ended
-//! only while the proxy still shows exactly that. Whatever else appears there is
-//! a person's, and the agent lets go.
+//! HAProxy keeps one admin state and does not say who set it. So a drain is recorded before it is
+//! sent, repeated only until the proxy shows it, and taken back only while the proxy still shows
+//! exactly that. Any other admin state is an operator's, and the agent lets go.
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{
-    AdminFlags, AdminWord, Command, DrainReason, HoldReason, Mode, Policy, UndrainReason,
-    retire::SOURCE_STALE,
+    AdminFlags, AdminWord, Command, DrainReason, DrainSent, HoldReason, Mode, Policy, UndrainReason,
 };
 use crate::{
     ServerId, Time,
+    freshness::SOURCE_LOST,
     health::{Fleet, ServerConfig, State, Verdict},
 };
 
-/// A drain the proxy has not shown after this is taken back.
+/// A drain that the proxy has not shown after this is taken back: it may be one that nobody reads,
+/// and must not take hold when nobody expects it any more.
 const TAKES: Duration = Duration::from_secs(10);
 
-/// A commanded drain of which nothing is heard may still be sent for this long.
-/// Executors give up well before it.
+/// A command to drain that is still unanswered may take effect for this long, so a table without
+/// the drain does not end the taking back. Executors drop a command after ten seconds; the rest is
+/// for a process that was suspended in between.
 const OUTSTANDING: Duration = Duration::from_secs(30);
 
 /// Between two tries to take a drain back.
@@ -34,44 +35,82 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A cohort is more than one session.
 const COHORT: usize = 2;
 
-/// Without sight of the proxy, `ready` is answered this often and no more: it
-/// has been read by then, and a person's drain that follows must stay.
+/// If the admin state is unreadable, `ready` is sent at most three times: one of them has been read
+/// by then, and an operator's drain that follows must not be undone.
 const BLIND_READY: u32 = 3;
 
-/// Where a server's drain stands.
+/// The state of one server's drain. Serialized, it is what `/state` shows.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DrainPhase {
     /// None of the agent's.
     #[default]
     Idle,
-    /// Commanded: being recorded and sent.
-    Sending {
-        /// Since when.
-        since: Time,
-        /// Why.
-        reason: DrainReason,
-    },
+    /// Commanded; whether it was sent is not known yet.
+    Sending { since: Time, reason: DrainReason },
     /// Recorded and sent.
     Held {
-        /// Since when.
         since: Time,
-        /// Why.
         reason: DrainReason,
-        /// Whether the proxy's own table has shown it.
-        confirmed: bool,
-        /// Whether only agent-check answers can carry it.
-        by_answer: bool,
+        #[serde(flatten)]
+        carrier: Carrier,
     },
     /// Being taken back.
     Undoing {
-        /// Since when.
         since: Time,
-        /// When the runtime API was last asked.
+        /// When the runtime API was last asked to.
         asked: Option<Time>,
         /// Agent-check answers that carried `ready`.
         delivered: u32,
+        #[serde(skip)]
+        left: Left,
     },
+}
+
+/// How a drain reaches the proxy.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// The proxy took it at a command, and shows it.
+    Command,
+    /// The command may have been lost. Agent-check answers carry the drain until the proxy's own
+    /// table has shown it.
+    Answers { shown: bool },
+}
+
+/// What a drain that is being taken back may have left at the proxy. It decides what ends it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The command to drain was given then and is still unanswered: it may yet take effect.
+    Unanswered { sent: Time },
+    /// A drain by command: over once the proxy has taken its end.
+    ByCommand,
+    /// A drain by agent-check answers, which may be read late: over once the table shows it gone.
+    ByAnswers,
+    /// The record of an earlier agent, not yet compared with the proxy's table.
+    Adopted,
+    /// Nothing but the record: the proxy has taken the end of the drain.
+    Record,
+}
+
+impl Carrier {
+    fn shown(self) -> bool {
+        matches!(self, Self::Command | Self::Answers { shown: true })
+    }
+}
+
+impl Serialize for Carrier {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Carrier", 2)?;
+        fields.serialize_field("confirmed", &self.shown())?;
+        fields.serialize_field("by_answer", &matches!(self, Self::Answers { .. }))?;
+        fields.end()
+    }
+}
+
+impl DrainPhase {
+    fn undoing(now: Time, asked: Option<Time>, left: Left) -> Self {
+        Self::Undoing { since: now, asked, delivered: 0, left }
+    }
 }
 
 /// How many of a server's sessions are due, of how many.
@@ -92,21 +131,14 @@ struct Slot {
     /// Whether any drain but an operator's may be begun: see [`ServerConfig`].
     commandable: bool,
     phase: DrainPhase,
+    /// The admin flags last seen, and when they were asked for.
     flags: Option<(Time, AdminFlags)>,
-    /// A new drain for due sessions may not begin before this.
+    /// No drain for due sessions before this.
     not_before: Option<Time>,
-    /// One could not be sent: none is tried before this, whatever it is for.
-    unsent: Option<Time>,
-    /// An operator asked for it, and has not taken that back.
+    /// The last drain could not be sent: none of any kind before this.
+    retry_at: Option<Time>,
+    /// An operator has asked for a drain, and has not taken that back.
     operator: bool,
-    /// A commanded drain of which nothing has been heard yet: it may still be sent.
-    outstanding: Option<Time>,
-    /// The drain went by agent-check answers, which may be read late.
-    by_answer: bool,
-    /// Taken over from a former agent, and not yet compared with the proxy's table.
-    adopted: bool,
-    /// The proxy has taken the end of the drain: there is nothing left but the record.
-    ended: bool,
 }
 
 impl Drains {
@@ -116,12 +148,8 @@ impl Drains {
             phase: DrainPhase::Idle,
             flags: None,
             not_before: None,
-            unsent: None,
+            retry_at: None,
             operator: false,
-            outstanding: None,
-            by_answer: false,
-            adopted: false,
-            ended: false,
         };
         Self { slots: servers.iter().map(|server| (server.id.clone(), slot(server))).collect() }
     }
@@ -136,16 +164,15 @@ impl Drains {
         self.slots.get(server).and_then(|slot| slot.flags).map(|(_, flags)| flags)
     }
 
-    /// Takes over a drain that a former agent recorded: it is taken back.
+    /// Takes over a drain that an earlier agent recorded: it is taken back.
     pub(super) fn adopt(&mut self, server: &ServerId, policy: &Policy, now: Time) {
         if let Some(slot) = self.slots.get_mut(server) {
-            slot.adopted = true;
             slot.not_before = Some(now + policy.max_age);
-            slot.phase = DrainPhase::Undoing { since: now, asked: None, delivered: 0 };
+            slot.phase = DrainPhase::undoing(now, None, Left::Adopted);
         }
     }
 
-    /// The proxy's own word on a server's admin flags.
+    /// The proxy's own table of a server's admin flags, asked for at `at`.
     pub(super) fn observe(
         &mut self,
         server: &ServerId,
@@ -158,65 +185,75 @@ impl Drains {
             return None;
         }
         slot.flags = Some((at, flags));
-        slot.adopted = false;
+        if let DrainPhase::Undoing { left: left @ Left::Adopted, .. } = &mut slot.phase {
+            *left = Left::ByCommand;
+        }
         let own = flags.drain && !flags.maint;
         match &mut slot.phase {
             // An answer from before the drain was sent says nothing about it.
-            DrainPhase::Held { since, confirmed, .. } if at >= *since => {
+            DrainPhase::Held { since, carrier, .. } if at >= *since => {
                 if own {
-                    *confirmed = true;
+                    if let Carrier::Answers { shown } = carrier {
+                        *shown = true;
+                    }
                     return None;
                 }
-                if !*confirmed && !flags.maint {
+                if !carrier.shown() && !flags.maint {
                     return None;
                 }
-                // A person has undone it, or put the server into maintenance.
+                // An operator has undone it, or put the server into maintenance.
                 slot.operator = false;
                 slot.not_before = Some(at + policy.max_age);
             }
-            DrainPhase::Undoing { since, .. } if at >= *since => {
-                let may_come = slot.outstanding.is_some_and(|sent| at.since(sent) <= OUTSTANDING);
-                if own && !slot.ended || !own && !flags.maint && may_come {
+            DrainPhase::Undoing { since, left, .. } if at >= *since => {
+                let may_come = matches!(left, Left::Unanswered { sent } if at.since(*sent) <= OUTSTANDING);
+                if own && *left != Left::Record || !own && !flags.maint && may_come {
                     return None;
                 }
             }
             _ => return None,
         }
-        slot.rest();
+        slot.phase = DrainPhase::Idle;
         Some(Command::Forget { server: server.clone() })
     }
 
-    /// A drain was recorded and sent, or not.
-    pub(super) fn sent(&mut self, server: &ServerId, result: Result<(), bool>, now: Time) {
+    /// What became of the command to drain.
+    pub(super) fn sent(&mut self, server: &ServerId, sent: DrainSent, now: Time) {
         let Some(slot) = self.slots.get_mut(server) else { return };
-        slot.outstanding = None;
-        slot.by_answer = result == Err(true);
-        slot.phase = match (slot.phase, result) {
-            (DrainPhase::Sending { reason, .. }, Ok(())) => {
-                DrainPhase::Held { since: now, reason, confirmed: true, by_answer: false }
+        let (carrier, left) = match sent {
+            DrainSent::Sent => (Carrier::Command, Left::ByCommand),
+            DrainSent::Unclear => (Carrier::Answers { shown: false }, Left::ByAnswers),
+            DrainSent::NotSent => {
+                match &mut slot.phase {
+                    DrainPhase::Sending { .. } => {
+                        slot.retry_at = Some(now + RETRY * 10);
+                        slot.phase = DrainPhase::Idle;
+                    }
+                    DrainPhase::Undoing { left: left @ Left::Unanswered { .. }, .. } => {
+                        *left = Left::ByCommand;
+                    }
+                    _ => {}
+                }
+                return;
             }
-            (DrainPhase::Sending { reason, .. }, Err(true)) => {
-                DrainPhase::Held { since: now, reason, confirmed: false, by_answer: true }
-            }
-            (DrainPhase::Sending { .. }, Err(false)) => {
-                slot.unsent = Some(now + RETRY * 10);
-                DrainPhase::Idle
-            }
+        };
+        slot.phase = match slot.phase {
+            DrainPhase::Sending { reason, .. } => DrainPhase::Held { since: now, reason, carrier },
             // Given up meanwhile, and sent after all: what the proxy showed before says nothing.
-            (DrainPhase::Idle | DrainPhase::Undoing { .. }, Ok(()) | Err(true)) => {
-                slot.ended = false;
-                DrainPhase::Undoing { since: now, asked: None, delivered: 0 }
-            }
-            (phase, _) => phase,
+            DrainPhase::Idle | DrainPhase::Undoing { .. } => DrainPhase::undoing(now, None, left),
+            held @ DrainPhase::Held { .. } => held,
         };
     }
 
-    /// The end of a drain was sent, or not. What the proxy has taken is over: a
-    /// drain that shows up after it is a person's.
+    /// Whether the proxy took the end of a drain. If so it is over, and a drain that shows up later
+    /// is an operator's; unless the drain itself may still arrive.
     pub(super) fn ended(&mut self, server: &ServerId, taken: bool) {
         let Some(slot) = self.slots.get_mut(server) else { return };
-        if matches!(slot.phase, DrainPhase::Undoing { .. }) && !slot.by_answer && slot.outstanding.is_none() {
-            slot.ended |= taken;
+        if taken
+            && let DrainPhase::Undoing { left: left @ (Left::ByCommand | Left::Adopted), .. } =
+                &mut slot.phase
+        {
+            *left = Left::Record;
         }
     }
 
@@ -262,14 +299,14 @@ impl Drains {
 
     /// What an agent-check answer has to say about the admin state: only what
     /// the runtime API cannot.
-    pub(super) fn word(&self, server: &ServerId, now: Time) -> Option<AdminWord> {
+    pub fn word(&self, server: &ServerId, now: Time) -> Option<AdminWord> {
         let slot = self.slots.get(server)?;
-        if slot.ended {
-            return None;
-        }
-        let sight = slot.flags.filter(|(at, _)| now.since(*at) <= SOURCE_STALE).map(|(_, flags)| flags);
+        let sight = slot.flags.filter(|(at, _)| now.since(*at) <= SOURCE_LOST).map(|(_, flags)| flags);
         match (slot.phase, sight) {
-            (DrainPhase::Held { confirmed: false, by_answer: true, .. }, Some(flags)) if flags.clear() => {
+            (DrainPhase::Undoing { left: Left::Record, .. }, _) => None,
+            (DrainPhase::Held { carrier: Carrier::Answers { shown: false }, .. }, Some(flags))
+                if flags.clear() =>
+            {
                 Some(AdminWord::Drain)
             }
             // The API has had its chance and did not do it.
@@ -278,8 +315,8 @@ impl Drains {
             {
                 Some(AdminWord::Ready)
             }
-            (DrainPhase::Undoing { since, delivered, .. }, None)
-                if delivered < BLIND_READY && now.since(since) > SOURCE_STALE && !slot.adopted =>
+            (DrainPhase::Undoing { since, delivered, left, .. }, None)
+                if delivered < BLIND_READY && now.since(since) > SOURCE_LOST && left != Left::Adopted =>
             {
                 Some(AdminWord::Ready)
             }
@@ -318,7 +355,6 @@ impl Drains {
             }
             if let Some(slot) = self.slots.get_mut(&server) {
                 slot.phase = DrainPhase::Sending { since: now, reason };
-                slot.outstanding = Some(now);
                 commands.push(Command::Drain { server, reason });
             }
         }
@@ -339,12 +375,12 @@ impl Drains {
             let others = self.others_usable(&id, fleet, None);
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             match slot.phase {
-                DrainPhase::Held { since, reason, confirmed, .. } => {
+                DrainPhase::Held { since, reason, carrier } => {
                     let due = cohorts.get(&id).is_some_and(|cohort| cohort.due > 0);
                     let over = match reason {
                         // Another server failed meanwhile: this one is needed.
                         _ if below_floor(others, policy) => Some(UndrainReason::CapacityFloor),
-                        _ if !confirmed && now.since(since) > TAKES => Some(UndrainReason::NotTaken),
+                        _ if !carrier.shown() && now.since(since) > TAKES => Some(UndrainReason::NotTaken),
                         DrainReason::Operator => None,
                         _ if paused => Some(UndrainReason::Ending),
                         DrainReason::AuthRefused => {
@@ -368,13 +404,13 @@ impl Drains {
                 DrainPhase::Sending { since, .. } if now.since(since) > TAKES => {
                     commands.extend(slot.undo(&id, UndrainReason::NotTaken, policy, now));
                 }
-                DrainPhase::Undoing { .. } if slot.ended => {
-                    slot.rest();
+                DrainPhase::Undoing { left: Left::Record, .. } => {
+                    slot.phase = DrainPhase::Idle;
                     commands.push(Command::Forget { server: id });
                 }
-                DrainPhase::Undoing { since, asked, delivered } => {
+                DrainPhase::Undoing { since, asked, delivered, left } => {
                     if asked.is_none_or(|asked| now.since(asked) >= RETRY) {
-                        slot.phase = DrainPhase::Undoing { since, asked: Some(now), delivered };
+                        slot.phase = DrainPhase::Undoing { since, asked: Some(now), delivered, left };
                         commands.push(Command::Undrain { server: id, reason: UndrainReason::Ending });
                     }
                 }
@@ -393,11 +429,11 @@ impl Drains {
         policy: &Policy,
         now: Time,
     ) -> Option<HoldReason> {
-        if slot.unsent.is_some_and(|again| now < again) {
+        if slot.retry_at.is_some_and(|again| now < again) {
             return Some(HoldReason::SourceStale);
         }
         match slot.flags {
-            Some((at, _)) if now.since(at) > SOURCE_STALE => return Some(HoldReason::SourceStale),
+            Some((at, _)) if now.since(at) > SOURCE_LOST => return Some(HoldReason::SourceStale),
             None => return Some(HoldReason::SourceStale),
             Some((_, flags)) if !flags.clear() => return Some(HoldReason::AdminState),
             Some(_) => {}
@@ -413,7 +449,7 @@ impl Drains {
     /// Other servers of the same backend that new sessions can go to for all that is
     /// known; where a drain is to begin, for all that is known now.
     fn others_usable(&self, server: &ServerId, fleet: &Fleet, now: Option<Time>) -> usize {
-        let fresh = |at: Time| now.is_none_or(|now| now.since(at) <= SOURCE_STALE);
+        let fresh = |at: Time| now.is_none_or(|now| now.since(at) <= SOURCE_LOST);
         self.slots
             .iter()
             .filter(|(id, _)| *id != server && same_backend(id, server))
@@ -460,24 +496,19 @@ impl Slot {
         enough.then_some(DrainReason::SessionsDue)
     }
 
-    /// Nothing of the agent's is left on it.
-    fn rest(&mut self) {
-        self.phase = DrainPhase::Idle;
-        self.ended = false;
-        self.by_answer = false;
-        self.adopted = false;
-        self.outstanding = None;
-    }
-
     fn undo(&mut self, id: &ServerId, reason: UndrainReason, policy: &Policy, now: Time) -> Option<Command> {
-        let not_before = match self.phase {
+        let (not_before, left) = match self.phase {
             DrainPhase::Idle | DrainPhase::Undoing { .. } => return None,
-            DrainPhase::Sending { .. } => now + RETRY * 10,
-            DrainPhase::Held { since, .. } => since + policy.max_age,
+            DrainPhase::Sending { since, .. } => (now + RETRY * 10, Left::Unanswered { sent: since }),
+            DrainPhase::Held { since, carrier: Carrier::Command, .. } => {
+                (since + policy.max_age, Left::ByCommand)
+            }
+            DrainPhase::Held { since, carrier: Carrier::Answers { .. }, .. } => {
+                (since + policy.max_age, Left::ByAnswers)
+            }
         };
         self.not_before = self.not_before.max(Some(not_before));
-        self.phase = DrainPhase::Undoing { since: now, asked: Some(now), delivered: 0 };
-        self.ended = false;
+        self.phase = DrainPhase::undoing(now, Some(now), left);
         Some(Command::Undrain { server: id.clone(), reason })
     }
 }

@@ -21,10 +21,10 @@ mod scope;
 pub use breaker::{Breaker, Group};
 pub use budget::{Budget, Purpose, Ticket};
 pub use command::{
-    AdminFlags, AdminWord, AgentCheck, Command, CommandId, DrainReason, Hold, HoldReason, How, Outcome, Plan,
+    AdminFlags, AdminWord, Command, CommandId, DrainReason, DrainSent, Hold, HoldReason, How, Outcome, Plan,
     Retire, Retired, Subject, UndrainReason,
 };
-pub use drain::{DrainPhase, Drains};
+pub use drain::{Carrier, DrainPhase, Drains, Left};
 pub use planner::Planner;
 pub use policy::{BreakerPolicy, Busy, CloseVia, Mode, Policy};
 pub use retire::limit_of;

@@ -7,19 +7,9 @@ use std::time::Duration;
 
 use super::{Busy, CloseVia, HoldReason, How, Mode, Policy};
 use crate::{
-    Time,
+    Time, freshness,
     session::{Activity, BackendKey, Join, LastStatement, Session},
 };
-
-/// An observation older than this is not acted on: the row is watched first.
-const FRESH: Duration = Duration::from_millis(500);
-
-/// The same where the proxy closes: unlike the database it cannot look once more, and
-/// whatever the client sends after the look is lost.
-const FRESH_FOR_PROXY: Duration = Duration::from_millis(30);
-
-/// A source that has not been heard of for longer than this is lost.
-pub(super) const SOURCE_STALE: Duration = Duration::from_secs(5);
 
 /// A session seen idle within this time is busy rather than stuck in one piece of work.
 const LATELY: Duration = Duration::from_secs(5);
@@ -156,7 +146,8 @@ fn not_now(session: &Session<'_>, context: &Context<'_>) -> Option<HoldReason> {
     if context.paused {
         return Some(HoldReason::Paused);
     }
-    let recent = |seen: Time| seen >= context.trusted_since && context.now.since(seen) <= SOURCE_STALE;
+    let recent =
+        |seen: Time| seen >= context.trusted_since && context.now.since(seen) <= freshness::SOURCE_LOST;
     if !recent(session.seen) || !context.proxy_seen.is_some_and(recent) {
         return Some(HoldReason::SourceStale);
     }
@@ -170,7 +161,10 @@ fn by_activity(session: &Session<'_>, context: &Context<'_>, limit: Duration) ->
     let forced = policy.force_after.is_some_and(|after| age >= limit + after)
         || matches!((policy.demotion_grace, context.demoted_for), (Some(grace), Some(since)) if since >= grace);
     // Nothing is decided on what was seen before the last try, or too long ago.
-    let fresh = if policy.close_via == CloseVia::Proxy { FRESH_FOR_PROXY } else { FRESH };
+    let fresh = match policy.close_via {
+        CloseVia::Database => freshness::ROW_FOR_DATABASE,
+        CloseVia::Proxy => freshness::ROW_FOR_PROXY,
+    };
     let usable =
         context.tried.is_none_or(|tried| session.seen > tried) && context.now.since(session.seen) <= fresh;
     let wait = |reason| Stance::Hold { reason, watch: true, until: None };

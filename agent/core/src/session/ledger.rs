@@ -13,17 +13,12 @@ use std::{
 };
 
 use super::{Activity, ActivityRow, Age, BackendKey, ProxySession};
-use crate::{InstanceId, ServerId, Time, health::ServerConfig};
+use crate::{InstanceId, ServerId, Time, freshness, health::ServerConfig};
 
 /// How far the proxy's and the database's word on the age of one session may be
 /// apart. The proxy dials the server as soon as it has accepted the client, so
 /// more than this means that the two speak of different connections.
 const AGE_TOLERANCE: Duration = Duration::from_secs(5);
-
-/// A listing speaks of a session only if it was made this long after the session
-/// began: until then it may show an earlier one on the same port, for the begin is
-/// known no better than a poll takes.
-const SETTLED: Duration = Duration::from_secs(1);
 
 /// A session that is seen idle at least this often is going about its work in
 /// small pieces, rather than stuck in one.
@@ -404,7 +399,7 @@ impl Begin {
 
     fn settled(self) -> Time {
         let (Self::At(sure) | Self::By { first_seen: sure, .. }) = self;
-        sure + SETTLED
+        sure + freshness::LISTING_SETTLED
     }
 }
 

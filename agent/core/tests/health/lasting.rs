@@ -77,7 +77,7 @@ fn who_answers_is_not_silent_even_if_the_agent_cannot_go_on() {
     let mut setup = setup(&["b", "c"]);
     setup.reader("b").reader("c").silent("b", 3).expect("read", "b", State::Down, Reason::Silent);
     setup.login_fails("b", Phase::Tls, FaultKind::CertificateInvalid);
-    setup.expect("read", "b", State::Up, Reason::LastKnown);
+    setup.expect("read", "b", State::Up, Reason::NothingAgainst);
 }
 
 #[test]

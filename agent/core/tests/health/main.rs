@@ -102,7 +102,7 @@ fn an_accepted_connection_ends_a_refusal_even_if_the_agent_cannot_go_on() {
     let mut setup = setup(&["a"]);
     setup.writer("a").refuses_connections("a");
     setup.login_fails("a", Phase::Tls, FaultKind::CertificateInvalid);
-    setup.expect("write", "a", State::Up, Reason::LastKnown);
+    setup.expect("write", "a", State::Up, Reason::NothingAgainst);
 }
 
 #[test]

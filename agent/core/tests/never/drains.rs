@@ -98,7 +98,7 @@ impl Story {
         }
         // An agent check of each server.
         for config in servers() {
-            let word = self.rig.planner.desired(&config.id, &fleet, self.rig.now).admin;
+            let word = self.rig.agent_check(&config.id, &fleet).admin;
             self.proxy.answer(&config.id, word);
             if let Some(word) = word {
                 self.rig.planner.delivered(&config.id, word);
@@ -133,15 +133,15 @@ impl Story {
                     self.check_floor(&server, fleet);
                 }
                 self.records.push(server.clone());
-                let sent = if socket { self.proxy.drain(&server) } else { Err(false) };
-                if sent == Err(false) {
+                let sent = if socket { self.proxy.drain(&server) } else { DrainSent::NotSent };
+                if sent == DrainSent::NotSent {
                     self.records.retain(|record| *record != server);
                 }
                 Some(Outcome::Drain { server, sent })
             }
             Command::Undrain { server, .. } => {
-                let sent = socket && self.proxy.undrain(&server);
-                Some(Outcome::Undrain { server, sent })
+                let taken = socket && self.proxy.undrain(&server);
+                Some(Outcome::Undrain { server, taken })
             }
             Command::Forget { server } => {
                 self.records.retain(|record| *record != server);
@@ -151,7 +151,7 @@ impl Story {
             Command::Retire(_) => None,
         };
         // One that was not sent is known to the agent itself, at once.
-        let unsent = matches!(outcome, Some(Outcome::Drain { sent: Err(false), .. }));
+        let unsent = matches!(outcome, Some(Outcome::Drain { sent: DrainSent::NotSent, .. }));
         if let Some(outcome) = outcome.filter(|_| !self.lose || unsent) {
             self.rig.planner.outcome(now, &outcome);
         }

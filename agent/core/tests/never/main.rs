@@ -14,7 +14,7 @@ use std::time::Duration;
 use agent_core::{
     FaultKind, ServerId,
     health::{Fleet, State},
-    plan::{Busy, CloseVia, Command, Exempt, How, Mode, Outcome, Plan, Policy, Scope},
+    plan::{Busy, CloseVia, Command, DrainSent, Exempt, How, Mode, Outcome, Plan, Policy, Scope},
     session::{Activity, LastStatement},
 };
 use proptest::{

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use agent_core::{
     ServerId,
-    plan::{AdminFlags, AdminWord},
+    plan::{AdminFlags, AdminWord, DrainSent},
 };
 
 /// What a person does to a server.
@@ -72,17 +72,17 @@ impl Admin {
     }
 
     /// The guarded drain of the executor.
-    pub fn drain(&mut self, server: &ServerId) -> Result<(), bool> {
+    pub fn drain(&mut self, server: &ServerId) -> DrainSent {
         let truth = self.truth.get_mut(server).expect("a server");
         if !truth.flags.clear() {
-            return Err(false);
+            return DrainSent::NotSent;
         }
         truth.agents = true;
         if self.read_only {
-            return Err(true);
+            return DrainSent::Unclear;
         }
         truth.flags.drain = true;
-        Ok(())
+        DrainSent::Sent
     }
 
     /// The guarded end of a drain.

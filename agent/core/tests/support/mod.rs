@@ -11,6 +11,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    desired::{AgentCheck, agent_check},
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, RoleFacts, ServerConfig, WantedRole},
     plan::{
         AdminFlags, Budget, Command, HoldReason, Mode, Outcome, Plan, Planner, Policy, Retire, Retired,
@@ -269,6 +270,11 @@ impl Rig {
     pub fn plan(&mut self) -> Plan {
         let fleet = self.fleet();
         self.planner.plan(self.now, &self.ledger, &fleet, &self.budget)
+    }
+
+    /// What an agent check of this server is answered now.
+    pub fn agent_check(&self, server: &ServerId, fleet: &Fleet) -> AgentCheck {
+        agent_check(fleet.servers.get(server), self.planner.drains().word(server, self.now))
     }
 
     /// Time passes in steps of a tenth of a second, with all sources well; the last plan.

@@ -6,7 +6,7 @@ use serde_saphyr::Location;
 
 use super::{
     super::{
-        Listen, Place, Problem,
+        Address, Listen, Problem,
         file::{self, At},
     },
     Check,
@@ -28,16 +28,16 @@ impl Check {
         Some(Listen {
             agent_check: agent_check?,
             http: http?,
-            envoy: envoy.map_or(Some(None), |place| place.map(Some))?,
+            envoy: envoy.map_or(Some(None), |address| address.map(Some))?,
             control: control?,
         })
     }
 
-    fn envoy_listener(&mut self, at: Option<&At<String>>, remote: bool) -> Option<Place> {
+    fn envoy_listener(&mut self, at: Option<&At<String>>, remote: bool) -> Option<Address> {
         match at {
-            None => Some(Place::Unix("/run/rds-lb-agent/envoy.sock".into())),
-            Some(path) if path.value().starts_with('/') => Some(Place::Unix(path.value().into())),
-            Some(_) => self.listener(at, 7880, remote).map(|address| Place::Tcp(address.to_string())),
+            None => Some(Address::Unix("/run/rds-lb-agent/envoy.sock".into())),
+            Some(path) if path.value().starts_with('/') => Some(Address::Unix(path.value().into())),
+            Some(_) => self.listener(at, 7880, remote).map(|address| Address::Tcp(address.to_string())),
         }
     }
 

@@ -11,7 +11,7 @@ mod values;
 
 use agent_core::plan::Policy;
 
-use super::{Config, Database, Log, Problem, Proxy, file};
+use super::{Config, Database, Log, Problem, Proxy, file, state_dir};
 
 /// A value that is wrong; what is wrong with it has been told.
 struct Told;
@@ -60,7 +60,7 @@ impl Check {
         // Everything is looked at before anything is given up.
         let envoy = file.proxies.iter().any(|proxy| proxy.value().envoy.is_some());
         let listen = self.listen(&file.listen, envoy);
-        let state_dir = self.path(file.state_dir.as_ref(), "/var/lib/rds-lb-agent");
+        let state_dir = self.path(file.state_dir.as_ref(), state_dir::DEFAULT);
         Some(Config {
             databases: databases.into_iter().collect::<Option<_>>()?,
             proxies: proxies?,

@@ -10,7 +10,7 @@ use agent_core::{
 
 use super::{
     super::{
-        Envoy, Haproxy, Place, Problem, Proxy, ProxyKind,
+        Address, Envoy, Haproxy, Problem, Proxy, ProxyKind,
         file::{self, At},
         problem::suggest,
     },
@@ -46,7 +46,7 @@ impl Check {
     }
 
     fn envoy(&mut self, file: &file::Envoy) -> Option<Envoy> {
-        let admin = file.admin.as_ref().map(|admin| self.place(admin));
+        let admin = file.admin.as_ref().map(|admin| self.unix_or_tcp(admin));
         let access_log =
             file.access_log.as_ref().map(|path| self.path(Some(path), "/var/log/envoy/database.json"));
         Some(Envoy {
@@ -241,11 +241,11 @@ impl Check {
         }
     }
 
-    fn place(&mut self, at: &At<String>) -> Option<Place> {
+    fn unix_or_tcp(&mut self, at: &At<String>) -> Option<Address> {
         if at.value().starts_with('/') {
-            return Some(Place::Unix(at.value().into()));
+            return Some(Address::Unix(at.value().into()));
         }
-        self.address(at).map(|address| Place::Tcp(address.to_string()))
+        self.address(at).map(|address| Address::Tcp(address.to_string()))
     }
 
     /// Names go into commands to HAProxy, which knows no quoting.

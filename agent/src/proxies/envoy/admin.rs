@@ -139,7 +139,7 @@ impl Task {
         self.shared
             .metrics
             .envoy_advice
-            .get_or_create(&vec![("proxy", self.config.name.clone())])
+            .get_or_create(&self.config.name.as_str().into())
             .set(i64::try_from(self.told.len()).unwrap_or(i64::MAX));
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Task {
         self.shared
             .metrics
             .envoy_differences
-            .get_or_create(&vec![("proxy", self.config.name.clone())])
+            .get_or_create(&self.config.name.as_str().into())
             .set(i64::try_from(lasting).unwrap_or(i64::MAX));
     }
 }

@@ -2,13 +2,15 @@
 //! that are not discovered: `GET /envoy/{cluster}` over HTTP, and `grpc.health.v1`.
 //!
 //! The endpoint is named by the Host header or by `x-rdslb-endpoint`, as its name or its
-//! address. 503 only on positive evidence: what the agent does not know, or knew too long
-//! ago, passes; or it waits, and is not answered before something is known, where one of several
-//! is the writer.
+//! address. What is answered is decided in [`agent_core::desired`].
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use agent_core::Time;
+use agent_core::{
+    Time,
+    desired::{Check, CheckAnswer},
+    freshness::Freshness,
+};
 use axum::{
     Router,
     extract::{Path, State},
@@ -16,45 +18,25 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use envoy::{
-    eds::Health,
-    health::{Answer, HEADER, Source, Waiting, named},
-};
+use envoy::health::{Answer, HEADER, Source, Waiting, named};
 use tokio::sync::watch;
 
-use super::discovery::{Endpoints, Envoys};
+use super::{
+    discovery::{Endpoints, Envoys},
+    endpoints::wire,
+};
 use crate::clock::Clock;
 
-/// An answer of a decider that hangs is no evidence of anything now.
-const STUCK: Duration = Duration::from_secs(15);
-
-/// The same where a check waits then: what first calls an agent that stood still is not to hear what
-/// was true before. A snapshot is made every second.
-const OLD: Duration = Duration::from_secs(5);
-
-/// What checks of the endpoints of each cluster are answered, by name of the cluster.
-pub type Checked = BTreeMap<String, Vec<Endpoint>>;
+/// The endpoints of each cluster, by its name.
+pub type Checked = BTreeMap<String, Vec<CheckedEndpoint>>;
 
 /// One endpoint, as checks name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Its name in the cluster.
+pub struct CheckedEndpoint {
     pub name: String,
     /// Its addresses, `IP:PORT`.
     pub addresses: Vec<String>,
-    /// What is known of it.
-    pub health: Option<Health>,
-    /// What becomes of a check while nothing is.
-    pub unknown: Unknown,
-}
-
-/// What becomes of a check of an endpoint while nothing is known of that.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// It passes: what is not known takes nothing away.
-    Passes,
-    /// It is not answered: of several endpoints that pass, most would be the wrong one.
-    Waits,
+    pub check: Check,
 }
 
 /// Answers from what Envoys are told.
@@ -80,7 +62,7 @@ impl Answers {
 
 impl Source for Answers {
     fn answer(&self, cluster: &str, header: Option<&str>, host: Option<&str>) -> Option<Answer> {
-        let age = self.clock.now().since((self.decided)());
+        let freshness = Freshness::of(self.clock.now().since((self.decided)()));
         let endpoints = self.endpoints.borrow();
         let known = endpoints.0.iter().find_map(|told| told.checked.get(cluster)).into_iter().flatten();
         let names: Vec<_> = known.clone().map(|one| (one.name.as_str(), one.addresses.as_slice())).collect();
@@ -88,9 +70,10 @@ impl Source for Answers {
         let Some(endpoint) = name.and_then(|name| known.clone().find(|one| one.name == name)) else {
             return Some(Answer::PASS);
         };
-        match endpoint.unknown {
-            Unknown::Waits => endpoint.health.filter(|_| age < OLD).map(|health| Answer::of(Some(health))),
-            Unknown::Passes => Some(Answer::of(endpoint.health.filter(|_| age < STUCK))),
+        match endpoint.check.answer(freshness) {
+            CheckAnswer::Known(health) => Some(Answer::of(Some(wire(health)))),
+            CheckAnswer::Passes => Some(Answer::PASS),
+            CheckAnswer::Waits => None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use agent_core::{
     ServerId,
-    plan::{AdminFlags, Outcome, Retired},
+    plan::{AdminFlags, DrainSent, Outcome, Retired},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -88,16 +88,18 @@ impl<C: Fn() -> bool + Send + Sync> Config<C> {
     async fn carry_out(&self, command: ProxyCommand, outdated: bool, shared: &Shared) {
         match command {
             ProxyCommand::Drain(server) => {
-                let sent = if outdated || !(self.connected)() { Err(false) } else { Ok(()) };
-                if sent.is_ok() {
+                let sent = if outdated || !(self.connected)() {
+                    DrainSent::NotSent
+                } else {
                     self.drained.set(&server, true);
-                }
+                    DrainSent::Sent
+                };
                 shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
                 self.tell_flags(shared).await;
             }
             ProxyCommand::Undrain(server) => {
                 self.drained.set(&server, false);
-                shared.tell(Input::Outcome(Outcome::Undrain { server, sent: true })).await;
+                shared.tell(Input::Outcome(Outcome::Undrain { server, taken: true })).await;
                 self.tell_flags(shared).await;
             }
             // The endpoints say it as soon as it is decided.

@@ -1,7 +1,6 @@
 //! One Envoy: it comes to the agent, so these tasks answer it rather than ask.
 //!
-//! - [`endpoints`]: from verdicts to endpoints.
-//! - [`checked`]: from verdicts to what health checks are answered.
+//! - [`endpoints`]: publishes endpoints and the answers to health checks.
 //! - [`discovery`]: what Envoys call, on one listener. [`checks`]: their active health checks.
 //! - [`drains`]: the agent's own drains, which are words in the endpoints that Envoy is sent.
 //! - [`access_log`]: the sessions that their access logs tell of.
@@ -11,7 +10,6 @@
 
 pub mod access_log;
 pub mod admin;
-pub mod checked;
 pub mod checks;
 pub mod discovery;
 pub mod drains;

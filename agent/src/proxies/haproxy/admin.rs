@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use agent_core::{
     ServerId,
-    plan::{AdminFlags, Outcome, Retire, Retired},
+    plan::{AdminFlags, DrainSent, Outcome, Retire, Retired},
 };
 use haproxy::{
     Address,
@@ -157,18 +157,18 @@ impl Proxy {
         let outdated = decided.elapsed() > OUTDATED;
         match command {
             ProxyCommand::Drain(server) => {
-                let sent = if outdated { Err(false) } else { self.drain(&server, decided).await };
+                let sent = if outdated { DrainSent::NotSent } else { self.drain(&server, decided).await };
                 self.shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
             }
             ProxyCommand::Undrain(server) if outdated => {
-                self.shared.tell(Input::Outcome(Outcome::Undrain { server, sent: false })).await;
+                self.shared.tell(Input::Outcome(Outcome::Undrain { server, taken: false })).await;
             }
             ProxyCommand::Undrain(server) => {
-                let sent = self.undrain(&server).await;
-                if let Err(error) = &sent {
+                let taken = self.undrain(&server).await;
+                if let Err(error) = &taken {
                     tracing::debug!(%server, %error, "drain not taken back yet");
                 }
-                self.shared.tell(Input::Outcome(Outcome::Undrain { server, sent: sent.is_ok() })).await;
+                self.shared.tell(Input::Outcome(Outcome::Undrain { server, taken: taken.is_ok() })).await;
             }
             ProxyCommand::Agent(server, up) => {
                 // Only faster than the next check, which says the same.
@@ -192,25 +192,24 @@ impl Proxy {
         Connection::open(&self.config.socket, self.config.limits).await
     }
 
-    /// `Err(true)` when only an agent-check answer can carry the drain.
-    async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), bool> {
-        let mut connection = self.open().await.map_err(|_| false)?;
-        let states = self.table(&mut connection, server).await.map_err(|_| false)?;
-        let state = self.row(&states, server).map_err(|_| false)?;
+    async fn drain(&mut self, server: &ServerId, decided: Instant) -> DrainSent {
+        let Ok(mut connection) = self.open().await else { return DrainSent::NotSent };
+        let Ok(states) = self.table(&mut connection, server).await else { return DrainSent::NotSent };
+        let Ok(state) = self.row(&states, server) else { return DrainSent::NotSent };
         // A person may have come first; the time between this look and the next
         // command is all that is left to chance.
         if !flags_of(state).clear()
             || !self.another_takes_sessions(&states, server)
             || decided.elapsed() > DRAIN_TAKES
         {
-            return Err(false);
+            return DrainSent::NotSent;
         }
         let subject = format!("drain {server}");
         match connection.set_state(&server.backend, &server.server, AdminState::Drain).await {
             Ok(()) => {
                 self.episodes.ends(&subject);
                 let _ = self.flags(&mut connection).await;
-                Ok(())
+                DrainSent::Sent
             }
             // An answer could carry it, but without the agent nothing could take it back.
             Err(error @ (RuntimeError::Denied { .. } | RuntimeError::Refused { .. })) => {
@@ -218,10 +217,10 @@ impl Proxy {
                 if self.episodes.begins(&subject, &error) {
                     DrainNotTaken { server, error }.emit(&self.shared.metrics);
                 }
-                Err(false)
+                DrainSent::NotSent
             }
             // It may have been taken: the flags will tell, and the record stays.
-            Err(_) => Err(true),
+            Err(_) => DrainSent::Unclear,
         }
     }
 
@@ -426,13 +425,16 @@ mod tests {
             let (drained, told) = drain_beside(rows).await;
             assert!(!drained, "{rows}");
             assert!(
-                matches!(&told[..], [Input::Outcome(Outcome::Drain { sent: Err(false), .. })]),
+                matches!(&told[..], [Input::Outcome(Outcome::Drain { sent: DrainSent::NotSent, .. })]),
                 "{told:?}"
             );
         }
         let (drained, told) = drain_beside("orders pg2 10.0.0.2 2 0 1 5432").await;
         assert!(drained);
-        assert!(matches!(told.last(), Some(Input::Outcome(Outcome::Drain { sent: Ok(()), .. }))), "{told:?}");
+        assert!(
+            matches!(told.last(), Some(Input::Outcome(Outcome::Drain { sent: DrainSent::Sent, .. }))),
+            "{told:?}"
+        );
     }
 
     #[tokio::test]
@@ -478,8 +480,8 @@ mod tests {
             matches!(
                 &told,
                 [
-                    Input::Outcome(Outcome::Drain { sent: Err(false), .. }),
-                    Input::Outcome(Outcome::Undrain { sent: false, .. }),
+                    Input::Outcome(Outcome::Drain { sent: DrainSent::NotSent, .. }),
+                    Input::Outcome(Outcome::Undrain { taken: false, .. }),
                 ]
             ),
             "{told:?}"

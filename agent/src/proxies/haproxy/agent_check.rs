@@ -1,15 +1,21 @@
 //! Agent-check answers from the snapshot.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use agent_core::freshness::Freshness;
 use haproxy::agent_check::{Answer, Reply};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 
-use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot};
-
-/// A snapshot is made every second. One older than this says nothing about now.
-const OLD: Duration = Duration::from_secs(5);
+use crate::{
+    clock::Clock,
+    messages::Input,
+    metrics::{
+        Metrics,
+        labels::{self, OfAnswer},
+    },
+    snapshot::Snapshot,
+};
 
 /// Answers for all servers of all proxies.
 #[derive(Debug)]
@@ -29,15 +35,14 @@ impl Answers {
         decider: mpsc::Sender<Input>,
         metrics: &Metrics,
     ) -> Self {
-        let counter =
-            |answer: &str| metrics.agent_checks.get_or_create_owned(&vec![("answer", answer.into())]);
+        let counter = |answer| metrics.agent_checks.get_or_create_owned(&OfAnswer { answer });
         Self {
             snapshot,
             decider,
             clock: None,
             neutral: Reply::default().line(),
-            known: counter("server"),
-            unknown: counter("unknown_server"),
+            known: counter(labels::Answer::Server),
+            unknown: counter(labels::Answer::UnknownServer),
         }
     }
 
@@ -49,7 +54,7 @@ impl Answers {
     }
 
     fn is_fresh(&self, snapshot: &Snapshot) -> bool {
-        self.clock.is_none_or(|clock| clock.now().since(snapshot.at) <= OLD)
+        self.clock.is_none_or(|clock| Freshness::of(clock.now().since(snapshot.at)) == Freshness::Fresh)
     }
 }
 
@@ -77,7 +82,7 @@ impl Answer for Answers {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{collections::HashMap, time::Duration};
 
     use agent_core::ServerId;
 
@@ -95,7 +100,7 @@ mod tests {
         let (decider, _inputs) = mpsc::channel(1);
         let answers = Answers::new(snapshot, decider, &Metrics::default()).fresh_by(clock);
         assert_eq!(answers.line("orders/pg1"), "down #refused\n");
-        tokio::time::advance(OLD + Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(answers.line("orders/pg1"), "#no opinion\n", "nothing is known of now");
         publish.send_replace(said());
         assert_eq!(answers.line("orders/pg1"), "down #refused\n");

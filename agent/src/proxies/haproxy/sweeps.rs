@@ -95,7 +95,7 @@ impl Sweeps {
             let own = sweep.sessions.iter().filter_map(|session| self.session(sweep.worker, session, later));
             sessions.extend(own);
         }
-        let labels = vec![("proxy", self.config.socket.to_string())];
+        let labels = self.config.socket.to_string().as_str().into();
         self.shared.metrics.sweep_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
         let at = self.shared.clock.now() - began.elapsed();
         self.shared.tell(Input::Swept { proxy: self.config.proxy, at, sessions }).await;

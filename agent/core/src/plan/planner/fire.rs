@@ -8,16 +8,10 @@ use std::{
 use super::{Flight, Planner, survey::Pass};
 use crate::{
     Time,
+    freshness::{LOGIN_PROOF, LOGIN_RENEWAL},
     plan::{Budget, CloseVia, Command, Group, HoldReason, How, Network, Purpose, Retire, Scope},
     session::{Join, Ledger, ProxySession, Session},
 };
-
-/// A login of the agent's own this long ago proves that a client closed now can log in.
-const PROVES: Duration = Duration::from_secs(10);
-
-/// While sessions are being closed, the next login is asked for when the last was this long
-/// ago: early enough that no close waits for it.
-const RENEWED: Duration = Duration::from_secs(6);
 
 /// Where all places are taken by closes that have been commanded: another look after this. The
 /// end of one of them is told at once.
@@ -113,8 +107,8 @@ impl Planner {
         let facts = session.server.and_then(|server| pass.facts.get(server));
         let Some(way_back) = facts.and_then(|facts| facts.way_back.as_ref()) else { return false };
         let age = now.since(way_back.login);
-        let proved = age <= PROVES && way_back.login >= self.trusted_since;
-        if !proved || age > RENEWED {
+        let proved = age <= LOGIN_PROOF && way_back.login >= self.trusted_since;
+        if !proved || age > LOGIN_RENEWAL {
             pass.probe.insert(way_back.instance.clone());
         }
         proved

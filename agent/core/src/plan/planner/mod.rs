@@ -16,21 +16,19 @@ use std::{
 };
 
 use super::{
-    AdminFlags, AdminWord, AgentCheck, Breaker, Budget, Command, CommandId, Drains, Group, Hold, HoldReason,
-    Mode, Outcome, Plan, Policy, Purpose, Retired, Subject,
+    AdminFlags, AdminWord, Breaker, Budget, Command, CommandId, Drains, Group, Hold, HoldReason, Mode,
+    Outcome, Plan, Policy, Purpose, Retired, Subject,
 };
 use crate::{
     DatabaseName, InstanceId, ServerId, Time,
-    health::{Fleet, InstanceView, Role, ServerConfig, State},
+    freshness::stood_still,
+    health::{Fleet, InstanceView, Role, ServerConfig},
     session::{BackendKey, Ledger},
 };
 use survey::Pass;
 
 /// A plan is made at least this often, so that a longer gap means the agent was frozen.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A gap between two plans after which nothing seen before it is believed.
-const FROZEN: Duration = Duration::from_secs(5);
 
 /// Sessions of one instance that are looked at closely at once.
 const FOCUS: usize = 500;
@@ -202,7 +200,7 @@ impl Planner {
     pub fn outcome(&mut self, now: Time, outcome: &Outcome) {
         match outcome {
             Outcome::Drain { server, sent } => self.drains.sent(server, *sent, now),
-            Outcome::Undrain { server, sent } => self.drains.ended(server, *sent),
+            Outcome::Undrain { server, taken } => self.drains.ended(server, *taken),
             Outcome::Retire { instance, key, retired, .. } => {
                 let Some(place) = self.instances.get(instance) else { return };
                 let session = (*place, *key);
@@ -220,18 +218,6 @@ impl Planner {
                 self.tried.insert(session, now);
             }
         }
-    }
-
-    /// What an agent-check answer has to say of a server. The steady answer is
-    /// `up` or `down`, alone: any admin word would overwrite a person's.
-    pub fn desired(&self, server: &ServerId, fleet: &Fleet, now: Time) -> AgentCheck {
-        let health = fleet.servers.get(server).and_then(|verdict| match verdict.state {
-            // A drain goes by the admin state, with its record, or not at all.
-            State::Up | State::Drain => Some(Ok(())),
-            State::Down => Some(Err(verdict.reason.to_string())),
-            State::Unknown => None,
-        });
-        AgentCheck { health, admin: self.drains.word(server, now) }
     }
 
     /// The plan for this moment.
@@ -305,7 +291,7 @@ impl Planner {
 
     /// Brings what is remembered up to this moment.
     fn settle(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet) {
-        if self.last_plan.is_some_and(|last| now.since(last) > FROZEN) {
+        if self.last_plan.is_some_and(|last| stood_still(now.since(last))) {
             self.trusted_since = now;
         }
         self.last_plan = Some(now);

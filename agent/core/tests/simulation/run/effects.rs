@@ -49,18 +49,18 @@ impl Run {
                 Input::Closed { retire, ticket, retired }
             }
             Reach::Drain(server) => {
-                let sent = if self.socket_dead { Err(false) } else { self.drain(&server) };
+                let sent = if self.socket_dead { DrainSent::NotSent } else { self.drain(&server) };
                 Input::Outcome(Outcome::Drain { server, sent })
             }
             Reach::Undrain(server) => {
-                let sent = !self.socket_dead && self.world.admin.undrain(&server);
-                Input::Outcome(Outcome::Undrain { server, sent })
+                let taken = !self.socket_dead && self.world.admin.undrain(&server);
+                Input::Outcome(Outcome::Undrain { server, taken })
             }
         };
         self.after(wait, Event::Agent(incarnation, Step::Arrives(input)));
     }
 
-    pub(super) fn drain(&mut self, server: &ServerId) -> Result<(), bool> {
+    pub(super) fn drain(&mut self, server: &ServerId) -> DrainSent {
         let others = self.world.selectable(&server.backend).iter().filter(|other| *other != server).count();
         let calm = self.world.now.since(self.world.trouble) > RECOVERY;
         // While the world is changing, only what the agent could know counts.

@@ -14,8 +14,9 @@ use std::{
 
 use agent_core::{
     FaultKind, ServerId, Time,
+    desired::{AgentHealth, agent_check},
     health::{Remembered, State},
-    plan::{Command, HoldReason, How, Mode, Outcome, Policy, Purpose, Retire, Retired, limit_of},
+    plan::{Command, DrainSent, HoldReason, How, Mode, Outcome, Policy, Purpose, Retire, Retired, limit_of},
     session::BackendKey,
 };
 
@@ -283,9 +284,10 @@ impl Run {
         let server = self.world.servers[index].id.clone();
         // Nobody answers: nothing changes.
         let Some(agent) = self.agent.as_ref().filter(|_| self.frozen.is_none()) else { return };
-        let desired = agent.planner.desired(&server, &agent.fleet, now);
+        let admin = agent.planner.drains().word(&server, now);
+        let desired = agent_check(agent.fleet.servers.get(&server), admin);
         if let Some(health) = desired.health {
-            self.world.agent_down.insert(server.clone(), health.is_err());
+            self.world.agent_down.insert(server.clone(), matches!(health, AgentHealth::Down(_)));
         }
         self.world.admin.answer(&server, desired.admin);
         if let Some(word) = desired.admin {

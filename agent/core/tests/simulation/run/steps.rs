@@ -147,7 +147,7 @@ impl Run {
                 self.agent_after(Duration::from_millis(1), Step::Table(index));
             }
             Input::Flags { .. } => self.agent_after(Duration::from_millis(500), Step::Flags),
-            Input::Outcome(Outcome::Drain { server, sent: Err(false) }) => {
+            Input::Outcome(Outcome::Drain { server, sent: DrainSent::NotSent }) => {
                 self.disk.1.retain(|record| record != server);
             }
             Input::Swept { .. } | Input::Outcome(_) | Input::Delivered(..) => {}

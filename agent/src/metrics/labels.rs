@@ -1,0 +1,147 @@
+//! Label sets: a struct for each, in the order in which its labels are exposed, and enums for the
+//! values that the agent itself chooses.
+
+use std::fmt::{self, Write};
+
+use agent_core::{FaultKind, InstanceId, plan::DrainReason};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use serde::Serialize;
+
+/// The names of the labels of a set, for the documentation.
+pub(super) trait LabelNames {
+    const NAMES: &'static [&'static str];
+}
+
+macro_rules! label_sets {
+    ($($set:ident { $($label:ident: $value:ty),* })*) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        pub struct $set { $(pub $label: $value),* }
+
+        impl LabelNames for $set {
+            const NAMES: &'static [&'static str] = &[$(stringify!($label)),*];
+        }
+    )*};
+}
+
+macro_rules! label_values {
+    ($($values:ident { $($value:ident = $word:literal),* })*) => {$(
+        #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+        pub enum $values { $($value),* }
+
+        impl EncodeLabelValue for $values {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+                encoder.write_str(match self { $(Self::$value => $word),* })
+            }
+        }
+    )*};
+}
+
+label_sets! {
+    OfInstance { database: String, instance: String }
+    OfLogin { database: String, instance: String, result: LoginResult }
+    OfPhase { database: String, instance: String, phase: Phase }
+    OfLiveness { database: String, instance: String, result: LivenessResult }
+    OfAddress { database: String, instance: String, address: String }
+    OfReset { database: String, instance: String, result: ResetResult }
+    OfClose { database: String, instance: String, result: CloseResult }
+    OfDatabase { database: String }
+    OfState { server: String, state: Word }
+    OfDrain { server: String, reason: DrainWord }
+    OfHold { reason: Word }
+    OfProxy { proxy: String }
+    OfHandOff { proxy: String, cluster: String, reason: String }
+    OfPush { proxy: String, result: PushResult }
+    OfAnswer { answer: Answer }
+    OfReload { result: ReloadResult }
+}
+
+label_values! {
+    Phase { Dns = "dns", Tcp = "tcp", Tls = "tls", Login = "login" }
+    LivenessResult { Ok = "ok", Failed = "failed" }
+    ResetResult { Reset = "reset", Unchanged = "unchanged", Failed = "failed" }
+    PushResult { Taken = "taken", Rejected = "rejected" }
+    Answer { Server = "server", UnknownServer = "unknown_server" }
+    ReloadResult { Taken = "taken", Refused = "refused" }
+}
+
+/// A value of one of the agent's enums, by its name in JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Word(String);
+
+/// `ok`, or the kind of the fault.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LoginResult {
+    Ok,
+    Failed(FaultKind),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CloseResult(pub Word);
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DrainWord(&'static str);
+
+// === impl OfInstance ===
+
+impl From<&InstanceId> for OfInstance {
+    fn from(id: &InstanceId) -> Self {
+        Self { database: id.database.to_string(), instance: id.instance.to_string() }
+    }
+}
+
+// === impl OfProxy ===
+
+impl From<&str> for OfProxy {
+    fn from(proxy: &str) -> Self {
+        Self { proxy: proxy.to_owned() }
+    }
+}
+
+// === impl Word ===
+
+impl Word {
+    /// The name of a variant without fields.
+    pub fn of(value: &impl Serialize) -> Self {
+        let value = serde_json::to_value(value).ok();
+        Self(value.and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default())
+    }
+}
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(&self.0)
+    }
+}
+
+// === values whose spelling is older than the rule of snake_case, and kept for dashboards ===
+
+impl EncodeLabelValue for LoginResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => encoder.write_str("ok"),
+            Self::Failed(kind) => encoder.write_str(&Word::of(kind).0.replace('_', "")),
+        }
+    }
+}
+
+impl EncodeLabelValue for CloseResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(&self.0.0.replace('_', ""))
+    }
+}
+
+impl From<DrainReason> for DrainWord {
+    fn from(reason: DrainReason) -> Self {
+        Self(match reason {
+            DrainReason::SessionsDue => "SessionsDue",
+            DrainReason::AuthRefused => "AuthRefused",
+            DrainReason::Operator => "Operator",
+        })
+    }
+}
+
+impl EncodeLabelValue for DrainWord {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.0)
+    }
+}

@@ -1,0 +1,272 @@
+//! All metrics of the agent, in one table: prefix `rdslb_`, base units.
+//!
+//! Registration, the help text at `/metrics` and docs/METRICS.md come from the table. Metrics are
+//! changed by events (`events`), by the tasks that own what they count, and by the snapshot.
+//!
+//! - [`labels`]: label sets and their values.
+
+pub mod labels;
+
+use std::fmt::Write;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use labels::{
+    LabelNames, OfAddress, OfAnswer, OfClose, OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness,
+    OfLogin, OfPhase, OfProxy, OfPush, OfReload, OfReset, OfState,
+};
+
+type Counters<L> = Family<L, Counter>;
+type Gauges<L> = Family<L, Gauge>;
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
+
+/// `field: Type [= initial value], "name without prefix and suffix", "help";`
+macro_rules! metrics {
+    ($($field:ident: $type:ty $(= $initial:expr)?, $name:literal, $help:literal;)*) => {
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $type,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("rdslb");
+                $(
+                    let $field: $type = metrics!(@initial $($initial)?);
+                    registry.register($name, $help, $field.clone());
+                )*
+                Self { registry, $($field),* }
+            }
+        }
+
+        /// Every metric, in the order of the table.
+        pub const DESCRIPTIONS: &[Description] = &[$(Description {
+            field: stringify!($field),
+            name: $name,
+            kind: <$type as Kind>::KIND,
+            labels: <$type as Kind>::LABELS,
+            help: $help,
+        }),*];
+    };
+    (@initial) => { Default::default() };
+    (@initial $initial:expr) => { $initial };
+}
+
+metrics! {
+    logins: Counters<OfLogin>, "logins",
+        "Full IAM logins. `result` is `ok` or the kind of the fault";
+    login_seconds: Histograms<OfPhase> = Family::new_with_constructor(latency), "login_phase_seconds",
+        "Duration of each phase of a login";
+    liveness: Counters<OfLiveness>, "liveness",
+        "Liveness queries. `result` is `ok` or `failed`";
+    liveness_seconds: Histograms<OfInstance> = Family::new_with_constructor(latency), "liveness_seconds",
+        "Duration of liveness queries";
+    verdict: Gauges<OfState>, "server_state",
+        "1 for the state of the server's verdict, 0 for the other states";
+    token_expires: Gauges<OfInstance>, "token_expires_timestamp_seconds",
+        "When the token in use expires, in seconds since 1970";
+    token_failures: Counters<OfInstance>, "token_failures",
+        "Tokens that could not be generated";
+    certificate_expires: Gauges<OfInstance>, "certificate_expires_timestamp_seconds",
+        "When the certificate of the database server expires, in seconds since 1970";
+    host_connect_errors: Gauges<OfAddress>, "host_connect_errors",
+        "Connect errors that the server has counted for an address of the proxy. A full login from the address resets them to 0 (MySQL, MariaDB)";
+    host_connect_errors_limit: Gauges<OfInstance>, "host_connect_errors_limit",
+        "`max_connect_errors` of the server: this many connect errors block an address";
+    host_connects_aborted: Gauges<OfInstance>, "host_connects_aborted",
+        "Failed connections of all clients since the server started. Only where connect errors per address cannot be read";
+    host_resets: Counters<OfReset>, "host_resets",
+        "Logins made to reset connect errors. `result` is `reset`, `unchanged` or `failed`";
+    host_blocked: Gauges<OfInstance>, "host_blocked",
+        "1 while the server blocks an address of the proxy or the agent (error 1129)";
+    sessions: Gauge, "sessions",
+        "Sessions in the ledger";
+    due: Gauge, "sessions_due",
+        "Sessions that are due";
+    holds: Gauges<OfHold>, "holds",
+        "Sessions and servers that are due and held";
+    closes: Counters<OfClose>, "closes",
+        "Attempts to close a session";
+    retired_age_seconds: Histograms<OfDatabase> = Family::new_with_constructor(ages), "retired_age_seconds",
+        "Age of retired sessions";
+    oldest_session_seconds: Seconds, "oldest_session_seconds",
+        "Age of the oldest joined session";
+    drains: Gauge, "drains",
+        "Drains of the agent in progress";
+    drains_begun: Counters<OfDrain>, "drains_begun",
+        "Drains that the agent began";
+    proxy_up: Gauges<OfProxy>, "proxy_up",
+        "1 while the runtime socket of the HAProxy answers, or the access log of the Envoy arrives";
+    hand_offs: Counters<OfHandOff>, "hand_offs",
+        "Clients that Envoy did not connect to a server, and very short sessions. `cluster` is `other` for clusters that are not configured";
+    envoy_advice: Gauges<OfProxy>, "envoy_advice",
+        "Unsafe settings found in the configuration of the Envoy";
+    envoy_differences: Gauges<OfProxy>, "envoy_differences",
+        "Lasting differences between what the Envoy was sent and what it uses";
+    access_log_skipped: Counters<OfProxy>, "access_log_skipped",
+        "Access log entries that describe no session";
+    access_log_streams_refused: Counter, "access_log_streams_refused",
+        "Access log streams refused or closed because of what the peer did";
+    address_failures: Counters<OfInstance>, "address_failures",
+        "Times that the name of an instance became unresolvable";
+    endpoint_pushes: Counters<OfPush>, "endpoint_pushes",
+        "Sets of endpoints sent to an Envoy. `result` is `taken` or `rejected`";
+    endpoint_push_seconds: Histograms<OfProxy> = Family::new_with_constructor(latency), "endpoint_push_seconds",
+        "Time from sending endpoints to the answer of the Envoy";
+    endpoint_streams_refused: Counter, "endpoint_streams_refused",
+        "Endpoint streams refused or closed because of what the peer did";
+    sweep_seconds: Histograms<OfProxy> = Family::new_with_constructor(latency), "sweep_seconds",
+        "Duration of listing the sessions of a HAProxy";
+    agent_checks: Counters<OfAnswer>, "agent_checks",
+        "Agent checks answered. `answer` is `server` or `unknown_server`";
+    paused_groups: Gauge, "paused_groups",
+        "Groups of clients paused by the breaker";
+    paused: Gauge, "paused",
+        "1 while an operator has paused the agent";
+    reloads: Counters<OfReload>, "config_reloads",
+        "Changed configurations. `result` is `taken` or `refused`";
+    plan_seconds: Histogram = latency(), "plan_seconds",
+        "Duration of making a plan";
+    events_collapsed: Counter, "events_collapsed",
+        "Log lines suppressed because there were too many of one kind";
+}
+
+/// A row of the table.
+#[derive(Copy, Clone, Debug)]
+pub struct Description {
+    /// The field of [`Metrics`].
+    pub field: &'static str,
+    name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    pub labels: &'static [&'static str],
+    help: &'static str,
+}
+
+impl Description {
+    /// The name as it is exposed; of a histogram, without `_bucket`, `_sum` and `_count`.
+    pub fn name(&self) -> String {
+        let suffix = if self.kind == "counter" { "_total" } else { "" };
+        format!("rdslb_{}{suffix}", self.name)
+    }
+
+    pub fn help(&self) -> String {
+        format!("{}.", self.help)
+    }
+}
+
+trait Kind {
+    const KIND: &'static str;
+    const LABELS: &'static [&'static str] = &[];
+}
+
+impl Kind for Counter {
+    const KIND: &'static str = "counter";
+}
+
+impl<N, A> Kind for Gauge<N, A> {
+    const KIND: &'static str = "gauge";
+}
+
+impl Kind for Histogram {
+    const KIND: &'static str = "histogram";
+}
+
+impl<L: LabelNames, M: Kind, C> Kind for Family<L, M, C> {
+    const KIND: &'static str = M::KIND;
+    const LABELS: &'static [&'static str] = L::NAMES;
+}
+
+fn latency() -> Histogram {
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+}
+
+fn ages() -> Histogram {
+    Histogram::new([
+        1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 720.0, 780.0, 840.0, 900.0, 1_200.0, 3_600.0,
+    ])
+}
+
+impl Metrics {
+    /// Clears all states at a reload: tasks of the new configuration set theirs at once, and those of
+    /// removed instances, servers and proxies would never change again. Counters stay.
+    pub fn forget_states(&self) {
+        self.verdict.clear();
+        self.token_expires.clear();
+        self.certificate_expires.clear();
+        self.host_connect_errors.clear();
+        self.host_connect_errors_limit.clear();
+        self.host_connects_aborted.clear();
+        self.host_blocked.clear();
+        self.proxy_up.clear();
+        self.envoy_advice.clear();
+        self.envoy_differences.clear();
+    }
+
+    /// The exposition in the OpenMetrics text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            // Writing to a String fails only if a metric's own encoder does.
+            let _ = write!(text, "# encoding failed");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::{FaultKind, health::State, plan::DrainReason, plan::Retired};
+
+    use super::{
+        labels::{CloseResult, DrainWord, LoginResult, Word},
+        *,
+    };
+
+    #[test]
+    fn a_reload_clears_states_and_keeps_counters() {
+        let metrics = Metrics::default();
+        let server = "orders/gone".to_owned();
+        metrics
+            .verdict
+            .get_or_create(&OfState { server: server.clone(), state: Word::of(&State::Up) })
+            .set(1);
+        let reason = DrainWord::from(DrainReason::SessionsDue);
+        metrics.drains_begun.get_or_create(&OfDrain { server, reason }).inc();
+        metrics.forget_states();
+        let text = metrics.text();
+        assert!(!text.contains("rdslb_server_state{"), "{text}");
+        assert!(text.contains("rdslb_drains_begun_total{"), "{text}");
+    }
+
+    #[test]
+    fn label_values_are_the_words_that_dashboards_know() {
+        let metrics = Metrics::default();
+        let (database, instance) = ("orders".to_owned(), "a".to_owned());
+        let result = LoginResult::Failed(FaultKind::LoginRefused);
+        metrics
+            .logins
+            .get_or_create(&OfLogin { database: database.clone(), instance: instance.clone(), result })
+            .inc();
+        let result = CloseResult(Word::of(&Retired::OverBudget));
+        metrics.closes.get_or_create(&OfClose { database, instance, result }).inc();
+        let (server, reason) = ("w/pg1".to_owned(), DrainWord::from(DrainReason::SessionsDue));
+        metrics.drains_begun.get_or_create(&OfDrain { server: server.clone(), reason }).inc();
+        metrics.verdict.get_or_create(&OfState { server, state: Word::of(&State::Unknown) }).set(1);
+        let text = metrics.text();
+        for line in [
+            r#"rdslb_logins_total{database="orders",instance="a",result="loginrefused"} 1"#,
+            r#"rdslb_closes_total{database="orders",instance="a",result="overbudget"} 1"#,
+            r#"rdslb_drains_begun_total{server="w/pg1",reason="SessionsDue"} 1"#,
+            r#"rdslb_server_state{server="w/pg1",state="unknown"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

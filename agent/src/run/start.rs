@@ -1,0 +1,150 @@
+//! Starts the agent, runs its main loop, and leaves no drain behind on any way out.
+
+use std::{path::Path, sync::Arc};
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    RunError,
+    authorities::Authorities,
+    collapse::Collapse,
+    envoy,
+    generation::Generation,
+    listeners::Listeners,
+    logging,
+    records::take_back_all,
+    reload::{InForce, Reload},
+    tasks::Prepared,
+    watch::{Signal, Signals},
+};
+use crate::{
+    clock::Clock,
+    config::{self, Config},
+    events::{AgentBroken, ConfigTaken, Event, Started, Stopping},
+    messages::Input,
+    metrics::Metrics,
+    proxies::envoy::discovery::Envoys,
+    shared::{Errands, Shared, SharedBudget},
+    snapshot::Snapshot,
+    state::{StateError, StateLock},
+};
+
+/// Messages that may wait for the decider.
+const INPUTS: usize = 4_096;
+
+/// Runs until a signal stops it.
+///
+/// # Errors
+/// When the agent cannot start, or a part of it failed. Recorded drains have been taken back then.
+pub async fn run(path: &Path) -> Result<(), RunError> {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            // No agent will look after recorded drains, so a refused start must not leave any behind,
+            // unless another agent with the same state directory is running: then they are its own.
+            let state_dir = config::state_dir(path);
+            let lock = state_dir.exists().then(|| StateLock::acquire(&state_dir));
+            if !matches!(lock, Some(Err(StateError::Locked { .. }))) {
+                take_back_all(&state_dir).await;
+            }
+            return Err(problems.into());
+        }
+    };
+    let collapse = logging::start(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!(
+            line = warning.line,
+            column = warning.column,
+            hint = warning.hint,
+            "{}",
+            warning.message
+        );
+    }
+    let lock = StateLock::acquire(&loaded.config.state_dir)?;
+    let result = serve(path, loaded.config.clone(), collapse).await;
+    take_back_all(&loaded.config.state_dir).await;
+    drop(lock);
+    result
+}
+
+async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), RunError> {
+    let clock = Clock::start();
+    let metrics = Arc::new(Metrics::default());
+    let _reports = AbortOnDropHandle::new(tokio::spawn(collapse.report(metrics.clone())));
+    let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
+    let (decider, mut inputs) = mpsc::channel::<Input>(INPUTS);
+    let shared = Shared {
+        clock,
+        metrics: metrics.clone(),
+        budget: SharedBudget::new(&config.sessions),
+        snapshot,
+        decider,
+        probe_now: Arc::new(Notify::new()),
+        errands: Errands::default(),
+        envoys: Envoys::new(metrics.clone()),
+    };
+    envoy::begin(&config, &shared);
+    let mut listeners = Listeners::open(&config, &shared).await?;
+    let mut signals = Signals::listen(path).map_err(|error| RunError::Setup(error.to_string()))?;
+    // Read before the tasks use the files: a change in between is noticed at the next reload.
+    let authorities = Authorities::of(&config);
+    signals.follow(&authorities.folders());
+    let prepared = Prepared::new(&config, &shared, None).await.map_err(RunError::Setup)?;
+    let tokens = prepared.tokens.clone();
+    let mut generation = Generation::first(&config, &shared, publish, prepared).map_err(RunError::Setup)?;
+    Started {
+        version: env!("CARGO_PKG_VERSION"),
+        config: &path.display().to_string(),
+        mode: &format!("{:?}", config.sessions.mode).to_lowercase(),
+        instances: config.instances().count(),
+        servers: config.servers().len(),
+    }
+    .emit(&metrics);
+    let mut in_force = InForce { config, authorities, tokens };
+    let mut reload = Reload::new(path);
+    loop {
+        let mut running = generation.start(inputs);
+        let next = loop {
+            let event = tokio::select! {
+                signal = signals.next() => Ok(signal),
+                error = running.failed() => Err(error),
+                error = listeners.failed() => Err(error),
+            };
+            match event {
+                Ok(Signal::Stop(reason)) => break Err(reason),
+                Ok(Signal::FilesChanged) => {}
+                Ok(Signal::Reload) => reload.report_again(),
+                Err(error) => {
+                    AgentBroken { error: &error }.emit(&metrics);
+                    shared.envoys.take_back().await;
+                    listeners.close().await;
+                    running.abandon().await;
+                    return Err(RunError::Internal(error));
+                }
+            }
+            if let Some(changed) = reload.changed(&in_force, &mut listeners, &shared).await {
+                break Ok(changed);
+            }
+        };
+        let (stopped, rest) = running.stop(&shared).await.map_err(RunError::Internal)?;
+        inputs = rest;
+        let changed = match next {
+            Ok(changed) => changed,
+            Err(reason) => {
+                Stopping { reason }.emit(&metrics);
+                shared.envoys.take_back().await;
+                listeners.close().await;
+                return Ok(());
+            }
+        };
+        metrics.forget_states();
+        let tokens = changed.prepared.tokens.clone();
+        let new = InForce { config: changed.config, authorities: changed.authorities, tokens };
+        let old = std::mem::replace(&mut in_force, new);
+        signals.follow(&in_force.authorities.folders());
+        generation = stopped.next(&old.config, &in_force.config, &shared, changed.prepared);
+        shared.budget.follow(&in_force.config.sessions);
+        ConfigTaken { config: &path.display().to_string() }.emit(&metrics);
+    }
+}
