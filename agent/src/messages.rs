@@ -2,7 +2,7 @@
 
 use agent_core::{
     InstanceId, ServerId, Time,
-    health::Observation,
+    health::{Observation, ProxyView},
     plan::{AdminFlags, AdminWord, Outcome, Retire},
     session::{ActivityRow, BackendKey, ProxySession},
 };
@@ -49,14 +49,13 @@ pub enum Input {
         /// Those that are known.
         sessions: Vec<ProxySession>,
     },
-    /// The admin flags of a proxy's servers; also proves it alive.
+    /// What a proxy shows of its servers and backends; also proves it alive.
     Admin {
-        /// The proxy.
         proxy: usize,
         /// When it was asked.
         at: Time,
-        /// The flags.
         flags: Vec<(ServerId, AdminFlags)>,
+        view: ProxyView,
     },
     /// Which servers the endpoints of an Envoy drain; also proves that it listens.
     Endpoints {

@@ -89,18 +89,14 @@ pub const LOGIN_RENEWAL: Duration = Duration::from_secs(6);
 /// previous session on the same port.
 pub const LISTING_SETTLED: Duration = Duration::from_secs(1);
 
-/// How old an instance's statement of its own role may be and still keep out the last server of a
-/// backend. Long enough to reconnect after a broken connection; an instance that cannot be asked for
-/// longer may have been promoted.
-pub const ROLE: Duration = Duration::from_secs(10);
-
 /// How long a silent writer on a higher timeline keeps out one on a lower timeline. Longer than a
 /// stall or a restart, so that an old writer that comes back does not take writes meanwhile. One
 /// that stays silent is gone: a restored or switched-over database starts its own timeline, which
 /// need not be the higher one.
 pub const NEWER_TIMELINE: Duration = Duration::from_secs(300);
 
-/// What was last seen against an instance counts for this long, or for two probe intervals if that
-/// is longer. After it the way to the instance may be broken on the agent's side (no token, no name
-/// resolution), and a `down` must not last until that is repaired.
+/// What was last seen of an instance, its role or something against it, counts for this long, or for
+/// two probe intervals if that is longer. After it the way to the instance may be broken on the
+/// agent's side (no token, no name resolution), and neither a `down` nor a role must last until that
+/// is repaired: an instance that cannot be asked may have been promoted.
 pub const TROUBLE: Duration = Duration::from_secs(60);

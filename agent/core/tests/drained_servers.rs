@@ -12,7 +12,7 @@ use agent_core::{
 };
 use support::{Rig, millis, policy, secs, server, undrains};
 
-const DRAINED: AdminFlags = AdminFlags { drain: true, maint: false, other: false };
+const DRAINED: AdminFlags = AdminFlags { drain: true, maint: false, other: false, weightless: false };
 
 fn b() -> ServerId {
     server("read", "b")
@@ -52,7 +52,7 @@ fn an_operators_drain_is_seen_in_the_proxys_flags() {
     expect(&mut rig, "a", State::Down, Reason::NotReader);
     for flags in [DRAINED, AdminFlags { maint: true, ..AdminFlags::default() }] {
         shows(&mut rig, flags);
-        expect(&mut rig, "a", State::Up, Reason::LastResort);
+        expect(&mut rig, "a", State::Up, Reason::WriterServesReads);
         shows(&mut rig, AdminFlags::default());
         expect(&mut rig, "a", State::Down, Reason::NotReader);
     }
@@ -65,16 +65,20 @@ fn a_sibling_is_not_taken_out_before_the_drain_for_refused_logins_is_over() {
     rig.wait(secs(3));
     rig.tell("b", Err(FaultKind::LoginRefused));
     rig.tell("a", Ok(false));
+    rig.fleet();
+    rig.wait(secs(1));
+    rig.tell("b", Err(FaultKind::LoginRefused));
     rig.admin();
-    expect(&mut rig, "a", State::Up, Reason::LastResort);
+    expect(&mut rig, "a", State::Up, Reason::WriterServesReads);
     let plan = rig.plan();
     drained(&mut rig, &plan, DrainReason::AuthRefused);
     assert_eq!(rig.plan().commands, [], "it lasts");
     rig.tell("b", Ok(true));
+    rig.tell("b", Ok(true));
     expect(&mut rig, "b", State::Up, Reason::Proved);
-    expect(&mut rig, "a", State::Up, Reason::LastResort);
+    expect(&mut rig, "a", State::Up, Reason::WriterServesReads);
     assert_eq!(undrains(&rig.plan()), [&b()]);
-    expect(&mut rig, "a", State::Up, Reason::LastResort);
+    expect(&mut rig, "a", State::Up, Reason::WriterServesReads);
     assert_eq!(shows(&mut rig, AdminFlags::default()), Some(Command::Forget { server: b() }));
     expect(&mut rig, "a", State::Down, Reason::NotReader);
     assert_eq!(rig.plan().commands, []);
@@ -95,7 +99,7 @@ fn a_drain_of_the_agents_own_ends_rather_than_that_the_writer_takes_the_reads() 
     let undrain = Command::Undrain { server: b(), reason: UndrainReason::CapacityFloor };
     assert_eq!(rig.plan().commands, [undrain]);
     // Until the proxy shows that it is over, somebody has to take them.
-    expect(&mut rig, "a", State::Up, Reason::LastResort);
+    expect(&mut rig, "a", State::Up, Reason::WriterServesReads);
     shows(&mut rig, AdminFlags::default());
     expect(&mut rig, "a", State::Down, Reason::NotReader);
 }

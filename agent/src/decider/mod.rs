@@ -206,8 +206,9 @@ impl Running {
             }
             Input::Swept { proxy, at, sessions } => self.decider.ledger.observe_proxy(proxy, at, sessions),
             Input::Glimpsed { proxy, at, sessions } => self.decider.ledger.observe_some(proxy, at, sessions),
-            Input::Admin { proxy, at, flags } => {
+            Input::Admin { proxy, at, flags, view } => {
                 self.decider.ledger.proxy_alive(proxy, at);
+                self.decider.health.observe_proxy(proxy, view);
                 for (server, flags) in flags {
                     if let Some(command) = self.decider.planner.observe_admin(&server, at, flags) {
                         self.carry_out(command).await;
@@ -249,7 +250,7 @@ impl Running {
     /// Decides, publishes, commands. Returns when to do it again at the latest.
     async fn tick(&mut self) -> Time {
         let now = self.decider.shared.clock.now();
-        self.decider.health.set_drained(self.decider.planner.drains().drained_servers());
+        self.decider.health.observe_admissions(self.decider.planner.drains().admissions());
         let fleet = self.decider.health.fleet(now);
         self.tell_changes(&fleet);
         self.fleet = Arc::new(fleet);

@@ -99,6 +99,9 @@ impl Running {
             self.oldest = None;
             for session in joined {
                 self.oldest = Some(self.oldest.map_or(session.begin, |oldest| oldest.min(session.begin)));
+                if session.row.iam_user {
+                    self.decider.health.observe_client_login(session.instance, session.begin);
+                }
                 let Some(client) = session.row.client else { continue };
                 match outgoing.get_mut(session.instance) {
                     Some(addresses) => addresses.insert(client.ip().to_canonical()),

@@ -51,7 +51,11 @@ impl Door {
         let permit = self.permit().await;
         let mut at = self.shared.clock.now();
         let result = self.attempt().await;
-        drop(permit);
+        match &result {
+            // Nothing reached the database that could count as a login.
+            Err(fault) if fault.phase <= Phase::Tcp => permit.cancel(),
+            _ => drop(permit),
+        }
         let (session, result) = match result {
             Ok(mut session) => {
                 at = self.shared.clock.now();

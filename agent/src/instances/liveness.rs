@@ -16,6 +16,10 @@ use crate::{
 /// The pause after a refused login: each login is work for IAM as well.
 const REFUSED: Duration = Duration::from_secs(10);
 
+/// The pause after a refused connection. It is short, because clients wait for a server that restarts
+/// and their tries run out, and because the refusal costs the server nothing.
+const RESTARTING: Duration = Duration::from_millis(200);
+
 /// A connection that lasted this long is replaced without a pause.
 const LASTING: Duration = Duration::from_secs(10);
 
@@ -38,7 +42,14 @@ pub async fn run(door: Arc<Door>) {
                 }
             }
             Err(fault) if fault.evidence() == Evidence::AuthIll => {
-                tokio::time::sleep(jittered(REFUSED)).await;
+                // Another login that works again is worth a try at once.
+                tokio::select! {
+                    () = tokio::time::sleep(jittered(REFUSED)) => {}
+                    () = door.shared.probe_now.notified() => {}
+                }
+            }
+            Err(fault) if fault.evidence() == Evidence::Down => {
+                tokio::time::sleep(jittered(RESTARTING)).await;
             }
             Err(_) => tokio::time::sleep(backoff.wait()).await,
         }

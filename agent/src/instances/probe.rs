@@ -3,32 +3,44 @@
 
 use std::{sync::Arc, time::Duration};
 
-use agent_core::FaultKind;
-
 use super::door::Door;
-use crate::shared::jittered;
+use crate::shared::{Backoff, jittered};
 
 /// The minimum time between a probe and one on demand.
 const GAP: Duration = Duration::from_secs(1);
 
-/// The pause after the first refused login. A verdict needs two refusals that are some seconds apart.
+/// The first pause after a failed login. A verdict needs two failures that are some seconds apart; a
+/// server that clients cannot log in to is known within ten seconds.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs until it is dropped.
 pub async fn run(door: Arc<Door>, interval: Duration) {
     let mut snapshot = door.shared.snapshot.clone();
-    let mut refused = false;
+    let mut failing = Backoff::new(AGAIN.min(interval), interval);
+    let mut failed = false;
     loop {
-        let before = refused;
-        refused = match door.login().await {
+        let before = failed;
+        failed = match door.login().await {
             Ok(session) => {
                 // The database logs connections that are dropped without a quit.
                 session.close().await;
                 false
             }
-            Err(fault) => fault.kind == FaultKind::LoginRefused,
+            Err(_) => true,
         };
-        let wait = if refused && !before { AGAIN.min(interval) } else { interval };
+        // Siblings say at once whether logins fail there too, or work again there too.
+        if failed != before {
+            door.shared.probe_now.notify_waiters();
+        }
+        let wait = match (failed, before) {
+            (true, _) => failing.wait(),
+            // One good login may be chance: a second one ends the drain.
+            (false, true) => AGAIN.min(interval),
+            (false, false) => interval,
+        };
+        if !failed {
+            failing.reset();
+        }
         tokio::time::sleep(GAP).await;
         tokio::select! {
             () = tokio::time::sleep(jittered(wait).saturating_sub(GAP)) => {}

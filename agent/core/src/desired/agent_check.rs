@@ -1,7 +1,7 @@
 //! HAProxy's agent checks.
 
 use crate::{
-    health::{State, Verdict, VerdictReason},
+    health::{Proof, State, Verdict, VerdictReason},
     plan::AdminWord,
 };
 
@@ -23,10 +23,14 @@ pub enum AgentHealth {
 
 /// What an agent check is answered. `admin` is what the server's drain has to say.
 ///
+/// What is only remembered changes nothing: HAProxy's own state is the better memory. An agent that was
+/// restarted after a failover would otherwise bring the old writer up beside the new one.
+///
 /// The steady answer is `up` or `down` alone: any admin word would overwrite an operator's. A
 /// verdict of `Drain` is therefore `up` here; the drain goes by the admin state, on record.
 pub fn agent_check(verdict: Option<&Verdict>, admin: Option<AdminWord>) -> AgentCheck {
     let health = verdict.and_then(|verdict| match verdict.state {
+        State::Up | State::Drain if verdict.proof() == Proof::Remembered => None,
         State::Up | State::Drain => Some(AgentHealth::Up),
         State::Down => Some(AgentHealth::Down(verdict.reason)),
         State::Unknown => None,

@@ -155,7 +155,7 @@ mod tests {
         for (wanted, health) in [(WantedRole::Writer, H::Unhealthy), (WantedRole::Reader, H::Healthy)] {
             let mut case = case(wanted, [State::Down, State::Up, State::Up]);
             for verdict in case.verdicts.iter_mut().filter(|verdict| verdict.state == State::Up) {
-                verdict.reason = VerdictReason::LastResort;
+                verdict.reason = VerdictReason::OnlyServerKept;
             }
             assert_eq!(case.health(&[]), Some(vec![H::Unhealthy, health, health]));
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use serde::Serialize;
 use super::{
     InstanceView, Observation, Remembered, Role, Verdict, WantedRole,
     instance::Instance,
-    judge::{Member, Proof, Siblings, State},
+    judge::{Admission, Member, Siblings, Writer},
 };
 use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time, freshness};
 
@@ -25,6 +26,17 @@ pub enum OnAuthFailure {
     Keep,
     /// Take it down.
     Down,
+}
+
+/// Whether the writer serves reads while no reader can.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReaderFallback {
+    /// It does.
+    #[default]
+    Writer,
+    /// It never does: all reads could overload it.
+    None,
 }
 
 /// The operator's choices about health.
@@ -43,6 +55,8 @@ pub struct HealthRules {
     pub on_auth_failure: OnAuthFailure,
     /// A replica further behind than this takes no new sessions while another can.
     pub max_lag: Option<Duration>,
+    /// What serves reads while no reader can.
+    pub reader_fallback: ReaderFallback,
 }
 
 impl HealthRules {
@@ -62,6 +76,7 @@ impl Default for HealthRules {
             liveness_reader: Duration::from_secs(1),
             on_auth_failure: OnAuthFailure::Auto,
             max_lag: None,
+            reader_fallback: ReaderFallback::Writer,
         }
     }
 }
@@ -81,6 +96,15 @@ pub struct ServerConfig {
     pub commandable: bool,
 }
 
+/// What a proxy shows of itself, beside what operators have set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyView {
+    /// The servers that it considers up: the memory of an agent that has none.
+    pub up: BTreeSet<ServerId>,
+    /// The backends with a `backup` server, so that clients wait or go elsewhere while no other is up.
+    pub fallbacks: BTreeSet<Arc<str>>,
+}
+
 /// Everything there is to judge.
 #[derive(Clone, Debug, Default)]
 pub struct FleetConfig {
@@ -95,8 +119,10 @@ pub struct FleetConfig {
 pub struct Health {
     databases: BTreeMap<DatabaseName, Database>,
     servers: Vec<ServerConfig>,
-    /// Servers that the proxy sends no new sessions to, whatever their verdicts.
-    drained: BTreeSet<ServerId>,
+    /// What is set for each server at its proxy; one that is missing has not been read.
+    admissions: BTreeMap<ServerId, Admission>,
+    /// Each proxy's own view, by its index.
+    proxies: BTreeMap<usize, ProxyView>,
     /// The last verdicts, which tell since when a state has lasted, and what was said before.
     server_verdicts: BTreeMap<ServerId, Verdict>,
     role_verdicts: BTreeMap<(InstanceId, WantedRole), Verdict>,
@@ -107,6 +133,8 @@ struct Database {
     instances: BTreeMap<InstanceName, Instance>,
     rules: HealthRules,
     last_writer: Option<InstanceName>,
+    /// Former writers that have not answered as readers since another became the writer.
+    deposed: BTreeSet<InstanceName>,
 }
 
 /// The immutable picture of all instances and servers at one moment.
@@ -137,6 +165,7 @@ impl Health {
                 instances: BTreeMap::new(),
                 rules,
                 last_writer: None,
+                deposed: BTreeSet::new(),
             });
             let known = database.last_writer.is_some();
             if memory.is_some_and(|it| it.last_writer || (it.role == Role::Writer && !known)) {
@@ -147,7 +176,8 @@ impl Health {
         Self {
             databases,
             servers: config.servers,
-            drained: BTreeSet::new(),
+            admissions: BTreeMap::new(),
+            proxies: BTreeMap::new(),
             server_verdicts: BTreeMap::new(),
             role_verdicts: BTreeMap::new(),
         }
@@ -166,6 +196,7 @@ impl Health {
             }
             let writer = before.last_writer.take();
             database.last_writer = writer.filter(|writer| same(&id(name, writer)));
+            database.deposed.extend(before.deposed.iter().filter(|member| same(&id(name, member))).cloned());
         }
         // A proxy that was told something of a server goes by it until it is told otherwise.
         let (servers, before) = (&self.servers, &earlier.servers);
@@ -177,10 +208,34 @@ impl Health {
         self.role_verdicts = earlier.role_verdicts;
     }
 
-    /// The administratively drained servers: no other server is taken out in favour of one of them.
-    /// Replaces those of before.
-    pub fn set_drained(&mut self, servers: BTreeSet<ServerId>) {
-        self.drained = servers;
+    /// What operators have set for the servers at their proxies. Replaces what was known before.
+    pub fn observe_admissions(&mut self, admissions: BTreeMap<ServerId, Admission>) {
+        self.admissions = admissions;
+    }
+
+    /// What a proxy shows of itself. Replaces what it showed before.
+    pub fn observe_proxy(&mut self, proxy: usize, view: ProxyView) {
+        self.proxies.insert(proxy, view);
+    }
+
+    /// A client began a session on this instance at `at`.
+    pub fn observe_client_login(&mut self, id: &InstanceId, at: Time) {
+        if let Some(instance) =
+            self.databases.get_mut(&id.database).and_then(|database| database.instances.get_mut(&id.instance))
+        {
+            instance.client_login(at);
+        }
+    }
+
+    /// An operator says which instance is the writer, where several claim it. Whether it is configured.
+    pub fn choose_writer(&mut self, id: &InstanceId) -> bool {
+        let Some(database) = self.databases.get_mut(&id.database) else { return false };
+        let known = database.instances.contains_key(&id.instance);
+        if known {
+            database.last_writer = Some(id.instance.clone());
+            database.deposed.remove(&id.instance);
+        }
+        known
     }
 
     /// Takes in one observation. One of an instance that is not configured is ignored.
@@ -223,10 +278,12 @@ impl Health {
         let mut fleet =
             Fleet { at: now, instances: BTreeMap::new(), servers: BTreeMap::new(), by_role: BTreeMap::new() };
         for (name, database) in &mut self.databases {
-            database.settle(now);
+            let up = up_writers(name, &self.servers, &self.proxies);
+            database.settle(now, &up);
             let members = database.members();
             for wanted in [WantedRole::Writer, WantedRole::Reader, WantedRole::Any] {
-                let verdicts = database.siblings(&members, now).judge(wanted);
+                // There is no backend that could be empty.
+                let verdicts = database.siblings(&members, true, now).judge(wanted, &[]);
                 for (member, verdict) in members.iter().zip(verdicts) {
                     let key = (id(name, member.name), wanted);
                     let verdict = verdict.dated(self.role_verdicts.get(&key));
@@ -240,12 +297,16 @@ impl Health {
         for (key, servers) in backends(&self.servers) {
             let Some(database) = self.databases.get(key.database) else { continue };
             let members: Vec<Member<'_>> = servers.iter().map(|server| self.member(server)).collect();
-            let verdicts = database.siblings(&members, now).judge(key.wanted);
-            let another_writes =
-                key.wanted == WantedRole::Writer && verdicts.iter().any(|verdict| verdict.state == State::Up);
-            for (server, verdict) in servers.iter().zip(verdicts) {
-                let before = self.server_verdicts.get(&server.id);
-                let verdict = verdict.after(before, another_writes);
+            // An aggregate cluster falls back to RDS's own name.
+            let fallback = servers.iter().all(|server| !server.commandable)
+                || self.proxies.get(&key.proxy).is_some_and(|view| view.fallbacks.contains(key.name));
+            let before: Vec<Option<Verdict>> =
+                servers.iter().map(|server| self.server_verdicts.get(&server.id).copied()).collect();
+            let verdicts = database.siblings(&members, fallback, now).judge(key.wanted, &before);
+            for ((server, verdict), before) in servers.iter().zip(verdicts).zip(&before) {
+                let may_return =
+                    key.wanted != WantedRole::Writer || database.may_be_writer(&server.instance.instance);
+                let verdict = verdict.after(before.as_ref(), may_return);
                 fleet.servers.insert(server.id.clone(), verdict);
             }
         }
@@ -255,56 +316,107 @@ impl Health {
     }
 
     fn member<'a>(&self, server: &'a ServerConfig) -> Member<'a> {
-        Member { name: &server.instance.instance, drained: self.drained.contains(&server.id) }
+        // Only the agent's own words close an endpoint of an Envoy.
+        let unseen = if server.commandable { Admission::Unseen } else { Admission::Open };
+        let admission = self.admissions.get(&server.id).copied().unwrap_or(unseen);
+        Member { name: &server.instance.instance, admission }
     }
 }
 
 impl Database {
-    /// All instances, as the undrained members of one backend.
-    fn members(&self) -> Vec<Member<'_>> {
-        self.instances.keys().map(|name| Member { name, drained: false }).collect()
+    /// Whether this is the last known writer, or the only instance that can be.
+    fn may_be_writer(&self, name: &InstanceName) -> bool {
+        let reader = |name: &InstanceName| {
+            self.instances.get(name).is_some_and(|instance| instance.view().role == Some(Role::Reader))
+        };
+        !reader(name)
+            && match &self.last_writer {
+                Some(last) => last == name,
+                None => self.instances.keys().all(|other| other == name || reader(other)),
+            }
     }
 
-    fn siblings<'a>(&'a self, members: &'a [Member<'a>], now: Time) -> Siblings<'a> {
+    /// All instances, as if they were the members of one backend.
+    fn members(&self) -> Vec<Member<'_>> {
+        self.instances.keys().map(|name| Member { name, admission: Admission::Open }).collect()
+    }
+
+    fn siblings<'a>(&'a self, members: &'a [Member<'a>], fallback: bool, now: Time) -> Siblings<'a> {
         Siblings {
             instances: &self.instances,
             members,
             last_writer: self.last_writer.as_ref(),
+            deposed: &self.deposed,
+            fallback,
             rules: &self.rules,
             now,
         }
     }
 
-    /// Brings what is known up to this moment: notes who holds the writer's place while that
-    /// is beyond doubt, and marks a conflict.
-    fn settle(&mut self, now: Time) {
+    /// Brings what is known up to this moment: notes the writer while it is beyond doubt, and marks a
+    /// conflict. `up` are the instances that take writes at the proxies now: without any memory, the
+    /// proxies' own state is the best one there is.
+    fn settle(&mut self, now: Time, up: &BTreeSet<InstanceName>) {
         for instance in self.instances.values_mut() {
             instance.forget_old_trouble(now, &self.rules);
         }
-        let members = self.members();
-        let siblings = self.siblings(&members, now);
-        let conflict = siblings.conflict();
-        let verdicts = siblings.judge(WantedRole::Writer);
-        let writer = members
-            .iter()
-            .zip(verdicts)
-            .find(|(_, verdict)| verdict.usable() && verdict.proof() == Proof::Proved)
-            .map(|(member, _)| member.name.clone());
-        if !conflict && writer.is_some() {
-            self.last_writer = writer;
+        let claimants = self.instances.values().filter(|instance| instance.view().claims_writer()).count();
+        if self.last_writer.is_none() && claimants > 1 && up.len() == 1 {
+            self.last_writer = up.first().cloned();
         }
-        for instance in self.instances.values_mut() {
-            let claims = instance.view().role == Some(Role::Writer);
+        let logins: Vec<(InstanceName, Time)> = self
+            .instances
+            .iter()
+            .filter_map(|(name, instance)| Some((name.clone(), instance.view().last_login?)))
+            .collect();
+        for (name, instance) in &mut self.instances {
+            let siblings = logins.iter().filter(|(other, _)| other != name);
+            instance.siblings_accepted(siblings.map(|(_, login)| *login));
+        }
+        let members = self.members();
+        let writer = self.siblings(&members, true, now).writer();
+        let conflict = claimants > 1 && writer.conflict();
+        let settled = match writer {
+            Writer::Proved(name) | Writer::Newest(name) => Some(name.clone()),
+            _ => None,
+        };
+        for (name, instance) in &mut self.instances {
+            let view = instance.view();
+            let claims = view.claims_writer();
+            if view.role == Some(Role::Reader) && view.usable() {
+                self.deposed.remove(name);
+            } else if view.role == Some(Role::Writer) && settled.as_ref().is_some_and(|writer| writer != name)
+            {
+                self.deposed.insert(name.clone());
+            }
             instance.set_conflict(conflict && claims);
+        }
+        if let Some(writer) = settled {
+            self.deposed.remove(&writer);
+            self.last_writer = Some(writer);
         }
     }
 }
 
-/// The servers that stand in for one another: same proxy, backend, database and role.
+/// The instances of a database that its proxies send writes to.
+fn up_writers(
+    database: &DatabaseName,
+    servers: &[ServerConfig],
+    proxies: &BTreeMap<usize, ProxyView>,
+) -> BTreeSet<InstanceName> {
+    servers
+        .iter()
+        .filter(|server| server.wanted == WantedRole::Writer && server.instance.database == *database)
+        .filter(|server| proxies.get(&server.id.proxy).is_some_and(|view| view.up.contains(&server.id)))
+        .map(|server| server.instance.instance.clone())
+        .collect()
+}
+
+/// The servers that serve the same clients: same proxy, backend, database and role.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Backend<'a> {
     proxy: usize,
-    name: &'a str,
+    name: &'a Arc<str>,
     database: &'a DatabaseName,
     wanted: WantedRole,
 }

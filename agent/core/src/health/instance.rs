@@ -14,9 +14,16 @@ const REFUSALS: u32 = 2;
 /// Refusals closer together than this are one event seen by two tasks.
 const REFUSAL_SPAN: Duration = Duration::from_millis(200);
 
-/// One refused login may be due to a bad token, and two tasks may observe the same moment. Refusals
-/// this far apart show that the database keeps refusing.
-const LOGIN_REFUSAL_SPAN: Duration = Duration::from_secs(3);
+/// One failed login may be of a token that no client would use, and two tasks may meet the same
+/// moment. Failures this far apart are lasting.
+const LOGIN_FAILURE_SPAN: Duration = Duration::from_secs(3);
+
+/// Good logins in a row that end a lasting trouble. One may have slipped through.
+const LOGINS_PROVE_RECOVERY: u32 = 2;
+
+/// A reader that was too far behind serves again when its lag is below this part of `max_lag`, so that
+/// a lag near the bound does not move the reads to and fro.
+const LAG_RECOVERED: f64 = 0.75;
 
 /// A login proves that clients can come back for this many probe intervals.
 const LOGIN_PROVES: u32 = 3;
@@ -82,8 +89,10 @@ pub struct InstanceView {
     /// Whether the database itself said so; a token the agent could not make
     /// proves nothing about it.
     pub auth_refused_by_database: bool,
-    /// Whether the database has said so twice, some seconds apart.
-    pub auth_refused_twice: bool,
+    /// What is wrong with new logins, if anything.
+    pub login_trouble: Option<Trouble>,
+    /// When a client last began a session there, as far as the agent knows.
+    pub last_client_login: Option<Time>,
     /// Since when the server blocks the address that the agent's logins come from (1129):
     /// most likely the proxy's, and then its clients fare alike.
     pub host_blocked_since: Option<Time>,
@@ -95,8 +104,45 @@ pub struct InstanceView {
     pub last_fault: Option<Fault>,
     /// Sessions of agents on it, by its own count.
     pub agents: u32,
-    /// Whether another instance claims the same writer's place and nothing tells which is right.
+    /// Whether another instance claims to be the writer too and nothing tells which is right.
     pub conflict: bool,
+    /// Whether it replicates from another server, where it says so (MySQL and MariaDB).
+    pub follows_source: bool,
+    /// Whether it has answered as often in a row as it has to miss to count as silent: a reader that
+    /// comes and goes does not move the reads to and fro.
+    pub steady: bool,
+    /// Whether it is further behind than `max_lag` allows, or was and has not yet recovered.
+    pub lagging: bool,
+}
+
+/// How new logins fail.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginTrouble {
+    /// The agent has no token to try with: says nothing about the database.
+    NoToken,
+    /// The database refuses the agent's logins (class 28, 1045).
+    Refused,
+    /// The database blocks the agent's address (1129).
+    Blocked,
+    /// They hang, break off, or find no free connection.
+    Failing,
+}
+
+/// Failed logins since the last good ones.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// How the last one failed.
+    pub kind: LoginTrouble,
+    /// When the first one failed.
+    pub first: Time,
+    /// When the last one failed.
+    pub last: Time,
+    /// Whether this is more than one moment's failure.
+    pub lasting: bool,
+    /// Whether a sibling accepted a login between the first and the last failure, so that neither IAM
+    /// nor the agent is to blame.
+    pub sibling_accepted: bool,
 }
 
 impl InstanceView {
@@ -117,12 +163,17 @@ impl InstanceView {
         self.status == Status::Usable
     }
 
+    /// Whether it answers and says that it is the writer.
+    pub fn claims_writer(&self) -> bool {
+        self.usable() && self.proved() && self.role == Some(Role::Writer)
+    }
+
     /// Whether it turns the agent's logins away, by its own word.
     pub(super) fn refuses_logins(&self) -> bool {
         self.auth_refused_by_database || self.host_blocked_since.is_some()
     }
 
-    /// Whether the instance has stated its role to this agent, rather than to an earlier one.
+    /// Whether this agent has heard of its role from itself, and not from an earlier one.
     pub(super) fn proved(&self) -> bool {
         self.last_proof.is_some()
     }
@@ -136,8 +187,11 @@ pub(super) struct Instance {
     first_refusal: Option<Time>,
     last_refusal: Option<Time>,
     last_silence: Option<Time>,
-    first_login_refusal: Option<Time>,
     last_login_refusal: Option<Time>,
+    /// Good logins in a row.
+    logins: u32,
+    /// Answers in a row since it was last silent or refusing.
+    answers: u32,
     remembered: bool,
     latest: Option<Time>,
     latest_login: Option<Time>,
@@ -155,20 +209,25 @@ impl Instance {
                 last_login: None,
                 auth_refused_since: None,
                 auth_refused_by_database: false,
-                auth_refused_twice: false,
+                login_trouble: None,
+                last_client_login: None,
                 host_blocked_since: None,
                 login_failed_since: None,
                 login_proved_until: None,
                 last_fault: None,
                 agents: 0,
                 conflict: false,
+                follows_source: false,
+                steady: false,
+                lagging: false,
             },
             refusals: 0,
             first_refusal: None,
             last_refusal: None,
             last_silence: None,
-            first_login_refusal: None,
             last_login_refusal: None,
+            logins: 0,
+            answers: 0,
             remembered: remembered.is_some(),
             latest: None,
             latest_login: None,
@@ -184,6 +243,11 @@ impl Instance {
         self.view.proved() || self.remembered
     }
 
+    /// Whether this agent has had any answer of it, or any failure to get one.
+    pub(super) fn asked(&self) -> bool {
+        self.view.proved() || self.view.last_fault.is_some()
+    }
+
     pub(super) fn observe(&mut self, observation: &Observation, rules: &HealthRules) {
         // Probes and liveness run side by side; what was asked first may be answered last.
         // A query that began after a login says nothing of how the login went.
@@ -196,9 +260,14 @@ impl Instance {
         }
         self.latest = Some(observation.at);
         match &observation.result {
-            Ok(facts) => self.answered(facts, observation.at),
-            Err(fault) => self.failed(fault, observation.at),
+            Ok(facts) => self.answered(facts, observation.at, rules),
+            Err(fault) => self.failed(fault, observation.at, rules),
         }
+    }
+
+    /// A client began a session at `at`, so logins worked then.
+    pub(super) fn client_login(&mut self, at: Time) {
+        self.view.last_client_login = self.view.last_client_login.max(Some(at));
     }
 
     /// What a login says of logins.
@@ -212,7 +281,7 @@ impl Instance {
                 view.host_blocked_since = None;
                 view.login_failed_since = None;
                 view.login_proved_until = Some(at + rules.probe_interval * LOGIN_PROVES);
-                return self.logins_not_refused();
+                return self.logged_in();
             }
             // A login that was not tried has not failed.
             Err(fault) if fault.kind == FaultKind::OverBudget => return,
@@ -232,20 +301,54 @@ impl Instance {
                 view.auth_refused_by_database = true;
                 // An authentication error proves that the host is not blocked.
                 view.host_blocked_since = None;
-                let first = *self.first_login_refusal.get_or_insert(at);
                 self.last_login_refusal = Some(at);
-                view.auth_refused_twice |= at.since(first) >= LOGIN_REFUSAL_SPAN;
             }
             _ => {}
         }
+        if let Some(kind) = login_trouble(fault) {
+            self.login_failed(kind, at);
+        }
     }
 
-    fn answered(&mut self, facts: &RoleFacts, at: Time) {
+    fn login_failed(&mut self, kind: LoginTrouble, at: Time) {
+        use LoginTrouble as L;
+        self.logins = 0;
+        let trouble = match self.view.login_trouble {
+            // A login that the agent could not try says nothing about the ones that failed.
+            Some(known) if kind == L::NoToken && known.kind != L::NoToken => known,
+            Some(known) if known.kind != L::NoToken => {
+                let lasting =
+                    known.lasting || kind == L::Blocked || at.since(known.first) >= LOGIN_FAILURE_SPAN;
+                Trouble { kind, last: at, lasting, ..known }
+            }
+            _ => Trouble { kind, first: at, last: at, lasting: kind == L::Blocked, sibling_accepted: false },
+        };
+        self.view.login_trouble = Some(trouble);
+    }
+
+    fn logged_in(&mut self) {
+        self.logins = self.logins.saturating_add(1);
+        self.view.auth_refused_by_database = false;
+        self.last_login_refusal = None;
+        let lasting = self.view.login_trouble.is_some_and(|trouble| {
+            trouble.lasting && matches!(trouble.kind, LoginTrouble::Refused | LoginTrouble::Failing)
+        });
+        if !lasting || self.logins >= LOGINS_PROVE_RECOVERY {
+            self.view.login_trouble = None;
+        }
+    }
+
+    fn answered(&mut self, facts: &RoleFacts, at: Time, rules: &HealthRules) {
+        self.answers = self.answers.saturating_add(1);
         let view = &mut self.view;
+        // What has never been silent need not prove that it is back.
+        view.steady |= view.last_proof.is_none() || self.answers >= rules.liveness_misses;
         view.role = Some(if facts.claims_writer() { Role::Writer } else { Role::Reader });
         // Only some answers carry these; the last word stays.
         view.timeline = facts.timeline.or(view.timeline);
         view.lag = facts.lag;
+        view.lagging = lagging(facts.lag, rules.max_lag, view.lagging);
+        view.follows_source = facts.follows_source;
         view.agents = facts.agents.max(1);
         view.last_proof = Some(at);
         view.status = Status::Usable;
@@ -256,15 +359,15 @@ impl Instance {
         self.not_refusing();
     }
 
-    fn failed(&mut self, fault: &Fault, at: Time) {
+    fn failed(&mut self, fault: &Fault, at: Time, rules: &HealthRules) {
         self.view.last_fault = Some(fault.clone());
         match fault.evidence() {
             Evidence::Down => self.refused(at),
-            Evidence::Silent => self.silent(at),
+            Evidence::Silent => self.silent(at, rules),
             // A refusal in the database's own words comes from a living server.
             Evidence::AuthIll if fault.kind != FaultKind::NoToken => self.alive(),
             Evidence::Alive => self.alive(),
-            // The agent could not go on, but something answered.
+            // The agent could not go on, but somebody was there.
             Evidence::Nothing if fault.phase > Phase::Tcp && fault.kind != FaultKind::OverBudget => {
                 self.nothing_against();
             }
@@ -289,7 +392,11 @@ impl Instance {
             _ => {}
         }
         if over(self.last_login_refusal) {
-            self.logins_not_refused();
+            self.view.auth_refused_by_database = false;
+            self.last_login_refusal = None;
+        }
+        if over(self.view.login_trouble.map(|trouble| trouble.last)) {
+            self.view.login_trouble = None;
         }
     }
 
@@ -301,17 +408,23 @@ impl Instance {
         let broke = matches!(self.view.status, Status::Silent(_));
         if broke || (self.refusals >= REFUSALS && at.since(first) >= REFUSAL_SPAN) {
             self.view.status = Status::Refusing;
+            self.view.steady = false;
         }
+        self.answers = 0;
     }
 
-    fn silent(&mut self, at: Time) {
+    fn silent(&mut self, at: Time, rules: &HealthRules) {
         self.last_silence = Some(at);
+        self.answers = 0;
         self.view.status = match self.view.status {
             // One that refused and then says nothing has not come back, for a while.
             Status::Refusing => Status::Refusing,
             Status::Silent(misses) => Status::Silent(misses.saturating_add(1)),
             Status::Unknown | Status::Usable => Status::Silent(1),
         };
+        if matches!(self.view.status, Status::Silent(misses) if misses >= rules.liveness_misses) {
+            self.view.steady = false;
+        }
     }
 
     fn alive(&mut self) {
@@ -333,11 +446,13 @@ impl Instance {
         self.last_refusal = None;
     }
 
-    fn logins_not_refused(&mut self) {
-        self.view.auth_refused_by_database = false;
-        self.view.auth_refused_twice = false;
-        self.first_login_refusal = None;
-        self.last_login_refusal = None;
+    /// Siblings accepted logins at these times, the last ones of each.
+    pub(super) fn siblings_accepted(&mut self, logins: impl Iterator<Item = Time>) {
+        let Some(trouble) = &mut self.view.login_trouble else { return };
+        // A block names its own cause; any other failure has to be seen again after the sibling's login.
+        let again = |login: Time| trouble.kind == LoginTrouble::Blocked || login < trouble.last;
+        let accepted = logins.into_iter().any(|login| trouble.first < login && again(login));
+        trouble.sibling_accepted |= accepted;
     }
 
     pub(super) fn set_conflict(&mut self, conflict: bool) {
@@ -358,6 +473,26 @@ impl Instance {
         // All agents together ask one instance at most about 50 times a second.
         base.max(Duration::from_millis(20) * self.view.agents.max(1))
     }
+}
+
+/// What a failed login says of logins, if anything. Faults of the agent's own host, resolver or
+/// certificates say nothing, nor does an error after a login that worked.
+fn login_trouble(fault: &Fault) -> Option<LoginTrouble> {
+    use FaultKind as K;
+    match fault.kind {
+        K::NoToken => Some(LoginTrouble::NoToken),
+        K::LoginRefused => Some(LoginTrouble::Refused),
+        K::HostBlocked => Some(LoginTrouble::Blocked),
+        K::TimedOut | K::Disconnected if fault.phase == Phase::Query => None,
+        K::ConnectionRefused | K::Unreachable | K::TimedOut | K::Disconnected => Some(LoginTrouble::Failing),
+        K::StartingUp | K::TooManyConnections => Some(LoginTrouble::Failing),
+        _ => None,
+    }
+}
+
+fn lagging(lag: Option<Duration>, bound: Option<Duration>, before: bool) -> bool {
+    let (Some(lag), Some(bound)) = (lag, bound) else { return false };
+    lag > if before { bound.mul_f64(LAG_RECOVERED) } else { bound }
 }
 
 #[expect(clippy::ref_option, reason = "serde hands out references")]

@@ -3,11 +3,16 @@
 //! Pure and total: every combination of facts has a verdict, and every `Down`
 //! names the evidence for it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{HealthRules, InstanceView, OnAuthFailure, Role, Status, instance::Instance};
+use super::{
+    HealthRules, InstanceView, LoginTrouble, OnAuthFailure, ReaderFallback, Role, Status, instance::Instance,
+};
 use crate::{InstanceName, Time, freshness};
 
 /// The role a proxy's backend wants of its servers.
@@ -42,7 +47,7 @@ pub enum State {
 pub enum VerdictReason {
     /// It answers and has the wanted role.
     Proved,
-    /// It had the wanted role at its last answer, and nothing contradicts that.
+    /// It had the wanted role when last heard of, and nothing says otherwise.
     LastKnown,
     /// It is silent, but silence alone takes nothing away.
     SilentKept,
@@ -51,8 +56,16 @@ pub enum VerdictReason {
     /// The server blocks the agent's address, and no sibling is known to be better: the
     /// address is blocked, the database is not down.
     HostBlockedKept,
-    /// Nothing with the wanted role is left: better this one than none.
-    LastResort,
+    /// The writer serves reads because no reader can.
+    WriterServesReads,
+    /// It is the only server left in a backend without a fallback: HAProxy closes the clients of an
+    /// empty backend at once, and retries those of a server that refuses.
+    OnlyServerKept,
+    /// Its last answer is too old to say anything about its role now.
+    RoleUnproved,
+    /// Whether the readers take sessions cannot be read from the proxy, so the writer neither joins
+    /// nor leaves them.
+    ReadersUnseen,
     /// It was down, and what spoke against it has not been seen again for a while.
     NothingAgainst,
     /// Logins are refused here while a sibling accepts them.
@@ -64,7 +77,7 @@ pub enum VerdictReason {
     Refusing,
     /// Silent while a sibling is usable.
     Silent,
-    /// Silent, and another instance has proved itself writer since.
+    /// Not heard of, and another instance has proved itself writer since.
     Superseded,
     /// It says itself that it is not the writer.
     NotWriter,
@@ -76,6 +89,10 @@ pub enum VerdictReason {
     ConflictKept,
     /// Two claim to be the writer, and this was not the last known one.
     Conflict,
+    /// Several claim to be the writer and none of them was the last known one: an operator has to say.
+    Undecided,
+    /// New logins hang or fail here while a sibling accepts them.
+    LoginsFail,
     /// It is too far behind.
     Lagging,
     /// Nothing has been proved yet.
@@ -90,7 +107,10 @@ impl fmt::Display for VerdictReason {
             Self::SilentKept => "silent, which alone takes nothing away",
             Self::AuthIllKept => "the agent's logins are refused, the database is not to blame",
             Self::HostBlockedKept => "the agent's address is blocked (1129), the database is not to blame",
-            Self::LastResort => "no server in the wanted role is left",
+            Self::WriterServesReads => "the writer serves reads: no reader can",
+            Self::OnlyServerKept => "the only server left, and the backend has no fallback",
+            Self::RoleUnproved => "its last answer is too old to prove its role",
+            Self::ReadersUnseen => "the readers' state at the proxy cannot be read",
             Self::NothingAgainst => "nothing is known against it any more",
             Self::AuthRefused => "logins refused here and accepted by a sibling",
             Self::HostBlocked => "the agent's address is blocked (1129) here and not at a sibling",
@@ -102,6 +122,8 @@ impl fmt::Display for VerdictReason {
             Self::StaleWriter => "claims to be writer on an older timeline",
             Self::ConflictKept => "two claim to be writer, the last known one is kept",
             Self::Conflict => "two claim to be writer, this one was not",
+            Self::Undecided => "several claim to be writer, an operator has to choose",
+            Self::LoginsFail => "logins fail here and are accepted by a sibling",
             Self::Lagging => "too far behind",
             Self::NotProbedYet => "not probed yet",
         })
@@ -117,9 +139,9 @@ pub enum Proof {
     Kept,
     /// An earlier observation, possibly of an earlier agent, that nothing has contradicted.
     Remembered,
-    /// It lacks the wanted role, and no server has it.
+    /// It serves only because no better server can.
     LastResort,
-    /// Nothing is known.
+    /// Nothing is known, or nothing recent enough.
     Unproved,
 }
 
@@ -143,22 +165,22 @@ impl Verdict {
         }
     }
 
-    /// The same verdict, as what is said of a server after what was said `before`.
+    /// The same verdict, following the one `before` it.
     ///
-    /// HAProxy keeps a server DOWN until it is told UP, so Unknown after Down becomes Up. The
-    /// exception is a backend whose writer is another, known server (`another_writes`): there the
-    /// verdict before stays.
-    pub(super) fn after(self, before: Option<&Verdict>, another_writes: bool) -> Self {
-        let held =
+    /// HAProxy keeps a server DOWN until it is told UP, so Unknown after Down becomes Up: evidence that
+    /// has expired must not keep a server out. Not so in a writer backend (`wanted`), except for the
+    /// last known writer: there the server was DOWN because another is the writer, whatever the reason
+    /// named, and a reader that came UP would receive writes.
+    pub(super) fn after(self, before: Option<&Verdict>, may_return: bool) -> Self {
+        let was_out =
             |before: &&Verdict| before.state == State::Down || before.reason == VerdictReason::NothingAgainst;
-        let said = match before.filter(held) {
-            Some(before) if self.state == State::Unknown && another_writes => *before,
-            Some(_) if self.state == State::Unknown => {
+        let verdict = match before.filter(was_out) {
+            Some(_) if self.state == State::Unknown && may_return => {
                 Self { state: State::Up, reason: VerdictReason::NothingAgainst, ..self }
             }
             _ => self,
         };
-        said.dated(before)
+        verdict.dated(before)
     }
 
     /// Whether new sessions may go there for all the agent knows.
@@ -172,6 +194,7 @@ impl Verdict {
         match self.reason {
             R::Proved
             | R::AuthRefused
+            | R::LoginsFail
             | R::HostBlocked
             | R::Refusing
             | R::Silent
@@ -185,253 +208,403 @@ impl Verdict {
                 Proof::Kept
             }
             R::LastKnown => Proof::Remembered,
-            R::LastResort => Proof::LastResort,
-            R::NotProbedYet => Proof::Unproved,
+            R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
+            R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided => Proof::Unproved,
         }
     }
+}
+
+/// Whether a proxy sends new sessions to a server, by everything an operator can set there:
+/// admin state, weight, disabled agent.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// It does, if the server is healthy.
+    Open,
+    /// It does not: drained, in maintenance, or of weight 0.
+    Closed,
+    /// The proxy's state cannot be read.
+    #[default]
+    Unseen,
 }
 
 /// A server of the backend that is judged.
 #[derive(Copy, Clone)]
 pub(super) struct Member<'a> {
     pub(super) name: &'a InstanceName,
-    /// Administratively drained: the proxy sends it no new sessions.
-    pub(super) drained: bool,
+    pub(super) admission: Admission,
 }
 
-/// The instances of one database, which of them last held the writer's place, and which of
-/// them stand in for one another in the backend that is judged.
+/// The instances of one database, and the backend that is judged.
 pub(super) struct Siblings<'a> {
     pub(super) instances: &'a BTreeMap<InstanceName, Instance>,
     pub(super) members: &'a [Member<'a>],
     pub(super) last_writer: Option<&'a InstanceName>,
+    /// Former writers that have not shown since that they follow the new one.
+    pub(super) deposed: &'a BTreeSet<InstanceName>,
+    /// Whether clients without a usable server wait or go elsewhere: a `backup` server, or an aggregate
+    /// cluster.
+    pub(super) fallback: bool,
     pub(super) rules: &'a HealthRules,
     pub(super) now: Time,
 }
 
-impl Siblings<'_> {
+/// Which instance is the writer, by all claims together.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Writer<'a> {
+    /// No instance claims it.
+    Unclaimed,
+    /// This one, and no other claims it.
+    Proved(&'a InstanceName),
+    /// This one, although another claims it too.
+    Contested(&'a InstanceName),
+    /// The claim on the highest timeline; the last writer no longer claims it.
+    Newest(&'a InstanceName),
+    /// Several claim it and nothing tells which is right.
+    Undecided,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn name(self) -> Option<&'a InstanceName> {
+        match self {
+            Self::Proved(name) | Self::Contested(name) | Self::Newest(name) => Some(name),
+            Self::Unclaimed | Self::Undecided => None,
+        }
+    }
+
+    /// Whether an operator has to know of it.
+    pub(super) fn conflict(self) -> bool {
+        matches!(self, Self::Contested(_) | Self::Undecided)
+    }
+}
+
+impl<'a> Siblings<'a> {
     /// The verdicts of the members, in order.
     ///
-    /// A server that is proved unfit is down whatever the others are. One that is merely worse than
-    /// another is taken out only if that one [can take its sessions](Self::substitutes).
-    pub(super) fn judge(&self, wanted: WantedRole) -> Vec<Verdict> {
+    /// A server that proves itself unfit is down whatever the others are. One that is only worse than
+    /// another (silent, lagging, the writer among readers) goes only if another member [can take
+    /// its sessions](Self::alternatives).
+    pub(super) fn judge(&self, wanted: WantedRole, before: &[Option<Verdict>]) -> Vec<Verdict> {
+        let writer = self.writer();
         let mut verdicts: Vec<Verdict> =
-            self.members.iter().map(|member| self.alone(member.name, wanted)).collect();
-        self.spare_the_last(&mut verdicts);
+            self.members.iter().map(|member| self.by_role(member.name, wanted, writer)).collect();
+        let by_role = verdicts.clone();
+        for (index, verdict) in verdicts.iter_mut().enumerate() {
+            if verdict.state == State::Up {
+                *verdict = self.by_logins(index, &by_role);
+            }
+        }
+        if !self.fallback {
+            self.keep_one(&mut verdicts, wanted, writer, before);
+        }
         verdicts
     }
 
-    /// Whether two instances claim to be the writer and nothing tells which is right.
-    pub(super) fn conflict(&self) -> bool {
-        let claims: Vec<_> = self.claims().collect();
-        claims.len() > 1 && higher_timeline(&claims).is_none()
+    /// Which instance is the writer.
+    ///
+    /// Two instances that both claim it need not be one database: on plain RDS a promoted read replica
+    /// is another one, on a higher timeline. So the last writer stays the writer while it claims so
+    /// itself; timelines decide only once it no longer does. Sending some sessions to each would
+    /// split the data, so where nothing decides, nothing changes.
+    pub(super) fn writer(&self) -> Writer<'a> {
+        let claims = self.claims();
+        // After a restart the last writer has to be asked before another can take its role.
+        let unasked = |name: &InstanceName| self.instances.get(name).is_some_and(|last| !last.asked());
+        match claims.as_slice() {
+            [] => Writer::Unclaimed,
+            _ if self.last_writer.is_some_and(unasked) => Writer::Undecided,
+            [(name, _)] => Writer::Proved(name),
+            _ => match self.last_writer {
+                Some(last) if claims.iter().any(|(name, _)| *name == last) && self.admits(last) => {
+                    Writer::Contested(last)
+                }
+                Some(_) => highest_timeline(&claims).map_or(Writer::Undecided, Writer::Newest),
+                None => Writer::Undecided,
+            },
+        }
     }
 
-    /// What the instance's own facts and its siblings' say.
-    fn alone(&self, name: &InstanceName, wanted: WantedRole) -> Verdict {
+    /// What the instance's own facts and its siblings' say of its role.
+    fn by_role(&self, name: &InstanceName, wanted: WantedRole, writer: Writer<'_>) -> Verdict {
         use VerdictReason as R;
         let Some(instance) = self.instances.get(name) else {
-            return self.say(State::Unknown, R::NotProbedYet);
+            return self.verdict(State::Unknown, R::NotProbedYet);
         };
         let view = instance.view();
         if view.status == Status::Refusing {
-            return self.say(State::Down, R::Refusing);
+            return self.verdict(State::Down, R::Refusing);
         }
         if !instance.known() {
-            return self.say(State::Unknown, R::NotProbedYet);
+            return self.verdict(State::Unknown, R::NotProbedYet);
         }
-        let role = match wanted {
-            WantedRole::Writer => self.as_writer(name, view),
+        if view.proved() && !self.role_is_fresh(view) {
+            let silence = self.by_silence(name, view);
+            return match (wanted, writer.name()) {
+                (WantedRole::Writer, Some(other)) if other != name => {
+                    self.verdict(State::Down, R::Superseded)
+                }
+                (WantedRole::Reader, _) if silence.state == State::Down => silence,
+                (WantedRole::Any, _) => silence,
+                _ => self.verdict(State::Unknown, R::RoleUnproved),
+            };
+        }
+        match wanted {
+            WantedRole::Writer => self.as_writer(name, view, writer),
             WantedRole::Reader => self.as_reader(name, view),
             WantedRole::Any => self.by_silence(name, view),
-        };
-        if role.state == State::Up { self.by_logins(name, view, role) } else { role }
+        }
     }
 
-    fn as_writer(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
+    fn as_writer(&self, name: &InstanceName, view: &InstanceView, writer: Writer<'_>) -> Verdict {
         use VerdictReason as R;
         if view.role != Some(Role::Writer) {
             return self.out_of_role(view, R::NotWriter);
         }
-        let claims: Vec<_> = self.claims().collect();
-        let superseded = claims
-            .iter()
-            .any(|(_, other)| other.last_proof > view.last_proof && !older_timeline(other, view));
-        match view.status {
-            Status::Usable if view.proved() => {}
-            Status::Silent(misses) if superseded && misses >= self.rules.liveness_misses => {
-                return self.say(State::Down, R::Superseded);
-            }
-            Status::Silent(_) => return self.say(State::Up, R::SilentKept),
-            _ if superseded => return self.out_of_role(view, R::Superseded),
-            _ => return self.known_or_proved(view),
-        }
-        // An old writer that comes back while the new one stalls is still the old one.
-        let newer_but_silent = self.instances.values().map(Instance::view).any(|other| {
-            other.role == Some(Role::Writer)
-                && matches!(other.status, Status::Silent(_))
-                && other.last_proof.is_some_and(|proof| self.now.since(proof) <= freshness::NEWER_TIMELINE)
-                && older_timeline(view, other)
+        let another_was_last = self.last_writer.is_some_and(|last| {
+            last != name
+                && self.instances.get(last).is_some_and(|last| last.view().role == Some(Role::Writer))
         });
-        if newer_but_silent {
-            return self.say(State::Down, R::StaleWriter);
-        }
-        if claims.len() > 1 {
-            // The last known good counts only while it is one of those that claim it, and new
-            // sessions can go there: one that is gone gives no reason to refuse the others.
-            let last = self.last_writer.filter(|last| claims.iter().any(|(name, _)| name == last));
-            return match (higher_timeline(&claims), last) {
-                (Some(winner), _) if winner == name => self.say(State::Up, R::Proved),
-                (Some(_), _) => self.say(State::Down, R::StaleWriter),
-                (None, Some(last)) if last != name && self.open(last) => self.say(State::Down, R::Conflict),
-                (None, _) => self.say(State::Up, R::ConflictKept),
+        if !view.proved() {
+            let may_be = writer == Writer::Unclaimed && !another_was_last;
+            return if may_be {
+                self.known_or_proved(view)
+            } else {
+                self.verdict(State::Unknown, R::NotProbedYet)
             };
         }
-        self.known_or_proved(view)
+        if self.outranked(name, view) {
+            return self.verdict(State::Down, R::StaleWriter);
+        }
+        match writer {
+            Writer::Contested(winner) if winner == name => self.verdict(State::Up, R::ConflictKept),
+            Writer::Contested(_) => self.verdict(State::Down, R::Conflict),
+            Writer::Proved(winner) | Writer::Newest(winner) if winner == name => self.known_or_proved(view),
+            Writer::Newest(_) if view.usable() => self.verdict(State::Down, R::StaleWriter),
+            // It was silent too briefly to lose its claim, or it is not the writer any more.
+            Writer::Proved(_) | Writer::Newest(_) => self.verdict(State::Down, R::Superseded),
+            Writer::Undecided => self.verdict(State::Unknown, R::Undecided),
+            Writer::Unclaimed if another_was_last => self.verdict(State::Unknown, R::Undecided),
+            Writer::Unclaimed => self.known_or_proved(view),
+        }
     }
 
     fn as_reader(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
         use VerdictReason as R;
         if view.role == Some(Role::Writer) {
-            let mut substitutes = self.substitutes(name, view);
-            return if substitutes.any(|other| other.role == Some(Role::Reader) && !self.lags(other)) {
-                self.out_of_role(view, R::NotReader)
-            } else {
-                self.say(State::Up, R::LastResort)
+            if self.rules.reader_fallback == ReaderFallback::None {
+                return self.out_of_role(view, R::NotReader);
+            }
+            let readers = self.alternatives(name, view, |other| {
+                other.role == Some(Role::Reader)
+                    && other.steady
+                    && !other.lagging
+                    && self.role_is_fresh(other)
+            });
+            return match readers {
+                Admission::Open => self.out_of_role(view, R::NotReader),
+                Admission::Unseen => self.verdict(State::Unknown, R::ReadersUnseen),
+                Admission::Closed => self.verdict(State::Up, R::WriterServesReads),
             };
         }
-        if self.lags(view) && self.substitutes(name, view).any(|other| !self.lags(other)) {
-            return self.say(State::Down, R::Lagging);
+        if view.lagging
+            && self.alternatives(name, view, |other| other.usable() && !other.lagging) == Admission::Open
+        {
+            return self.verdict(State::Down, R::Lagging);
         }
         self.by_silence(name, view)
     }
 
     fn by_silence(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
-        use VerdictReason as R;
-        match view.status {
-            Status::Silent(misses)
-                if misses >= self.rules.liveness_misses && self.substitutes(name, view).next().is_some() =>
-            {
-                self.say(State::Down, R::Silent)
-            }
-            _ => self.known_or_proved(view),
+        let silent = matches!(view.status, Status::Silent(misses) if misses >= self.rules.liveness_misses);
+        if silent && self.alternatives(name, view, InstanceView::usable) == Admission::Open {
+            self.verdict(State::Down, VerdictReason::Silent)
+        } else {
+            self.known_or_proved(view)
         }
     }
 
-    fn by_logins(&self, name: &InstanceName, view: &InstanceView, otherwise: Verdict) -> Verdict {
+    /// What logins say of a server that may take sessions by its role.
+    ///
+    /// Open sessions prove nothing about new ones, nor the other way round. A server whose logins fail
+    /// is drained, and only while another member is fit by its role, is open at the proxy, and accepted
+    /// a login between two failures here: then neither IAM nor the agent is to blame.
+    fn by_logins(&self, index: usize, by_role: &[Verdict]) -> Verdict {
         use VerdictReason as R;
-        let Some(since) = view.auth_refused_since else { return self.by_block(name, view, otherwise) };
-        if !view.auth_refused_twice {
-            // The agent has no token, its own trouble or that of AWS; or one login was refused
-            // that the next may follow.
-            return self.say(State::Up, R::AuthIllKept);
+        let (member, verdict) = (&self.members[index], by_role[index]);
+        let Some(view) = self.instances.get(member.name).map(Instance::view) else { return verdict };
+        let Some(trouble) = view.login_trouble else { return verdict };
+        let (kept, reason) = match trouble.kind {
+            LoginTrouble::NoToken => return self.verdict(State::Up, R::AuthIllKept),
+            LoginTrouble::Refused => (R::AuthIllKept, R::AuthRefused),
+            LoginTrouble::Blocked => (R::HostBlockedKept, R::HostBlocked),
+            LoginTrouble::Failing => (verdict.reason, R::LoginsFail),
+        };
+        let client_since = view.last_client_login.is_some_and(|login| login > trouble.last);
+        if !trouble.lasting || client_since {
+            return self.verdict(State::Up, kept);
         }
         match self.rules.on_auth_failure {
-            OnAuthFailure::Keep => self.say(State::Up, R::AuthIllKept),
-            OnAuthFailure::Down => self.say(State::Down, R::AuthRefused),
-            OnAuthFailure::Auto if self.sibling_accepts(name, since) => {
-                self.say(State::Drain, R::AuthRefused)
+            OnAuthFailure::Keep => self.verdict(State::Up, kept),
+            OnAuthFailure::Down if trouble.kind == LoginTrouble::Refused => self.verdict(State::Down, reason),
+            // Where the agent has never logged in, its grants or its policy are the likelier cause.
+            _ if trouble.kind == LoginTrouble::Refused && view.last_login.is_none() => {
+                self.verdict(State::Up, kept)
             }
-            OnAuthFailure::Auto => self.say(State::Up, R::AuthIllKept),
+            _ if trouble.sibling_accepted && self.another_accepts(index, by_role) => {
+                self.verdict(State::Drain, reason)
+            }
+            _ => self.verdict(State::Up, kept),
         }
     }
 
-    /// A blocked address is drained at most, while a sibling takes logins from there, and
-    /// never answered down: the proxy's clients may come from another address, and the
-    /// server is well.
-    fn by_block(&self, name: &InstanceName, view: &InstanceView, otherwise: Verdict) -> Verdict {
-        use VerdictReason as R;
-        let Some(since) = view.host_blocked_since else { return otherwise };
-        if self.rules.on_auth_failure != OnAuthFailure::Keep && self.sibling_accepts(name, since) {
-            self.say(State::Drain, R::HostBlocked)
-        } else {
-            self.say(State::Up, R::HostBlockedKept)
-        }
-    }
-
-    /// Whether a sibling has let the agent in since then.
-    fn sibling_accepts(&self, name: &InstanceName, since: Time) -> bool {
-        self.instances.iter().any(|(other, sibling)| {
-            other != name
-                && sibling.view().accepts_logins(self.now)
-                && sibling.view().last_login > Some(since)
+    /// Whether another member that may take the sessions accepts logins now.
+    fn another_accepts(&self, index: usize, by_role: &[Verdict]) -> bool {
+        self.members.iter().zip(by_role).enumerate().any(|(other, (member, verdict))| {
+            let view = self.instances.get(member.name).map(Instance::view);
+            other != index
+                && verdict.state == State::Up
+                && member.admission == Admission::Open
+                && view.is_some_and(|view| view.accepts_logins(self.now))
         })
     }
 
-    /// Old statements never empty a backend: when no server is left for new sessions, those that
-    /// are out only for a role they stated some time ago come back.
-    fn spare_the_last(&self, verdicts: &mut [Verdict]) {
+    /// Keeps exactly one server of a backend that has no fallback and would be empty.
+    ///
+    /// One that refuses is retried for as long as `retries` last; two that refuse use up all tries
+    /// within milliseconds. A server that has proved another role is never kept.
+    fn keep_one(
+        &self,
+        verdicts: &mut [Verdict],
+        wanted: WantedRole,
+        writer: Writer<'_>,
+        before: &[Option<Verdict>],
+    ) {
         use VerdictReason as R;
-        let mut left = self.members.iter().zip(verdicts.iter()).filter(|(member, _)| !member.drained);
-        if left.any(|(_, verdict)| verdict.state != State::Down) {
+        let mut left = self.members.iter().zip(verdicts.iter());
+        if left.any(|(member, verdict)| member.admission != Admission::Closed && verdict.state != State::Down)
+        {
             return;
         }
-        for (member, verdict) in self.members.iter().zip(verdicts.iter_mut()) {
-            let fresh = self.instances.get(member.name).is_some_and(|instance| {
-                instance.view().last_proof.is_some_and(|proof| self.now.since(proof) <= freshness::ROLE)
-            });
-            if matches!(verdict.reason, R::NotWriter | R::StaleWriter | R::Conflict) && !fresh {
-                *verdict = self.say(State::Up, R::LastResort);
-            }
+        let kept_before = |index: usize| {
+            before.get(index).copied().flatten().is_some_and(|verdict| verdict.reason == R::OnlyServerKept)
+        };
+        let rank = |index: &usize| {
+            let name = self.members[*index].name;
+            let proof = self.instances.get(name).and_then(|instance| instance.view().last_proof);
+            (self.last_writer == Some(name) && wanted == WantedRole::Writer, kept_before(*index), proof)
+        };
+        let fit = |index: &usize| {
+            let member = &self.members[*index];
+            let role = self.instances.get(member.name).and_then(|instance| instance.view().role);
+            member.admission != Admission::Closed
+                && matches!(verdicts[*index].reason, R::Refusing | R::Silent | R::Lagging | R::AuthRefused)
+                && (wanted != WantedRole::Writer
+                    || (role != Some(Role::Reader)
+                        && writer.name().is_none_or(|writer| writer == member.name)))
+        };
+        if let Some(kept) = (0..verdicts.len()).filter(fit).max_by_key(rank) {
+            verdicts[kept] = self.verdict(State::Up, R::OnlyServerKept);
         }
     }
 
-    /// Who claims to be the writer and answers.
-    fn claims(&self) -> impl Iterator<Item = (&InstanceName, &InstanceView)> {
-        self.instances
+    /// The instances that claim to be the writer, by a fresh answer. One missed answer loses no claim.
+    fn claims(&self) -> Vec<(&'a InstanceName, &'a InstanceView)> {
+        let mut claims: Vec<_> = self
+            .instances
             .iter()
             .map(|(name, instance)| (name, instance.view()))
-            .filter(|(_, view)| view.role == Some(Role::Writer) && view.usable() && view.proved())
+            .filter(|(name, view)| {
+                let answers = match view.status {
+                    Status::Usable => true,
+                    Status::Silent(misses) => misses < self.rules.liveness_misses,
+                    Status::Unknown | Status::Refusing => false,
+                };
+                answers
+                    && view.role == Some(Role::Writer)
+                    && view.proved()
+                    && self.role_is_fresh(view)
+                    && !self.outranked(name, view)
+            })
+            .collect();
+        // An instance that follows a source is no writer beside one that follows none.
+        if claims.iter().any(|(_, view)| !view.follows_source) {
+            claims.retain(|(_, view)| !view.follows_source);
+        }
+        claims
     }
 
-    /// Other members that could take this one's new sessions: they answer, are not drained, and
-    /// accept logins, unless this one refuses them too.
+    /// Whether a newer writer is only silent: then an old one that comes back is still the old one.
+    fn outranked(&self, name: &InstanceName, view: &InstanceView) -> bool {
+        self.instances.iter().any(|(other_name, other)| {
+            let other = other.view();
+            other_name != name
+                && other.role == Some(Role::Writer)
+                && matches!(other.status, Status::Silent(_))
+                && other.last_proof.is_some_and(|proof| self.now.since(proof) <= freshness::NEWER_TIMELINE)
+                && (older_timeline(view, other)
+                    || (self.deposed.contains(name) && self.last_writer == Some(other_name)))
+        })
+    }
+
+    /// Whether other members can take this one's new sessions, by the best of them: `Open` if one that
+    /// is `fit` and accepts logins is open at the proxy.
     ///
-    /// These rules never empty a backend. Of the members that answer and are not drained, the best
-    /// one stays: one that accepts logins if any does, and among those a reader that does not lag,
-    /// else the writer, else a reader that lags.
-    fn substitutes(&self, name: &InstanceName, view: &InstanceView) -> impl Iterator<Item = &InstanceView> {
-        // Where refused logins take a server down, one that has met them is about to go.
+    /// Siblings that refuse logins do not count, unless this one refuses them too.
+    fn alternatives(
+        &self,
+        name: &InstanceName,
+        view: &InstanceView,
+        fit: impl Fn(&InstanceView) -> bool,
+    ) -> Admission {
+        // Where refused logins take a server down, one that refuses is about to go.
         let alike = view.refuses_logins() && self.rules.on_auth_failure != OnAuthFailure::Down;
-        self.members
-            .iter()
-            .filter(move |member| member.name != name && !member.drained)
-            .filter_map(|member| self.instances.get(member.name))
-            .map(Instance::view)
-            .filter(move |other| other.usable() && (alike || !other.refuses_logins()))
+        let mut best = Admission::Closed;
+        for member in self.members.iter().filter(|member| member.name != name) {
+            let Some(other) = self.instances.get(member.name).map(Instance::view) else { continue };
+            if !fit(other) || (other.refuses_logins() && !alike) {
+                continue;
+            }
+            match member.admission {
+                Admission::Open => return Admission::Open,
+                Admission::Unseen => best = Admission::Unseen,
+                Admission::Closed => {}
+            }
+        }
+        best
     }
 
-    /// Whether the proxy sends new sessions to this instance, for all that is set there.
-    fn open(&self, name: &InstanceName) -> bool {
-        self.members.iter().any(|member| member.name == name && !member.drained)
+    /// Whether new sessions can go to the writer, where it is a member.
+    fn admits(&self, name: &InstanceName) -> bool {
+        self.members.iter().any(|member| member.name == name && member.admission != Admission::Closed)
     }
 
-    fn lags(&self, view: &InstanceView) -> bool {
-        matches!((view.lag, self.rules.max_lag), (Some(lag), Some(bound)) if lag > bound)
+    /// Whether the instance's last answer is young enough to say what its role is now.
+    fn role_is_fresh(&self, view: &InstanceView) -> bool {
+        view.last_proof.is_some_and(|proof| self.now.since(proof) <= self.rules.trouble_lasts())
     }
 
     fn known_or_proved(&self, view: &InstanceView) -> Verdict {
-        self.say(
+        self.verdict(
             State::Up,
             match view.status {
                 Status::Usable if view.proved() => VerdictReason::Proved,
                 Status::Silent(_) => VerdictReason::SilentKept,
+                Status::Unknown if view.proved() => VerdictReason::NothingAgainst,
                 Status::Usable | Status::Unknown | Status::Refusing => VerdictReason::LastKnown,
             },
         )
     }
 
-    /// Down for its role. What only an earlier agent has seen may have changed since, and
-    /// takes nothing away.
+    /// Down for its role. What only an earlier agent has seen may have changed since, and takes
+    /// nothing away.
     fn out_of_role(&self, view: &InstanceView, reason: VerdictReason) -> Verdict {
         if view.proved() {
-            self.say(State::Down, reason)
+            self.verdict(State::Down, reason)
         } else {
-            self.say(State::Unknown, VerdictReason::NotProbedYet)
+            self.verdict(State::Unknown, VerdictReason::NotProbedYet)
         }
     }
 
-    fn say(&self, state: State, reason: VerdictReason) -> Verdict {
+    fn verdict(&self, state: State, reason: VerdictReason) -> Verdict {
         Verdict { state, reason, since: self.now }
     }
 }
@@ -442,8 +615,8 @@ fn older_timeline(one: &InstanceView, other: &InstanceView) -> bool {
 }
 
 /// The one claim on the highest timeline, if there is exactly one. Where one of
-/// them does not tell its timeline, nothing can be compared.
-fn higher_timeline<'a>(claims: &[(&'a InstanceName, &InstanceView)]) -> Option<&'a InstanceName> {
+/// them does not show its timeline, nothing can be compared.
+fn highest_timeline<'a>(claims: &[(&'a InstanceName, &InstanceView)]) -> Option<&'a InstanceName> {
     let timelines: Option<Vec<u32>> = claims.iter().map(|(_, view)| view.timeline).collect();
     let best = timelines?.into_iter().max()?;
     let mut winners = claims.iter().filter(|(_, view)| view.timeline == Some(best));

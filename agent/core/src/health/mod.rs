@@ -10,8 +10,10 @@ mod instance;
 mod judge;
 mod observation;
 
-pub use fleet::{Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ServerConfig};
+pub use fleet::{
+    Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, ServerConfig,
+};
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
-pub use instance::{InstanceView, Remembered, Role, Status};
-pub use judge::{Proof, State, Verdict, VerdictReason, WantedRole};
+pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};
+pub use judge::{Admission, Proof, State, Verdict, VerdictReason, WantedRole};
 pub use observation::{Observation, RoleFacts};

@@ -190,7 +190,7 @@ pub enum DrainSent {
     NotSent,
 }
 
-/// What a server's admin flags at the proxy say.
+/// What is set for a server at the proxy, apart from its health.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AdminFlags {
     /// Drained by a command, an operator's or the agent's: HAProxy does not record whose.
@@ -200,14 +200,16 @@ pub struct AdminFlags {
     /// Any other admin flag: by configuration, inheritance or name resolution. Or there is no
     /// such server.
     pub other: bool,
+    /// Its weight is 0: no new sessions, although no flag shows it.
+    pub weightless: bool,
 }
 
 impl AdminFlags {
     /// Of a server that the proxy does not have: nothing of the agent's is left on it, and no
     /// new sessions go there.
-    pub const ABSENT: Self = Self { drain: false, maint: false, other: true };
+    pub const ABSENT: Self = Self { drain: false, maint: false, other: true, weightless: false };
 
-    /// Whether there is none.
+    /// Whether nothing keeps new sessions away.
     pub fn clear(self) -> bool {
         self == Self::default()
     }

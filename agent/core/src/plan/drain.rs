@@ -146,7 +146,7 @@ impl Shown {
 
     /// Set by others than the agent, beside or instead of a drain.
     pub(super) fn others(self) -> bool {
-        matches!(self, Self::Admin(flags) if flags.maint || flags.other)
+        matches!(self, Self::Admin(flags) if flags.maint || flags.other || flags.weightless)
     }
 }
 

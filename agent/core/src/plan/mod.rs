@@ -8,11 +8,11 @@
 //!
 //! A plan says what to do now, and of everything that is due and left alone, why.
 
+mod admissions;
 mod breaker;
 mod budget;
 mod command;
 mod drain;
-mod drained;
 mod planner;
 mod policy;
 mod retire;

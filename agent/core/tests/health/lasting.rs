@@ -2,7 +2,9 @@
 
 use agent_core::{
     InstanceId, Time,
-    health::{FleetConfig, Health, Observation, Remembered, Role, ServerConfig, Status, WantedRole},
+    health::{
+        FleetConfig, Health, Observation, ProxyView, Remembered, Role, ServerConfig, Status, WantedRole,
+    },
 };
 
 use super::*;
@@ -46,7 +48,7 @@ fn a_refusal_does_not_outlast_the_agents_means_to_look() {
     for _ in 0..7 {
         setup.wait(10_000).has_no_token("a").alive("b", true);
     }
-    setup.expect("write", "a", State::Up, Reason::AuthIllKept);
+    setup.expect("write", "a", State::Up, Reason::NothingAgainst);
     setup.refuses_connections("a").expect("write", "a", State::Down, Reason::Refusing);
 }
 
@@ -57,7 +59,7 @@ fn silence_does_not_outlast_the_agents_means_to_look() {
     for _ in 0..7 {
         setup.wait(10_000).login_fails("b", Phase::Dns, FaultKind::NameNotResolved).alive("c", true);
     }
-    setup.expect("read", "b", State::Up, Reason::LastKnown);
+    setup.expect("read", "b", State::Up, Reason::NothingAgainst);
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn who_answers_is_not_silent_even_if_the_agent_cannot_go_on() {
     let mut setup = setup(&["b", "c"]);
     setup.reader("b").reader("c").silent("b", 3).expect("read", "b", State::Down, Reason::Silent);
     setup.login_fails("b", Phase::Tls, FaultKind::CertificateInvalid);
-    setup.expect("read", "b", State::Up, Reason::LastKnown);
+    setup.expect("read", "b", State::Up, Reason::NothingAgainst);
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn refused_logins_do_not_outlast_the_agents_means_to_log_in() {
     for _ in 0..7 {
         setup.wait(10_000).has_no_token("a");
     }
-    setup.expect("read", "a", State::Up, Reason::AuthIllKept);
+    setup.expect("read", "a", State::Up, Reason::NothingAgainst);
 }
 
 #[test]
@@ -102,15 +104,15 @@ fn a_writer_that_another_has_superseded_stays_down_when_it_cannot_be_looked_at()
 }
 
 #[test]
-fn an_unknown_one_that_was_down_is_up_again_unless_the_writer_is_another() {
+fn an_unknown_server_that_was_down_is_up_again_but_not_for_writes_unless_it_was_the_writer() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("b").refuses_connections("a").expect("write", "a", State::Down, Reason::Refusing);
     for _ in 0..7 {
         setup.wait(10_000).has_no_token("a").alive("b", false);
     }
-    setup.expect("write", "a", State::Down, Reason::Refusing);
+    setup.expect("write", "a", State::Unknown, Reason::NotProbedYet);
     setup.expect("any", "a", State::Up, Reason::NothingAgainst);
-    setup.refuses_connections("b").expect("write", "a", State::Up, Reason::NothingAgainst);
+    setup.refuses_connections("b").expect("write", "a", State::Unknown, Reason::NotProbedYet);
 }
 
 #[test]
@@ -232,7 +234,11 @@ fn a_server_of_another_instance_is_not_what_the_one_before_was() {
         commandable: true,
     };
     let rules = || ["a", "b"].map(|name| (instance(name), HealthRules::default())).to_vec();
-    let health = |name| Health::new(FleetConfig { instances: rules(), servers: vec![server(name)] }, &[]);
+    let health = |name| {
+        let mut health = Health::new(FleetConfig { instances: rules(), servers: vec![server(name)] }, &[]);
+        health.observe_proxy(0, ProxyView { fallbacks: ["any".into()].into(), ..ProxyView::default() });
+        health
+    };
     let mut before = health("a");
     let refused = |millis| Observation {
         instance: instance("a"),

@@ -1,8 +1,10 @@
 //! The rules of health, one sentence each: observations in, verdicts out.
 //!
-//! - `siblings`: in favour of which servers another is taken out. `lasting`: what counts for how long.
+//! - `routing`: the hard cases of which server gets new sessions.
+//! - `siblings`: for whom a server steps aside. `lasting`: what counts for how long.
 
 mod lasting;
+mod routing;
 mod setup;
 mod siblings;
 
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use agent_core::{
     Fault, FaultKind, Phase, ServerId,
-    health::{HealthRules, OnAuthFailure, RoleFacts, State, VerdictReason as Reason},
+    health::{HealthRules, Observation, OnAuthFailure, RoleFacts, State, VerdictReason as Reason},
 };
 use setup::{Setup, instance, role, setup, setup_with};
 
@@ -47,7 +49,7 @@ fn a_primary_with_read_only_transactions_is_not_the_writer() {
 fn the_writer_serves_reads_when_no_reader_is_left() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").refuses_connections("b");
-    setup.expect("read", "a", State::Up, Reason::LastResort);
+    setup.expect("read", "a", State::Up, Reason::WriterServesReads);
     setup.expect("read", "b", State::Down, Reason::Refusing);
 }
 
@@ -92,7 +94,7 @@ fn one_that_refused_and_went_silent_is_still_down_for_a_while_and_not_for_ever()
     let mut setup = setup(&["a"]);
     setup.writer("a").refuses_connections("a").silent("a", 30);
     setup.expect("write", "a", State::Down, Reason::Refusing);
-    setup.silent("a", 40).expect("write", "a", State::Up, Reason::SilentKept);
+    setup.silent("a", 40).expect("write", "a", State::Up, Reason::NothingAgainst);
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn an_accepted_connection_ends_a_refusal_even_if_the_agent_cannot_go_on() {
     let mut setup = setup(&["a"]);
     setup.writer("a").refuses_connections("a");
     setup.login_fails("a", Phase::Tls, FaultKind::CertificateInvalid);
-    setup.expect("write", "a", State::Up, Reason::LastKnown);
+    setup.expect("write", "a", State::Up, Reason::NothingAgainst);
 }
 
 #[test]
@@ -113,15 +115,17 @@ fn an_instance_that_comes_back_and_refuses_the_agent_only_is_not_down() {
 #[test]
 fn a_silent_writer_alone_is_kept() {
     let mut setup = setup(&["a", "b"]);
-    setup.writer("a").reader("b").silent("a", 1_000).reader("b");
+    setup.writer("a").reader("b").silent("a", 50).reader("b");
     setup.expect("write", "a", State::Up, Reason::SilentKept);
+    setup.silent("a", 1_000).reader("b").expect("write", "a", State::Unknown, Reason::RoleUnproved);
 }
 
 #[test]
 fn a_silent_writer_is_down_once_another_has_proved_itself_since() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").silent("a", 2).writer("b");
-    setup.expect("write", "a", State::Up, Reason::SilentKept);
+    setup.expect("write", "a", State::Up, Reason::ConflictKept);
+    setup.expect("write", "b", State::Down, Reason::Conflict);
     setup.silent("a", 1).expect("write", "a", State::Down, Reason::Superseded);
     setup.expect("write", "b", State::Up, Reason::Proved);
 }
@@ -217,12 +221,21 @@ fn the_operator_may_choose_to_keep_or_to_take_down_what_refuses_logins() {
 }
 
 #[test]
-fn of_two_writers_the_higher_timeline_wins() {
+fn the_last_writer_keeps_its_role_beside_a_promoted_replica_on_a_higher_timeline() {
     let mut setup = setup(&["a", "b"]);
     setup.writer_on("a", 3).writer_on("b", 4);
-    setup.expect("write", "b", State::Up, Reason::Proved);
-    setup.expect("write", "a", State::Down, Reason::StaleWriter);
-    assert!(!setup.fleet().instances[&instance("a")].conflict);
+    setup.expect("write", "a", State::Up, Reason::ConflictKept);
+    setup.expect("write", "b", State::Down, Reason::Conflict);
+    assert!(setup.fleet().instances[&instance("a")].conflict);
+}
+
+#[test]
+fn the_higher_timeline_decides_once_the_last_writer_is_gone() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer_on("a", 3).reader("b").reader("c").refuses_connections("a");
+    setup.writer_on("b", 4).writer_on("c", 5);
+    setup.expect("write", "b", State::Up, Reason::ConflictKept);
+    setup.silent("b", 3).expect("write", "c", State::Up, Reason::Proved);
 }
 
 #[test]
@@ -244,12 +257,21 @@ fn a_timeline_that_only_one_of_two_tells_decides_nothing() {
 }
 
 #[test]
-fn two_writers_are_not_both_refused_for_a_third_that_is_gone() {
+fn where_nothing_tells_which_of_two_new_writers_is_right_nothing_changes() {
     let mut setup = setup(&["a", "b", "c"]);
-    setup.writer("a").expect("write", "a", State::Up, Reason::Proved);
-    setup.silent("a", 5).writer("b").writer("c");
-    setup.expect("write", "b", State::Up, Reason::ConflictKept);
+    setup.writer("a").reader("b").reader("c").silent("a", 5);
+    let both = [("b", false), ("c", false)];
+    setup.wait(1);
+    for (name, in_recovery) in both {
+        let result = Ok(role(in_recovery, None));
+        setup.health.observe(&Observation { instance: instance(name), at: setup.now, login: true, result });
+    }
+    for name in ["b", "c"] {
+        setup.expect("write", name, State::Unknown, Reason::Undecided);
+    }
+    assert!(setup.health.choose_writer(&instance("c")));
     setup.expect("write", "c", State::Up, Reason::ConflictKept);
+    setup.expect("write", "b", State::Down, Reason::Conflict);
 }
 
 #[test]
@@ -258,7 +280,9 @@ fn a_replica_too_far_behind_waits_while_another_can_serve() {
     let mut setup = setup_with(&["a", "b"], &rules, &[]);
     setup.writer("a").lagging("b", 11);
     setup.expect("read", "b", State::Down, Reason::Lagging);
-    setup.expect("read", "a", State::Up, Reason::LastResort);
+    setup.expect("read", "a", State::Up, Reason::WriterServesReads);
+    setup.lagging("b", 9).expect("read", "b", State::Down, Reason::Lagging);
+    setup.lagging("b", 7).expect("read", "b", State::Up, Reason::Proved);
     setup.lagging("b", 9).expect("read", "b", State::Up, Reason::Proved);
 }
 
@@ -270,11 +294,27 @@ fn a_replica_too_far_behind_is_better_than_none() {
 }
 
 #[test]
-fn an_old_word_on_its_role_does_not_keep_the_last_server_out() {
+fn an_old_answer_proves_no_role() {
     let mut setup = setup(&["a", "b"]);
-    setup.writer("a").reader("b").refuses_connections("a").silent("b", 3);
-    setup.expect("write", "b", State::Down, Reason::NotWriter);
-    setup.silent("b", 10).expect("write", "b", State::Up, Reason::LastResort);
+    setup.writer("a").reader("b").expect("write", "b", State::Down, Reason::NotWriter);
+    for _ in 0..7 {
+        setup.wait(10_000).has_no_token("a").has_no_token("b");
+    }
+    for (backend, name) in [("write", "a"), ("write", "b"), ("read", "b")] {
+        setup.expect(backend, name, State::Unknown, Reason::RoleUnproved);
+    }
+}
+
+#[test]
+fn an_old_answer_does_not_keep_the_old_writer_beside_a_new_one() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b");
+    for _ in 0..7 {
+        setup.wait(10_000).has_no_token("a").alive("b", true);
+    }
+    setup.expect("write", "a", State::Unknown, Reason::RoleUnproved);
+    setup.alive("b", false).expect("write", "a", State::Down, Reason::Superseded);
+    setup.expect("write", "b", State::Up, Reason::Proved);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! A database, and what its instances say.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ServerId, Time,
     health::{
-        Fleet, FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts, ServerConfig, State,
-        VerdictReason as Reason, WantedRole,
+        Admission, Fleet, FleetConfig, Health, HealthRules, Observation, ProxyView, Remembered, RoleFacts,
+        ServerConfig, State, VerdictReason as Reason, WantedRole,
     },
 };
 
@@ -34,7 +34,11 @@ pub fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]
         .collect();
     let instances = names.iter().map(|name| (instance(name), rules.clone())).collect();
     let now = Time::AGENT_START + Duration::from_secs(60);
-    Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now }
+    let mut setup = Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now };
+    setup.closed(&[]);
+    let fallbacks = backends.map(|(backend, _)| backend.into()).into();
+    setup.health.observe_proxy(0, ProxyView { fallbacks, ..ProxyView::default() });
+    setup
 }
 
 pub fn setup(names: &[&str]) -> Setup {
@@ -55,6 +59,8 @@ impl Setup {
         self.wait(1);
         let observation = Observation { instance: instance(name), at: self.now, login, result };
         self.health.observe(&observation);
+        // The agent decides after each observation.
+        self.fleet();
         self
     }
 
@@ -103,10 +109,27 @@ impl Setup {
         self.login_fails(name, Phase::Login, FaultKind::NoToken)
     }
 
-    /// Persons have set these servers to drain or maintenance.
-    pub fn drain(&mut self, servers: &[(&str, &str)]) -> &mut Self {
-        let servers = servers.iter().map(|(backend, name)| ServerId::new(0, backend, name));
-        self.health.set_drained(servers.collect());
+    /// An operator has closed these servers and no others.
+    pub fn closed(&mut self, servers: &[(&str, &str)]) -> &mut Self {
+        let admission = |backend: &str, name: &str| {
+            if servers.contains(&(backend, name)) { Admission::Closed } else { Admission::Open }
+        };
+        let all = ["write", "read", "any"].into_iter().flat_map(|backend| {
+            ["a", "b", "c"].map(|name| (ServerId::new(0, backend, name), admission(backend, name)))
+        });
+        self.health.observe_admissions(all.collect());
+        self
+    }
+
+    /// The proxy's state cannot be read.
+    pub fn unseen(&mut self) -> &mut Self {
+        self.health.observe_admissions(BTreeMap::new());
+        self
+    }
+
+    /// No backend has a fallback.
+    pub fn without_fallback(&mut self) -> &mut Self {
+        self.health.observe_proxy(0, ProxyView::default());
         self
     }
 

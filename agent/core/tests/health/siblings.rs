@@ -1,70 +1,64 @@
-//! A server is taken out only in favour of one that answers, is not drained, and accepts logins.
+//! For whom a server steps aside: one that answers, that nobody has set aside, and that
+//! turns no logins away.
 
 use super::*;
 
 #[test]
-fn the_writer_takes_reads_while_operators_have_drained_the_readers() {
+fn the_writer_takes_reads_while_persons_have_set_the_readers_aside() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").expect("read", "a", State::Down, Reason::NotReader);
-    setup.drain(&[("read", "b")]).expect("read", "a", State::Up, Reason::LastResort);
+    setup.closed(&[("read", "b")]).expect("read", "a", State::Up, Reason::WriterServesReads);
     setup.expect("read", "b", State::Up, Reason::Proved);
-    setup.drain(&[]).expect("read", "a", State::Down, Reason::NotReader);
+    setup.closed(&[]).expect("read", "a", State::Down, Reason::NotReader);
 }
 
 #[test]
-fn a_drain_in_another_backend_does_not_count() {
+fn a_reader_set_aside_in_another_backend_is_a_reader_still() {
     let mut setup = setup(&["a", "b"]);
-    setup.writer("a").reader("b").drain(&[("any", "b"), ("write", "b")]);
+    setup.writer("a").reader("b").closed(&[("any", "b"), ("write", "b")]);
     setup.expect("read", "a", State::Down, Reason::NotReader);
 }
 
 #[test]
-fn a_silent_reader_is_kept_while_its_siblings_are_drained() {
+fn a_silent_reader_is_kept_while_persons_have_set_its_siblings_aside() {
     let mut setup = setup(&["b", "c"]);
     setup.reader("b").reader("c").silent("b", 3).reader("c").expect("read", "b", State::Down, Reason::Silent);
-    setup.drain(&[("read", "c")]).expect("read", "b", State::Up, Reason::SilentKept);
+    setup.closed(&[("read", "c")]).expect("read", "b", State::Up, Reason::SilentKept);
 }
 
 #[test]
-fn a_lagging_replica_is_kept_while_its_siblings_are_drained() {
+fn a_replica_too_far_behind_serves_while_persons_have_set_its_siblings_aside() {
     let rules = HealthRules { max_lag: Some(Duration::from_secs(10)), ..HealthRules::default() };
     let mut setup = setup_with(&["b", "c"], &rules, &[]);
     setup.lagging("b", 60).reader("c").expect("read", "b", State::Down, Reason::Lagging);
-    setup.drain(&[("read", "c")]).expect("read", "b", State::Up, Reason::Proved);
+    setup.closed(&[("read", "c")]).expect("read", "b", State::Up, Reason::Proved);
 }
 
 #[test]
-fn of_two_writers_the_last_known_one_is_not_preferred_while_it_is_drained() {
+fn of_two_writers_the_last_known_one_is_not_held_while_it_is_set_aside() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").expect("write", "a", State::Up, Reason::Proved);
     setup.writer("b").expect("write", "b", State::Down, Reason::Conflict);
-    setup.drain(&[("write", "a")]).expect("write", "b", State::Up, Reason::ConflictKept);
-}
-
-#[test]
-fn an_old_role_does_not_keep_the_last_undrained_server_out() {
-    let mut setup = setup(&["a", "b"]);
-    setup.writer("a").reader("b").drain(&[("write", "a")]);
-    setup.expect("write", "b", State::Down, Reason::NotWriter);
-    setup.silent("b", 11).writer("a").expect("write", "b", State::Up, Reason::LastResort);
+    // Nothing changes: sending some sessions to each would split the data.
+    setup.closed(&[("write", "a")]).expect("write", "b", State::Unknown, Reason::Undecided);
 }
 
 #[test]
 fn the_writer_takes_reads_while_the_readers_refuse_logins() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").refuses_login("b").writer("a");
-    setup.expect("read", "a", State::Up, Reason::LastResort);
+    setup.expect("read", "a", State::Up, Reason::WriterServesReads);
     setup.wait(5_000).refuses_login("b").writer("a");
     setup.expect("read", "b", State::Drain, Reason::AuthRefused);
-    setup.expect("read", "a", State::Up, Reason::LastResort);
-    setup.reader("b").expect("read", "a", State::Down, Reason::NotReader);
+    setup.expect("read", "a", State::Up, Reason::WriterServesReads);
+    setup.reader("b").reader("b").expect("read", "a", State::Down, Reason::NotReader);
 }
 
 #[test]
 fn the_writer_takes_reads_while_the_readers_block_the_address() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").login_fails("b", Phase::Login, FaultKind::HostBlocked);
-    setup.expect("read", "a", State::Up, Reason::LastResort);
+    setup.expect("read", "a", State::Up, Reason::WriterServesReads);
 }
 
 #[test]
@@ -76,7 +70,7 @@ fn logins_that_are_refused_everywhere_change_no_roles() {
 }
 
 #[test]
-fn where_refused_logins_take_a_server_down_none_is_taken_out_in_favour_of_one_that_refuses() {
+fn where_refused_logins_take_a_server_down_nobody_steps_aside_for_one_that_refuses() {
     let rules = HealthRules { on_auth_failure: OnAuthFailure::Down, ..HealthRules::default() };
     let mut setup = setup_with(&["a", "b"], &rules, &[]);
     setup.writer("a").reader("b").refuses_logins("b").refuses_login("a");
@@ -97,8 +91,10 @@ fn refused_logins_drain_a_server_once_a_sibling_has_accepted_one_since() {
     let mut setup = setup(&["a", "b", "c"]);
     setup.writer("a").reader("b").reader("c").refuses_logins("b");
     setup.expect("read", "b", State::Up, Reason::AuthIllKept);
-    setup.reader("c").expect("read", "b", State::Drain, Reason::AuthRefused);
+    setup.reader("c").expect("read", "b", State::Up, Reason::AuthIllKept);
+    setup.refuses_login("b").expect("read", "b", State::Drain, Reason::AuthRefused);
     setup.alive("b", true).expect("read", "b", State::Drain, Reason::AuthRefused);
+    setup.reader("b").expect("read", "b", State::Drain, Reason::AuthRefused);
     setup.reader("b").expect("read", "b", State::Up, Reason::Proved);
 }
 

@@ -1,6 +1,6 @@
 //! Verdicts: nothing is taken away for not knowing, nor for the sake of one that cannot serve.
 
-use agent_core::{Time, desired::AgentHealth, plan::AdminFlags};
+use agent_core::{desired::AgentHealth, health::Admission, plan::AdminFlags};
 
 use super::*;
 
@@ -45,7 +45,7 @@ proptest! {
             let verdict = |backend: &str, name: &str| fleet.servers[&support::server(backend, name)];
             prop_assert_ne!(verdict("write", "a").state, State::Down, "{:?}", verdict("write", "a"));
             let readers = ["a", "b", "c"].map(|name| verdict("read", name));
-            prop_assert!(readers.iter().any(|reader| reader.usable() || reader.state == State::Drain));
+            prop_assert!(readers.iter().any(|reader| reader.state != State::Down));
             // What an agent check says of it is never worse.
             let said = rig.agent_check(&support::server("write", "a"), &fleet);
             prop_assert!(!matches!(said.health, Some(AgentHealth::Down(_))));
@@ -96,44 +96,66 @@ proptest! {
         }
     }
 
-    /// Whatever is observed and whatever operators drain, no rule empties a backend:
-    /// while one of its servers could take new sessions, for all that was said of it, one that
-    /// is not drained is not down.
+    /// Whatever is observed and whatever operators set: while a server of the read backend could take
+    /// new sessions, one that is open at the proxy is not down. This holds without a fallback, where
+    /// an empty backend would close clients at once.
     #[test]
     fn no_verdict_takes_away_the_last_server_that_could_serve(
         events in prop::collection::vec((0_usize..3, event(), 1_u64..6_000), 1..80),
     ) {
         let mut rig = Rig::new(policy());
         let mut said = [Said::default(); 3];
-        said[0].writer = Some(rig.now);
         for (index, event, wait) in events {
             rig.wait(millis(wait));
-            let name = ["a", "b", "c"][index];
-            match event {
-                Event::Tell(result) => {
-                    rig.tell(name, result);
-                    said[index].hear(result, rig.now);
-                }
-                Event::Person(backend, flags) => {
-                    rig.planner.observe_admin(&support::server(backend, name), rig.now, flags);
-                }
-            }
+            happen(&mut rig, &mut said, index, event);
             let fleet = rig.fleet();
-            let drained = rig.planner.drains().drained_servers();
-            let writer = (0..3).filter(|one| said[*one].writer.is_some()).max_by_key(|one| said[*one].writer);
-            for backend in ["write", "read"] {
-                let could = |member: usize| {
-                    said[member].refused == 0 && (backend == "read" || writer == Some(member))
-                };
-                let open = |member: &usize| {
-                    !drained.contains(&support::server(backend, ["a", "b", "c"][*member]))
-                };
-                let up = |member: usize| {
-                    fleet.servers[&support::server(backend, ["a", "b", "c"][member])].state != State::Down
-                };
-                let left = (0..3).filter(open).any(up);
-                prop_assert!(left || !(0..3).filter(open).any(could), "{backend}: {:?}", fleet.servers);
+            let admissions = rig.planner.drains().admissions();
+            let open: Vec<&str> = NAMES
+                .into_iter()
+                .filter(|name| admissions[&support::server("read", name)] == Admission::Open)
+                .collect();
+            let up = |name: &str| fleet.servers[&support::server("read", name)].state != State::Down;
+            prop_assert!(
+                open.is_empty() || open.iter().any(|name| up(name)),
+                "{:?}", fleet.servers
+            );
+        }
+    }
+
+    /// Whatever is observed and whatever operators set, two servers of a writer backend are never said
+    /// to be up, and one that was last heard as a reader never is.
+    #[test]
+    fn at_most_one_server_takes_writes(
+        events in prop::collection::vec((0_usize..3, event(), 1_u64..6_000), 1..80),
+    ) {
+        let mut rig = Rig::new(policy());
+        let mut said = [Said::default(); 3];
+        for (index, event, wait) in events {
+            rig.wait(millis(wait));
+            happen(&mut rig, &mut said, index, event);
+            let fleet = rig.fleet();
+            let up: Vec<usize> = (0..3)
+                .filter(|one| fleet.servers[&support::server("write", NAMES[*one])].state == State::Up)
+                .collect();
+            prop_assert!(up.len() <= 1, "{:?}", fleet.servers);
+            prop_assert!(up.iter().all(|one| !said[*one].reader), "{:?}", fleet.servers);
+        }
+    }
+}
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+fn happen(rig: &mut Rig, said: &mut [Said; 3], index: usize, event: Event) {
+    let name = NAMES[index];
+    match event {
+        Event::Tell(result) => {
+            rig.tell(name, result);
+            if let Ok(in_recovery) = result {
+                said[index].reader = in_recovery;
             }
+        }
+        Event::Person(backend, flags) => {
+            rig.planner.observe_admin(&support::server(backend, name), rig.now, flags);
         }
     }
 }
@@ -160,21 +182,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What was said of an instance that bears on whether it could serve.
+/// What an instance last said of itself.
 #[derive(Copy, Clone, Debug, Default)]
 struct Said {
-    /// Since when it has claimed to be the writer, by its last word.
-    writer: Option<Time>,
-    /// Refusals since it was last there.
-    refused: u32,
-}
-
-impl Said {
-    fn hear(&mut self, result: Result<bool, FaultKind>, now: Time) {
-        match result {
-            Ok(in_recovery) => *self = Self { writer: (!in_recovery).then_some(now), refused: 0 },
-            Err(FaultKind::ConnectionRefused) => self.refused += 1,
-            Err(_) => {}
-        }
-    }
+    reader: bool,
 }

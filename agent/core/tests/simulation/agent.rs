@@ -135,7 +135,7 @@ impl Agent {
 
     /// Makes the plan of this moment.
     pub fn tick(&mut self, now: Time) -> Vec<Command> {
-        self.health.set_drained(self.planner.drains().drained_servers());
+        self.health.observe_admissions(self.planner.drains().admissions());
         self.fleet = self.health.fleet(now);
         let plan = self.planner.plan(now, &self.ledger, &self.fleet, &self.budget);
         self.held = plan

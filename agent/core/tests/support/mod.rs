@@ -269,7 +269,7 @@ impl Rig {
     }
 
     pub fn fleet(&mut self) -> Fleet {
-        self.health.set_drained(self.planner.drains().drained_servers());
+        self.health.observe_admissions(self.planner.drains().admissions());
         self.health.fleet(self.now)
     }
 

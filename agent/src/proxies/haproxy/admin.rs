@@ -5,17 +5,22 @@
 //! A connection is kept for one round only. After a reload, a kept one would
 //! stay with the old worker, show its flags, and change nothing that matters.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use agent_core::{
     ServerId,
+    health::ProxyView,
     plan::{AdminFlags, DrainSent, Outcome, Retire, Retired},
     session::ProxySessionKey,
 };
 use haproxy::{
     Address,
     close::{Closed, close, close_in_worker},
-    runtime::{AdminState, Connection, Limits, Operational, RuntimeError, ServerState},
+    runtime::{AdminState, Connection, Limits, Operational, RuntimeError, ServerState, Stat},
     show_sess::Session,
 };
 use tokio::{
@@ -128,6 +133,7 @@ impl Proxy {
     async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let at = self.shared.clock.now();
         let states = connection.servers_state(None).await?;
+        let fallbacks = self.fallbacks(&connection.stat().await?);
         let states: HashMap<(&str, &str), &ServerState> =
             states.iter().map(|state| ((&*state.backend, &*state.server), state)).collect();
         // The table is whole: what it lacks has been taken out of the proxy's configuration.
@@ -136,8 +142,26 @@ impl Proxy {
             (server.clone(), state.map_or(AdminFlags::ABSENT, flags_of))
         });
         let flags = flags.collect();
-        self.shared.tell(Input::Admin { proxy: self.config.proxy, at, flags }).await;
+        let up = self.config.servers.iter().filter(|((backend, server), _)| {
+            let state = states.get(&(&**backend, &**server));
+            state.is_some_and(|state| state.takes_new_sessions())
+        });
+        let view = ProxyView { up: up.map(|(_, server)| server.clone()).collect(), fallbacks };
+        self.shared.tell(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
         Ok(())
+    }
+
+    /// The backends with a `backup` server that is not one of the agent's: a waiting room, or another
+    /// way that the operator has provided.
+    fn fallbacks(&self, stats: &[Stat]) -> BTreeSet<Arc<str>> {
+        stats
+            .iter()
+            .filter(|stat| {
+                stat.backup && !stat.status.starts_with("DOWN") && !stat.status.starts_with("MAINT")
+            })
+            .filter(|stat| !self.config.servers.contains_key(&(stat.proxy.clone(), stat.server.clone())))
+            .map(|stat| stat.proxy.as_str().into())
+            .collect()
     }
 
     /// Whether another of the agent's servers in this backend takes new sessions, for all that
@@ -316,7 +340,12 @@ impl Proxy {
 }
 
 fn flags_of(state: &ServerState) -> AdminFlags {
-    AdminFlags { drain: state.forced_drain(), maint: state.forced_maint(), other: state.other_admin() }
+    AdminFlags {
+        drain: state.forced_drain(),
+        maint: state.forced_maint(),
+        other: state.other_admin(),
+        weightless: state.weight == 0,
+    }
 }
 
 #[cfg(test)]
@@ -386,6 +415,8 @@ mod tests {
             while stream.read_line(&mut line).await.unwrap() > 0 {
                 let answer = if line.starts_with("show servers state") {
                     format!("1\n{columns}\n{rows}\n> ")
+                } else if line.starts_with("show stat") {
+                    "# pxname,svname,bck\n\n> ".to_owned()
                 } else {
                     "\n> ".to_owned()
                 };

@@ -1,0 +1,201 @@
+//! Which server gets new sessions where the proxy, the agent's own logins or two writers make it hard.
+
+use agent_core::health::{ProxyView, ReaderFallback, Role};
+
+use super::*;
+
+// === an empty backend ===
+
+#[test]
+fn the_only_server_stays_up_where_the_backend_has_no_fallback() {
+    let mut setup = setup(&["a", "b"]);
+    setup.without_fallback().writer("a").reader("b").refuses_connections("a");
+    setup.expect("write", "a", State::Up, Reason::OnlyServerKept);
+    setup.expect("write", "b", State::Down, Reason::NotWriter);
+    setup.writer("b").expect("write", "a", State::Down, Reason::Refusing);
+    setup.expect("write", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn of_several_readers_that_refuse_exactly_one_stays_up() {
+    let mut setup = setup(&["b", "c"]);
+    setup.without_fallback().reader("b").reader("c").refuses_connections("b").refuses_connections("c");
+    for _ in 0..5 {
+        let fleet = setup.wait(300).fleet();
+        let kept: Vec<&str> = ["b", "c"]
+            .into_iter()
+            .filter(|name| fleet.servers[&ServerId::new(0, "read", name)].state == State::Up)
+            .collect();
+        assert_eq!(kept, ["c"]);
+    }
+}
+
+#[test]
+fn with_a_fallback_a_server_that_refuses_is_down_even_if_it_is_the_only_one() {
+    let mut setup = setup(&["a"]);
+    setup.writer("a").refuses_connections("a").expect("write", "a", State::Down, Reason::Refusing);
+}
+
+#[test]
+fn a_server_that_an_operator_has_closed_is_not_the_one_that_is_kept() {
+    let mut setup = setup(&["b", "c"]);
+    setup.without_fallback().reader("b").reader("c").closed(&[("read", "c")]);
+    setup.refuses_connections("c").refuses_connections("b");
+    setup.expect("read", "b", State::Up, Reason::OnlyServerKept);
+    setup.expect("read", "c", State::Down, Reason::Refusing);
+}
+
+// === logins and sessions are two facts ===
+
+#[test]
+fn a_server_whose_logins_hang_is_drained_though_its_open_sessions_work() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").reader("b").reader("c");
+    setup.login_fails("b", Phase::Login, FaultKind::TimedOut).alive("b", true).reader("c").wait(4_000);
+    setup.login_fails("b", Phase::Login, FaultKind::TimedOut).alive("b", true);
+    setup.expect("read", "b", State::Drain, Reason::LoginsFail);
+    setup.reader("b").expect("read", "b", State::Drain, Reason::LoginsFail);
+    setup.reader("b").expect("read", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn a_client_that_logged_in_since_disproves_failed_logins() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").reader("b").reader("c").refuses_login("b").reader("c").wait(4_000).refuses_login("b");
+    setup.expect("read", "b", State::Drain, Reason::AuthRefused);
+    setup.wait(10);
+    setup.health.observe_client_login(&instance("b"), setup.now);
+    setup.expect("read", "b", State::Up, Reason::AuthIllKept);
+}
+
+#[test]
+fn a_server_to_which_the_agent_never_logged_in_is_not_drained_for_refusing_it() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup
+        .writer("a")
+        .alive("b", true)
+        .reader("c")
+        .refuses_login("b")
+        .reader("c")
+        .wait(4_000)
+        .refuses_login("b");
+    setup.expect("read", "b", State::Up, Reason::AuthIllKept);
+}
+
+#[test]
+fn the_only_writer_is_never_drained_for_its_logins() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").refuses_login("a").reader("b").wait(4_000).refuses_login("a");
+    setup.alive("a", false).expect("write", "a", State::Up, Reason::AuthIllKept);
+}
+
+#[test]
+fn when_an_outage_of_iam_heals_no_server_is_drained_for_older_refusals() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").reader("b").reader("c");
+    for _ in 0..3 {
+        setup.wait(5_000).refuses_login("a").refuses_login("b").refuses_login("c");
+    }
+    setup.reader("c");
+    setup.expect("read", "b", State::Up, Reason::AuthIllKept).expect(
+        "write",
+        "a",
+        State::Up,
+        Reason::AuthIllKept,
+    );
+}
+
+// === readers and the writer among them ===
+
+#[test]
+fn one_missed_answer_of_the_only_reader_moves_no_reads() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").silent("b", 1);
+    setup.expect("read", "a", State::Down, Reason::NotReader);
+    setup.silent("b", 2).expect("read", "a", State::Up, Reason::WriterServesReads);
+}
+
+#[test]
+fn a_reader_that_returns_takes_over_after_as_many_answers_as_it_had_missed() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").silent("b", 3).alive("b", true).alive("b", true);
+    setup.expect("read", "a", State::Up, Reason::WriterServesReads);
+    setup.alive("b", true).expect("read", "a", State::Down, Reason::NotReader);
+}
+
+#[test]
+fn the_writer_serves_no_reads_where_the_operator_forbids_it() {
+    let rules = HealthRules { reader_fallback: ReaderFallback::None, ..HealthRules::default() };
+    let mut setup = setup_with(&["a", "b"], &rules, &[]);
+    setup.writer("a").reader("b").refuses_connections("b").expect(
+        "read",
+        "a",
+        State::Down,
+        Reason::NotReader,
+    );
+}
+
+#[test]
+fn where_the_proxys_state_cannot_be_read_the_writer_neither_joins_nor_leaves_the_readers() {
+    let mut setup = setup(&["a", "b"]);
+    setup.unseen().writer("a").reader("b").expect("read", "a", State::Unknown, Reason::ReadersUnseen);
+}
+
+// === which instance is the writer ===
+
+#[test]
+fn an_old_writer_that_returns_does_not_replace_a_new_one_that_stalls() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").refuses_connections("a").writer("b").silent("b", 4).writer("a");
+    setup.expect("write", "a", State::Down, Reason::StaleWriter);
+    setup.expect("write", "b", State::Up, Reason::SilentKept);
+}
+
+#[test]
+fn a_former_writer_may_be_promoted_again_once_it_has_been_a_reader() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").refuses_connections("a").writer("b").reader("a").silent("b", 4).writer("a");
+    setup.expect("write", "a", State::Up, Reason::Proved);
+    setup.expect("write", "b", State::Down, Reason::Superseded);
+}
+
+#[test]
+fn an_instance_that_follows_a_source_is_no_writer_beside_one_that_follows_none() {
+    let mut setup = setup(&["a", "b"]);
+    let follower = RoleFacts { follows_source: true, ..role(false, None) };
+    setup.writer("b").tell("a", true, Ok(follower));
+    setup.expect("write", "b", State::Up, Reason::Proved);
+    setup.expect("write", "a", State::Down, Reason::Superseded);
+}
+
+#[test]
+fn after_a_restart_the_last_writer_is_asked_before_another_takes_its_role() {
+    let memory = ["a", "b"].map(|name| agent_core::health::Remembered {
+        database: "orders".into(),
+        instance: name.into(),
+        role: if name == "a" { Role::Writer } else { Role::Reader },
+        timeline: None,
+        last_writer: name == "a",
+    });
+    let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &memory);
+    setup.writer("b").expect("write", "b", State::Unknown, Reason::Undecided);
+    setup.writer("a").expect("write", "a", State::Up, Reason::ConflictKept);
+}
+
+#[test]
+fn without_memory_the_proxys_own_state_says_which_of_two_was_the_writer() {
+    let mut setup = setup(&["a", "b"]);
+    let up = [ServerId::new(0, "write", "b"), ServerId::new(0, "read", "a")].into();
+    setup.health.observe_proxy(0, ProxyView { up, ..ProxyView::default() });
+    setup.wait(1);
+    for name in ["a", "b"] {
+        let result = Ok(role(false, None));
+        setup.health.observe(&Observation { instance: instance(name), at: setup.now, login: true, result });
+    }
+    setup.expect("write", "b", State::Up, Reason::ConflictKept).expect(
+        "write",
+        "a",
+        State::Down,
+        Reason::Conflict,
+    );
+}
