@@ -14,7 +14,13 @@
 
 BEGIN;
 
-GRANT lb_agent_retire_owner TO CURRENT_USER;
+DO $do$
+BEGIN
+  IF NOT pg_catalog.pg_has_role(current_user, 'lb_agent_retire_owner', 'USAGE') THEN
+    GRANT lb_agent_retire_owner TO CURRENT_USER;
+  END IF;
+END
+$do$;
 
 CREATE OR REPLACE FUNCTION rds_lb_agent.catch(
   pid int4, started timestamptz, client_address inet, client_port int4, user_name name)

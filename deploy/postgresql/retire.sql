@@ -1,30 +1,32 @@
--- Lets rds-lb-agent close one idle session without the right to close any.
+-- Lets rds-lb-agent close one idle session without the privilege to close any.
 --
 --   psql -f retire.sql "host=... dbname=... user=..."
 --   GRANT lb_agent_retire TO lb_agent;
 --
--- Run it in the database that the agent connects to, as the master user of RDS
--- (rds_superuser) or a superuser; nothing that only a superuser has is used. It can
--- be run again at any time. uninstall.sql takes everything away again.
+-- Run it in the database that the agent connects to, as the master user of RDS (rds_superuser) or
+-- as a superuser; it uses nothing that only a superuser has. It can be run again at any time, by
+-- the same user or by a superuser. uninstall.sql removes everything.
 --
--- What it makes:
---   * the role lb_agent_retire_owner, as which nobody can log in, with the two
---     rights that the agent then does not need: pg_signal_backend and
---     pg_read_all_stats;
---   * the schema rds_lb_agent with the function retire(), which runs with these
---     rights and checks everything itself. The caller names one session by process
---     id, start, client address, client port and user. It is closed only if all of
---     them are still true, its user logs in by IAM (member of rds_iam) and is no
---     superuser, and it is idle, outside any transaction, for at least 200 ms
---     whatever the caller asks for, without an advisory lock, its last statement
---     not LISTEN. Else nothing happens, and the answer says why not;
+-- It creates:
+--   * the role lb_agent_retire_owner, which cannot log in, with the two privileges that the agent
+--     then does not need: pg_signal_backend and pg_read_all_stats;
+--   * the schema rds_lb_agent with the function retire(), which runs with these privileges and
+--     checks every condition itself. The caller identifies one session by process id, start, client
+--     address, client port and user. The session is closed only if all of them match, its user logs
+--     in by IAM (member of rds_iam) and is no superuser, and it has been idle, outside any
+--     transaction, for at least 200 ms whatever the caller requests, without an advisory lock, its
+--     last statement not LISTEN. Otherwise nothing happens, and the result says why;
 --   * the role lb_agent_retire, whose members alone may execute it: the agent's user.
 --
 -- To stop all agents from closing anything, at once:
 --   REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA rds_lb_agent FROM lb_agent_retire;
 --
--- To see what sessions do, the agent's user still needs pg_read_all_stats (or
--- pg_monitor), and rds_iam to log in.
+-- To see the state of sessions the agent's user still needs pg_read_all_stats (or pg_monitor), and
+-- rds_iam to log in.
+--
+-- From PostgreSQL 16 on, CREATEROLE alone does not allow to grant a role that another user created.
+-- The script therefore grants only what is missing, so that it also runs again after an upgrade from
+-- 15. A user who may not run it is told who may.
 --
 -- PostgreSQL 11 to 18.
 
@@ -38,31 +40,43 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'lb_agent_retire') THEN
     CREATE ROLE lb_agent_retire NOLOGIN;
   END IF;
+  IF NOT pg_catalog.pg_has_role('lb_agent_retire_owner', 'pg_signal_backend', 'USAGE') THEN
+    GRANT pg_signal_backend TO lb_agent_retire_owner;
+  END IF;
+  IF NOT pg_catalog.pg_has_role('lb_agent_retire_owner', 'pg_read_all_stats', 'USAGE') THEN
+    GRANT pg_read_all_stats TO lb_agent_retire_owner;
+  END IF;
+  -- Only a member can give objects to a role or replace its functions, unless it is a superuser.
+  IF NOT pg_catalog.pg_has_role(current_user, 'lb_agent_retire_owner', 'USAGE') THEN
+    GRANT lb_agent_retire_owner TO CURRENT_USER;
+  END IF;
+EXCEPTION WHEN insufficient_privilege THEN
+  RAISE EXCEPTION USING
+    ERRCODE = 'insufficient_privilege',
+    MESSAGE = format('%s may not set up lb_agent_retire_owner: %s', current_user, sqlerrm),
+    HINT = 'Run this script as the user who created lb_agent_retire_owner, who needs pg_signal_backend and '
+        || 'pg_read_all_stats WITH ADMIN OPTION (on RDS the master user), or as a superuser; or let the creator run: '
+        || format('GRANT lb_agent_retire_owner TO %I', current_user);
 END
 $do$;
-
-GRANT pg_signal_backend, pg_read_all_stats TO lb_agent_retire_owner;
--- To hand objects to a role one has to be its member, unless one is a superuser.
-GRANT lb_agent_retire_owner TO CURRENT_USER;
 
 CREATE SCHEMA IF NOT EXISTS rds_lb_agent AUTHORIZATION lb_agent_retire_owner;
 REVOKE ALL ON SCHEMA rds_lb_agent FROM PUBLIC;
 
--- The guarded close itself. Executed by the functions of this schema only.
+-- The guarded close. Called by the functions of this schema only.
 --
--- One statement that looks twice: first everything is checked, then the session's
--- state is read anew, and the signal follows at once if its pause is still the same.
+-- One statement that reads the session twice: first everything is checked, then its state is read
+-- again, and the signal follows at once if the session is still in the same idle period.
 --
--- $1 process id, $2 its start, $3 client address, $4 client port, $5 user,
--- $6 whether any user may be closed, $7 and $8 least and greatest idle time in
--- microseconds (no greatest if null).
+-- $1 process id, $2 its start, $3 client address, $4 client port, $5 user, $6 whether users without
+-- IAM may be closed, $7 and $8 minimum and maximum idle time in microseconds (no maximum if null).
 CREATE OR REPLACE FUNCTION rds_lb_agent.guarded_close(int4, timestamptz, inet, int4, name, bool, int8, int8)
 RETURNS TABLE (outcome text, idle_for_us int8)
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-  -- Inside one transaction the server would answer from its first look.
+  -- Within one transaction the server would return its first reading again.
   PERFORM pg_stat_clear_snapshot();
   RETURN QUERY
 SELECT CASE guard.verdict
@@ -118,8 +132,7 @@ SELECT CASE guard.verdict
 END
 $function$;
 
--- Closes one session that has been idle for at least $6 microseconds, and for
--- 200 ms in any case.
+-- Closes one session that has been idle for at least $6 microseconds, and at least 200 ms.
 CREATE OR REPLACE FUNCTION rds_lb_agent.retire(
   pid int4, started timestamptz, client_address inet, client_port int4, user_name name, quiet_us int8)
 RETURNS TABLE (outcome text, idle_for_us int8)

@@ -6,6 +6,10 @@
 //! expiry, and does not report failures. Here credentials are renewed at two thirds of their
 //! lifetime, a failed renewal leaves the old ones in use, and every load has a time limit.
 //!
+//! The limit has two parts. Callers get an error after [`ChainOptions::load_timeout`], so that a
+//! provider that hangs is reported soon. The load itself goes on until [`LOAD_LIMIT`], so that a slow
+//! `credential_process` still succeeds, and its result serves the next caller.
+//!
 //! Two properties of the SDK matter. It reads the profile files once per provider, so a provider
 //! whose credentials do not expire, or that found none, is created again for the next load; that
 //! way rotated keys and files that appear late are noticed. And it does not kill a
@@ -20,20 +24,20 @@ use std::{
 };
 
 use aws_config::{
-    BehaviorVersion, environment::EnvironmentVariableRegionProvider, imds::region::ImdsRegionProvider,
+    environment::EnvironmentVariableRegionProvider, imds::region::ImdsRegionProvider,
     meta::region::RegionProviderChain, profile::ProfileFileRegionProvider,
 };
 use aws_credential_types::{
     Credentials,
-    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError as SdkError},
+    provider::{ProvideCredentials, SharedCredentialsProvider},
 };
 use tokio::{sync::watch, time::Instant};
 use tracing::{Dispatch, instrument::WithSubscriber};
 
 use crate::{
-    causes::chain,
     clock::WallClock,
     error::CredentialsError,
+    providers::Providers,
     region::Region,
     rotation::Need,
     sign::provider_name,
@@ -46,6 +50,10 @@ const RENEW_LEFT: Duration = Duration::from_secs(900);
 /// Credentials without an expiry are loaded again after this time, which in practice is for every
 /// token, because files change.
 const RELOAD_ENDLESS: Duration = Duration::from_secs(300);
+/// The longest that a load may take. Long enough for a `credential_process` that asks a remote service
+/// or a hardware key; short enough that a process or endpoint that hangs is tried again while the old
+/// token is still valid.
+pub const LOAD_LIMIT: Duration = Duration::from_secs(30);
 /// The least time between two loads, failed ones included, however many sources ask.
 const LOAD_GAP: Duration = Duration::from_secs(1);
 
@@ -56,8 +64,16 @@ pub struct ChainOptions {
     /// The region of one of the databases. Roles are assumed there if neither the environment nor
     /// the profile has a region, instead of asking IMDS.
     pub region_hint: Option<Region>,
+    /// How long callers wait for a load before they get an error.
     pub load_timeout: Duration,
     pub clock: WallClock,
+}
+
+impl ChainOptions {
+    /// For commands that load once: they wait for as long as a load may take.
+    pub fn patient() -> Self {
+        Self { load_timeout: LOAD_LIMIT, ..Self::default() }
+    }
 }
 
 impl Default for ChainOptions {
@@ -89,7 +105,9 @@ enum Origin {
 #[derive(Default)]
 struct Book {
     /// Kept while it works: it holds connections and SSO sessions.
-    provider: Option<SharedCredentialsProvider>,
+    provider: Option<Arc<Providers>>,
+    /// The provider that the load in progress is waiting for.
+    trying: String,
     lease: Option<Arc<Lease>>,
     /// The load in progress, shared by all callers.
     flight: Option<watch::Receiver<Option<Outcome>>>,
@@ -210,9 +228,11 @@ impl CredentialChain {
             book.flight.take_if(|flight| flight.has_changed().is_err());
             book.flight.get_or_insert_with(|| self.take_off()).clone()
         };
-        let outcome = match flight.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone(),
-            Err(_) => None,
+        let patience = self.0.options.load_timeout;
+        let outcome = match tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone(),
+            Ok(Err(_)) => None,
+            Err(_) => Some(Err(self.0.timed_out(patience))),
         };
         let outcome =
             outcome.unwrap_or_else(|| Err(CredentialsError::Failed("the load was cancelled".into())));
@@ -226,8 +246,8 @@ impl CredentialChain {
         let shared = self.0.clone();
         tokio::spawn(async move {
             let load = shared.load().with_subscriber(Dispatch::none());
-            let loaded = tokio::time::timeout(shared.options.load_timeout, load).await;
-            let loaded = loaded.unwrap_or(Err(CredentialsError::TimedOut(shared.options.load_timeout)));
+            let loaded = tokio::time::timeout(LOAD_LIMIT, load).await;
+            let loaded = loaded.unwrap_or_else(|_| Err(shared.timed_out(LOAD_LIMIT)));
             let outcome = shared.land(loaded);
             done.send_replace(Some(outcome));
         });
@@ -250,18 +270,17 @@ impl Shared {
 
     async fn load(&self) -> Result<Credentials, CredentialsError> {
         let kept = self.book().provider.clone();
-        let provider = match (kept, &self.origin) {
-            (Some(provider), _) => provider,
-            (None, Origin::Given(provider)) => provider.clone(),
-            (None, Origin::Standard) => standard_provider(&self.options).await?,
+        let providers = match (kept, &self.origin) {
+            (Some(providers), _) => providers,
+            (None, Origin::Given(provider)) => Arc::new(Providers::given(provider.clone())),
+            (None, Origin::Standard) => Arc::new(standard_providers(&self.options).await),
         };
-        self.book().provider = Some(provider.clone());
-        provider.provide_credentials().await.map_err(|error| match &error {
-            SdkError::CredentialsNotLoaded(_) => CredentialsError::NotFound(chain(&error)),
-            SdkError::InvalidConfiguration(_) => CredentialsError::Misconfigured(chain(&error)),
-            SdkError::ProviderTimedOut(details) => CredentialsError::TimedOut(details.timeout_duration()),
-            _ => CredentialsError::Failed(chain(&error)),
-        })
+        self.book().provider = Some(providers.clone());
+        providers.load(|description| description.clone_into(&mut self.book().trying)).await
+    }
+
+    fn timed_out(&self, after: Duration) -> CredentialsError {
+        CredentialsError::TimedOut { after, provider: self.book().trying.clone() }
     }
 
     /// Records the result of a load.
@@ -291,7 +310,7 @@ impl Shared {
                 // IMDS and SSO providers keep state that helps during an outage; after a
                 // configuration error a provider would only repeat that error.
                 if book.loads == 0
-                    || !matches!(error, CredentialsError::Failed(_) | CredentialsError::TimedOut(_))
+                    || !matches!(error, CredentialsError::Failed(_) | CredentialsError::TimedOut { .. })
                 {
                     book.provider = None;
                 }
@@ -349,24 +368,16 @@ fn named_region(options: &ChainOptions) -> RegionProviderChain {
     RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build())
 }
 
-async fn standard_provider(options: &ChainOptions) -> Result<SharedCredentialsProvider, CredentialsError> {
-    let mut region = named_region(options);
-    if let Some(hint) = &options.region_hint {
-        region = region.or_else(aws_config::Region::new(hint.as_str().to_owned()));
-    } else if region.region().await.is_none() {
+async fn standard_providers(options: &ChainOptions) -> Providers {
+    let named = named_region(options).region().await;
+    let hint = || options.region_hint.as_ref().map(|hint| aws_config::Region::new(hint.as_str().to_owned()));
+    let mut region = named.or_else(hint);
+    if region.is_none() {
         // Outside EC2 IMDS does not answer, and the credentials may not need a region.
         let imds = ImdsRegionProvider::builder().build();
-        let asked = tokio::time::timeout(options.load_timeout / 3, imds.region()).await;
-        region = region.or_else(asked.ok().flatten());
+        region = tokio::time::timeout(options.load_timeout / 3, imds.region()).await.ok().flatten();
     }
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region);
-    if let Some(name) = &options.profile {
-        loader = loader.profile_name(name);
-    }
-    let config = loader.load().await;
-    config
-        .credentials_provider()
-        .ok_or_else(|| CredentialsError::NotFound("the AWS SDK has no credential chain".to_owned()))
+    Providers::standard(options.profile.as_deref(), region)
 }
 
 fn span(from: SystemTime, to: SystemTime) -> Duration {

@@ -22,13 +22,12 @@ pub enum CredentialsError {
     #[error("AWS credentials could not be loaded: {0}")]
     Failed(String),
     /// No answer in time: the provider's endpoint or process is at fault.
-    #[error(
-        "AWS credentials did not come within {}: their endpoint or process does not answer \
-         (without any configured the chain ends with the EC2 metadata service; \
-         outside EC2 set AWS_PROFILE, or AWS_EC2_METADATA_DISABLED=true)",
-        seconds(*.0)
-    )]
-    TimedOut(Duration),
+    #[error("AWS credentials did not come within {}: no answer from {provider}", seconds(*.after))]
+    TimedOut {
+        after: Duration,
+        /// With the file or address that it uses.
+        provider: String,
+    },
     /// The credentials had expired when they were loaded: the provider or this host's clock is at
     /// fault.
     #[error(

@@ -13,6 +13,7 @@
 //! - [`token`]: the secret, its date and its expiry.
 //! - [`sign`](mod@sign): signs a token. Pure.
 //! - [`credentials`]: the standard AWS credential chain, shared by all sources.
+//! - `providers`: the providers of the chain, with names for errors.
 //! - [`rotation`]: when to sign, which token to serve, when to retry. Pure.
 //! - [`source`]: the task around `rotation`: the tokens of one target.
 //! - [`status`]: what `/state` and the metrics show.
@@ -23,6 +24,7 @@ mod causes;
 pub mod clock;
 pub mod credentials;
 pub mod error;
+mod providers;
 pub mod region;
 pub mod rotation;
 pub mod sign;

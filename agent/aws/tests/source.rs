@@ -250,7 +250,7 @@ async fn a_silent_endpoint_delays_no_caller_while_a_token_is_valid() {
     assert!((49.0..51.0).contains(&served.as_secs_f64()), "served for {served:?}");
     assert!(source.status().served.is_none());
     provider.set(Temper::Gives);
-    until("recovery", Duration::from_secs(30), || source.status().served.is_some()).await;
+    until("recovery", Duration::from_secs(40), || source.status().served.is_some()).await;
 }
 
 #[tokio::test(start_paused = true)]

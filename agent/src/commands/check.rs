@@ -51,7 +51,7 @@ pub(super) async fn check(arguments: &Check) -> Exit {
         complain(format_args!("--instance: there is no such instance; there are {}", known.join(", ")));
         return Exit::Usage;
     }
-    let chain = CredentialChain::standard(ChainOptions::default());
+    let chain = CredentialChain::standard(ChainOptions::patient());
     let mut findings = Vec::new();
     for (database, instance) in wanted {
         findings.push(one(database, instance, &chain, arguments.role).await);

@@ -39,7 +39,7 @@ pub(super) async fn external(arguments: &Check) -> Exit {
         ));
         return Exit::Ok;
     };
-    let chain = CredentialChain::standard(ChainOptions::default());
+    let chain = CredentialChain::standard(ChainOptions::patient());
     let finding = one(database, instance, &chain, role).await;
     show(&finding);
     verdict(&finding)

@@ -10,7 +10,7 @@ use super::{Exit, complain, print};
 use crate::cli::Token;
 
 pub(super) async fn token(arguments: &Token) -> Exit {
-    let chain = CredentialChain::standard(ChainOptions::default());
+    let chain = CredentialChain::standard(ChainOptions::patient());
     let target = match target(arguments, &chain).await {
         Ok(target) => target,
         Err(error) => {

@@ -144,7 +144,10 @@ fn a_token_expires_with_the_credentials_of_the_container_endpoint() {
 #[test]
 fn a_silent_container_endpoint_is_an_error_within_the_timeout() {
     let (_server, scene) = container(|_| Reply::Silence);
-    assert_error(&scene.once(), &["app@orders", "did not come within 5.0 s", "does not answer"]);
+    assert_error(
+        &scene.once(),
+        &["app@orders", "did not come within 5.0 s", "no answer from the container endpoint http://"],
+    );
 }
 
 #[test]
@@ -234,6 +237,43 @@ fn a_credential_process_gives_credentials() {
     let scene =
         scene.file(".aws/config", &format!("[default]\ncredential_process = cat {}\n", path.display()));
     assert_token(&scene.once(), "CredentialProcess", 280.0..300.0);
+}
+
+#[test]
+fn a_credential_process_slower_than_the_callers_patience_gives_credentials_in_the_end() {
+    let scene = Scene::new().file(".aws/keys.json", &keys(300));
+    let path = scene.home.path().join(".aws/keys.json");
+    let process = format!("[default]\ncredential_process = sh -c 'sleep 6; cat {}'\n", path.display());
+    let lines = scene.file(".aws/config", &process).run("until-token");
+    assert_token(lines.last().expect("a line"), "CredentialProcess", 280.0..300.0);
+}
+
+#[test]
+fn a_missing_web_identity_file_is_named() {
+    let scene = Scene::new()
+        .with("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
+        .with("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/lb");
+    assert_error(&scene.once(), &["could not be loaded", "/nowhere/token", "role/lb", "No such file"]);
+}
+
+#[test]
+fn an_unreachable_sts_is_named_with_its_address() {
+    let server = Server::start(|_| Reply::Silence);
+    let url = server.url("");
+    drop(server);
+    let scene = Scene::new().file("token", "web-identity");
+    let token = scene.home.path().join("token").display().to_string();
+    let scene = scene
+        .with("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+        .with("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/lb")
+        .with("AWS_ENDPOINT_URL_STS", url.clone());
+    assert_error(&scene.once(), &["web identity", &url]);
+}
+
+#[test]
+fn a_setting_that_this_build_does_not_support_is_named() {
+    let profile = "[default]\nlogin_session = arn:aws:sts::123456789012:assumed-role/lb/person\n";
+    assert_error(&Scene::new().file(".aws/config", profile).once(), &["login_session", "not supported"]);
 }
 
 #[test]

@@ -46,6 +46,9 @@ const OWN_THREADS: [&str; 2] = ["system user", "event_scheduler"];
 const NOT_CLIENTS: [&str; 6] =
     ["Binlog Dump", "Table Dump", "Register Slave", "Slave_", "Group Replication", "Delayed"];
 
+/// How much two readings in whole seconds may differ from the time between them.
+const WHOLE_SECOND: Duration = Duration::from_secs(1);
+
 /// The account that RDS itself uses.
 const PLATFORM_USER: &str = "rdsadmin";
 
@@ -103,13 +106,15 @@ pub(super) async fn activity(
     }
     let facts = session.facts().await?;
     let look = look(session, &facts, scope).await?;
-    let rows: Vec<Process> = look.processes.iter().filter_map(Process::read).collect();
+    let mut rows: Vec<Process> = look.processes.iter().filter_map(Process::read).collect();
+    bound_by_elapsed_time(&mut session.memory.lasting, &mut rows, Instant::now());
     resolve_names(session, &facts, &rows).await?;
     let memory = &mut session.memory;
     if matches!(scope, Scope::All) {
         let here: HashSet<u64> = rows.iter().map(|row| row.id).collect();
         memory.addresses.retain(|id, _| here.contains(id));
         memory.applications.retain(|id, _| here.contains(id));
+        memory.lasting.retain(|id, _| here.contains(id));
         memory.trx.shared_by(agents(&rows, &facts.own_user));
     }
     let seen = Seen { facts: &facts, look: &look, mode: memory.open_transactions };
@@ -129,6 +134,20 @@ pub(super) async fn activity(
             seen.row(process, client, application, touching)
         })
         .collect())
+}
+
+/// Limits the time in a state to what has passed since it was read last. Whole seconds are differences
+/// of the server's wall clock: after a step forward every session would look old and idle.
+fn bound_by_elapsed_time(known: &mut HashMap<u64, (Duration, Instant)>, rows: &mut [Process], now: Instant) {
+    for row in rows {
+        if let Some((lasting, read)) = known.get(&row.id) {
+            let expected = *lasting + now.saturating_duration_since(*read);
+            if row.lasting > expected + WHOLE_SECOND {
+                row.lasting = expected;
+            }
+        }
+        known.insert(row.id, (row.lasting, now));
+    }
 }
 
 /// The number of agents: the number of hosts that the agent's user is connected from, since an
@@ -436,6 +455,25 @@ mod tests {
             assert!(greater.contains("GREATEST(MAX("), "{sql}");
             assert_eq!(sql.matches(" - MAX(").count(), 1, "{sql}");
         }
+    }
+
+    #[test]
+    fn a_step_of_the_servers_clock_makes_no_session_look_idle_for_longer() {
+        let seconds = Duration::from_secs;
+        let mut known = HashMap::new();
+        let start = Instant::now();
+        let mut read = |time: &str, at: Duration| {
+            let row = [Some("7"), Some("app"), Some("10.0.0.7:81"), None, Some("Sleep"), Some(time), None];
+            let mut rows = [process(row).unwrap()];
+            bound_by_elapsed_time(&mut known, &mut rows, start + at);
+            rows[0].lasting
+        };
+        assert_eq!(read("3", seconds(0)), seconds(2));
+        assert_eq!(read("5", seconds(2)), seconds(4));
+        // An hour forward.
+        assert_eq!(read("3607", seconds(4)), seconds(6));
+        // Another statement has ended since.
+        assert_eq!(read("1", seconds(6)), seconds(0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -55,6 +55,8 @@ pub(super) struct Memory {
     pub(super) touching: Option<(HashSet<u64>, Instant)>,
     /// When `innodb_trx` may be read again.
     pub(super) trx: TrxPace,
+    /// The time in its state by connection, and when it was read.
+    pub(super) lasting: HashMap<u64, (Duration, Instant)>,
     /// Client addresses of connections whose `HOST` is a name. They do not change.
     pub(super) addresses: HashMap<u64, SocketAddr>,
     /// `program_name` by connection. It does not change.

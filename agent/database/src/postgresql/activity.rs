@@ -17,6 +17,7 @@ use agent_core::{
 use tokio_postgres::Row;
 
 use super::{
+    memory::{Ages, uptime},
     session::{PostgresqlSession, column},
     types::{Text, duration, unix_us},
 };
@@ -77,15 +78,34 @@ pub(super) async fn activity(
     scope: Scope<'_>,
 ) -> Result<Vec<ActivityRow>, Fault> {
     match scope {
-        Scope::All => read_all(&session.rows(WHAT, ALL, &[]).await?),
+        Scope::All => {
+            let mut rows = read_all(&session.rows(WHAT, ALL, &[]).await?)?;
+            correct_ages(&mut session.ages, &mut rows);
+            session.ages.retain(&rows.iter().map(|row| row.key).collect());
+            Ok(rows)
+        }
         Scope::Only([]) => Ok(Vec::new()),
         Scope::Only(keys) => {
             // A null pid would select all sessions; these come from numbers.
             let pids: Vec<i32> = keys.iter().filter_map(|key| i32::try_from(key.pid).ok()).collect();
             let rows = session.rows(WHAT, ONLY, &[&pids]).await?;
-            let found = read_all(&rows)?;
+            let mut found = read_all(&rows)?;
+            correct_ages(&mut session.ages, &mut found);
             // A process id may belong to another session by now.
             Ok(found.into_iter().filter(|row| keys.contains(&row.key)).collect())
+        }
+    }
+}
+
+/// Takes steps of the database's clock out of the ages.
+fn correct_ages(ages: &mut Ages, rows: &mut [ActivityRow]) {
+    let now = uptime();
+    for row in rows {
+        // Hidden sessions have no start and no age.
+        if let Age::Exactly(by_clock) = row.age
+            && row.key.started_us != 0
+        {
+            row.age = Age::Exactly(ages.age(row.key, by_clock, now));
         }
     }
 }

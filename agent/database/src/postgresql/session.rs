@@ -9,7 +9,11 @@ use agent_core::{Fault, FaultKind, Phase};
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, Connection, Row, Statement, types::ToSql};
 
-use super::{classify, gate::LoginGate, memory::RoleMemory};
+use super::{
+    classify,
+    gate::LoginGate,
+    memory::{Ages, RoleMemory},
+};
 use crate::dial::during;
 
 /// The time limit for a clean logout.
@@ -32,6 +36,7 @@ pub struct PostgresqlSession {
     /// The time limit of one query.
     limit: Duration,
     pub(super) role: RoleMemory,
+    pub(super) ages: Ages,
 }
 
 struct Link {
@@ -51,6 +56,7 @@ impl PostgresqlSession {
             statements: HashMap::new(),
             limit,
             role: RoleMemory::default(),
+            ages: Ages::default(),
         }
     }
 

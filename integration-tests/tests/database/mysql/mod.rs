@@ -6,6 +6,7 @@ mod clients;
 mod lab;
 mod login;
 mod names;
+mod own_session;
 mod procedure;
 mod retire;
 mod retirement;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_core::FaultKind;
-use agent_database::{Method, RetireOutcome, Session as _, mysql};
+use agent_database::{Method, RetireOutcome, RetireTarget, Session as _, mysql};
 
 use super::{
     clients::{row, row_that, target_of},
@@ -121,5 +121,29 @@ async fn the_procedure_is_installed_without_a_superuser() {
             lab.sql(&revoke).await;
         }
     }
+    retirement.lab.shutdown().await;
+}
+
+/// From MariaDB 11.5 on, a user variable takes the collation of the column it is compared with. Here
+/// the variables get that collation themselves.
+#[tokio::test]
+async fn names_are_compared_exactly_whatever_the_collation_of_a_variable_is() {
+    let mut retirement = Retirement::start().await;
+    let weak = |name: &str| format!("CONVERT({name} USING utf8mb3) COLLATE utf8mb3_general_ci");
+    let script = mysql::RETIRE_SQL
+        .replace("@lb_ip = client_address", &format!("@lb_ip = {}", weak("client_address")))
+        .replace("@lb_user = user_name", &format!("@lb_user = {}", weak("user_name")));
+    assert_eq!(script.matches("utf8mb3_general_ci").count(), 2);
+    retirement.lab.script(&script).await;
+    retirement.lab.sql("GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain").await;
+    let mut client = retirement.lab.client("app").await;
+    let target = retirement.target(&client).await;
+    for user in ["APP", "App", "app "] {
+        let wrong = RetireTarget { user: user.into(), ..target.clone() };
+        let outcome = retirement.retire_when_quiet(Method::Function, &wrong).await;
+        assert_eq!(outcome, RetireOutcome::Changed, "{user:?}");
+    }
+    assert!(lives(&mut client).await);
+    assert_eq!(retirement.retire_when_quiet(Method::Function, &target).await, RetireOutcome::Closed);
     retirement.lab.shutdown().await;
 }

@@ -3,6 +3,7 @@
 mod activity;
 mod lab;
 mod login;
+mod own_session;
 mod retire;
 mod rights;
 mod role;

@@ -66,12 +66,6 @@ async fn agents_are_counted_by_name() {
 #[tokio::test]
 async fn a_server_that_allows_little_still_tells_its_role() {
     let lab = Lab::start(1).await;
-    lab.sql("ALTER ROLE lb_agent SET default_transaction_read_only = on").await;
-    let mut writer = lab.session("a", "lb_agent").await;
-    let role = writer.role().await.unwrap();
-    assert!(role.read_only && !role.in_recovery && !role.claims_writer(), "{role:?}");
-    lab.sql("ALTER ROLE lb_agent RESET default_transaction_read_only").await;
-
     // Taken away under the open session, which goes on with what is left.
     lab.sql("REVOKE EXECUTE ON FUNCTION pg_control_checkpoint() FROM PUBLIC").await;
     let mut writer = lab.session("a", "lb_agent_plain").await;
