@@ -8,12 +8,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 
+use super::waiting_room::{self, REFUSING};
 use crate::proto::{
-    Address, Any, ClusterLoadAssignment, Endpoint as EndpointMessage, HealthStatus, LbEndpoint,
+    self, Address, Any, ClusterLoadAssignment, Endpoint as EndpointMessage, HealthStatus, LbEndpoint,
     LocalityLbEndpoints, Message, Metadata, Name, SocketAddress, Struct, UInt32Value, Value, address,
     cluster_load_assignment, endpoint, lb_endpoint, socket_address, value,
 };
@@ -92,13 +94,27 @@ pub(super) struct Resource {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Takes the clusters in any order, and their endpoints in any order: that of names counts.
+    /// Clusters and their endpoints may be in any order: they are sorted by name.
     pub fn new(clusters: impl IntoIterator<Item = Cluster>) -> Self {
+        Self::with_waiting_rooms(clusters, &BTreeSet::new(), Duration::ZERO)
+    }
+
+    /// With a refusing endpoint at priority 1 in these clusters, whose endpoints Envoy drops after
+    /// `limit` without another assignment. See [`WaitingRooms`](super::WaitingRooms).
+    pub(super) fn with_waiting_rooms(
+        clusters: impl IntoIterator<Item = Cluster>,
+        waiting: &BTreeSet<&str>,
+        limit: Duration,
+    ) -> Self {
         let mut inner = Inner::default();
         for Cluster { name, endpoints } in clusters {
             match endpoints {
                 Some(endpoints) => {
-                    let body = message(&name, endpoints).encode_to_vec();
+                    let mut message = message(&name, endpoints);
+                    if waiting.contains(&*name) {
+                        add_waiting_room(&mut message, limit);
+                    }
+                    let body = message.encode_to_vec();
                     let version = digest([&*body]).into();
                     let type_url = type_url();
                     inner.resources.insert(name, Resource { version, body: Any { type_url, value: body } });
@@ -175,7 +191,25 @@ fn message(name: &str, mut endpoints: Vec<Endpoint>) -> ClusterLoadAssignment {
     }
 }
 
-/// An endpoint without an address is none.
+fn add_waiting_room(message: &mut ClusterLoadAssignment, limit: Duration) {
+    let refusing =
+        Endpoint { name: waiting_room::NAME.into(), addresses: vec![REFUSING], health: Health::Healthy };
+    message.endpoints.push(LocalityLbEndpoints {
+        lb_endpoints: lb_endpoint(refusing).into_iter().collect(),
+        priority: 1,
+        ..LocalityLbEndpoints::default()
+    });
+    if let Some(policy) = &mut message.policy {
+        policy.endpoint_stale_after = Some(duration(limit));
+    }
+}
+
+fn duration(duration: Duration) -> proto::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    proto::Duration { seconds, nanos: duration.subsec_nanos().cast_signed() }
+}
+
+/// `None` for an endpoint without an address.
 fn lb_endpoint(endpoint: Endpoint) -> Option<LbEndpoint> {
     let mut addresses = endpoint.addresses;
     addresses.sort_unstable();

@@ -60,6 +60,14 @@ impl HaproxyBinary {
         &self.version
     }
 
+    /// What `haproxy -c` reports of a configuration: warnings, or `Err` with errors.
+    pub fn validate(&self, file: &Path) -> Result<Result<String, String>, Error> {
+        let run = Command::new(&self.program).arg("-c").arg("-f").arg(file).output();
+        let output = run.map_err(Error::io(format!("run {} -c", self.program.display())))?;
+        let report = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(if output.status.success() { Ok(report) } else { Err(report) })
+    }
+
     fn at(program: PathBuf, libraries: Option<PathBuf>) -> Result<Self, Error> {
         let what = format!("ask {} for its version", program.display());
         let output = Command::new(&program).arg("-v").output().map_err(Error::io(what.clone()))?;

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, fmt::Write, net::SocketAddr, path::Path, time::Duration};
 
+use super::Recipe;
+
 /// The configuration of one [`Haproxy`](super::Haproxy).
 #[derive(Clone, Debug, Default)]
 pub struct HaproxyConfig {
@@ -17,6 +19,8 @@ pub struct HaproxyConfig {
     server_state: bool,
     global: Vec<String>,
     defaults: Vec<String>,
+    /// Text instead of all of these.
+    pub(super) recipe: Option<Recipe>,
 }
 
 /// What a stats socket may do.
@@ -110,6 +114,9 @@ impl HaproxyConfig {
     }
 
     pub(super) fn text(&self, place: &Place<'_>) -> String {
+        if let Some(recipe) = &self.recipe {
+            return recipe.text(place);
+        }
         let folder = place.folder.display();
         let mut lines = vec!["global".to_owned()];
         let mut line = |text: String| lines.push(format!("    {text}"));

