@@ -11,6 +11,7 @@
 //! - [`load`]: real clients, and an honest count of what broke
 //! - [`mysql`]: a small MySQL client
 //! - [`process`]: free ports, starting and stopping real programs, waiting with a deadline
+//! - [`regret`]: what clients suffer with the agent, less what they suffer without
 //! - [`scene`]: the stand-in, a proxy and the agent, set up together
 //! - [`standin`]: PostgreSQL or MariaDB servers that take only genuine IAM tokens
 //! - [`tls`]: verified TLS for `tokio-postgres` clients
@@ -22,6 +23,7 @@ pub mod haproxy;
 pub mod load;
 pub mod mysql;
 pub mod process;
+pub mod regret;
 pub mod scene;
 pub mod standin;
 pub mod tls;

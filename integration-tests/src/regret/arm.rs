@@ -1,0 +1,163 @@
+//! One arm of a play: a proxy, what is beside it, and its clients' way in.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Error,
+    balancer::{Balancer, Beside},
+    client::{Order, Way},
+    last_words,
+    names::Names,
+    relay::Relay,
+    script::{Cell, ProxyKind, Script},
+};
+use crate::{
+    process::wait_for,
+    scene::{Agent, Files, PATIENCE, Setting},
+    standin::StandIn,
+};
+
+/// Whom clients have beside their proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArmKind {
+    /// The agent.
+    Acting,
+    /// The proxy as the agent left it when the script began.
+    Mute,
+    /// The same once more: what it differs by from the other is chance.
+    MuteAgain,
+    /// No agent: one server on the cluster's name by DNS.
+    Plain,
+}
+
+impl ArmKind {
+    pub const ALL: [Self; 4] = [Self::Acting, Self::Mute, Self::MuteAgain, Self::Plain];
+}
+
+pub(super) struct Arm {
+    pub(super) kind: ArmKind,
+    pub(super) balancer: Mutex<Balancer>,
+    pub(super) agent: Mutex<Option<Agent>>,
+    /// By server, where the agent has a way of its own.
+    pub(super) relays: Vec<(String, Relay)>,
+    pub(super) way: Arc<Way>,
+    last_words: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+impl Arm {
+    /// Starts it, and waits until it serves as it does on a quiet day.
+    pub(super) async fn start(
+        kind: ArmKind,
+        script: &Script,
+        cell: Cell,
+        standin: &Arc<StandIn>,
+        names: &Names,
+    ) -> Result<Self, Error> {
+        let number = ArmKind::ALL.iter().position(|known| *known == kind).unwrap_or_default();
+        let source = Ipv4Addr::new(127, 0, 0, 10 + u8::try_from(number).unwrap_or_default());
+        let mut relays = Vec::new();
+        let (agent, balancer) = if kind == ArmKind::Plain {
+            (None, Balancer::start(cell.proxy, script, standin, names, None, source).await?)
+        } else {
+            let setting = Setting {
+                sessions: "{mode: retire, max_age: 30m}".into(),
+                agent_inter: Duration::from_secs(1),
+                ..Setting::default()
+            };
+            let files = Files::new(&setting)?;
+            let socket = files.envoy();
+            let beside = Beside { agent_check: files.agent_check, envoy: &socket };
+            let balancer = Balancer::start(cell.proxy, script, standin, names, Some(beside), source).await?;
+            let mut agent = Agent::new(files);
+            let mut config = balancer.config_for(&agent, standin, &setting);
+            if script.has_agent_path() {
+                for server in standin.servers() {
+                    let relay = Relay::to(server.connect())?;
+                    let connect = |address| format!("connect: \"{address}\"");
+                    config = config.replace(&connect(server.connect()), &connect(relay.address));
+                    relays.push((server.name().to_owned(), relay));
+                }
+            }
+            agent.write_config(&config)?;
+            agent.environment = standin.environment();
+            agent.start().await?;
+            (Some(agent), balancer)
+        };
+        let way = Way {
+            standin: standin.clone(),
+            tls: standin.tls()?,
+            write: balancer.dial("write"),
+            read: balancer.dial("read"),
+            client: number,
+        };
+        let arm = Self {
+            kind,
+            balancer: Mutex::new(balancer),
+            agent: Mutex::new(agent),
+            relays,
+            way: Arc::new(way),
+            last_words: Mutex::default(),
+        };
+        arm.settle(script, standin).await?;
+        if matches!(kind, ArmKind::Mute | ArmKind::MuteAgain) {
+            arm.mute(cell.proxy, standin).await?;
+        }
+        Ok(arm)
+    }
+
+    async fn settle(&self, script: &Script, standin: &StandIn) -> Result<(), Error> {
+        if self.kind != ArmKind::Plain {
+            let writer = standin.writer()?.name().to_owned();
+            let mut expected = vec![("orders_write", vec![writer.clone()])];
+            if script.replicas > 0 {
+                let replicas = standin.servers().iter().map(|server| server.name().to_owned());
+                let replicas = replicas.filter(|name| *name != writer);
+                let said = script.readers.iter().map(|name| (*name).to_owned());
+                let readers = if script.readers.is_empty() { replicas.collect() } else { said.collect() };
+                expected.push(("orders_read", readers));
+            }
+            for (backend, servers) in expected {
+                wait_for(&format!("exactly {servers:?} of {backend} up"), PATIENCE, async || {
+                    let up = self.balancer.lock().await.up(backend, standin).await;
+                    let up = up.map_err(|error| error.to_string())?;
+                    if up == servers { Ok(()) } else { Err(format!("{up:?}")) }
+                })
+                .await?;
+            }
+        }
+        for (wanted, write) in [(script.writes(), true), (script.reads(), false)] {
+            if wanted {
+                let what = format!("a first transaction in the arm {:?}", self.kind);
+                let mut number = 1_000_000;
+                wait_for(&what, PATIENCE, || {
+                    number += 1;
+                    let order = Order { number, at: Duration::ZERO, write, thinks: Duration::ZERO };
+                    async move { self.way.run(order).await.map(drop).map_err(|failure| failure.reason) }
+                })
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills the agent; a HAProxy goes on hearing what it said last.
+    async fn mute(&self, proxy: ProxyKind, standin: &StandIn) -> Result<(), Error> {
+        let Some(mut agent) = self.agent.lock().await.take() else { return Ok(()) };
+        let port = agent.agent_check();
+        if proxy == ProxyKind::Envoy {
+            agent.kill();
+            return Ok(());
+        }
+        let names = standin.servers().iter().map(crate::standin::Server::name);
+        let servers = names.flat_map(|name| [format!("orders_write/{name}"), format!("orders_read/{name}")]);
+        let words = last_words::words(port, servers.collect()).await?;
+        agent.kill();
+        *self.last_words.lock().await = Some(last_words::repeat(port, words)?);
+        Ok(())
+    }
+}

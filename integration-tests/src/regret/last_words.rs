@@ -1,0 +1,55 @@
+//! The check port of an agent that is gone: it still answers what it answered last.
+//!
+//! So the proxy of the mute arm stays as it was, even through a restart of its own.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// By what HAProxy sends, such as `orders_write/a`.
+pub(super) type Words = BTreeMap<String, String>;
+
+/// Asks a running agent about each server.
+pub(super) async fn words(agent: SocketAddr, servers: Vec<String>) -> io::Result<Words> {
+    let mut words = Words::new();
+    for server in servers {
+        let mut stream = TcpStream::connect(agent).await?;
+        stream.write_all(format!("{server}\n").as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
+        words.insert(server, answer);
+    }
+    Ok(words)
+}
+
+/// Repeats them on the port of the agent, which is dead, while this exists.
+pub(super) fn repeat(agent: SocketAddr, words: Words) -> io::Result<AbortOnDropHandle<()>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(agent)?;
+    let listener = socket.listen(128)?;
+    let words = Arc::new(words);
+    let task = tokio::spawn(async move {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            let words = words.clone();
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let mut asked = String::new();
+                if let Ok(Ok(_)) = timeout(PATIENCE, stream.read_line(&mut asked)).await
+                    && let Some(word) = words.get(asked.trim())
+                {
+                    let _ = stream.write_all(word.as_bytes()).await;
+                }
+            });
+        }
+    });
+    Ok(AbortOnDropHandle::new(task))
+}
