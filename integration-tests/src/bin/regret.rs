@@ -108,13 +108,21 @@ async fn run(line: &CommandLine, all: Vec<Script>) -> std::io::Result<ExitCode> 
 async fn row(script: &Script, cell: Cell, pairs: u32, details: &std::path::Path) -> Row {
     /// What looks worse is played again before it is said to be.
     const SUSPECT: u32 = 3;
+    /// A server or a proxy that does not start in time on a busy machine is no finding.
+    const TRIES: u32 = 3;
+    let mut failed = 0;
     let mut row = Row::new(script, cell);
     loop {
         match regret::play(script, cell, u64::from(row.plays), details).await {
             Ok(play) => row.add(&play),
             Err(error) => {
-                row.error = Some(error.to_string());
-                return row;
+                failed += 1;
+                eprintln!("{} could not be played: {error}", script.name);
+                if failed == TRIES {
+                    row.error = Some(error.to_string());
+                    return row;
+                }
+                continue;
             }
         }
         let enough = if row.worse.is_empty() { pairs } else { pairs.max(SUSPECT) };

@@ -58,6 +58,24 @@ impl Arm {
         standin: &Arc<StandIn>,
         names: &Names,
     ) -> Result<Self, Error> {
+        /// A port that was free may be taken by a client before the agent has it.
+        const STARTS: u32 = 3;
+        let mut tries = 1;
+        loop {
+            match Self::start_once(kind, script, cell, standin, names).await {
+                Err(error) if error.to_string().contains("already in use") && tries < STARTS => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    async fn start_once(
+        kind: ArmKind,
+        script: &Script,
+        cell: Cell,
+        standin: &Arc<StandIn>,
+        names: &Names,
+    ) -> Result<Self, Error> {
         let number = ArmKind::ALL.iter().position(|known| *known == kind).unwrap_or_default();
         let source = Ipv4Addr::new(127, 0, 0, 10 + u8::try_from(number).unwrap_or_default());
         let mut relays = Vec::new();
@@ -65,8 +83,8 @@ impl Arm {
             (None, Balancer::start(cell.proxy, script, standin, names, None, source).await?)
         } else {
             let setting = Setting {
-                sessions: "{mode: retire, max_age: 30m}".into(),
-                agent_inter: Duration::from_secs(1),
+                sessions: "{mode: retire, max_age: 14m}".into(),
+                database: format!("    probe_interval: {}\n", script.probe_interval),
                 ..Setting::default()
             };
             let files = Files::new(&setting)?;

@@ -20,7 +20,10 @@ pub struct Script {
     pub seconds: u64,
     /// Whether HAProxy has the waiting room (retries, redispatch and a last backup that refuses).
     pub waiting_room: bool,
-    /// Whether the old writer goes away, so that regret has to be below 0.
+    /// The agent's; its default is 30 s, longer than a script.
+    pub probe_interval: &'static str,
+    /// Whether the agent can help, so that regret has to be below 0: the old writer goes away, or one
+    /// of several readers ails.
     pub gains: bool,
     /// Whether it is played in CI.
     pub ci: bool,
