@@ -33,12 +33,15 @@ pub struct Row {
     /// What the mutes differ by, summed over the plays.
     pub allowance: [f64; 5],
     pub causes: BTreeMap<ArmKind, BTreeMap<String, u32>>,
-    /// What is above the allowance, or did not gain; empty if nothing.
+    /// What is above the allowance, and in most plays; or did not gain. Empty if nothing.
     pub worse: Vec<String>,
     /// Why it could not be played.
     pub error: Option<String>,
     #[serde(skip)]
     gains: bool,
+    /// How many plays were worse than both mutes, and than plain by more than the mutes differed.
+    #[serde(skip)]
+    worse_plays: [[u32; 5]; 2],
 }
 
 impl Row {
@@ -60,6 +63,7 @@ impl Row {
             worse: Vec::new(),
             error: None,
             gains: script.gains,
+            worse_plays: [[0; 5]; 2],
         }
     }
 
@@ -67,11 +71,12 @@ impl Row {
     pub fn add(&mut self, play: &Play) {
         let of = |kind| play.counts.get(&kind).copied().unwrap_or_default();
         let (mute, again) = (of(ArmKind::Mute), of(ArmKind::MuteAgain));
+        let (acting, plain) = (of(ArmKind::Acting), of(ArmKind::Plain));
         self.plays += 1;
-        self.acting = self.acting.plus(of(ArmKind::Acting));
+        self.acting = self.acting.plus(acting);
         self.mute = self.mute.plus(mute);
         self.mute_again = self.mute_again.plus(again);
-        self.plain = self.plain.plus(of(ArmKind::Plain));
+        self.plain = self.plain.plus(plain);
         for (kind, causes) in &play.causes {
             for (cause, count) in causes {
                 *self.causes.entry(*kind).or_default().entry(cause.clone()).or_default() += count;
@@ -92,11 +97,13 @@ impl Row {
 
     fn judge(&self) -> Vec<String> {
         let mut worse = Vec::new();
-        for (against, regret) in [("mute", self.regret), ("plain", self.regret_to_plain)] {
-            for (index, outcome) in Outcome::BAD.iter().enumerate() {
-                let at = |numbers: [f64; 5]| numbers.get(index).copied().unwrap_or_default();
-                if at(regret) > at(self.allowance) {
-                    worse.push(format!("{} {:+} to {against}", outcome.word(), at(regret)));
+        let against = [("mute", self.regret), ("plain", self.regret_to_plain)];
+        for ((against, regret), plays) in against.into_iter().zip(self.worse_plays) {
+            let columns = Outcome::BAD.iter().zip(regret).zip(self.allowance).zip(plays);
+            for (((outcome, regret), allowance), plays) in columns {
+                // One attempt more or less in a transaction at the wrong moment is chance, and not in each play.
+                if regret > allowance && 2 * plays > self.plays {
+                    worse.push(format!("{} {regret:+} to {against}", outcome.word()));
                 }
             }
         }

@@ -175,7 +175,7 @@ pub(super) const ALL: &[Script] = &[
     },
     Script {
         name: "agent-role-no-connections",
-        what: "the agent's user may have no connection more",
+        what: "the agent's user may have one connection only",
         seconds: 16,
         probe_interval: "3s",
         events: &[(1_000, Sql("a", "ALTER ROLE lb_agent CONNECTION LIMIT 1"))],
