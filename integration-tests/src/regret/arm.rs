@@ -4,13 +4,12 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::sync::Mutex;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Error,
     balancer::{Balancer, Beside},
     client::{Order, Way},
-    last_words,
+    last_words::{LastWords, words},
     names::Names,
     relay::Relay,
     script::{Cell, ProxyKind, Script},
@@ -18,7 +17,7 @@ use super::{
 use crate::{
     process::wait_for,
     scene::{Agent, Files, PATIENCE, Setting},
-    standin::StandIn,
+    standin::{Server, StandIn},
 };
 
 /// Whom clients have beside their proxy.
@@ -46,7 +45,7 @@ pub(super) struct Arm {
     /// By server, where the agent has a way of its own.
     pub(super) relays: Vec<(String, Relay)>,
     pub(super) way: Arc<Way>,
-    last_words: Mutex<Option<AbortOnDropHandle<()>>>,
+    last_words: Mutex<Option<LastWords>>,
 }
 
 impl Arm {
@@ -123,30 +122,15 @@ impl Arm {
         };
         arm.settle(script, standin).await?;
         if matches!(kind, ArmKind::Mute | ArmKind::MuteAgain) {
-            arm.mute(cell.proxy, standin).await?;
+            arm.mute(cell.proxy, script, standin).await?;
         }
         Ok(arm)
     }
 
     async fn settle(&self, script: &Script, standin: &StandIn) -> Result<(), Error> {
         if self.kind != ArmKind::Plain {
-            let writer = standin.writer()?.name().to_owned();
-            let mut expected = vec![("orders_write", vec![writer.clone()])];
-            if script.replicas > 0 {
-                let replicas = standin.servers().iter().map(|server| server.name().to_owned());
-                let replicas = replicas.filter(|name| *name != writer);
-                let said = script.readers.iter().map(|name| (*name).to_owned());
-                let readers = if script.readers.is_empty() { replicas.collect() } else { said.collect() };
-                expected.push(("orders_read", readers));
-            }
-            for (backend, servers) in expected {
-                wait_for(&format!("exactly {servers:?} of {backend} up"), PATIENCE, async || {
-                    let up = self.balancer.lock().await.up(backend, standin).await;
-                    let up = up.map_err(|error| error.to_string())?;
-                    if up == servers { Ok(()) } else { Err(format!("{up:?}")) }
-                })
-                .await?;
-            }
+            let what = "the proxy to route by role";
+            wait_for(what, PATIENCE, async || self.routed(script, standin).await).await?;
         }
         for (wanted, write) in [(script.writes(), true), (script.reads(), false)] {
             if wanted {
@@ -163,19 +147,44 @@ impl Arm {
         Ok(())
     }
 
+    /// Whether the right servers are up, and no others.
+    pub(super) async fn routed(&self, script: &Script, standin: &StandIn) -> Result<(), String> {
+        let writer = standin.writer().map_err(|error| error.to_string())?.name();
+        let mut expected = vec![("orders_write", vec![writer])];
+        if script.replicas > 0 {
+            let replicas = standin.servers().iter().map(Server::name).filter(|name| *name != writer);
+            let readers = if script.readers.is_empty() { replicas.collect() } else { script.readers.into() };
+            expected.push(("orders_read", readers));
+        }
+        for (backend, servers) in expected {
+            let up =
+                self.balancer.lock().await.up(backend, standin).await.map_err(|error| error.to_string())?;
+            if up != servers {
+                return Err(format!("{up:?} of {backend} up, and not {servers:?}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Kills the agent; a HAProxy goes on hearing what it said last.
-    async fn mute(&self, proxy: ProxyKind, standin: &StandIn) -> Result<(), Error> {
+    async fn mute(&self, proxy: ProxyKind, script: &Script, standin: &StandIn) -> Result<(), Error> {
         let Some(mut agent) = self.agent.lock().await.take() else { return Ok(()) };
         let port = agent.agent_check();
         if proxy == ProxyKind::Envoy {
             agent.kill();
             return Ok(());
         }
-        let names = standin.servers().iter().map(crate::standin::Server::name);
+        let names = standin.servers().iter().map(Server::name);
         let servers = names.flat_map(|name| [format!("orders_write/{name}"), format!("orders_read/{name}")]);
-        let words = last_words::words(port, servers.collect()).await?;
+        let words = words(port, servers.collect()).await?;
         agent.kill();
-        *self.last_words.lock().await = Some(last_words::repeat(port, words)?);
-        Ok(())
+        let said = format!("{words:?}");
+        let repeated = LastWords::repeat(port, words)?;
+        wait_for("HAProxy to ask about each server", PATIENCE, async || {
+            repeated.all_asked().then_some(()).ok_or("not yet")
+        })
+        .await?;
+        *self.last_words.lock().await = Some(repeated);
+        self.routed(script, standin).await.map_err(|seen| Error::Muted(format!("{seen}; it says {said}")))
     }
 }

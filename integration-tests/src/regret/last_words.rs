@@ -2,7 +2,13 @@
 //!
 //! So the proxy of the mute arm stays as it was, even through a restart of its own.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -29,27 +35,42 @@ pub(super) async fn words(agent: SocketAddr, servers: Vec<String>) -> io::Result
     Ok(words)
 }
 
-/// Repeats them on the port of the agent, which is dead, while this exists.
-pub(super) fn repeat(agent: SocketAddr, words: Words) -> io::Result<AbortOnDropHandle<()>> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(agent)?;
-    let listener = socket.listen(128)?;
-    let words = Arc::new(words);
-    let task = tokio::spawn(async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            let words = words.clone();
-            tokio::spawn(async move {
-                let mut stream = BufReader::new(stream);
-                let mut asked = String::new();
-                if let Ok(Ok(_)) = timeout(PATIENCE, stream.read_line(&mut asked)).await
-                    && let Some(word) = words.get(asked.trim())
-                {
-                    let _ = stream.write_all(word.as_bytes()).await;
-                }
-            });
-        }
-    });
-    Ok(AbortOnDropHandle::new(task))
+/// Repeats them on the port of the agent, which is dead, while it exists.
+pub(super) struct LastWords {
+    words: Arc<Words>,
+    asked: Arc<Mutex<BTreeSet<String>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl LastWords {
+    pub(super) fn repeat(agent: SocketAddr, words: Words) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(agent)?;
+        let listener = socket.listen(128)?;
+        let (words, asked) = (Arc::new(words), Arc::<Mutex<BTreeSet<String>>>::default());
+        let (known, seen) = (words.clone(), asked.clone());
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let (words, asked) = (known.clone(), seen.clone());
+                tokio::spawn(async move {
+                    let mut stream = BufReader::new(stream);
+                    let mut line = String::new();
+                    if let Ok(Ok(_)) = timeout(PATIENCE, stream.read_line(&mut line)).await
+                        && let Some((server, word)) = words.get_key_value(line.trim())
+                        && stream.write_all(word.as_bytes()).await.is_ok()
+                    {
+                        asked.lock().unwrap_or_else(PoisonError::into_inner).insert(server.clone());
+                    }
+                });
+            }
+        });
+        Ok(Self { words, asked, _task: AbortOnDropHandle::new(task) })
+    }
+
+    /// Whether each server was asked about.
+    pub(super) fn all_asked(&self) -> bool {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).len() == self.words.len()
+    }
 }

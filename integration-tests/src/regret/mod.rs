@@ -53,6 +53,9 @@ pub enum Error {
     Event { event: String, source: Box<Error> },
     #[error("HAProxy says {0:?}")]
     Operator(String),
+    /// The agent did not stand by what it had said a moment before.
+    #[error("a proxy without its agent routes otherwise: {0}")]
+    Muted(String),
     /// The script is wrong.
     #[error("{0}")]
     Script(&'static str),

@@ -39,6 +39,8 @@ pub struct Row {
     pub error: Option<String>,
     #[serde(skip)]
     gains: bool,
+    /// Why it is not compared with plain.
+    pub unknowable: Option<&'static str>,
     /// How many plays were worse than both mutes, and than plain by more than the mutes differed.
     #[serde(skip)]
     worse_plays: [[u32; 5]; 2],
@@ -63,6 +65,7 @@ impl Row {
             worse: Vec::new(),
             error: None,
             gains: script.gains,
+            unknowable: script.unknowable,
             worse_plays: [[0; 5]; 2],
         }
     }
@@ -99,6 +102,9 @@ impl Row {
         let mut worse = Vec::new();
         let against = [("mute", self.regret), ("plain", self.regret_to_plain)];
         for ((against, regret), plays) in against.into_iter().zip(self.worse_plays) {
+            if against == "plain" && self.unknowable.is_some() {
+                continue;
+            }
             let columns = Outcome::BAD.iter().zip(regret).zip(self.allowance).zip(plays);
             for (((outcome, regret), allowance), plays) in columns {
                 // One attempt more or less in a transaction at the wrong moment is chance, and not in each play.

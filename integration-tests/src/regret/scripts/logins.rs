@@ -16,7 +16,6 @@ pub(super) const ALL: &[Script] = &[
     Script {
         name: "agent-path-refused-writer",
         what: "the agent's connections to the writer are refused for 10 s, the proxy's are not",
-        cells: &[HAPROXY_PG, ENVOY_PG],
         seconds: 16,
         ci: true,
         events: &[(2_000, AgentPath("a", Refused)), (12_000, AgentPath("a", Open))],

@@ -31,6 +31,7 @@ const BASE: Script = Script {
     waiting_room: true,
     probe_interval: "30s",
     gains: false,
+    unknowable: None,
     ci: false,
     before: &[],
     readers: &[],

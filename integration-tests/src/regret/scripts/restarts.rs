@@ -160,7 +160,6 @@ pub(super) const ALL: &[Script] = &[
         what: "one of two readers hangs for 8 s",
         load: Load::Reads,
         seconds: 14,
-        gains: true,
         events: &[(2_000, Freeze("c")), (10_000, Thaw("c"))],
         ..BASE
     },
@@ -178,7 +177,6 @@ pub(super) const ALL: &[Script] = &[
         load: Load::Reads,
         seconds: 28,
         probe_interval: "3s",
-        gains: true,
         events: &[(2_000, FreezePostmaster("c")), (26_000, ThawPostmaster("c"))],
         ..BASE
     },
