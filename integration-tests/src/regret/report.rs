@@ -85,8 +85,14 @@ impl Row {
                 *self.causes.entry(*kind).or_default().entry(cause.clone()).or_default() += count;
             }
         }
-        self.allowance =
-            zip(self.allowance, zip(mute.bad(), again.bad(), |a, b| (a - b).abs()), |a, b| a + b);
+        let differ = zip(mute.bad(), again.bad(), |a, b| (a - b).abs());
+        self.allowance = zip(self.allowance, differ, |a, b| a + b);
+        let most = [zip(mute.bad(), again.bad(), f64::max), zip(plain.bad(), differ, |a, b| a + b)];
+        for (plays, most) in self.worse_plays.iter_mut().zip(most) {
+            for ((plays, acting), most) in plays.iter_mut().zip(acting.bad()).zip(most) {
+                *plays += u32::from(acting > most);
+            }
+        }
         let mutes = zip(self.mute.bad(), self.mute_again.bad(), f64::midpoint);
         self.regret = zip(self.acting.bad(), mutes, |a, b| a - b);
         self.regret_to_plain = zip(self.acting.bad(), self.plain.bad(), |a, b| a - b);

@@ -1,6 +1,6 @@
 //! The servers and the arms of one play, and what can be done to them.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -152,7 +152,7 @@ impl Stage {
                     agent.kill();
                     Ok(())
                 })
-                .await?
+                .await?;
             }
             Event::StopAgent => self.agent(async |agent| Ok(agent.stop().await?)).await?,
             Event::StartAgent => self.agent(async |agent| Ok(agent.spawn()?)).await?,
@@ -233,9 +233,7 @@ async fn follow(names: &Names, standin: &StandIn) -> Result<(), Error> {
     Ok(())
 }
 
-fn signal(server: &Server, signal: Signal) -> impl Future<Output = Result<(), Error>> + '_ {
-    async move {
-        let pid = server.pid().await.ok_or(Error::Script("the server does not run"))?;
-        Ok(send_signal(pid, signal)?)
-    }
+async fn signal(server: &Server, signal: Signal) -> Result<(), Error> {
+    let pid = server.pid().await.ok_or(Error::Script("the server does not run"))?;
+    Ok(send_signal(pid, signal)?)
 }

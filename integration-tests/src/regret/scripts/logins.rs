@@ -154,11 +154,13 @@ pub(super) const ALL: &[Script] = &[
     // === what holds for the agent's user alone ===
     Script {
         name: "agent-role-read-only",
-        what: "default_transaction_read_only is on for the agent's user",
-        seconds: 16,
-        probe_interval: "3s",
+        what: "default_transaction_read_only is on for the agent's user, and the agent is restarted",
+        seconds: 14,
         ci: true,
-        events: &[(1_000, Sql("a", "ALTER ROLE lb_agent SET default_transaction_read_only = on"))],
+        events: &[
+            (1_000, Sql("a", "ALTER ROLE lb_agent SET default_transaction_read_only = on")),
+            (3_000, UpgradeAgent),
+        ],
         ..BASE
     },
     Script {

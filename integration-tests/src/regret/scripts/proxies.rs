@@ -142,6 +142,7 @@ pub(super) const ALL: &[Script] = &[
         what: "HAProxy's addresses of the writer and a reader are swapped",
         load: Load::Writes,
         seconds: 14,
+        gains: true,
         events: &[(2_000, Readdress("a", Of("b"))), (2_000, Readdress("b", Of("a")))],
         ..BASE
     },

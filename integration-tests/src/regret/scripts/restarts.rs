@@ -102,7 +102,6 @@ pub(super) const ALL: &[Script] = &[
         what: "one of two readers restarts in 1.5 s, fast shutdown",
         cells: &[HAPROXY_PG, HAPROXY_MARIA, ENVOY_PG],
         load: Load::Reads,
-        ci: true,
         events: &[(2_000, Restart("b", Fast, 1_500))],
         ..BASE
     },
