@@ -40,7 +40,7 @@ pub struct Row {
     #[serde(skip)]
     gains: bool,
     /// Why it is not compared with plain.
-    pub unknowable: Option<&'static str>,
+    pub no_plain: Option<&'static str>,
     /// How many plays were worse than both mutes, and than plain by more than the mutes differed.
     #[serde(skip)]
     worse_plays: [[u32; 5]; 2],
@@ -65,7 +65,7 @@ impl Row {
             worse: Vec::new(),
             error: None,
             gains: script.gains,
-            unknowable: script.unknowable,
+            no_plain: script.no_plain,
             worse_plays: [[0; 5]; 2],
         }
     }
@@ -108,7 +108,7 @@ impl Row {
         let mut worse = Vec::new();
         let against = [("mute", self.regret), ("plain", self.regret_to_plain)];
         for ((against, regret), plays) in against.into_iter().zip(self.worse_plays) {
-            if against == "plain" && self.unknowable.is_some() {
+            if against == "plain" && self.no_plain.is_some() {
                 continue;
             }
             let columns = Outcome::BAD.iter().zip(regret).zip(self.allowance).zip(plays);

@@ -25,8 +25,8 @@ pub struct Script {
     /// Whether the agent can help, so that regret has to be below 0: the old writer goes away, or one
     /// of several readers ails.
     pub gains: bool,
-    /// Why no agent can know better here, where plain may be better by chance.
-    pub unknowable: Option<&'static str>,
+    /// Why it is not compared with plain.
+    pub no_plain: Option<&'static str>,
     /// Whether it is played in CI.
     pub ci: bool,
     /// The state before any proxy is started.

@@ -72,7 +72,7 @@ pub(super) const ALL: &[Script] = &[
         what: "b takes over while the old writer still takes writes; it comes back as a reader",
         cells: &[HAPROXY_PG, HAPROXY_MARIA],
         seconds: 16,
-        unknowable: Some("without the topology, two writers look like a promoted read replica"),
+        no_plain: Some("without the topology, two writers look like a promoted read replica"),
         events: &[(2_000, Promote("b")), (3_000, Follow("c")), (10_000, Rejoin("a"))],
         ..BASE
     },

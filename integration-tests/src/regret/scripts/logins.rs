@@ -1,6 +1,6 @@
 //! IAM, AWS, the agent's user, and the agent's own way to the servers.
 
-use super::{BASE, ENVOY_PG, HAPROXY_PG, Load, Script};
+use super::{BASE, ENVOY_PG, HAPROXY_PG, Load, ONE_READER, Script};
 use crate::{
     regret::script::{
         Event::{
@@ -26,6 +26,7 @@ pub(super) const ALL: &[Script] = &[
         what: "the agent's connections to a reader are refused for 10 s, and the other reader stops",
         load: Load::Reads,
         seconds: 16,
+        no_plain: ONE_READER,
         events: &[(2_000, AgentPath("b", Refused)), (5_000, Stop("c", Fast)), (12_000, AgentPath("b", Open))],
         ..BASE
     },
@@ -87,6 +88,7 @@ pub(super) const ALL: &[Script] = &[
         load: Load::Reads,
         seconds: 22,
         probe_interval: "3s",
+        no_plain: ONE_READER,
         events: &[(2_000, RefuseTokens(Some("b"), Some("lb_agent"))), (14_000, Restart("c", Fast, 3_000))],
         ..BASE
     },

@@ -20,6 +20,9 @@ const HAPROXY_MARIA: Cell = Cell { proxy: ProxyKind::Haproxy, engine: Engine::Ma
 const ENVOY_PG: Cell = Cell { proxy: ProxyKind::Envoy, engine: Engine::Postgresql };
 const ENVOY_MARIA: Cell = Cell { proxy: ProxyKind::Envoy, engine: Engine::Mariadb };
 
+/// A fault of one reader strikes all other arms, and plain only if it is there.
+const ONE_READER: Option<&str> = Some("plain has one reader at a time, which the fault may miss");
+
 /// What most scripts have in common: HAProxy with a waiting room, PostgreSQL, a writer and two replicas.
 const BASE: Script = Script {
     name: "",
@@ -31,7 +34,7 @@ const BASE: Script = Script {
     waiting_room: true,
     probe_interval: "30s",
     gains: false,
-    unknowable: None,
+    no_plain: None,
     ci: false,
     before: &[],
     readers: &[],

@@ -1,6 +1,6 @@
 //! The proxy restarts, an operator's commands, addresses.
 
-use super::{BASE, ENVOY_PG, HAPROXY_PG, Load, Script};
+use super::{BASE, ENVOY_PG, HAPROXY_PG, Load, ONE_READER, Script};
 use crate::{
     regret::script::{
         Address::{Dead, Of},
@@ -73,6 +73,7 @@ pub(super) const ALL: &[Script] = &[
         what: "an operator puts a reader into maintenance, and the other reader restarts in 1 s",
         load: Load::Reads,
         seconds: 14,
+        no_plain: ONE_READER,
         events: &[
             (2_000, Operator("set server orders_read/b state maint")),
             (5_000, Stop("c", Fast)),

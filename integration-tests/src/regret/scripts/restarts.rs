@@ -1,6 +1,6 @@
 //! Servers that restart or hang, and no failover.
 
-use super::{BASE, ENVOY_MARIA, ENVOY_PG, HAPROXY_MARIA, HAPROXY_PG, Load, Script};
+use super::{BASE, ENVOY_MARIA, ENVOY_PG, HAPROXY_MARIA, HAPROXY_PG, Load, ONE_READER, Script};
 use crate::{
     regret::script::Event::{Freeze, FreezePostmaster, Restart, Start, Stop, Thaw, ThawPostmaster},
     standin::StopMode::{Fast, Immediate},
@@ -142,6 +142,7 @@ pub(super) const ALL: &[Script] = &[
         what: "one reader stops, then the other; the first comes back",
         load: Load::Reads,
         seconds: 18,
+        no_plain: ONE_READER,
         events: &[(2_000, Stop("b", Fast)), (4_000, Stop("c", Fast)), (12_000, Start("b"))],
         ..BASE
     },
