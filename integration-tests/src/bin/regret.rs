@@ -16,7 +16,7 @@ use integration_tests::regret::{self, Cell, Row, Script, Summary};
 ///
 /// Plays each fault script on real servers: with the agent, with the proxy left as the agent left it (twice),
 /// and without an agent on the cluster's name by DNS; all at once, with the same load. Exits 1 where the
-/// agent is worse by more than the two without it differ by. See docs/REGRET.md.
+/// agent is worse by more than chance. See docs/REGRET.md.
 #[derive(Parser)]
 #[command(version)]
 struct CommandLine {
@@ -32,7 +32,7 @@ struct CommandLine {
     #[arg(long, value_name = "N")]
     pairs: Option<u32>,
     /// Scripts that are played at the same time
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     lanes: usize,
     /// Where files go
     #[arg(long, value_name = "FOLDER", default_value = "target/regret")]

@@ -1,4 +1,4 @@
-//! One arm of a play: a proxy, what is beside it, and its clients' way in.
+//! One arm of a play: a proxy, the agent beside it if any, and its clients.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -7,10 +7,10 @@ use tokio::sync::Mutex;
 
 use super::{
     Error,
-    balancer::{Balancer, Beside},
-    client::{Order, Way},
-    last_words::{LastWords, words},
-    names::Names,
+    balancer::{AgentSockets, Balancer},
+    client::{Clients, Order},
+    last_answers::{LastAnswers, answers},
+    names::NameServer,
     relay::Relay,
     script::{Cell, ProxyKind, Script},
 };
@@ -20,7 +20,7 @@ use crate::{
     standin::{Server, StandIn},
 };
 
-/// Whom clients have beside their proxy.
+/// What decides where the proxy of an arm sends its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArmKind {
@@ -42,10 +42,10 @@ pub(super) struct Arm {
     pub(super) kind: ArmKind,
     pub(super) balancer: Mutex<Balancer>,
     pub(super) agent: Mutex<Option<Agent>>,
-    /// By server, where the agent has a way of its own.
+    /// By server, where the agent reaches the servers by a path of its own.
     pub(super) relays: Vec<(String, Relay)>,
-    pub(super) way: Arc<Way>,
-    last_words: Mutex<Option<LastWords>>,
+    pub(super) clients: Arc<Clients>,
+    last_answers: Mutex<Option<LastAnswers>>,
 }
 
 impl Arm {
@@ -55,7 +55,7 @@ impl Arm {
         script: &Script,
         cell: Cell,
         standin: &Arc<StandIn>,
-        names: &Names,
+        names: &NameServer,
     ) -> Result<Self, Error> {
         /// A port that was free may be taken by a client before the agent has it.
         const STARTS: u32 = 3;
@@ -73,7 +73,7 @@ impl Arm {
         script: &Script,
         cell: Cell,
         standin: &Arc<StandIn>,
-        names: &Names,
+        names: &NameServer,
     ) -> Result<Self, Error> {
         let number = ArmKind::ALL.iter().position(|known| *known == kind).unwrap_or_default();
         let source = Ipv4Addr::new(127, 0, 0, 10 + u8::try_from(number).unwrap_or_default());
@@ -88,7 +88,7 @@ impl Arm {
             };
             let files = Files::new(&setting)?;
             let socket = files.envoy();
-            let beside = Beside { agent_check: files.agent_check, envoy: &socket };
+            let beside = AgentSockets { agent_check: files.agent_check, envoy: &socket };
             let balancer = Balancer::start(cell.proxy, script, standin, names, Some(beside), source).await?;
             let mut agent = Agent::new(files);
             let mut config = balancer.config_for(&agent, standin, &setting);
@@ -105,7 +105,7 @@ impl Arm {
             agent.start().await?;
             (Some(agent), balancer)
         };
-        let way = Way {
+        let clients = Clients {
             standin: standin.clone(),
             tls: standin.tls()?,
             write: balancer.dial("write"),
@@ -117,8 +117,8 @@ impl Arm {
             balancer: Mutex::new(balancer),
             agent: Mutex::new(agent),
             relays,
-            way: Arc::new(way),
-            last_words: Mutex::default(),
+            clients: Arc::new(clients),
+            last_answers: Mutex::default(),
         };
         arm.settle(script, standin).await?;
         if matches!(kind, ArmKind::Mute | ArmKind::MuteAgain) {
@@ -139,7 +139,7 @@ impl Arm {
                 wait_for(&what, PATIENCE, || {
                     number += 1;
                     let order = Order { number, at: Duration::ZERO, write, thinks: Duration::ZERO };
-                    async move { self.way.run(order).await.map(drop).map_err(|failure| failure.reason) }
+                    async move { self.clients.run(order).await.map(drop).map_err(|failure| failure.reason) }
                 })
                 .await?;
             }
@@ -166,7 +166,7 @@ impl Arm {
         Ok(())
     }
 
-    /// Kills the agent; a HAProxy goes on hearing what it said last.
+    /// Kills the agent; HAProxy's checks still get its last answers.
     async fn mute(&self, proxy: ProxyKind, script: &Script, standin: &StandIn) -> Result<(), Error> {
         let Some(mut agent) = self.agent.lock().await.take() else { return Ok(()) };
         let port = agent.agent_check();
@@ -176,15 +176,17 @@ impl Arm {
         }
         let names = standin.servers().iter().map(Server::name);
         let servers = names.flat_map(|name| [format!("orders_write/{name}"), format!("orders_read/{name}")]);
-        let words = words(port, servers.collect()).await?;
+        let answers = answers(port, servers.collect()).await?;
         agent.kill();
-        let said = format!("{words:?}");
-        let repeated = LastWords::repeat(port, words)?;
+        let said = format!("{answers:?}");
+        let repeated = LastAnswers::repeat(port, answers)?;
         wait_for("HAProxy to ask about each server", PATIENCE, async || {
             repeated.all_asked().then_some(()).ok_or("not yet")
         })
         .await?;
-        *self.last_words.lock().await = Some(repeated);
-        self.routed(script, standin).await.map_err(|seen| Error::Muted(format!("{seen}; it says {said}")))
+        *self.last_answers.lock().await = Some(repeated);
+        self.routed(script, standin)
+            .await
+            .map_err(|seen| Error::Muted(format!("{seen}; its answers are {said}")))
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Error,
-    names::Names,
+    names::NameServer,
     script::{Address, ProxyKind, Script},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(super) enum Balancer {
 }
 
 /// Where the agent of a proxy listens.
-pub(super) struct Beside<'a> {
+pub(super) struct AgentSockets<'a> {
     pub(super) agent_check: SocketAddr,
     pub(super) envoy: &'a Path,
 }
@@ -39,8 +39,8 @@ impl Balancer {
         kind: ProxyKind,
         script: &Script,
         standin: &StandIn,
-        names: &Names,
-        beside: Option<Beside<'_>>,
+        names: &NameServer,
+        beside: Option<AgentSockets<'_>>,
         source: Ipv4Addr,
     ) -> Result<Self, Error> {
         match kind {

@@ -1,4 +1,4 @@
-//! Clients that come by a schedule, whatever became of those before.
+//! An open loop of clients: attempts start by a schedule, whatever became of those before.
 //!
 //! Each attempt is a connection of its own through the proxy: TLS, a login with a token, one short
 //! transaction. Nothing is tried again: that is the proxy's part.
@@ -78,8 +78,8 @@ pub(super) struct Done {
     pub(super) on_writer: bool,
 }
 
-/// How clients of one arm log in.
-pub(super) struct Way {
+/// The clients of one arm.
+pub(super) struct Clients {
     pub(super) standin: Arc<StandIn>,
     pub(super) tls: VerifiedTls,
     pub(super) write: SocketAddr,
@@ -94,7 +94,7 @@ pub(super) struct Failure {
     pub(super) reason: String,
 }
 
-impl Way {
+impl Clients {
     /// Runs an attempt at its time.
     pub(super) async fn attempt(&self, order: Order, start: Instant) -> Done {
         let due = start + order.at;

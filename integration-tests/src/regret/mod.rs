@@ -11,15 +11,15 @@
 //! - [`Script`], `scripts`: the faults, as data
 //! - [`Outcome`], [`Counts`]: what becomes of an attempt
 //! - `client`: scheduled attempts
-//! - [`ArmKind`], `arm`, `balancer`: a proxy and what is beside it
-//! - `names`, `relay`, `last_words`: DNS, the agent's own way to a server, the check port of a dead agent
+//! - [`ArmKind`], `arm`, `balancer`: a proxy, its agent and its clients
+//! - `names`, `relay`, `last_answers`: DNS, the agent's own path to a server, the check port of a dead agent
 //! - `stage`, [`play()`]: one play
 //! - [`Row`], [`Summary`]: the table and `summary.json`
 
 mod arm;
 mod balancer;
 mod client;
-mod last_words;
+mod last_answers;
 mod names;
 mod outcome;
 mod play;
@@ -53,7 +53,7 @@ pub enum Error {
     Event { event: String, source: Box<Error> },
     #[error("HAProxy says {0:?}")]
     Operator(String),
-    /// The agent did not stand by what it had said a moment before.
+    /// The proxy does not route as it did a moment before, with the same answers.
     #[error("a proxy without its agent routes otherwise: {0}")]
     Muted(String),
     /// The script is wrong.

@@ -14,13 +14,13 @@ use tokio_util::task::AbortOnDropHandle;
 const TTL: u8 = 5;
 
 /// A name server on a free port of 127.0.0.1. Answers while it exists.
-pub(super) struct Names {
+pub(super) struct NameServer {
     pub(super) address: SocketAddr,
     records: Arc<Mutex<BTreeMap<String, Vec<Ipv4Addr>>>>,
     _task: AbortOnDropHandle<()>,
 }
 
-impl Names {
+impl NameServer {
     pub(super) async fn serve() -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = socket.local_addr()?;

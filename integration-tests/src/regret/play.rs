@@ -36,12 +36,12 @@ pub async fn play(script: &Script, cell: Cell, seed: u64, details: &Path) -> Res
     let mut attempts = JoinSet::new();
     for arm in &stage.arms {
         for order in schedule(seed ^ of_name(script.name), script.load, script.length()) {
-            let (way, kind) = (arm.way.clone(), arm.kind);
-            attempts.spawn(async move { (kind, way.attempt(order, start.into_std()).await) });
+            let (clients, kind) = (arm.clients.clone(), arm.kind);
+            attempts.spawn(async move { (kind, clients.attempt(order, start.into_std()).await) });
         }
     }
     let (done, played) = tokio::join!(attempts.join_all(), stage.play(script.events, start));
-    stage.calm().await?;
+    stage.release().await?;
     let mut done = by_arm(done);
     find_lost(&stage, &mut done).await?;
 
@@ -83,7 +83,7 @@ fn by_arm(done: Vec<(ArmKind, Done)>) -> BTreeMap<ArmKind, Vec<Done>> {
 async fn find_lost(stage: &Stage, done: &mut BTreeMap<ArmKind, Vec<Done>>) -> Result<(), Error> {
     let writer = stage.standin.writer()?.name();
     for arm in &stage.arms {
-        let rows = format!("SELECT number FROM orders WHERE client = {}", arm.way.client);
+        let rows = format!("SELECT number FROM orders WHERE client = {}", arm.clients.client);
         let rows = stage.standin.execute_sql(writer, &rows).await?;
         let there: BTreeSet<u32> =
             rows.into_iter().flatten().flatten().filter_map(|number| number.parse().ok()).collect();

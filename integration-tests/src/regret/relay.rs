@@ -1,4 +1,4 @@
-//! The agent's own way to a server, which can be refused while the proxy's works.
+//! The agent's own path to a server, which can be refused while the proxy's works.
 
 use std::{
     io,
@@ -31,7 +31,7 @@ impl Relay {
         Ok(Self { address, path, _task: AbortOnDropHandle::new(task) })
     }
 
-    /// Connections that are open end when the way closes.
+    /// Open connections end when the path changes.
     pub(super) fn set(&self, path: Path) {
         self.path.send_replace(path);
     }

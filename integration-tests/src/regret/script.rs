@@ -110,7 +110,7 @@ pub enum Event {
     ThawAgent,
     /// So many times: frozen, then running, for so many milliseconds each.
     StarveAgent(u32, u64, u64),
-    /// How the agent's own way to a server behaves; the proxy's is not touched.
+    /// How the agent's own path to a server behaves; the proxy's is not touched.
     AgentPath(&'static str, Path),
 }
 
@@ -123,7 +123,7 @@ pub enum Address {
     Dead,
 }
 
-/// A way between two hosts.
+/// How a network path behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     Open,
@@ -138,7 +138,7 @@ impl Script {
         Duration::from_secs(self.seconds)
     }
 
-    /// Whether the agent needs a way of its own to the servers.
+    /// Whether the agent needs a path of its own to the servers.
     pub fn has_agent_path(&self) -> bool {
         self.events.iter().any(|(_, event)| matches!(event, Event::AgentPath(..)))
     }

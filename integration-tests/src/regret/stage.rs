@@ -9,7 +9,7 @@ use super::{
     Error,
     arm::{Arm, ArmKind},
     balancer::Balancer,
-    names::Names,
+    names::NameServer,
     script::{Cell, Event, Script},
 };
 use crate::{
@@ -24,7 +24,7 @@ const NAMES_FOLLOW: Duration = Duration::from_secs(5);
 
 pub(super) struct Stage {
     pub(super) standin: Arc<StandIn>,
-    names: Arc<Names>,
+    names: Arc<NameServer>,
     pub(super) arms: Vec<Arm>,
 }
 
@@ -33,10 +33,10 @@ impl Stage {
     pub(super) async fn set(script: &Script, cell: Cell) -> Result<Self, Error> {
         let options = Options { engine: cell.engine, replicas: script.replicas, ..Options::default() };
         let standin = Arc::new(StandIn::start(options).await?);
-        let names = Arc::new(Names::serve().await?);
+        let names = Arc::new(NameServer::serve().await?);
         let mut stage = Self { standin, names, arms: Vec::new() };
         for event in script.before {
-            stage.happen(*event).await?;
+            stage.apply(*event).await?;
         }
         follow(&stage.names, &stage.standin).await?;
         let (standin, names) = (&stage.standin, &stage.names);
@@ -49,15 +49,15 @@ impl Stage {
     pub(super) async fn play(&self, events: &[(u64, Event)], start: Instant) -> Result<(), Error> {
         let events = events.iter().map(|(at, event)| async move {
             sleep_until(start + Duration::from_millis(*at)).await;
-            let outcome = self.happen(*event).await;
+            let outcome = self.apply(*event).await;
             outcome.map_err(|error| Error::Event { event: format!("{event:?}"), source: Box::new(error) })
         });
         // All are played, whatever fails.
         join_all(events).await.into_iter().collect()
     }
 
-    /// Lets everything go on, so that the final writer can be asked and all can be stopped.
-    pub(super) async fn calm(&self) -> Result<(), Error> {
+    /// Resumes frozen servers and starts the final writer, so that it can be asked and all can be stopped.
+    pub(super) async fn release(&self) -> Result<(), Error> {
         for server in self.standin.servers() {
             if let Some(pid) = server.pid().await {
                 send_signal(pid, Signal::CONT)?;
@@ -82,7 +82,7 @@ impl Stage {
         self.arms.iter().find(|arm| arm.kind == kind)
     }
 
-    async fn happen(&self, event: Event) -> Result<(), Error> {
+    async fn apply(&self, event: Event) -> Result<(), Error> {
         let standin = &self.standin;
         match event {
             Event::Restart(server, mode, down) => {
@@ -217,7 +217,7 @@ impl Stage {
 }
 
 /// The names lead to the present writer, and to the others that run; to the writer if none does.
-async fn follow(names: &Names, standin: &StandIn) -> Result<(), Error> {
+async fn follow(names: &NameServer, standin: &StandIn) -> Result<(), Error> {
     let writer = standin.writer()?;
     let mut readers = Vec::new();
     for server in standin.servers() {

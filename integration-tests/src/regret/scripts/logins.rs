@@ -1,4 +1,4 @@
-//! IAM, AWS, the agent's user, and the agent's own way to the servers.
+//! IAM, AWS, the agent's user, and the agent's own path to the servers.
 
 use super::{BASE, ENVOY_PG, HAPROXY_PG, Load, ONE_READER, Script};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(super) const ALL: &[Script] = &[
-    // === the agent's own way ===
+    // === the agent's own path ===
     Script {
         name: "agent-path-refused-writer",
         what: "the agent's connections to the writer are refused for 10 s, the proxy's are not",

@@ -2,7 +2,7 @@
 //!
 //! - `restarts`: servers that restart or hang, without a failover
 //! - `failovers`: another writer, and what becomes of the old one
-//! - `logins`: IAM, AWS, the agent's user and the agent's own way to the servers
+//! - `logins`: IAM, AWS, the agent's user and the agent's own path to the servers
 //! - `proxies`: the proxy restarts, an operator's commands, addresses
 //! - `agents`: the agent is killed, stopped, upgraded, starved
 

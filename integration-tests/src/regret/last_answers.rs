@@ -20,57 +20,57 @@ use tokio_util::task::AbortOnDropHandle;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// By what HAProxy sends, such as `orders_write/a`.
-pub(super) type Words = BTreeMap<String, String>;
+pub(super) type Answers = BTreeMap<String, String>;
 
 /// Asks a running agent about each server.
-pub(super) async fn words(agent: SocketAddr, servers: Vec<String>) -> io::Result<Words> {
-    let mut words = Words::new();
+pub(super) async fn answers(agent: SocketAddr, servers: Vec<String>) -> io::Result<Answers> {
+    let mut answers = Answers::new();
     for server in servers {
         let mut stream = TcpStream::connect(agent).await?;
         stream.write_all(format!("{server}\n").as_bytes()).await?;
         let mut answer = String::new();
         timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
-        words.insert(server, answer);
+        answers.insert(server, answer);
     }
-    Ok(words)
+    Ok(answers)
 }
 
 /// Repeats them on the port of the agent, which is dead, while it exists.
-pub(super) struct LastWords {
-    words: Arc<Words>,
+pub(super) struct LastAnswers {
+    answers: Arc<Answers>,
     asked: Arc<Mutex<BTreeSet<String>>>,
     _task: AbortOnDropHandle<()>,
 }
 
-impl LastWords {
-    pub(super) fn repeat(agent: SocketAddr, words: Words) -> io::Result<Self> {
+impl LastAnswers {
+    pub(super) fn repeat(agent: SocketAddr, answers: Answers) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(agent)?;
         let listener = socket.listen(128)?;
-        let (words, asked) = (Arc::new(words), Arc::<Mutex<BTreeSet<String>>>::default());
-        let (known, seen) = (words.clone(), asked.clone());
+        let (answers, asked) = (Arc::new(answers), Arc::<Mutex<BTreeSet<String>>>::default());
+        let (known, seen) = (answers.clone(), asked.clone());
         let task = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
-                let (words, asked) = (known.clone(), seen.clone());
+                let (answers, asked) = (known.clone(), seen.clone());
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream);
                     let mut line = String::new();
                     if let Ok(Ok(_)) = timeout(PATIENCE, stream.read_line(&mut line)).await
-                        && let Some((server, word)) = words.get_key_value(line.trim())
-                        && stream.write_all(word.as_bytes()).await.is_ok()
+                        && let Some((server, answer)) = answers.get_key_value(line.trim())
+                        && stream.write_all(answer.as_bytes()).await.is_ok()
                     {
                         asked.lock().unwrap_or_else(PoisonError::into_inner).insert(server.clone());
                     }
                 });
             }
         });
-        Ok(Self { words, asked, _task: AbortOnDropHandle::new(task) })
+        Ok(Self { answers, asked, _task: AbortOnDropHandle::new(task) })
     }
 
     /// Whether each server was asked about.
     pub(super) fn all_asked(&self) -> bool {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).len() == self.words.len()
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).len() == self.answers.len()
     }
 }
