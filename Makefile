@@ -10,7 +10,7 @@ SCRIPTS := integration-tests/scripts
 export HOLD ENGINE PROXY DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-long fuzz lint bench clean
+.PHONY: help deps build demo test test-long fuzz lint bench regret clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,10 @@ lint: ## formatting, clippy, dependency rules
 bench: deps ## measurements: a table, and target/bench/*.json (ARGS=--quick, --list, or names)
 	cargo build --release --workspace --bins
 	@cargo run --quiet --release --bin bench -- $(ARGS)
+
+regret: deps ## what clients suffer with the agent, less without it: a table, and target/regret/ (ARGS=--ci, --list, or names)
+	cargo build --workspace --bins
+	@cargo run --quiet --bin regret -- $(ARGS)
 
 clean: ## remove what was built, the Python environment included
 	cargo clean

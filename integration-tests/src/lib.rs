@@ -10,9 +10,11 @@
 //! - [`testbed`]: a stand-in, a proxy and the agent together, and clients that count what breaks
 //! - [`bench`]: measurements of the parts, and under load
 //! - [`demo`]: the main job, live
+//! - [`regret`]: what clients suffer with the agent, less what they suffer without
 
 pub mod bench;
 pub mod demo;
+pub mod regret;
 pub mod standin;
 pub mod testbed;
 pub mod tools;

@@ -28,7 +28,7 @@ pub struct Files {
 
 impl Files {
     /// Free ports and a folder that the unprivileged agent owns.
-    pub(super) fn new(_setting: &Setting) -> Result<Self, Error> {
+    pub fn new(_setting: &Setting) -> Result<Self, Error> {
         let folder = tempfile::Builder::new().prefix("rds-lb-agent-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let state = folder.path().join("state");
@@ -57,7 +57,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub(super) fn new(files: Files) -> Self {
+    /// One that is not started, without a configuration.
+    pub fn new(files: Files) -> Self {
         Self { files, process: None, environment: Vec::new() }
     }
 
