@@ -402,7 +402,7 @@ mod tests {
         assert!(fault.message.contains("max_connections"), "{fault}");
         gate.step(b"\xfemysql_clear_password\0").unwrap();
         let fault = login_refused(&error(1045), &gate);
-        assert!(fault.message.contains("Expired"), "{fault}");
+        assert!(fault.message.contains("rds-db:connect"), "{fault}");
         assert_eq!(fault.code.as_deref(), Some("1045"));
     }
 }

@@ -39,7 +39,9 @@ pub(super) async fn rights(session: &mut MySqlSession) -> Result<Rights, Fault> 
     let mode = session.memory.open_transactions;
     let grants = session.if_allowed(WHAT, GRANTS).await?.unwrap_or_default();
     let routines = session.if_allowed(WHAT, ROUTINES).await?.unwrap_or_default();
-    let replication = session.if_allowed(WHAT, replication_status(session.server())).await?;
+    // Aurora has its own status, which needs no privilege.
+    let replication = session.server().aurora.is_some()
+        || session.if_allowed(WHAT, replication_status(session.server())).await?.is_some();
     let plugins = format!(
         "SELECT COUNT(*) > 0 FROM information_schema.PLUGINS \
           WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_NAME IN ('{}')",
@@ -63,7 +65,7 @@ pub(super) async fn rights(session: &mut MySqlSession) -> Result<Rights, Fault> 
         iam_user: account.iam,
         missing: Vec::new(),
     };
-    rights.missing = missing(&rights, &facts, mode, replication.is_some());
+    rights.missing = missing(&rights, &facts, mode, replication);
     Ok(rights)
 }
 

@@ -153,7 +153,7 @@ async fn each_refusal_has_its_own_kind() {
     let only = lab.session("a", "app").await;
     let (fault, _) = lab.try_login("a", "app").await;
     let fault = fault.err().expect("the login succeeded");
-    assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::TooManyConnections, Some("1226")));
+    assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::PermissionDenied, Some("1226")));
     only.close().await;
 
     // Every slot taken.

@@ -34,7 +34,14 @@ async fn rights_are_what_was_granted() {
     assert_eq!(rights.sight.open_transactions, TransactionSight::Nothing);
     assert_eq!(
         lacks(&rights),
-        [Lacks::Activity, Lacks::Transactions, Lacks::Users, Lacks::Addresses, Lacks::Closing]
+        [
+            Lacks::Activity,
+            Lacks::Transactions,
+            Lacks::Users,
+            Lacks::Replication,
+            Lacks::Addresses,
+            Lacks::Closing
+        ]
     );
     assert!(rights.advice(true).any(|advice| advice.contains("GRANT PROCESS")));
     assert_eq!(rights.advice(true).count(), rights.advice(false).count() + 1);

@@ -31,13 +31,16 @@ async fn only_a_read_only_default_of_the_whole_server_makes_it_read_only() {
         "ALTER DATABASE orders SET default_transaction_read_only = on",
         "ALTER ROLE lb_agent IN DATABASE orders SET default_transaction_read_only = on",
     ] {
-        lab.sql(own).await;
+        // The last of them holds for this test's own sessions as well.
+        lab.sql(&format!("BEGIN READ WRITE; {own}; COMMIT")).await;
         let role = lab.session("a", "lb_agent").await.role().await.unwrap();
         assert!(role.claims_writer(), "{own}: {role:?}");
     }
-    lab.sql("ALTER ROLE lb_agent RESET ALL").await;
-    lab.sql("ALTER DATABASE orders RESET ALL").await;
-    lab.sql("ALTER ROLE lb_agent IN DATABASE orders RESET ALL").await;
+    lab.sql(
+        "BEGIN READ WRITE; ALTER ROLE lb_agent RESET ALL; ALTER DATABASE orders RESET ALL; \
+         ALTER ROLE lb_agent IN DATABASE orders RESET ALL; COMMIT",
+    )
+    .await;
 
     let kept = tokio::sync::Mutex::new(lab.session("a", "lb_agent").await);
     assert!(kept.lock().await.role().await.unwrap().claims_writer());
