@@ -191,7 +191,7 @@ mod tests {
         let script = Script(Mutex::new(BTreeMap::from([("a".into(), addresses(&[1]))])));
         let (publish, mut found) = watch::channel(BTreeMap::new());
         let news = Mutex::new(Vec::new());
-        let told = |it: News<'_, &str>| {
+        let report = |it: News<'_, &str>| {
             news.lock().unwrap().push(match it {
                 News::Found(name, _) => format!("{name} found"),
                 News::Lost(name, _) => format!("{name} lost"),
@@ -212,14 +212,14 @@ mod tests {
             assert_eq!(found.borrow_and_update().len(), 2);
             set("a", None);
             sleep(Duration::from_secs(3_600)).await;
-            assert!(!found.has_changed().unwrap(), "nobody is where it was not");
+            assert!(!found.has_changed().unwrap(), "a failed lookup changes nothing");
             set("a", Some(addresses(&[3])));
             found.changed().await.unwrap();
             assert_eq!(found.borrow_and_update()["a"], addresses(&[3]));
         };
         tokio::select! {
             () = story => {}
-            () = resolve(&names, &script, &publish, told) => unreachable!("it goes on for ever"),
+            () = resolve(&names, &script, &publish, report) => unreachable!("it never returns"),
         }
         let news = news.into_inner().unwrap();
         assert_eq!(news, ["a found", "b lost", "b found", "a lost", "a found", "a found"]);

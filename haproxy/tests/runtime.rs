@@ -280,7 +280,7 @@ fn addresses_are_those_that_haproxy_connects_to() {
 }
 
 #[test]
-fn disabled_checks_are_told_from_missing_ones() {
+fn disabled_checks_are_distinguished_from_missing_ones() {
     for (version, answer) in STATES {
         let states = states(answer);
         for (server, check, agent) in [

@@ -59,7 +59,7 @@ mod tests {
     fn the_own_header_has_precedence() {
         assert_eq!(find(Some("b"), Some("a")), Some("b"));
         assert_eq!(find(Some("[2001:db8::2]:5432"), Some("a")), Some("b"));
-        assert_eq!(find(Some("nobody"), Some("a")), None, "an unknown name is no endpoint");
+        assert_eq!(find(Some("unknown"), Some("a")), None, "an unknown name is no endpoint");
     }
 
     #[test]

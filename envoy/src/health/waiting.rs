@@ -109,14 +109,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_becomes_known_ends_the_wait_with_or_without_a_notice() {
-        for told in [true, false] {
+        for notice in [true, false] {
             let source = script(None);
             let waiting = Waiting::new(source.clone());
             let began = Instant::now();
             let becomes_known = async {
                 sleep(Duration::from_secs(3)).await;
                 *source.answer.lock().unwrap() = Some(Answer::PASS);
-                if told {
+                if notice {
                     source.changed.send_replace(());
                 }
             };
