@@ -1,40 +1,34 @@
-//! Names of endpoints to addresses, again and again, for endpoint discovery takes no names.
+//! Resolves the names of endpoints periodically, since endpoint discovery only takes addresses.
 //!
-//! The system's resolver is asked, as for the agent's own logins: what `/etc/hosts`, nsswitch
-//! and a local resolver say counts for both alike. It tells no time to live, so each name is
-//! asked for again after that of RDS's names, 5 s; caching is the local resolver's.
+//! The system's resolver is used, as for the agent's own logins, so that `/etc/hosts`, nsswitch and a local
+//! resolver apply to both. getaddrinfo returns no TTL, so names are resolved again every 5 s, the TTL of
+//! RDS's names.
 //!
-//! An answer counts for what it says, not for what it leaves out: a lookup that fails or finds
-//! nothing leaves the last addresses in force, for as long as it takes. Another answer than
-//! the last has to be given twice in a row; so one that comes and goes, as with servers that
-//! take turns, changes nothing, and a real move is seen a quarter of a second later.
+//! A failed or empty lookup keeps the last addresses, for as long as it fails. A changed answer has to come twice
+//! in a row: name servers that disagree change nothing, and a real change is seen 250 ms later.
 
 use std::{collections::BTreeMap, fmt::Debug, future::Future, io, net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::{sync::watch, time::sleep};
 
-/// How often a name is asked for: the time to live of the names of RDS.
+/// The interval between lookups of a name: the TTL of RDS's names.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How soon another answer than the last is asked for again.
+/// The pause before a changed answer is confirmed.
 const CONFIRM: Duration = Duration::from_millis(250);
 
-/// How soon a name that was never found is asked for again.
+/// The interval for a name that was never found.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A host, by name or address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The name, or an IP address, which is what it says.
+    /// A name or an IP address.
     pub host: String,
-    /// The port.
     pub port: u16,
 }
 
-/// Who knows the addresses.
 pub trait Resolver: Sync {
-    /// All addresses of a name.
     fn lookup(&self, target: &Target) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 }
 
@@ -48,17 +42,17 @@ impl Resolver for System {
     }
 }
 
-/// News of one name, told once each.
+/// A change of one name, reported once.
 #[derive(Debug)]
 pub enum News<'a, K> {
-    /// It has these addresses from now on.
+    /// These addresses are used from now on.
     Found(&'a K, &'a [SocketAddr]),
-    /// It cannot be found; what it had, if anything, stays in force.
+    /// The lookup fails; the last addresses, if any, stay in use.
     Lost(&'a K, &'a io::Error),
 }
 
-/// Looks the names up for ever and publishes each change. A name that was never found is not
-/// in what is published. One name's lookup never waits for another's.
+/// Resolves the names until cancelled (dropped), and publishes each change. A name that was never found is
+/// not published. Lookups of different names do not wait for one another.
 pub async fn resolve<K: Ord + Clone + Debug + Send + Sync>(
     names: &BTreeMap<K, Target>,
     resolver: &impl Resolver,
@@ -79,7 +73,7 @@ pub async fn resolve<K: Ord + Clone + Debug + Send + Sync>(
             }
             let found_again = lost && result.is_ok();
             lost = result.is_err();
-            let (changed, again) = answers.heard(result.ok());
+            let (changed, again) = answers.add(result.ok());
             if let Some(addresses) = answers.in_force.as_deref().filter(|_| changed || found_again) {
                 report(News::Found(name, addresses));
             }
@@ -94,23 +88,22 @@ pub async fn resolve<K: Ord + Clone + Debug + Send + Sync>(
     join_all(names.iter().map(|(name, target)| follow(name, target))).await;
 }
 
-/// What a name's answers add up to.
 #[derive(Debug, Default)]
 struct Answers {
     in_force: Option<Vec<SocketAddr>>,
-    /// Another answer, given once.
+    /// A changed answer that is not confirmed yet.
     other: Option<Vec<SocketAddr>>,
 }
 
 impl Answers {
-    /// Takes in an answer, `None` for none. Says whether what is in force changed, and how soon
-    /// to ask again.
-    fn heard(&mut self, answer: Option<Vec<SocketAddr>>) -> (bool, Duration) {
+    /// Adds an answer; `None` is a failure. Returns whether the addresses in use changed, and the time until
+    /// the next lookup.
+    fn add(&mut self, answer: Option<Vec<SocketAddr>>) -> (bool, Duration) {
         let Some(mut answer) = answer else {
             self.other = None;
             return (false, if self.in_force.is_some() { EVERY } else { RETRY });
         };
-        // Their order means nothing: servers shuffle it.
+        // Name servers shuffle them.
         answer.sort_unstable();
         answer.dedup();
         if self.in_force.as_ref() == Some(&answer) {
@@ -140,39 +133,39 @@ mod tests {
     }
 
     #[test]
-    fn the_first_answer_counts_at_once_and_another_when_it_is_given_twice() {
+    fn the_first_answer_is_used_at_once_and_a_changed_one_after_a_second_lookup() {
         let mut answers = Answers::default();
-        assert_eq!(answers.heard(Some(addresses(&[1]))), (true, EVERY));
-        assert_eq!(answers.heard(Some(addresses(&[2]))), (false, CONFIRM));
-        assert_eq!(answers.heard(Some(addresses(&[2]))), (true, EVERY));
+        assert_eq!(answers.add(Some(addresses(&[1]))), (true, EVERY));
+        assert_eq!(answers.add(Some(addresses(&[2]))), (false, CONFIRM));
+        assert_eq!(answers.add(Some(addresses(&[2]))), (true, EVERY));
         assert_eq!(answers.in_force, Some(addresses(&[2])));
     }
 
     #[test]
-    fn answers_that_take_turns_change_nothing() {
+    fn alternating_answers_change_nothing() {
         let mut answers = Answers::default();
-        answers.heard(Some(addresses(&[1])));
+        answers.add(Some(addresses(&[1])));
         for _ in 0..10 {
-            assert_eq!(answers.heard(Some(addresses(&[2]))), (false, CONFIRM));
-            assert_eq!(answers.heard(Some(addresses(&[1]))), (false, EVERY));
+            assert_eq!(answers.add(Some(addresses(&[2]))), (false, CONFIRM));
+            assert_eq!(answers.add(Some(addresses(&[1]))), (false, EVERY));
         }
     }
 
     #[test]
-    fn the_order_of_addresses_means_nothing() {
+    fn the_order_of_addresses_does_not_matter() {
         let mut answers = Answers::default();
-        answers.heard(Some(addresses(&[1, 2])));
-        assert_eq!(answers.heard(Some(addresses(&[2, 1, 2]))), (false, EVERY));
+        answers.add(Some(addresses(&[1, 2])));
+        assert_eq!(answers.add(Some(addresses(&[2, 1, 2]))), (false, EVERY));
     }
 
     proptest! {
         #[test]
-        fn what_was_found_is_never_lost(heard in prop::collection::vec(prop::option::of(0..3_u8), 1..40)) {
+        fn known_addresses_are_never_lost(heard in prop::collection::vec(prop::option::of(0..3_u8), 1..40)) {
             let mut answers = Answers::default();
             let mut found = false;
             for answer in heard {
                 found |= answer.is_some();
-                answers.heard(answer.map(|last| addresses(&[last])));
+                answers.add(answer.map(|last| addresses(&[last])));
                 prop_assert_eq!(answers.in_force.is_some(), found);
             }
         }
@@ -192,13 +185,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_move_is_published_and_a_resolver_that_fails_empties_nothing() {
+    async fn changes_are_published_and_failures_keep_the_addresses() {
         let target = |host: &str| Target { host: host.into(), port: 5_432 };
         let names = BTreeMap::from([("a", target("a")), ("b", target("b")), ("slow", target("slow"))]);
         let script = Script(Mutex::new(BTreeMap::from([("a".into(), addresses(&[1]))])));
         let (publish, mut found) = watch::channel(BTreeMap::new());
         let news = Mutex::new(Vec::new());
-        let told = |it: News<'_, &str>| {
+        let report = |it: News<'_, &str>| {
             news.lock().unwrap().push(match it {
                 News::Found(name, _) => format!("{name} found"),
                 News::Lost(name, _) => format!("{name} lost"),
@@ -219,14 +212,14 @@ mod tests {
             assert_eq!(found.borrow_and_update().len(), 2);
             set("a", None);
             sleep(Duration::from_secs(3_600)).await;
-            assert!(!found.has_changed().unwrap(), "nobody is where it was not");
+            assert!(!found.has_changed().unwrap(), "a failed lookup changes nothing");
             set("a", Some(addresses(&[3])));
             found.changed().await.unwrap();
             assert_eq!(found.borrow_and_update()["a"], addresses(&[3]));
         };
         tokio::select! {
             () = story => {}
-            () = resolve(&names, &script, &publish, told) => unreachable!("it goes on for ever"),
+            () = resolve(&names, &script, &publish, report) => unreachable!("it never returns"),
         }
         let news = news.into_inner().unwrap();
         assert_eq!(news, ["a found", "b lost", "b found", "a lost", "a found", "a found"]);

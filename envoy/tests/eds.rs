@@ -65,8 +65,9 @@ impl Agent {
     ) -> Self {
         let (publish, snapshots) = watch::channel(snapshot(1));
         let events = Arc::new(Mutex::new(Vec::new()));
-        let told = events.clone();
-        let server = Server::new(snapshots, Arc::new(move |event| told.lock().unwrap().push(event)), bounds);
+        let reported = events.clone();
+        let server =
+            Server::new(snapshots, Arc::new(move |event| reported.lock().unwrap().push(event)), bounds);
         let peers = server.peers();
         let mut routes = RoutesBuilder::default();
         server.add_to(&mut routes);
@@ -227,15 +228,15 @@ async fn a_rejection_is_an_event_with_envoys_words_and_the_rejected_is_not_sent_
     let mut envoy = agent.envoy().await;
     let first = envoy.next().await;
     envoy.nack(&first, "Proto constraint validation failed\n(port)").await;
-    until("told", || agent.peers.list()[0].rejected.is_some()).await;
+    until("reported", || agent.peers.list()[0].rejected.is_some()).await;
     let rejected = agent.peers.list().remove(0).rejected.unwrap();
     assert_eq!(rejected.message, "Proto constraint validation failed (port)");
     assert_eq!(rejected.clusters, ["writer"]);
     let events = agent.events.lock().unwrap().clone();
-    let told = events.iter().any(
+    let reported = events.iter().any(
         |event| matches!(event, Event::Rejected { node, rejected } if node == "envoy-1" && rejected.message.contains("(port)")),
     );
-    assert!(told, "{events:?}");
+    assert!(reported, "{events:?}");
     // The next thing it gets is something else.
     envoy.sees(&agent, 2).await;
     assert_eq!(agent.peers.list()[0].rejected.as_ref().unwrap().clusters, ["writer"], "kept for people");
@@ -278,7 +279,7 @@ async fn delta_and_aggregated_streams_are_served_as_well() {
     assert_eq!(agent.peers.list().last().unwrap().ignored, 1);
 }
 
-/// What each Envoy is told, by its `node.id`.
+/// The snapshot of each Envoy, by its `node.id`.
 #[derive(Clone)]
 struct ByNode(HashMap<&'static str, Snapshot>);
 
@@ -289,7 +290,7 @@ impl Source for ByNode {
 }
 
 #[tokio::test]
-async fn each_envoy_is_told_its_own_and_one_that_is_nobodys_hears_so() {
+async fn each_envoy_receives_its_own_endpoints_and_an_unknown_one_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let source = ByNode(HashMap::from([("envoy-1", snapshot(1)), ("envoy-2", snapshot(2))]));
@@ -461,7 +462,7 @@ async fn a_flood_of_streams_leaves_newcomers_their_permits() {
     agent.settled().await.sees(&agent, 3).await;
 }
 
-/// Nothing can be sent on their streams, so these cannot be told to go.
+/// Nothing can be sent on their streams, so they cannot be ended in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_do_not_read_keep_no_more_streams_than_permits() {
     let agent = Agent::start().await;
@@ -507,7 +508,7 @@ async fn a_peer_that_does_not_read_misses_what_is_in_between_and_nothing_queues_
 }
 
 #[tokio::test]
-async fn a_peer_whose_window_is_shut_holds_one_response_and_nobody_up() {
+async fn a_peer_that_does_not_read_costs_one_response_and_delays_no_one() {
     let large = |port| {
         let endpoint = |name: usize| Endpoint {
             name: format!("{name:0100}"),

@@ -1,20 +1,19 @@
-//! Where a runtime socket is.
+//! Addresses of runtime sockets.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 /// The address of a runtime (stats or master) socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A Unix socket.
     Unix(PathBuf),
-    /// A TCP host and port.
+    /// `HOST:PORT`.
     Tcp(String),
 }
 
 impl FromStr for Address {
     type Err = String;
 
-    /// Reads HAProxy's own spellings: `/path`, `unix@/path`, `ipv4@host:port`, `host:port`.
+    /// Accepts HAProxy's own forms: `/path`, `unix@/path`, `ipv4@host:port`, `host:port`.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix@").or(text.starts_with('/').then_some(text)) {
             return if path.starts_with('/') {
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn haproxys_own_spellings_are_read() {
+    fn haproxys_own_forms_are_accepted() {
         for path in ["/run/haproxy.sock", "unix@/run/haproxy.sock"] {
             assert_eq!(path.parse(), Ok(Address::Unix("/run/haproxy.sock".into())));
         }
@@ -58,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_an_example() {
+    fn other_text_is_refused() {
         for wrong in
             ["", "run/haproxy.sock", "unix@haproxy.sock", "localhost", "host:0", ":99", "host:seventy"]
         {

@@ -1,8 +1,8 @@
 //! The guarded `shutdown session`.
 //!
-//! HAProxy has no compare-and-kill, and reuses pointers at once. So the whole
-//! identity is compared right before the shutdown, on the same connection. What
-//! became of it is for the database to say: an empty answer proves nothing.
+//! HAProxy cannot shut down a session by its identity, only by a pointer, which it reuses at once. So the whole
+//! identity is compared right before the shutdown, on the same connection. An empty answer proves nothing:
+//! only the database confirms a close.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use crate::{
     show_sess::{Entry, Parser, Session},
 };
 
-/// Between two closes: each stops all of HAProxy's threads for a moment.
+/// The pause between two closes: each stops all threads of HAProxy for a moment.
 pub const PAUSE: Duration = Duration::from_millis(8);
 
-/// How long the look before a close may take.
+/// The longest time from the comparison to the shutdown.
 const FRESH: Duration = Duration::from_millis(400);
 
-/// What became of a close, as far as HAProxy tells.
+/// The result of a close, as far as HAProxy shows it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Closed {
     /// The shutdown was sent to exactly this session.
     Sent,
     /// The session is gone.
     Gone,
-    /// The pointer is another session's by now.
+    /// The pointer belongs to another session now.
     Changed,
 }
 
-/// Closes a session of the worker behind a kept connection. After a close it returns
-/// when the next one may come.
+/// Closes a session of the worker behind a persistent connection. After a close it returns
+/// when the next one is allowed.
 pub async fn close(connection: &mut Connection, session: &Session) -> Result<Closed, RuntimeError> {
     let pointer = pointer(connection.peer(), session)?;
     let command = format!("show sess {pointer}");
@@ -45,8 +45,8 @@ pub async fn close(connection: &mut Connection, session: &Session) -> Result<Clo
     }
 }
 
-/// Closes a session of an old worker, through the master socket. After a close it
-/// returns when the next one may come.
+/// Closes a session of an old worker, through the master socket. After a close it returns when the
+/// next one is allowed.
 pub async fn close_in_worker(
     master: &Address,
     pid: u32,
@@ -67,8 +67,8 @@ pub async fn close_in_worker(
     }
 }
 
-/// An answer that took long may be from before a pause of this process or of the proxy:
-/// the caller has seen the session quiet before it, and nobody knows since.
+/// A slow answer may be from before a pause of this process or of the proxy. The caller saw the
+/// session idle before that.
 fn fresh(peer: &Address, command: String, asked: Instant) -> Result<(), RuntimeError> {
     if asked.elapsed() <= FRESH {
         return Ok(());
@@ -76,7 +76,7 @@ fn fresh(peer: &Address, command: String, asked: Instant) -> Result<(), RuntimeE
     Err(RuntimeError::TimedOut { peer: peer.clone(), command })
 }
 
-/// The pointer as a word of a command: nothing else than `0x` and digits is sent.
+/// The pointer as a word of a command: only `0x` and hexadecimal digits are sent.
 fn pointer<'a>(peer: &Address, session: &'a Session) -> Result<&'a str, RuntimeError> {
     let digits = session.pointer.strip_prefix("0x").unwrap_or_default();
     if !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -89,10 +89,10 @@ fn pointer<'a>(peer: &Address, session: &'a Session) -> Result<&'a str, RuntimeE
     })
 }
 
-/// What became of a `shutdown session`, and the pause after it.
+/// The result of a `shutdown session`, after the pause.
 async fn sent(answer: Result<(), RuntimeError>) -> Result<Closed, RuntimeError> {
     let closed = match answer {
-        // It ended by itself between the two commands.
+        // It ended between the two commands.
         Err(RuntimeError::Refused { answer, .. }) if answer.starts_with("No such session") => {
             Ok(Closed::Gone)
         }

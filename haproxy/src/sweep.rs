@@ -1,7 +1,6 @@
-//! All sessions of all workers of one HAProxy.
+//! The sessions of all workers of one HAProxy.
 //!
-//! After a reload, old sessions live on in old workers, which only the master
-//! socket reaches.
+//! After a reload, existing sessions stay in old workers, which only the master socket reaches.
 
 use tokio::time::Instant;
 
@@ -11,29 +10,26 @@ use crate::{
     show_sess::{Parser, Session, resolve},
 };
 
-/// A worker of one HAProxy.
+/// A worker process.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
-    /// Its process id.
     pub pid: u32,
-    /// Whether it is from before the last reload.
+    /// From before the last reload.
     pub old: bool,
 }
 
 /// The sessions of one worker.
 #[derive(Debug)]
 pub struct Sweep {
-    /// The worker.
     pub worker: Worker,
-    /// When it was asked: ages are of this moment.
+    /// When the dump was requested: ages are of this moment.
     pub at: Instant,
-    /// Its sessions.
     pub sessions: Vec<Session>,
-    /// The size of the dump.
+    /// The length of the dump.
     pub bytes: u64,
 }
 
-/// The workers that a master process knows, by `show proc`.
+/// The workers of a master process, by `show proc`.
 pub async fn workers(master: &Address, limits: Limits) -> Result<Vec<Worker>, RuntimeError> {
     let answer = ask_once(master, "show proc", limits).await?;
     parse_workers(&answer).map_err(|what| RuntimeError::Garbage {
@@ -51,8 +47,7 @@ pub async fn sweep(socket: &Address, worker: Worker, limits: Limits) -> Result<S
 /// Lists the sessions of one worker through the master socket.
 ///
 /// # Errors
-/// [`RuntimeError::Refused`] when the worker is gone, which between `show proc` and
-/// here is no fault.
+/// [`RuntimeError::Refused`] when the worker has ended since `show proc`, which is normal.
 pub async fn sweep_worker(master: &Address, worker: Worker, limits: Limits) -> Result<Sweep, RuntimeError> {
     dump(master, &format!("@!{} show sess all", worker.pid), worker, limits).await
 }
@@ -71,13 +66,13 @@ async fn dump(peer: &Address, command: &str, worker: Worker, limits: Limits) -> 
     .await?;
     let bytes = parser.bytes();
     entries.extend(parser.finish());
-    // The asking connection is always in the dump: without it, this was no dump.
+    // Every dump contains the connection that asked for it.
     if !entries.iter().any(|entry| entry.frontend == "GLOBAL") {
         refusal(peer, command, String::from_utf8_lossy(&beginning).into_owned())?;
         return Err(RuntimeError::Garbage {
             peer: peer.clone(),
             command: command.to_owned(),
-            what: "the asking connection is not in it".into(),
+            what: "it does not contain the connection that asked".into(),
         });
     }
     Ok(Sweep { worker, at, sessions: resolve(entries), bytes })
@@ -112,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_workers_are_told_from_current_ones() {
+    fn old_workers_are_distinguished_from_current_ones() {
         let answer = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n\
             1162            master          1               0d00h02m17s     2.6.12-1+deb12u3\n\
             # workers\n\

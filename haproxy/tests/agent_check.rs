@@ -50,7 +50,7 @@ async fn server(limits: Limits) -> Server {
     Server { address, echo, task }
 }
 
-/// The whole answer, to the end of the connection. A reset is an error.
+/// The answer up to the end of the connection. A reset is an error.
 async fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(request).await?;
@@ -59,13 +59,13 @@ async fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// On a machine that stands still, a peer can be silent for longer than the usual grace.
+/// On a busy machine a peer may pause for longer than the usual grace.
 fn patient() -> Limits {
     Limits { grace: Duration::from_secs(20), life: Duration::from_secs(60), ..Limits::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_checks_of_hundreds_of_servers_get_their_own_answers() {
+async fn concurrent_checks_get_their_own_answers() {
     let server = server(patient()).await;
     let mut checks = JoinSet::new();
     for worker in 0..20 {
@@ -98,7 +98,7 @@ async fn an_answer_is_never_lost_to_a_reset() {
 }
 
 #[tokio::test]
-async fn a_peer_that_only_listens_is_answered_after_the_grace() {
+async fn an_empty_request_is_answered_after_the_grace() {
     let server = server(Limits::default()).await;
     let began = Instant::now();
     assert_eq!(ask(server.address, b"").await.unwrap(), "up #\n");
@@ -106,7 +106,7 @@ async fn a_peer_that_only_listens_is_answered_after_the_grace() {
 }
 
 #[tokio::test]
-async fn a_key_that_trickles_in_is_read_whole() {
+async fn a_key_may_arrive_byte_by_byte() {
     let server = server(patient()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -120,7 +120,7 @@ async fn a_key_that_trickles_in_is_read_whole() {
 }
 
 #[tokio::test]
-async fn peers_that_never_leave_hold_their_places_for_a_while_only() {
+async fn silent_peers_lose_their_permits_after_their_time() {
     let limits = Limits { connections: 8, life: Duration::from_millis(300), ..Limits::default() };
     let server = server(limits).await;
     let mut silent = Vec::new();
@@ -134,7 +134,7 @@ async fn peers_that_never_leave_hold_their_places_for_a_while_only() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_gets_no_more_than_its_time() {
+async fn a_peer_that_does_not_read_loses_its_permit_after_its_time() {
     let limits = Limits { connections: 1, life: Duration::from_millis(300), ..Limits::default() };
     let server = server(limits).await;
     let mut deaf = TcpStream::connect(server.address).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_peer_that_does_not_read_gets_no_more_than_its_time() {
 }
 
 #[tokio::test]
-async fn a_stopped_server_leaves_its_port() {
+async fn a_stopped_server_frees_its_port() {
     let server = server(Limits::default()).await;
     let address = server.address;
     ask(address, b"a/b\n").await.unwrap();

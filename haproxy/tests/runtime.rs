@@ -1,4 +1,4 @@
-//! The runtime API client against peers that are slow, cut off, hostile, or no HAProxy at all.
+//! The runtime API client against peers that are slow, truncated, hostile, or not HAProxy.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
@@ -24,14 +24,14 @@ use tokio::{
 
 const DUMP: &str = include_str!("data/2.8-show-sess-all.txt");
 
-/// A peer on a socket of its own, in a folder that goes with it.
+/// A peer on a Unix socket in a temporary folder.
 struct Peer {
     address: Address,
     _folder: TempDir,
 }
 
 impl Peer {
-    /// Each connection is the script's to answer.
+    /// The script answers each connection.
     fn new<F: Future<Output = std::io::Result<()>> + Send>(
         script: impl Fn(BufReader<UnixStream>) -> F + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -47,7 +47,7 @@ impl Peer {
         Self { address: Address::Unix(path), _folder: folder }
     }
 
-    /// Answers `prompt` as HAProxy does, and the command after it by these bytes.
+    /// Answers `prompt` as HAProxy does, and each command with these bytes.
     fn in_prompt(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::new(move |mut stream| {
@@ -64,7 +64,7 @@ impl Peer {
         })
     }
 
-    /// Answers any one command by these bytes, and closes.
+    /// Answers one command with these bytes, and closes.
     fn once(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::new(move |mut stream| {
@@ -83,10 +83,10 @@ fn brief() -> Limits {
 
 const WORKER: Worker = Worker { pid: 7, old: false };
 
-// === a kept connection ===
+// === a persistent connection ===
 
 #[tokio::test]
-async fn an_answer_is_read_however_it_arrives() {
+async fn an_answer_may_arrive_in_pieces() {
     let peer = Peer::new(async |mut stream| {
         let mut line = String::new();
         while stream.read_line(&mut line).await? > 0 {
@@ -106,7 +106,7 @@ async fn an_answer_is_read_however_it_arrives() {
 }
 
 #[tokio::test]
-async fn silence_is_an_error_in_time_and_the_connection_is_done() {
+async fn a_silent_peer_is_an_error_and_ends_the_connection() {
     let peer = Peer::in_prompt("half an answer\n");
     let mut connection = Connection::open(&peer.address, brief()).await.unwrap();
     let began = Instant::now();
@@ -120,7 +120,7 @@ async fn silence_is_an_error_in_time_and_the_connection_is_done() {
 }
 
 #[tokio::test]
-async fn a_command_that_was_given_up_spoils_its_connection() {
+async fn a_dropped_command_ends_the_connection() {
     let peer = Peer::in_prompt("");
     let mut connection = Connection::open(&peer.address, Limits::default()).await.unwrap();
     let given_up = tokio::time::timeout(Duration::from_millis(50), connection.ask("show info")).await;
@@ -130,7 +130,7 @@ async fn a_command_that_was_given_up_spoils_its_connection() {
 }
 
 #[tokio::test]
-async fn an_endless_answer_is_cut_off() {
+async fn an_endless_answer_is_an_error() {
     let peer = Peer::new(async |mut stream| {
         stream.read_line(&mut String::new()).await?;
         loop {
@@ -147,7 +147,7 @@ async fn an_endless_answer_is_cut_off() {
 }
 
 #[tokio::test]
-async fn another_program_is_told_by_what_it_says() {
+async fn another_program_is_an_error_with_its_first_words() {
     let peer = Peer::once("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     let error = Connection::open(&peer.address, brief()).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Garbage { .. }), "{error}");
@@ -165,7 +165,7 @@ async fn another_program_is_told_by_what_it_says() {
 }
 
 #[tokio::test]
-async fn a_description_in_any_encoding_is_no_error() {
+async fn descriptions_may_have_any_encoding() {
     let answer = b"# pxname,svname,scur,status,desc\norders,pg1,3,UP,caf\xe9\n\n> ";
     let peer = Peer::in_prompt(&answer[..]);
     let mut connection = Connection::open(&peer.address, brief()).await.unwrap();
@@ -175,7 +175,7 @@ async fn a_description_in_any_encoding_is_no_error() {
 // === one command, one connection ===
 
 #[tokio::test]
-async fn a_dump_that_breaks_off_is_never_taken_for_a_whole_one() {
+async fn a_truncated_dump_is_an_error() {
     assert_eq!(sweep(&Peer::once(DUMP).address, WORKER, brief()).await.unwrap().sessions.len(), 1);
     for cut in (1..DUMP.len()).step_by(31).chain([DUMP.len() - 1]) {
         let error = sweep(&Peer::once(&DUMP[..cut]).address, WORKER, brief()).await.unwrap_err();
@@ -184,7 +184,7 @@ async fn a_dump_that_breaks_off_is_never_taken_for_a_whole_one() {
 }
 
 #[tokio::test]
-async fn what_is_no_dump_is_refused() {
+async fn another_answer_than_a_dump_is_an_error() {
     for (answer, denied) in [("Permission denied\n\n", true), ("\n", false), ("hello\n\n", false)] {
         let error = sweep(&Peer::once(answer).address, WORKER, brief()).await.unwrap_err();
         assert_eq!(matches!(error, RuntimeError::Denied { .. }), denied, "{error}");
@@ -193,7 +193,7 @@ async fn what_is_no_dump_is_refused() {
 
 /// The master socket of 2.8 does not always close after this one.
 #[tokio::test]
-async fn a_worker_that_is_gone_is_not_waited_for() {
+async fn a_worker_that_is_gone_is_an_error_at_once() {
     let peer = Peer::new(async |mut stream| {
         stream.read_line(&mut String::new()).await?;
         stream.write_all(b"Can't find the target PID matching the prefix '@!7'\n").await?;
@@ -207,7 +207,7 @@ async fn a_worker_that_is_gone_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_not_the_masters_has_no_workers() {
+async fn only_the_master_socket_lists_workers() {
     let error = workers(&Peer::once("Unknown command: 'show proc'\n\n").address, brief()).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Refused { .. }), "{error}");
     let error = workers(&Peer::once("# workers\n\n").address, brief()).await.unwrap_err();
@@ -280,7 +280,7 @@ fn addresses_are_those_that_haproxy_connects_to() {
 }
 
 #[test]
-fn disabled_checks_are_told_from_missing_ones() {
+fn disabled_checks_are_distinguished_from_missing_ones() {
     for (version, answer) in STATES {
         let states = states(answer);
         for (server, check, agent) in [
@@ -365,7 +365,7 @@ fn a_first_file_has_every_server_down_and_its_port() {
 // === other formats ===
 
 #[test]
-fn another_format_is_refused_rather_than_guessed() {
+fn other_formats_are_errors() {
     for wrong in ["", "2\n# be_name\n", "1\n", &STATE.replace("srv_admin_state", "srv_flags")] {
         assert!(ServerState::parse(wrong).is_err(), "{wrong}");
         assert!(state_file::render(wrong, |_, _| true).is_err(), "{wrong}");
@@ -393,13 +393,13 @@ fn a_quoted_field_may_hold_a_comma() {
 
 proptest! {
     #[test]
-    fn no_answer_makes_a_parser_fail(text in "(?s).{0,400}") {
+    fn parsers_accept_any_text_without_panic(text in "(?s).{0,400}") {
         let _ = (Info::parse(&text), Stat::parse(&text), ServerState::parse(&text));
         let _ = text.parse::<Address>();
     }
 
     #[test]
-    fn no_damage_makes_a_parser_fail(at in 0_usize..STATE.len(), with in "(?s).{0,9}") {
+    fn parsers_accept_damaged_answers_without_panic(at in 0_usize..STATE.len(), with in "(?s).{0,9}") {
         let mut text = STATE.to_owned();
         text.replace_range(at..=at, &with);
         let _ = ServerState::parse(&text);

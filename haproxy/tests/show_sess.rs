@@ -1,4 +1,4 @@
-//! The parser on what four versions of HAProxy really print.
+//! The parser on the real output of four versions of HAProxy.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn a_session_accepted_just_before_midnight_has_its_right_age() {
 }
 
 #[test]
-fn without_the_asking_connection_there_is_no_age() {
+fn without_the_asking_connection_ages_are_unknown() {
     let text = SAMPLES[3].1.replace("frontend=GLOBAL", "frontend=other");
     let sessions = resolve(entries(text.as_bytes(), 100));
     assert!(sessions.iter().all(|session| session.age.is_none()));
@@ -87,9 +87,8 @@ fn ipv6_addresses_and_unknown_lines_are_read() {
     assert_eq!(session.peer, "[2001:db8::4]:5432".parse().unwrap());
 }
 
-/// Half a line would be another port, half an entry another session.
 #[test]
-fn a_dump_that_breaks_off_shows_nothing_that_the_whole_does_not() {
+fn a_truncated_dump_shows_no_wrong_session() {
     for (version, text) in SAMPLES {
         let whole = session(text);
         for end in 0..text.len() {
@@ -101,7 +100,7 @@ fn a_dump_that_breaks_off_shows_nothing_that_the_whole_does_not() {
 }
 
 #[test]
-fn an_overlong_line_costs_that_line_only() {
+fn an_overlong_line_is_skipped_alone() {
     let long = format!("  flags={}\n", "x".repeat(100_000));
     let text = SAMPLES[0].1.replacen("  frontend=", &format!("{long}  frontend="), 1);
     for piece in [1, 100, 5_000, 1_000_000] {
@@ -110,7 +109,7 @@ fn an_overlong_line_costs_that_line_only() {
 }
 
 #[test]
-fn lines_after_a_header_that_cannot_be_read_belong_to_nobody() {
+fn lines_after_an_unreadable_header_are_ignored() {
     for header in ["0x2: \u{7f}", &format!("0x2: {}", "x".repeat(9_000))] {
         let stranger =
             format!("{header}\n  backend=other (id=1) addr=9.9.9.9:9\n  server=other addr=9.9.9.9:9\n\n");
@@ -124,13 +123,13 @@ fn lines_after_a_header_that_cannot_be_read_belong_to_nobody() {
 
 proptest! {
     #[test]
-    fn how_the_bytes_are_cut_makes_no_difference(piece in 1_usize..700, sample in 0_usize..4) {
+    fn pieces_of_any_size_give_the_same_entries(piece in 1_usize..700, sample in 0_usize..4) {
         let text = SAMPLES[sample].1.as_bytes();
         prop_assert_eq!(entries(text, piece), entries(text, text.len()));
     }
 
     #[test]
-    fn how_lines_of_any_kind_and_length_are_cut_makes_no_difference(
+    fn pieces_of_any_lines_give_the_same_entries(
         lines in prop::collection::vec((0_usize..8, prop_oneof![0_usize..40, 4_000_usize..5_000]), 0..40),
         piece in 1_usize..6_000,
     ) {
@@ -144,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_fail(bytes in prop::collection::vec(any::<u8>(), 0..2_000), piece in 1_usize..50) {
+    fn any_bytes_are_accepted_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..2_000), piece in 1_usize..50) {
         let _ = resolve(entries(&bytes, piece));
     }
 

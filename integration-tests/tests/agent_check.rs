@@ -179,7 +179,7 @@ async fn the_steady_reply_keeps_an_operators_setting() {
             {
                 let mut connection = proxy.open().await;
                 connection.set_state("orders", "pg1", state).await.unwrap();
-                connection.set_weight("orders", "pg1", 17).await.unwrap();
+                connection.silent("set server orders/pg1 weight 17").await.unwrap();
                 agent.delivered("orders/pg1", 3).await;
                 let (_, seen) = proxy.seen("pg1").await;
                 assert_eq!((seen.admin, seen.weight), (flags, 17), "{state:?}");

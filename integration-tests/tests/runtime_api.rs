@@ -216,7 +216,7 @@ async fn what_is_set_is_seen() {
             connection.set_state("orders", "pg1", state).await.unwrap();
             assert_eq!(setup.haproxy.admin_bits("orders", "pg1").await.unwrap(), flags, "{state:?}");
         }
-        connection.set_weight("orders", "pg1", 1).await.unwrap();
+        connection.silent("set server orders/pg1 weight 1").await.unwrap();
         assert_eq!(connection.servers_state(None).await.unwrap()[0].weight, 1);
     })
     .await;
@@ -233,7 +233,7 @@ async fn a_refusal_has_haproxys_message_and_the_connection_stays_usable() {
         refused(connection.set_state("nowhere", "pg1", AdminState::Drain).await, "No such backend");
         refused(connection.set_state("orders", "pg9", AdminState::Drain).await, "No such server");
         refused(connection.set_agent("orders", "pg1", false).await, "agent checks are not enabled");
-        refused(connection.set_weight("orders", "pg1", 999).await, "between 0 and 256");
+        refused(connection.silent("set server orders/pg1 weight 999").await, "between 0 and 256");
         refused(connection.servers_state(Some("nowhere")).await.map(drop), "Can't find backend");
         refused(connection.ask("no such thing").await.map(drop), "Unknown command");
         // None of these is ever sent.

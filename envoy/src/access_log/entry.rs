@@ -1,10 +1,9 @@
-//! One access log entry: a moment in the life of one session.
+//! One access log entry: an event of one session.
 //!
-//! Entries come over gRPC ([`from_grpc`]) and from the JSON file log
-//! ([`from_json`]); both give the same event, so that a session seen in both is one
-//! session. What an entry lacks is `None`; one without identity or kind is skipped,
-//! with the reason, and never an error: the log of another configuration, or of a
-//! later Envoy, must not stop anything.
+//! Entries come over gRPC ([`from_grpc`]) and from the JSON file log ([`from_json`]). Both give the same event, so that a
+//! session seen in both is one session. Missing fields are `None`. An entry without identity or kind is
+//! skipped, with the reason, and is not an error: logs of another configuration or of a later Envoy must
+//! not stop anything.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -17,65 +16,60 @@ use serde::Deserialize;
 use super::Flags;
 use crate::proto::{AccessLogType, Address, TcpAccessLogEntry, address, socket_address};
 
-/// No cluster or reason is longer; what is, is cut.
+/// Longer names and reasons are cut, in bytes.
 const MAX_TEXT: usize = 256;
 
-/// No identity is longer; what is, is none. Envoy's are UUIDs, of 36 characters.
+/// An identity that is longer, in bytes, is invalid. Envoy's are UUIDs, of 36 characters.
 const MAX_IDENTITY: usize = 64;
 
-/// Which moment of a session an entry tells of.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The client's connection was accepted.
     Start,
-    /// The connection to the database server is made.
+    /// The connection to the database server is established.
     Connected,
-    /// It lives.
+    /// The session is still open.
     Periodic,
-    /// It is over, or never came to be.
+    /// The session ended, or was never connected.
     End,
 }
 
-/// What Envoy says of one session at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Which moment.
     pub kind: Kind,
     /// Envoy's stream id: unique, the same in all entries of the session.
     pub id: Arc<str>,
-    /// When the client was accepted, since 1970 by the clock of Envoy's host.
+    /// When the client was accepted: Unix time by the clock of Envoy's host.
     pub started: Duration,
-    /// How long before this entry that was. Over gRPC only ends have it (measured on 1.40).
+    /// From then to this entry. Over gRPC only ends have it (measured on 1.40).
     pub lasted: Option<Duration>,
-    /// Where the client came from.
+    /// The client's address.
     pub source: Option<SocketAddr>,
-    /// Envoy's own address and port towards the server: what the database sees.
+    /// Envoy's own address and port towards the server, which the database shows.
     pub outgoing: Option<SocketAddr>,
     /// The server's address.
     pub peer: Option<SocketAddr>,
-    /// The cluster. Over gRPC not where no host of it could be chosen (measured on 1.40).
+    /// `None` over gRPC if no host of the cluster could be chosen (measured on 1.40).
     pub cluster: Option<Arc<str>>,
     /// Bytes from the client so far.
     pub received: Option<u64>,
     /// Bytes to the client so far.
     pub sent: Option<u64>,
-    /// Response flags. They stay from a first try that failed to a session that works.
+    /// Includes the flags of failed attempts before a connection that works.
     pub flags: Flags,
-    /// Why the connection to the server failed, in Envoy's words; of an earlier try, too.
+    /// Envoy's message about a failed connection to the server, also of an earlier attempt.
     pub transport_failure: Option<Arc<str>>,
-    /// Why Envoy itself ended it, in Envoy's words.
+    /// Envoy's message if it ended the session itself.
     pub termination: Option<Arc<str>>,
 }
 
-/// Why an entry is not an event.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Skipped {
-    /// It is no access log entry at all.
+    /// Not an access log entry.
     NotAnEntry,
-    /// No stream id, or one that is none: `%STREAM_ID%` is missing in the format.
+    /// No valid stream id: `%STREAM_ID%` is missing in the format.
     NoIdentity,
-    /// Not one of the four moments of a TCP session: `%ACCESS_LOG_TYPE%` is missing, or
-    /// it is of an HTTP request.
+    /// Not one of the four kinds: `%ACCESS_LOG_TYPE%` is missing, or the entry is of an HTTP request.
     NoKind,
     /// No start time: `%START_TIME(%s.%6f)%` is missing in the format.
     NoStart,
@@ -159,7 +153,7 @@ struct Line {
     tx: Option<u64>,
 }
 
-/// An identity is taken whole or not at all: half of one would be another.
+/// An identity is never cut: a part of one could be another.
 fn identity(id: &str) -> Result<Arc<str>, Skipped> {
     match id {
         "" | "-" => Err(Skipped::NoIdentity),

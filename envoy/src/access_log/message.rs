@@ -1,41 +1,39 @@
-//! One message of the access log stream, taken apart without being decoded whole.
+//! One message of the access log stream, parsed without decoding it as a whole.
 //!
-//! The first message carries a description of Envoy that is tens of kB large and of no
-//! interest here, and a few hundred kB of empty entries would become hundreds of MB
-//! when decoded at once. So only the frame is read; each entry is decoded by itself.
+//! The first message has a description of Envoy with tens of kB that are not used, and a few hundred kB of
+//! empty entries would take hundreds of MB when decoded at once. So only the frame is parsed here; each
+//! entry is decoded alone.
 //! Numbers are those of `envoy/service/accesslog/v3/als.proto`.
 
 use super::{Event, Skipped, entry::from_grpc};
 use crate::proto::{Message as _, TcpAccessLogEntry};
 
-/// Envoy gathers 16 kB of entries unless it is told otherwise, and one of them has more than
-/// a hundred bytes. A message of very many tiny ones would take far more memory than its length.
+/// The most entries of one message. Envoy buffers 16 kB of entries by default, with more than 100 bytes each. A
+/// message of very many tiny entries would take far more memory than its length.
 const MAX_ENTRIES: usize = 512;
 
-/// No entry of a TCP session comes near this.
+/// The maximum length of an entry, in bytes. Real entries of TCP sessions are far shorter.
 const MAX_ENTRY: usize = 32 * 1024;
 
-/// The name of an Envoy is no longer.
+/// The maximum length of a `node.id`, in bytes.
 const MAX_NODE: usize = 256;
 
-/// What one message says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// The `node.id` of the sender, in the first message of a stream; it may be empty.
     pub node: Option<String>,
-    /// Its events, in order.
+    /// In order.
     pub events: Vec<Event>,
-    /// Entries that are no events, and why.
+    /// Entries without an event, with the reason.
     pub skipped: Vec<Skipped>,
 }
 
-/// The message is not what it should be: the sender is no Envoy.
+/// The message cannot be parsed: the peer is not an Envoy.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a message of Envoy's access log")]
 pub struct NotAMessage;
 
 impl Message {
-    /// Reads a message.
     pub fn read(bytes: &[u8]) -> Result<Self, NotAMessage> {
         let mut message = Self::default();
         for field in Fields(bytes) {
@@ -89,7 +87,7 @@ fn first(bytes: &[u8]) -> Result<Option<&[u8]>, NotAMessage> {
     Ok(None)
 }
 
-/// The fields of a message that have a length: number and bytes. Numbers are passed over.
+/// The length-delimited fields of a message: number and bytes. Other fields are skipped.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
@@ -123,7 +121,7 @@ impl<'a> Fields<'a> {
                 .and_then(|length| self.take(length))
                 .map(Some),
             5 => self.take(4).map(|_| None),
-            // Groups are not used by anything since proto3.
+            // Groups do not exist in proto3.
             _ => None,
         };
         Ok(value.ok_or(NotAMessage)?.map(|value| (key >> 3, value)))
@@ -157,11 +155,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        fn any_bytes_are_accepted_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             let _ = Message::read(&bytes);
         }
 
-        /// What it takes apart by hand is what the generated code puts together.
         #[test]
         fn the_frame_is_read_as_the_generated_code_writes_it(id in "[a-z0-9-]{0,40}", entries in 0..20_usize) {
             let node = Node { id: id.clone(), cluster: "rds".into(), ..Node::default() };

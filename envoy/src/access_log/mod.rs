@@ -1,14 +1,14 @@
-//! The access log: what Envoy tells of its sessions.
+//! The access log, which shows Envoy's sessions.
 //!
-//! Envoy's admin interface can list no session; its access log tells of each one's
-//! start, connection, life (every `access_log_flush_interval`) and end.
+//! Envoy's admin interface cannot list sessions. The access log has entries for the start, the connection and the
+//! end of each, and one in every `access_log_flush_interval`.
 //!
 //! - [`entry`]: one entry, from gRPC or from the file log, as one [`Event`].
 //! - [`flags`]: response flags.
-//! - [`handoff`]: what went wrong between client and database server.
-//! - [`sessions`]: the table of live sessions that events add up to.
-//! - [`service`]: the gRPC service that Envoys stream their log to.
-//! - [`file`](mod@file): the tail of the file log, for what was missed meanwhile.
+//! - [`handoff`]: failures between client and database server.
+//! - [`sessions`]: the table of live sessions, built from events.
+//! - [`service`]: the gRPC service that receives the log.
+//! - [`file`](mod@file): the end of the file log, for entries from before a restart of the agent.
 
 pub mod entry;
 pub mod file;

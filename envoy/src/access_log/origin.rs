@@ -1,13 +1,13 @@
-//! Whose access log it is.
+//! The Envoy that an access log is from.
 
 use std::sync::Arc;
 
-/// One Envoy, as far as can be told: what it calls itself, and who that is. A name can be claimed
-/// by anybody, and two processes of one name are two Envoys: after a hot restart, say.
+/// One Envoy, identified by its name and its peer. Any peer can use any name, and two processes with one
+/// name are two Envoys, for example after a hot restart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
-    /// Its `node.id`.
+    /// `node.id`.
     pub node: Arc<str>,
-    /// The host or process that its connections come from.
+    /// The host or process of its connections.
     pub peer: Arc<str>,
 }

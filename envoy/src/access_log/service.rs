@@ -1,11 +1,10 @@
-//! The gRPC service that Envoys stream their access log to.
+//! The gRPC service that receives the access logs of Envoys.
 //!
-//! It only receives: what came is reported, in order, to whoever keeps the table. A
-//! reader that falls behind makes Envoys wait, and drop what they cannot send; they
-//! never make anybody else wait.
+//! It reports what it receives, in order. If the receiver of the reports falls behind, Envoys wait, and drop
+//! entries that they cannot send.
 //!
-//! The peers are not trusted: messages and streams are bounded, each peer has its own
-//! share of them, and a stream that does not say at once whose it is ends.
+//! Peers are not trusted: messages and streams are limited, each peer has its share of them, and a stream
+//! that does not identify itself at once is ended.
 
 use std::{
     collections::HashMap,
@@ -31,16 +30,16 @@ use tonic::{
 use super::{Event, Origin, message::Message};
 use crate::{caller::Caller, permits::Permits};
 
-/// What streams may cost.
+/// Limits of streams.
 #[derive(Copy, Clone, Debug)]
 pub struct Bounds {
-    /// Streams at once, shared fairly among the callers. An Envoy has one for each worker thread
-    /// and each access log; one that is refused or ended is opened again with the next entry.
+    /// Open streams, shared fairly among the callers. An Envoy has one for each worker thread and each
+    /// access log; it opens one that was refused or ended again with the next entry.
     pub streams: usize,
-    /// The length of a message, in bytes. The first one has the description of Envoy, 61 kB in
-    /// 1.40; the others have what `buffer_size_bytes` (16 kB unless set) gathers.
+    /// The length of a message, in bytes. The first one has the description of Envoy, 61 kB in 1.40; the
+    /// others have up to `buffer_size_bytes`, 16 kB by default.
     pub message: usize,
-    /// An Envoy says who it is with its first message, at once.
+    /// The time limit for the first message, which identifies the Envoy.
     pub introduction: Duration,
 }
 
@@ -50,60 +49,49 @@ impl Default for Bounds {
     }
 }
 
-/// What is received.
 #[derive(Debug)]
 pub enum Report {
     /// An Envoy has opened a stream.
-    Opened {
-        /// Whose it is.
-        origin: Origin,
-        /// When.
-        at: Instant,
-    },
-    /// An Envoy said something.
+    Opened { origin: Origin, at: Instant },
+    /// A message.
     Said {
-        /// Whose stream it is.
         origin: Origin,
-        /// When it came.
+        /// When it was received.
         at: Instant,
-        /// The events, in order.
+        /// In order.
         events: Vec<Event>,
-        /// Entries that are no events.
+        /// Entries without an event.
         skipped: usize,
     },
-    /// One of an Envoy's streams has ended.
+    /// An Envoy's stream has ended.
     Closed {
-        /// Whose it was.
         origin: Origin,
-        /// When.
         at: Instant,
-        /// How many it still has.
+        /// The number of its other streams.
         left: usize,
     },
 }
 
-/// Who is let in, and who hears of those who are not.
+/// Decides which Envoys are accepted.
 pub trait Gate: Send + Sync + 'static {
-    /// Whether the Envoy with this `node.id` is anybody's.
+    /// Whether the Envoy with this `node.id` is configured.
     fn knows(&self, node: &str) -> bool;
 
-    /// A stream was not opened, or was ended for what the peer did. Called from within a
-    /// stream, so it must not block.
+    /// A stream was not opened, or was ended because of the peer. Called within a stream, so it must not
+    /// block.
     fn refused(&self, address: &str, why: &str);
 }
 
-/// Who may stream, and where to.
 pub struct Intake {
     reports: mpsc::Sender<Report>,
     gate: Box<dyn Gate>,
     bounds: Bounds,
     permits: Permits,
-    /// How many each Envoy has.
+    /// The number of each Envoy's streams.
     streams: Mutex<HashMap<Origin, usize>>,
 }
 
 impl Intake {
-    /// Reports to `reports` of those whom the gate knows.
     pub fn new(reports: mpsc::Sender<Report>, gate: impl Gate, bounds: Bounds) -> Self {
         let (gate, permits) = (Box::new(gate), Permits::new(bounds.streams));
         Self { reports, gate, bounds, permits, streams: Mutex::default() }
@@ -123,7 +111,7 @@ impl Intake {
         result
     }
 
-    /// `open` is whose stream it is, from the moment at which that is known.
+    /// Sets `open` to the origin of the stream once it is known.
     async fn listen(
         &self,
         caller: &Caller,
@@ -134,8 +122,8 @@ impl Intake {
         let Some(first) = first.map_err(|_| Status::deadline_exceeded("no first message"))?? else {
             return Ok(());
         };
-        let nobody = || Status::invalid_argument("the first message has no identifier");
-        let node = read(&first)?.node.ok_or_else(nobody)?.into();
+        let anonymous = || Status::invalid_argument("the first message has no identifier");
+        let node = read(&first)?.node.ok_or_else(anonymous)?.into();
         let origin = Origin { node, peer: caller.peer.clone() };
         self.known(&origin)?;
         self.begin(&origin);
@@ -145,7 +133,7 @@ impl Intake {
         loop {
             self.said(&origin, message).await?;
             let Some(next) = stream.message().await? else { return Ok(()) };
-            // The configuration may be another by now.
+            // The configuration may have changed.
             self.known(&origin)?;
             message = next;
         }
@@ -157,7 +145,7 @@ impl Intake {
         if self.gate.knows(node) { Ok(()) } else { Err(refused()) }
     }
 
-    /// Waits for room first: what waits is the message as it came, which has been weighed.
+    /// Waits for room in the channel before decoding: the encoded message is limited in size.
     async fn said(&self, origin: &Origin, message: Bytes) -> Result<(), Status> {
         let at = Instant::now();
         let room = self.reports.reserve().await.map_err(|_| stops())?;
@@ -170,8 +158,7 @@ impl Intake {
         self.reports.send(report).await.map_err(|_| stops())
     }
 
-    /// Tells of a stream that was ended here. A peer that resets it, or a connection that broke,
-    /// is a normal end.
+    /// Reports a stream that was ended here. A reset stream or a broken connection is a normal end.
     fn ended(&self, caller: &Caller, status: &Status) {
         if !matches!(status.code(), Code::Cancelled | Code::Unknown | Code::Unavailable) {
             self.gate.refused(&caller.address, status.message());
@@ -182,7 +169,7 @@ impl Intake {
         *self.streams().entry(origin.clone()).or_default() += 1;
     }
 
-    /// How many this Envoy still has.
+    /// Returns the number of the Envoy's other streams.
     fn end(&self, origin: &Origin) -> usize {
         let mut streams = self.streams();
         let left = streams.get(origin).map_or(0, |own| own.saturating_sub(1));
@@ -194,7 +181,6 @@ impl Intake {
         left
     }
 
-    /// Held for moments only.
     fn streams(&self) -> MutexGuard<'_, HashMap<Origin, usize>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,7 +204,6 @@ fn stops() -> Status {
     Status::unavailable("the agent stops")
 }
 
-/// The service, to be put on a listener beside others.
 pub fn service(intake: Intake) -> Server {
     Server { intake: Arc::new(intake) }
 }
@@ -266,7 +251,7 @@ impl ClientStreamingService<Bytes> for StreamAccessLogs {
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
         let intake = self.0.clone();
         Box::pin(async move {
-            // A peer that goes away drops this call; its end is to be reported all the same.
+            // A peer that disconnects drops this call, and the end of its stream must be reported.
             let task = tokio::spawn(async move {
                 let caller = Caller::of(request.extensions());
                 let result = intake.receive(&caller, request.into_inner()).await;
@@ -277,7 +262,7 @@ impl ClientStreamingService<Bytes> for StreamAccessLogs {
     }
 }
 
-/// Messages as they are on the wire; the answer, which never says anything, is empty.
+/// Encoded messages; the response is always empty.
 struct Frames;
 
 impl Codec for Frames {

@@ -1,13 +1,10 @@
-//! The live sessions of all Envoys that stream their access log here.
+//! The live sessions of all Envoys that send their access log.
 //!
-//! A log is no list: it says nothing of sessions that it said nothing of. But every
-//! live session is told of anew in each periodic interval, so after one whole interval
-//! of unbroken streams the table has them all, and [`sweep`](Sessions::sweep) says so.
-//! Until then those that were told of since are [`certain`](Sessions::certain).
-//! Entries may come twice and out of order.
+//! A log is not a list. But every live session has an entry in each periodic interval, so the table is complete
+//! after one interval without a broken stream ([`sweep`](Sessions::sweep)). Until then it has the sessions
+//! that were logged since ([`certain`](Sessions::certain)). Entries may come twice and out of order.
 //!
-//! Pure: time is an argument. It knows nothing of servers; clusters and addresses are
-//! told as Envoy has them.
+//! Pure: time is an argument. Clusters and addresses are as Envoy has them.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque, hash_map},
@@ -20,19 +17,19 @@ use tokio::time::Instant;
 
 use super::{Event, Kind, Origin};
 
-/// What the table may hold, and how long it believes what it was told.
+/// Limits of the table.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
     /// Envoy's `access_log_flush_interval`.
     pub interval: Duration,
-    /// A session that is not told of for this many intervals is lost.
+    /// A session without an entry for this many intervals is removed.
     pub misses: u32,
-    /// Sessions at most, of all Envoys together.
+    /// The most sessions, of all Envoys together.
     pub sessions: usize,
-    /// Envoys at most: those that have streams, and as many that had some until lately.
+    /// The most Envoys, connected and recently disconnected ones.
     pub origins: usize,
-    /// Whether all Envoys share this host's clock. Where they do not, a session is dated only
-    /// once an entry has shown the difference.
+    /// Whether all Envoys share this host's clock. Otherwise a session has no age until an entry has shown
+    /// the difference of the clocks.
     pub same_clock: bool,
 }
 
@@ -50,7 +47,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// An interval, and time for the entries of its end to arrive.
+    /// An interval, and time for its last entries to arrive.
     fn round(&self) -> Duration {
         self.interval + (self.interval / 4).clamp(Duration::from_millis(250), Duration::from_secs(5))
     }
@@ -65,14 +62,14 @@ impl Limits {
 pub struct Session {
     /// Envoy's stream id.
     pub id: Arc<str>,
-    /// When the client was accepted, since 1970 by the clock of Envoy's host. For
-    /// people and for identity: ages are not reckoned with it.
+    /// When the client was accepted: Unix time by the clock of Envoy's host. For display and identity, not
+    /// for ages.
     pub started: Duration,
-    /// How long ago the client was accepted.
+    /// Since the client was accepted.
     pub age: Duration,
-    /// Where the client came from.
+    /// The client's address.
     pub source: SocketAddr,
-    /// Envoy's own address and port towards the server: what the database sees.
+    /// Envoy's own address and port towards the server, which the database shows.
     pub outgoing: SocketAddr,
     /// The server's address.
     pub peer: SocketAddr,
@@ -80,18 +77,16 @@ pub struct Session {
     pub cluster: Arc<str>,
 }
 
-/// What became of an event.
+/// The effect of an event.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// The session is new here.
     New,
-    /// It was known.
     Known,
-    /// It is over.
     Ended,
-    /// It said nothing: an end of what was not known, or anything after an end.
+    /// The end of an unknown session, or an entry after the end.
     Ignored,
-    /// There was no room for it.
+    /// The table is full.
     Dropped,
 }
 
@@ -108,18 +103,17 @@ pub struct Sessions {
 /// One Envoy.
 #[derive(Debug)]
 struct Node {
-    /// Streams that are open: one for each worker thread and access log that had
-    /// something to say.
+    /// Open streams: one for each worker thread and access log with entries.
     streams: usize,
-    /// From when on nothing was missed, as far as is known.
+    /// Nothing was missed since then, as far as is known.
     unbroken: Instant,
-    /// How many microseconds its clock is behind this host's, as the entry that came the
-    /// soonest shows: of most entries it is not known when they were written.
+    /// Microseconds by which its clock is behind this host's: the minimum of all entries that show when they
+    /// were written.
     behind: Option<i128>,
-    /// When it last said anything.
+    /// The last entry.
     heard: Instant,
     sessions: HashMap<Arc<str>, Entry>,
-    /// A port is used by one connection at a time: a new session on it ends the old.
+    /// By address and port of both ends: a new session on the same pair means that the old one has ended.
     ports: HashMap<(SocketAddr, SocketAddr), Arc<str>>,
 }
 
@@ -128,10 +122,10 @@ struct Entry {
     started: Duration,
     /// When the client was accepted.
     begin: Instant,
-    /// Whether that is known by one clock: then it does not change any more, whatever else is
-    /// heard, or done to that clock.
+    /// Whether `begin` is final: it was determined with one clock, so a later change of that clock does not
+    /// count.
     dated: bool,
-    /// Whether the difference of the clocks was known when it was last told of.
+    /// Whether the difference of the clocks was known at the last entry.
     comparable: bool,
     seen: Instant,
     source: Option<SocketAddr>,
@@ -140,7 +134,7 @@ struct Entry {
     cluster: Option<Arc<str>>,
 }
 
-/// Sessions that ended lately, so that an entry that comes late does not bring one back.
+/// Recently ended sessions, so that a late entry does not bring one back.
 #[derive(Debug, Default)]
 struct Ended {
     order: VecDeque<(Instant, Arc<str>)>,
@@ -225,26 +219,25 @@ impl Sessions {
         if new { Taken::New } else { Taken::Known }
     }
 
-    /// The live sessions of one Envoy, if they are all: it is connected, and has been
-    /// heard without a break for a whole periodic interval. Sessions that are not
-    /// connected to a server yet are not among them.
+    /// The live sessions of one Envoy, if the table is complete: it is connected, and its streams have not
+    /// broken for a whole interval. Without sessions that are not connected to a server yet.
     pub fn sweep(&self, origin: &Origin, now: Instant) -> Option<Vec<Session>> {
         if self.complete_since(origin)? > now {
             return None;
         }
-        // One whose end was missed is told of no more, and its port may be another's by now.
+        // A session whose end was missed has no more entries, and its port may belong to another one.
         let round = self.limits.round();
         Some(self.list(origin, now, |entry| now.saturating_duration_since(entry.seen) <= round))
     }
 
-    /// Those live sessions of one Envoy that it told of since anything of it was missed: no others
-    /// can have their ports. Whether they are all is not known.
+    /// The live sessions of one Envoy with an entry since the last break: no other session can have their
+    /// ports. There may be more.
     pub fn certain(&self, origin: &Origin, now: Instant) -> Vec<Session> {
         let since = self.nodes.get(origin).filter(|node| node.streams > 0).map(|node| node.unbroken);
         self.list(origin, now, |entry| since.is_some_and(|since| entry.seen >= since))
     }
 
-    /// The live sessions of one Envoy, as far as they are known, and have not ended unheard.
+    /// All known sessions of one Envoy. Some may have ended without an entry.
     pub fn sessions(&self, origin: &Origin, now: Instant) -> Vec<Session> {
         self.list(origin, now, |_| true)
     }
@@ -254,20 +247,18 @@ impl Sessions {
         known.filter(|(_, entry)| which(entry)).filter_map(|(id, entry)| entry.session(id, now)).collect()
     }
 
-    /// From when on the table can be trusted to have all sessions of an Envoy, which may
-    /// be a moment to come; `None` while it is not connected.
+    /// When the table is complete for an Envoy, which may be in the future; `None` while it is not connected.
     pub fn complete_since(&self, origin: &Origin) -> Option<Instant> {
         let node = self.nodes.get(origin)?;
         (node.streams > 0).then(|| node.unbroken + self.limits.round())
     }
 
-    /// The Envoys that are connected, or were until lately.
+    /// Connected and recently disconnected Envoys, and whether they are connected.
     pub fn origins(&self) -> impl Iterator<Item = (&Origin, bool)> {
         self.nodes.iter().map(|(origin, node)| (origin, node.streams > 0))
     }
 
-    /// Forgets sessions that were not told of for too long, and Envoys that have gone
-    /// with all their sessions.
+    /// Removes sessions without entries for too long, and disconnected Envoys without sessions.
     pub fn expire(&mut self, now: Instant) {
         let patience = self.limits.patience();
         let mut count = 0;
@@ -289,17 +280,15 @@ impl Sessions {
         self.ended.forget(now, patience, self.limits.sessions);
     }
 
-    /// How many sessions there are.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Entries that found no place since the start: of sessions that nobody looks after.
+    /// Entries that were dropped since the start because the table was full. Their sessions are unknown.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -307,7 +296,7 @@ impl Sessions {
     fn node(&mut self, origin: &Origin, now: Instant) -> Option<&mut Node> {
         let room = self.nodes.len() < self.limits.origins;
         if !room && !self.nodes.contains_key(origin) {
-            // One that has gone makes room for one that is there.
+            // A disconnected Envoy makes room for a connected one.
             let gone = self.nodes.iter().filter(|(_, node)| node.streams == 0);
             let least = gone.min_by_key(|(_, node)| node.sessions.len()).map(|(origin, _)| origin.clone())?;
             self.count -= self.nodes.remove(&least).map_or(0, |node| node.sessions.len());
@@ -322,8 +311,8 @@ impl Sessions {
         }))
     }
 
-    /// Room for a session of this Envoy, at the cost of whoever has the most: a flood takes its
-    /// places from itself, also one under many names.
+    /// Makes room for a session of this Envoy by removing one of the largest peer: a flood takes room from
+    /// itself, also under many names.
     fn make_room(&mut self, origin: &Origin, now: Instant) -> bool {
         self.dropped += 1;
         let own = self.nodes.get(origin).map_or(0, |node| node.sessions.len());
@@ -354,8 +343,8 @@ impl Sessions {
 }
 
 impl Node {
-    /// Compares its clock with this host's, where an entry shows when it was written.
-    /// Entries come late, never early.
+    /// Compares its clock with this host's if the entry shows when it was written. Entries may be late, never
+    /// early.
     fn compare(&mut self, clock: Duration, event: &Event) {
         let since = match event.kind {
             Kind::Start => Some(Duration::ZERO),
@@ -367,7 +356,7 @@ impl Node {
         }
     }
 
-    /// Adds or refreshes a session; whether that showed another one to be over.
+    /// Adds or refreshes a session. Returns whether that showed that another one has ended.
     fn take(&mut self, now: Instant, clock: Duration, event: &Event, same_clock: bool) -> bool {
         self.compare(clock, event);
         let behind = if same_clock { Some(0) } else { self.behind };
@@ -388,7 +377,7 @@ impl Node {
                 cluster: None,
             }),
         };
-        // A clock that is set later on makes nobody older.
+        // A later change of the clock does not change the age.
         if !entry.dated {
             entry.begin = begin;
             entry.dated = same_clock;
@@ -407,7 +396,7 @@ impl Node {
         port.map(|port| self.ports.remove(&port));
         let Some(now_on) = now_on else { return false };
         let before = self.ports.insert(now_on, event.id.clone());
-        // The later one has the port; an entry of the earlier that comes late changes nothing.
+        // The later session has the port; a late entry of the earlier one changes nothing.
         match before {
             Some(before) if before == event.id => false,
             Some(before) if self.started(&before) > Some(event.started) => {

@@ -1,65 +1,63 @@
-//! Settings of Envoy's that are not safe beside this agent, and why.
+//! Settings of Envoy that are unsafe with this agent, and why.
 //!
-//! Pure. What is warned of was measured, or is Envoy's documented default.
+//! Pure. Every rule was measured, or is about a documented default of Envoy.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use super::{Settings, settings::TcpProxySettings};
 
-/// What the settings are to be fit for.
+/// The requirements for the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// The clusters whose endpoints come from the agent.
     pub clusters: BTreeSet<String>,
-    /// Those of them whose database speaks first: MySQL and MariaDB.
+    /// The clusters among them whose server speaks first: MySQL and MariaDB.
     pub server_first: BTreeSet<String>,
-    /// The age at which the agent retires sessions, if it does.
+    /// `None` if the agent does not retire sessions.
     pub max_age: Option<Duration>,
 }
 
-/// One thing to be warned of.
+/// One warning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Advice {
-    /// Of which cluster or listener.
+    /// A cluster or a listener.
     pub subject: String,
-    /// What it is.
     pub rule: Rule,
 }
 
-/// What is not safe.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
-    /// The agent has a cluster of this name, and Envoy has not.
+    /// Envoy does not have this cluster of the agent.
     ClusterMissing,
-    /// The access log calls the cluster by another name than the agent.
+    /// The access log has another name for the cluster than the agent.
     NameDiffers,
-    /// Few healthy hosts make Envoy use the others, too.
+    /// With few healthy hosts Envoy also uses the others.
     PanicThreshold,
-    /// A change of health waits.
+    /// Changes of health are delayed.
     MergeWindow,
-    /// A failed check cuts sessions, and it fails when the agent is gone.
+    /// A failed check closes sessions, and checks fail when the agent is dead.
     CloseOnFailure,
-    /// A host that discovery no longer names stays while its check passes.
+    /// A removed host stays while its check passes.
     RemovalIgnored,
     /// The default limit of connections.
     ConnectionLimit,
-    /// Nothing to go to when the agent has never been heard.
+    /// No fallback before the agent is connected.
     NoFallback,
-    /// The listener waits for the client, and the client for the server.
+    /// The listener waits for the client, which waits for the server.
     TlsInspector,
-    /// Sessions without traffic are cut.
+    /// Sessions without traffic are closed.
     IdleTimeout,
-    /// Sessions are cut, busy or not, before the agent retires them.
+    /// Sessions are closed, busy or not, before the agent retires them.
     MaxDuration,
-    /// Sessions are not told of.
+    /// Sessions are not logged.
     NoAccessLog,
-    /// A session is not told of when it has a server.
+    /// No entry when a session is connected to a server.
     NotOnConnected,
-    /// Live sessions are not told of again.
+    /// No periodic entries.
     NoLogInterval,
 }
 
-/// All there is to be warned of, in order, each once.
+/// All warnings, sorted, each once.
 pub fn advise(settings: &Settings, setup: &Setup) -> Vec<Advice> {
     let mut all = BTreeSet::new();
     let mut warn = |subject: &str, rule| {
@@ -145,7 +143,7 @@ pub fn advise(settings: &Settings, setup: &Setup) -> Vec<Advice> {
     all.into_iter().collect()
 }
 
-/// The clusters that sessions may end up in, aggregate clusters and the names of discovery included.
+/// The clusters that sessions may reach, with aggregate clusters and names of discovery.
 fn reached(settings: &Settings, proxy: &TcpProxySettings) -> BTreeSet<String> {
     let mut reached = BTreeSet::new();
     let mut next: Vec<&String> = proxy.clusters.iter().collect();
@@ -210,7 +208,7 @@ impl Rule {
                  set `max_downstream_connection_duration` well above `max_age`, or not at all"
             }
             Self::NoAccessLog => {
-                "sessions are not told of, so none is retired: add `envoy.access_loggers.tcp_grpc`"
+                "sessions are not logged, so none is retired: add `envoy.access_loggers.tcp_grpc`"
             }
             Self::NotOnConnected => {
                 "a session is not known before its first periodic entry: set `flush_access_log_on_connected: true`"

@@ -1,7 +1,7 @@
-//! Whether Envoy has what it was sent.
+//! Compares Envoy's endpoints with those that were sent.
 //!
-//! Pure. A difference that lasts means that a push did not arrive, was refused, or that
-//! somebody else configures the same cluster; one that passes is a push under way.
+//! Pure. A short difference is an update in progress. A lasting one means that an update was lost or rejected,
+//! or that another control plane configures the same cluster.
 
 use std::{fmt, net::SocketAddr};
 
@@ -12,37 +12,25 @@ use crate::{
     proto::{HealthStatus, lb_endpoint},
 };
 
-/// One thing that is not as it was sent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Difference {
-    /// Envoy has no such cluster.
     NoCluster {
-        /// Its name.
         cluster: String,
     },
-    /// Envoy lacks an endpoint.
     Missing {
-        /// The cluster.
         cluster: String,
-        /// The endpoint's name.
         endpoint: String,
     },
-    /// Envoy has an endpoint that it was not sent.
+    /// An endpoint that was not sent.
     Extra {
-        /// The cluster.
         cluster: String,
-        /// Where it is.
         address: SocketAddr,
     },
-    /// Envoy thinks otherwise of an endpoint.
+    /// Another health status.
     Health {
-        /// The cluster.
         cluster: String,
-        /// The endpoint's name.
         endpoint: String,
-        /// What was sent.
         sent: &'static str,
-        /// What it shows.
         shown: &'static str,
     },
 }

@@ -1,30 +1,30 @@
-//! Protobuf messages in JSON: what is zero is missing, and large numbers are text.
+//! Protobuf messages in JSON: zero values are omitted, and large numbers are strings.
 
 use std::{net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 
-/// The value under these keys, one in the other.
+/// The value at a path of keys, separated by dots.
 pub(super) fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(value, |value, key| value.get(key).unwrap_or(&Value::Null))
 }
 
-/// The elements of a list; none of what is no list.
+/// The elements of a list; empty if it is missing.
 pub(super) fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
     at(value, path).as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A text; empty where it is missing.
+/// Empty if it is missing.
 pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     at(value, path).as_str().unwrap_or_default()
 }
 
-/// A flag; unset where it is missing.
+/// False if it is missing.
 pub(super) fn flag(value: &Value, path: &str) -> bool {
     at(value, path).as_bool().unwrap_or_default()
 }
 
-/// A whole number, as number or text; 0 where it is missing.
+/// A number or a string; 0 if it is missing.
 pub(super) fn number(value: &Value, path: &str) -> u64 {
     match at(value, path) {
         Value::Number(number) => number.as_u64().unwrap_or_default(),
@@ -33,7 +33,7 @@ pub(super) fn number(value: &Value, path: &str) -> u64 {
     }
 }
 
-/// A duration like `0.050s`; `None` where it is missing.
+/// A duration like `0.050s`.
 pub(super) fn duration(value: &Value, path: &str) -> Option<Duration> {
     let seconds: f64 = at(value, path).as_str()?.strip_suffix('s')?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()

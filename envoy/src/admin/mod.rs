@@ -1,12 +1,12 @@
-//! Envoy's admin interface: what it has taken, and how it is set up.
+//! Envoy's admin interface: what Envoy accepted, and how it is configured.
 //!
-//! Only read, never written to. Answers are read by key; zero values are left out of
-//! them, what is not known is passed over, and nothing in them can make the agent fail.
+//! The agent only reads. Fields are found by key; zero values are omitted by Envoy, unknown ones are skipped, and
+//! no answer can make the agent fail.
 //!
-//! - [`client`]: the questions.
+//! - [`client`]: the requests.
 //! - [`answers`]: clusters, statistics and the server itself, as types.
-//! - [`settings`]: of the whole configuration, what matters here.
-//! - [`advice`]: settings that are not safe, and why.
+//! - [`settings`]: the relevant part of the configuration.
+//! - [`advice`]: unsafe settings, and why.
 //! - [`confirm`](mod@confirm): whether Envoy has what it was sent.
 
 pub mod advice;

@@ -1,5 +1,5 @@
-//! What matters here of `/config_dump`: how clusters choose hosts, and what becomes of
-//! sessions. Whatever is set in other ways than these is not seen.
+//! The relevant part of `/config_dump`: how clusters choose hosts, and when sessions are closed. Settings by
+//! other means than these are not seen.
 
 use std::time::Duration;
 
@@ -7,16 +7,13 @@ use serde_json::Value;
 
 use super::json::{at, duration, flag, is, list, number, text};
 
-/// Idle sessions are cut after this where nothing is set.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// Panic sets in below this percentage of healthy hosts where nothing is set.
+/// In percent of healthy hosts.
 const DEFAULT_PANIC_THRESHOLD: f64 = 50.0;
 
-/// Changes of health wait so long for others where nothing is set.
 const DEFAULT_MERGE_WINDOW: Duration = Duration::from_secs(1);
 
-/// Connections of a cluster at once where nothing is set.
 const DEFAULT_CONNECTIONS: u64 = 1_024;
 
 /// The settings of one Envoy.
@@ -33,21 +30,19 @@ pub struct Settings {
 pub struct ClusterSettings {
     /// Its name.
     pub name: String,
-    /// Under which name it asks for its endpoints; `None` if it does not.
+    /// The name in endpoint discovery; `None` without endpoint discovery.
     pub discovered_as: Option<String>,
     /// The clusters of an aggregate cluster, in order; empty for any other.
     pub aggregates: Vec<String>,
     /// In percent.
     pub panic_threshold: f64,
-    /// How long changes of health wait.
     pub merge_window: Duration,
-    /// Whether a host that fails its active check loses all its sessions.
+    /// `close_connections_on_host_health_failure`.
     pub close_on_failure: bool,
-    /// Whether Envoy checks its hosts by itself.
+    /// Whether it has active health checks.
     pub active_checks: bool,
-    /// Whether a host that is no longer named goes at once, though its checks pass.
+    /// `ignore_health_on_host_removal`.
     pub ignore_health_on_removal: bool,
-    /// Connections at once.
     pub max_connections: u64,
 }
 
@@ -56,7 +51,7 @@ pub struct ClusterSettings {
 pub struct ListenerSettings {
     /// Its name.
     pub name: String,
-    /// Whether it waits for the client's first bytes to look for TLS.
+    /// Whether it waits for the client's first bytes.
     pub tls_inspector: bool,
     /// Its `tcp_proxy` filters.
     pub proxies: Vec<TcpProxySettings>,
@@ -65,17 +60,14 @@ pub struct ListenerSettings {
 /// One `tcp_proxy`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TcpProxySettings {
-    /// The clusters that it sends sessions to.
     pub clusters: Vec<String>,
-    /// A session without traffic is cut after this; zero is never.
+    /// Zero: never.
     pub idle_timeout: Duration,
-    /// Any session is cut after this.
     pub max_duration: Option<Duration>,
-    /// Whether it has a gRPC access log.
     pub grpc_log: bool,
-    /// Whether entries are written when a session has a server.
+    /// `flush_access_log_on_connected`.
     pub log_on_connected: bool,
-    /// How often each live session is told of.
+    /// `access_log_flush_interval`.
     pub log_interval: Option<Duration>,
 }
 
@@ -101,7 +93,7 @@ impl Settings {
         Some(settings)
     }
 
-    /// How often live sessions are told of at the longest; `None` where some never are.
+    /// The longest interval of periodic entries; `None` if some sessions have none.
     pub fn log_interval(&self) -> Option<Duration> {
         let mut proxies = self.listeners.iter().flat_map(|listener| &listener.proxies);
         let first = proxies.next()?.log_interval?;

@@ -1,4 +1,4 @@
-//! Who is connected, what they took and what they did not, for people to read.
+//! Connected Envoys, and what they accepted and rejected. For display.
 
 use std::{
     collections::BTreeMap,
@@ -11,16 +11,16 @@ use tokio::time::Instant;
 use super::Known;
 use crate::proto::Node;
 
-/// What a peer says of itself is cut to this many characters.
+/// Names are cut to this many characters.
 const LONGEST_NAME: usize = 200;
 
-/// What a peer says of a rejected response is cut to this many.
+/// Messages of rejections are cut to this many characters.
 const LONGEST_MESSAGE: usize = 1_000;
 
-/// Clusters of one stream that are listed.
+/// Listed clusters of one stream.
 const MOST_CLUSTERS: usize = 64;
 
-/// The variant of the protocol that a stream speaks.
+/// The variant of the protocol of a stream.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
@@ -37,46 +37,41 @@ pub enum Protocol {
 /// One stream of an Envoy. Ages are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Peer {
-    /// Its `node.id`.
+    /// `node.id`.
     pub node: String,
-    /// Its `node.cluster`.
+    /// `node.cluster`.
     pub node_cluster: String,
-    /// Where it called from.
     pub address: String,
-    /// What it speaks.
     pub protocol: Protocol,
-    /// How long it has been connected.
     pub connected_s: f64,
-    /// The clusters it asked for by name, at most 64 of them.
+    /// The clusters it subscribed to by name, at most 64 of them.
     pub asked: Vec<String>,
-    /// Whether it asked for all.
+    /// Whether it subscribed to all clusters.
     pub asked_all: bool,
-    /// The version of the last snapshot it took.
+    /// The version of the last snapshot with an ACK.
     pub accepted: Option<String>,
-    /// When it did.
     pub accepted_age_s: Option<f64>,
-    /// How long it has had a response without answering it.
+    /// The age of an unanswered response.
     pub waiting_s: Option<f64>,
-    /// The last it did not take.
+    /// The last NACK.
     pub rejected: Option<Rejected>,
-    /// Requests for other things than endpoints, which were ignored.
+    /// Ignored requests for other resources than endpoints.
     pub ignored: u64,
 }
 
-/// A response that an Envoy did not take. It goes on with what it had.
+/// A response with a NACK: Envoy keeps what it had.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rejected {
-    /// How long ago.
     pub age_s: f64,
-    /// The version of the snapshot.
+    /// Of the snapshot.
     pub version: String,
     /// The clusters that were in the response.
     pub clusters: Vec<String>,
-    /// Envoy's words.
+    /// Envoy's message.
     pub message: String,
 }
 
-/// All of them. Cheap to clone.
+/// All streams. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
     inner: Arc<Mutex<Inner>>,
@@ -103,9 +98,9 @@ struct Entry {
     ignored: u64,
 }
 
-/// The place of one stream among the peers, until it is dropped.
+/// The entry of one stream, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Registration {
     peers: Peers,
     id: u64,
 }
@@ -137,12 +132,12 @@ impl Peers {
         self.lock().streams.values().map(view).collect()
     }
 
-    /// How many streams there are.
+    /// The number of streams.
     pub fn count(&self) -> usize {
         self.lock().streams.len()
     }
 
-    pub(super) fn sit(&self, address: Arc<str>, protocol: Protocol) -> Seat {
+    pub(super) fn register(&self, address: Arc<str>, protocol: Protocol) -> Registration {
         let mut inner = self.lock();
         let id = inner.next;
         inner.next += 1;
@@ -160,19 +155,19 @@ impl Peers {
             ignored: 0,
         };
         inner.streams.insert(id, entry);
-        Seat { peers: self.clone(), id }
+        Registration { peers: self.clone(), id }
     }
 
-    /// Nothing here panics halfway through a change, so what is there is whole.
+    /// No change panics halfway, so a poisoned lock guards consistent data.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl Seat ===
+// === impl Registration ===
 
-impl Seat {
-    /// It said who it is. Returns its node id as it is shown.
+impl Registration {
+    /// Returns the node id as it is displayed.
     pub(super) fn introduced(&self, node: &Node) -> String {
         let name = short(&node.id, LONGEST_NAME);
         self.change(|entry| {
@@ -225,13 +220,13 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.peers.lock().streams.remove(&self.id);
     }
 }
 
-/// What came from outside, fit to be shown: short, and without control characters.
+/// Text from outside, for display: short, and without control characters.
 fn short(text: &str, most: usize) -> String {
     text.chars().take(most).map(|char| if char.is_control() { ' ' } else { char }).collect()
 }

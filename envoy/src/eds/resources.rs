@@ -1,8 +1,8 @@
 //! Clusters and endpoints, as the messages that Envoy takes.
 //!
-//! A snapshot is made once and read by all streams. The version of a cluster is a
-//! digest of its message, so that equal content has an equal version in every agent
-//! and after every restart, and an Envoy that comes back is sent only what differs.
+//! A snapshot is built once and read by all streams. The version of a cluster is a digest of its message, so
+//! that equal content has the same version in every agent and after every restart, and an Envoy that
+//! reconnects receives only what differs.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,54 +24,49 @@ use crate::proto::{
 /// `%UPSTREAM_METADATA(rdslb:endpoint)%` in logs and in headers of health checks.
 pub const METADATA_NAMESPACE: &str = "rdslb";
 
-/// The key of the endpoint's name in it.
+/// The key of the endpoint's name in that namespace.
 pub const METADATA_KEY: &str = "endpoint";
 
-/// How many addresses of one endpoint Envoy is told; more than a name ever has.
+/// The most addresses of one endpoint that are sent.
 const MOST_ADDRESSES: usize = 8;
 
-/// In percent: an aggregate cluster gives a cluster so much of the sessions, times the share of its
-/// endpoints that are healthy, up to 100, and the rest to what it falls back to. With Envoy's
-/// default of 140 that is 47 % where one of three is healthy, as in every writer's cluster.
+/// In percent. An aggregate cluster sends a cluster this share of the sessions, multiplied by the share of
+/// its endpoints that are healthy, up to 100, and the rest to the next cluster. With Envoy's default of 140
+/// that is 47 % where one of three is healthy, as in every writer's cluster.
 const OVERPROVISIONING: u32 = 100_000;
 
-/// Whether an endpoint takes new sessions. Existing ones stay, whatever it is.
+/// Whether an endpoint takes new sessions. Existing sessions stay in every case.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
-    /// It does.
     Healthy,
-    /// It does not, by intent: a drain.
+    /// None: a drain.
     Draining,
-    /// It does while no healthy one is left, or takes a reduced share.
+    /// A reduced share, or all while no other endpoint is healthy.
     Degraded,
-    /// It does not.
+    /// None.
     Unhealthy,
 }
 
 /// One endpoint of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Its name in the cluster. Envoy gets it as its hostname, which names it in health
-    /// checks by the Host header, and in its metadata.
+    /// Unique in the cluster. Envoy has it as hostname, which is the Host header of health checks, and in
+    /// the metadata.
     pub name: String,
-    /// Where it is: IP addresses, for Envoy resolves no names of endpoint discovery.
-    /// With several, Envoy tries one after the other.
+    /// Envoy does not resolve names of endpoint discovery. It tries several addresses one after the other.
     pub addresses: Vec<SocketAddr>,
-    /// Whether it takes new sessions.
     pub health: Health,
 }
 
-/// A cluster, by the name under which Envoy asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Its name: the cluster's, or the `service_name` of its endpoint discovery.
+    /// The `service_name` of its endpoint discovery, or else the cluster's name.
     pub name: String,
-    /// Its endpoints. `None` while nothing is known of them yet: then nothing is said of
-    /// the cluster, and an Envoy that has endpoints of it keeps them.
+    /// `None` while nothing is known: then nothing is sent, and Envoy keeps the endpoints that it has.
     pub endpoints: Option<Vec<Endpoint>>,
 }
 
-/// What there is to serve at one moment. Immutable, cheap to clone.
+/// All clusters at one moment. Immutable, cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     inner: Arc<Inner>,
@@ -130,27 +125,26 @@ impl Snapshot {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The version of the whole.
     pub fn version(&self) -> &str {
         &self.inner.version
     }
 
-    /// The version of a cluster, if there is something to say of it.
+    /// `None` for a cluster of which nothing is sent.
     pub fn version_of(&self, cluster: &str) -> Option<&str> {
         self.get(cluster).map(|resource| &*resource.version)
     }
 
-    /// The clusters that there is something to say of.
+    /// The clusters that are sent.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.inner.resources.keys().map(String::as_str)
     }
 
-    /// Whether the cluster is looked after, but nothing is known of it yet.
+    /// Whether the cluster is configured, but nothing is known of it yet.
     pub fn is_pending(&self, cluster: &str) -> bool {
         self.inner.pending.contains(cluster)
     }
 
-    /// What is sent of a cluster, to be compared with what Envoy shows of it.
+    /// The message of a cluster, for a comparison with what Envoy shows.
     pub(crate) fn sent(&self, cluster: &str) -> Option<ClusterLoadAssignment> {
         ClusterLoadAssignment::decode(&*self.get(cluster)?.body.value).ok()
     }
@@ -159,7 +153,6 @@ impl Snapshot {
         self.inner.resources.get(cluster)
     }
 
-    /// A cluster, with its name.
     pub(super) fn entry(&self, cluster: &str) -> Option<(&str, &Resource)> {
         self.inner.resources.get_key_value(cluster).map(|(name, resource)| (&**name, resource))
     }
@@ -251,8 +244,8 @@ fn socket(address: SocketAddr) -> Address {
     Address { address: Some(address::Address::SocketAddress(socket)) }
 }
 
-/// One namespace with one key: maps of more have no order when they are encoded, and
-/// then equal content would not have equal versions.
+/// One namespace with one key: larger maps are encoded in random order, so that equal content would
+/// have different versions.
 fn metadata(name: String) -> Metadata {
     let name = Value { kind: Some(value::Kind::StringValue(name)) };
     let fields = Struct { fields: HashMap::from([(METADATA_KEY.to_owned(), name)]) };
@@ -262,8 +255,8 @@ fn metadata(name: String) -> Metadata {
     }
 }
 
-/// The first half of a SHA-256, in hex. Not for secrecy: it is the same on every machine
-/// and in every version of the compiler, which the standard library's hashes are not.
+/// The first half of a SHA-256, in hex. Unlike the hashes of the standard library it is the same on every
+/// machine and in every version of the compiler.
 fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -302,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_changes_changes_the_version() {
+    fn every_change_changes_the_version() {
         let base = endpoint("a", "10.0.0.1:5432", Health::Healthy);
         let changes = [
             Endpoint { name: "b".into(), ..base.clone() },
@@ -321,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_told_with_its_name_health_and_addresses() {
+    fn an_endpoint_is_sent_with_its_name_health_and_addresses() {
         let endpoint = Endpoint {
             name: "a".into(),
             addresses: vec!["[2001:db8::1]:5432".parse().unwrap(), "10.0.0.1:5432".parse().unwrap()],
@@ -330,16 +323,16 @@ mod tests {
         let snapshot = Snapshot::new([cluster("w", vec![endpoint])]);
         let message = decoded(&snapshot, "w");
         assert_eq!(message.cluster_name, "w");
-        let told = &message.endpoints[0].lb_endpoints[0];
-        assert_eq!(told.health_status, i32::from(HealthStatus::Draining));
-        let Some(lb_endpoint::HostIdentifier::Endpoint(told)) = &told.host_identifier else { panic!() };
-        assert_eq!(told.hostname, "a");
-        assert_eq!(told.address, Some(socket("10.0.0.1:5432".parse().unwrap())), "IPv4 first");
-        assert_eq!(told.additional_addresses.len(), 1);
+        let sent = &message.endpoints[0].lb_endpoints[0];
+        assert_eq!(sent.health_status, i32::from(HealthStatus::Draining));
+        let Some(lb_endpoint::HostIdentifier::Endpoint(sent)) = &sent.host_identifier else { panic!() };
+        assert_eq!(sent.hostname, "a");
+        assert_eq!(sent.address, Some(socket("10.0.0.1:5432".parse().unwrap())), "IPv4 first");
+        assert_eq!(sent.additional_addresses.len(), 1);
     }
 
     #[test]
-    fn a_cluster_of_which_nothing_is_known_is_not_an_empty_one() {
+    fn an_unknown_cluster_is_not_an_empty_one() {
         let pending = Cluster { name: "w".into(), endpoints: None };
         let snapshot = Snapshot::new([pending, cluster("r", vec![])]);
         assert!(snapshot.is_pending("w") && snapshot.version_of("w").is_none());
@@ -356,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_given_twice_is_told_once() {
+    fn a_duplicate_name_is_sent_once() {
         let twice = vec![
             endpoint("a", "10.0.0.1:5432", Health::Healthy),
             endpoint("a", "10.0.0.1:5432", Health::Healthy),

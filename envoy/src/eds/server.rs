@@ -1,8 +1,8 @@
 //! The streams: endpoint discovery and aggregated discovery, both variants of each.
 //!
-//! A stream has no task and no queue: what it sends is made when the connection can take
-//! it, of the snapshot that is then the last. Requests are read only then as well. So a
-//! peer that does not read costs one message, and gets the newest state when it does.
+//! A stream has no task and no queue. A response is built when the connection can send it, from the latest
+//! snapshot, and requests are read only then. So a peer that does not read costs one message, and gets the
+//! newest state when it reads again.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,8 +14,8 @@ use tokio::{
 use tonic::{Request, Response, Status, Streaming, service::RoutesBuilder};
 
 use super::{
-    Heard, Incremental, Peers, Protocol, Rejected, Snapshot, StateOfTheWorld, Subscription, peers::Seat,
-    resources::type_url,
+    Heard, Incremental, Peers, Protocol, Rejected, Snapshot, StateOfTheWorld, Subscription,
+    peers::Registration, resources::type_url,
 };
 use crate::{
     caller::Caller,
@@ -28,19 +28,19 @@ use crate::{
     serve::{Limits, Listener},
 };
 
-/// What streams may cost.
+/// Limits of streams.
 #[derive(Copy, Clone, Debug)]
 pub struct Bounds {
-    /// Streams at once, shared fairly among the callers. Each cluster of an Envoy has its own; one
-    /// that is refused or ended is tried again later.
+    /// Open streams, shared fairly among the callers. Each cluster of an Envoy has its own; Envoy retries
+    /// one that was refused or ended.
     pub streams: usize,
-    /// The length of a request, in bytes. The first one carries the names of all extensions
-    /// of that Envoy: some tens of kilobytes.
+    /// The length of a request, in bytes. The first one lists all extensions of the Envoy, which takes
+    /// tens of kilobytes.
     pub request: usize,
-    /// How long a new stream may take to its first request.
+    /// The time limit for the first request of a stream.
     pub introduction: Duration,
-    /// How long a response may stay without an answer. Then the stream is ended, and Envoy
-    /// comes back and is told everything again.
+    /// The time limit for the ACK or NACK of a response. Then the stream is ended; Envoy opens another and
+    /// receives everything again.
     pub answer: Duration,
 }
 
@@ -55,60 +55,51 @@ impl Default for Bounds {
     }
 }
 
-/// What happened, for those who write logs and count.
+/// What happened, for logs and metrics.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// An Envoy introduced itself.
+    /// The first request of a stream.
     Connected {
-        /// Its `node.id`.
+        /// `node.id`.
         node: String,
-        /// Where it called from.
         address: Arc<str>,
-        /// What it speaks.
         protocol: Protocol,
     },
-    /// It took what it was sent.
+    /// An ACK.
     Accepted {
-        /// Its `node.id`.
+        /// `node.id`.
         node: String,
-        /// The version of the snapshot.
+        /// Of the snapshot.
         version: String,
-        /// From the sending to the answer.
+        /// From the response to the ACK.
         after: Duration,
     },
-    /// It did not, and goes on with what it had.
+    /// A NACK: Envoy keeps what it had.
     Rejected {
-        /// Its `node.id`.
+        /// `node.id`.
         node: String,
-        /// What, and Envoy's words.
         rejected: Rejected,
     },
     /// The stream ended.
     Left {
-        /// Its `node.id`; empty if it never said.
+        /// `node.id`; empty if there was no request.
         node: String,
-        /// Where it called from.
         address: Arc<str>,
     },
-    /// A stream was not opened, or was ended for what the peer did.
-    Refused {
-        /// Where it called from.
-        address: Arc<str>,
-        /// Why.
-        why: String,
-    },
+    /// A stream was not opened, or was ended because of the peer.
+    Refused { address: Arc<str>, why: String },
 }
 
-/// Where events go. Called from within a stream, so it must not block.
+/// Receives events. It is called within a stream, so it must not block.
 pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// What there is to say, to each Envoy.
+/// The snapshot for each Envoy.
 pub trait Source: Clone + Send + Sync + 'static {
-    /// What to say to the Envoy with this `node.id`; `None` for one that is nobody's.
+    /// `None` for an Envoy that is not configured; its stream is ended.
     fn for_node(&self, node: &str) -> Option<Snapshot>;
 }
 
-/// The same to all.
+/// The same for all.
 impl Source for Snapshot {
     fn for_node(&self, _: &str) -> Option<Snapshot> {
         Some(self.clone())
@@ -138,13 +129,12 @@ pub async fn serve(
 // === impl Server ===
 
 impl<T: Source> Server<T> {
-    /// Serves what the watch has. When its sender is gone, all streams end.
+    /// All streams end when the sender of the watch is dropped.
     pub fn new(source: watch::Receiver<T>, report: Report, bounds: Bounds) -> Self {
         let permits = Permits::new(bounds.streams);
         Self { source, peers: Peers::default(), report, bounds, permits }
     }
 
-    /// Who is connected.
     pub fn peers(&self) -> Peers {
         self.peers.clone()
     }
@@ -173,7 +163,7 @@ impl<T: Source> Server<T> {
             source: self.source.clone(),
             subscription: S::default(),
             protocol,
-            seat: self.peers.sit(address.clone(), protocol),
+            entry: self.peers.register(address.clone(), protocol),
             node: None,
             address,
             report: self.report.clone(),
@@ -216,10 +206,8 @@ impl<T> fmt::Debug for Server<T> {
     }
 }
 
-/// What a stream sends.
 type Sent<R> = BoxStream<'static, Result<R, Status>>;
 
-/// A stream being opened.
 type Opened<R> = Result<Response<Sent<R>>, Status>;
 
 #[tonic::async_trait]
@@ -241,7 +229,7 @@ impl<T: Source> EndpointDiscoveryService for Server<T> {
         self.open::<Incremental>(request, Protocol::DeltaEds)
     }
 
-    /// The one request of REST, which takes a hundred times as long to bring a change.
+    /// For REST polling, which takes a hundred times as long for a change.
     async fn fetch_endpoints(
         &self,
         _: Request<DiscoveryRequest>,
@@ -272,39 +260,35 @@ impl<T: Source> AggregatedDiscoveryService for Server<T> {
 
 // === impl Stream ===
 
-/// One stream: what the peer says, what there is to say, and what is between them.
 struct Stream<S: Subscription, T> {
     inbound: Streaming<S::Request>,
     source: watch::Receiver<T>,
     subscription: S,
     protocol: Protocol,
-    seat: Seat,
-    /// Its `node.id`, once it was said.
+    entry: Registration,
+    /// `node.id`, from the first request on.
     node: Option<String>,
     address: Arc<str>,
     report: Report,
-    /// Until when the first request has to be here.
+    /// The deadline for the first request.
     introduction: Instant,
-    /// How long a response may stay without an answer.
+    /// The time limit for an ACK or NACK.
     answer: Duration,
-    /// When the response under way was sent.
+    /// When the unanswered response was sent.
     sent: Option<Instant>,
-    /// Given back when the stream ends.
     permit: Permit,
 }
 
 impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
-    /// The next response; none when the peer or the agent has nothing more to say.
+    /// The next response; `None` at the end of the stream.
     async fn next(&mut self) -> Result<Option<S::Response>, Status> {
         loop {
             if let Some(response) = self.push()? {
                 return Ok(Some(response));
             }
             let deadline = match (&self.node, self.sent) {
-                (None, _) => Some((self.introduction, "no request within the time for the first one")),
-                (_, Some(sent)) => {
-                    Some((sent + self.answer, "a response has not been answered for too long"))
-                }
+                (None, _) => Some((self.introduction, "no first request in time")),
+                (_, Some(sent)) => Some((sent + self.answer, "a response was not answered in time")),
                 _ => None,
             };
             let inbound = &mut self.inbound;
@@ -332,7 +316,7 @@ impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
                 None => {}
                 Some(Ok(Some(request))) => self.hear(&request)?,
                 Some(Ok(None)) => return Ok(None),
-                // A peer that resets the stream, or a connection that broke, is a normal end.
+                // A reset stream or a broken connection is a normal end.
                 Some(Err(status))
                     if matches!(status.code(), tonic::Code::Cancelled | tonic::Code::Unknown) =>
                 {
@@ -343,7 +327,7 @@ impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
         }
     }
 
-    /// What there is to say now to the one who has introduced itself.
+    /// The response that is due now, after the first request.
     fn push(&mut self) -> Result<Option<S::Response>, Status> {
         let Some(node) = &self.node else { return Ok(None) };
         let source = self.source.borrow_and_update().clone();
@@ -354,7 +338,7 @@ impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
         };
         Ok(self.subscription.push(&snapshot).map(|push| {
             self.sent = Some(Instant::now());
-            self.seat.sent();
+            self.entry.sent();
             push.response
         }))
     }
@@ -366,9 +350,9 @@ impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
             "" if aggregated => return Err(Status::invalid_argument("a request without a type_url")),
             "" => {}
             asked if asked == type_url() => {}
-            // An empty answer would take clusters or listeners away; none leaves them.
+            // An empty answer would remove clusters or listeners; no answer leaves them.
             _ if aggregated => {
-                self.seat.ignored();
+                self.entry.ignored();
                 return Ok(());
             }
             _ => return Err(Status::invalid_argument("only endpoints are served here")),
@@ -383,24 +367,24 @@ impl<S: Subscription<Request: Ask>, T: Source> Stream<S, T> {
             Heard::Stale => return Ok(()),
             Heard::Accepted { version } => {
                 let after = self.sent.take().map(|sent| sent.elapsed()).unwrap_or_default();
-                self.seat.accepted(&version);
+                self.entry.accepted(&version);
                 (self.report)(Event::Accepted { node: node(), version, after });
             }
             Heard::Rejected { version, clusters } => {
                 self.sent = None;
                 let words = request.error().map_or("", |status| &*status.message);
-                let rejected = self.seat.rejected(&version, &clusters, words);
+                let rejected = self.entry.rejected(&version, &clusters, words);
                 (self.report)(Event::Rejected { node: node(), rejected });
             }
         }
-        self.seat.asked(self.subscription.known());
+        self.entry.asked(self.subscription.known());
         Ok(())
     }
 
-    /// Envoy says who it is in the first request of a stream, and may leave it out later.
+    /// Envoy identifies itself in the first request of a stream, and may omit that later.
     fn introduce(&mut self, node: Option<&Node>) {
         if self.node.is_none() {
-            let node = self.seat.introduced(node.unwrap_or(&Node::default()));
+            let node = self.entry.introduced(node.unwrap_or(&Node::default()));
             let (address, protocol) = (self.address.clone(), self.protocol);
             (self.report)(Event::Connected { node: node.clone(), address, protocol });
             self.node = Some(node);
@@ -415,7 +399,7 @@ impl<S: Subscription, T> Drop for Stream<S, T> {
     }
 }
 
-/// What requests of both variants have.
+/// The fields that requests of both variants have.
 trait Ask {
     fn node(&self) -> Option<&Node>;
     fn type_url(&self) -> &str;

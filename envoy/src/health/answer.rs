@@ -1,15 +1,14 @@
-//! What a check is told over HTTP.
+//! The answer to a check over HTTP.
 
 use crate::eds::Health;
 
-/// On a 200: prefer others. Envoy sends new sessions here once too few others are healthy.
+/// On a 200: others are preferred. Envoy sends new sessions here once too few others are healthy.
 pub const DEGRADED: &str = "x-envoy-degraded";
 
-/// On a 503, and ignored on any other: Envoy leaves the endpoint out when it counts how many of its
-/// cluster are healthy (`excluded_via_immediate_hc_fail` in `/clusters`), so that those that are left get
-/// all sessions whatever the overprovisioning factor. It makes no check fail sooner: a 503 and a gRPC
-/// `NOT_SERVING` fail at once without it, whatever `unhealthy_threshold` says; that is for checks without
-/// an answer.
+/// On a 503 only: Envoy leaves the endpoint out of the count of healthy ones
+/// (`excluded_via_immediate_hc_fail` in `/clusters`), so that the others get all sessions with any
+/// overprovisioning factor. It does not make a check fail sooner: a 503 and a gRPC `NOT_SERVING` fail at
+/// once anyway; `unhealthy_threshold` is for checks without an answer.
 pub const IMMEDIATE_FAILURE: &str = "x-envoy-immediate-health-check-fail";
 
 /// The answer to one check.
@@ -17,15 +16,14 @@ pub const IMMEDIATE_FAILURE: &str = "x-envoy-immediate-health-check-fail";
 pub struct Answer {
     /// 200 or 503.
     pub status: u16,
-    /// A header whose presence is the message.
+    /// A header whose presence is what counts.
     pub header: Option<(&'static str, &'static str)>,
 }
 
 impl Answer {
-    /// Passes.
     pub const PASS: Self = Self { status: 200, header: None };
 
-    /// The answer for an endpoint in this state; `None` is one of which nothing is known.
+    /// The answer for an endpoint in this state; `None` is unknown.
     ///
     /// A drain is no failure: with `close_connections_on_host_health_failure` a failed check
     /// would end the sessions that a drain leaves alone.
@@ -39,7 +37,7 @@ impl Answer {
         }
     }
 
-    /// The same in gRPC, which knows no degraded: whether it serves.
+    /// Whether it is `SERVING` in gRPC, which has no degraded state.
     pub fn serves(self) -> bool {
         self.status == 200
     }
@@ -50,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_evidence_of_down_fails_and_fails_at_once() {
+    fn only_unhealthy_fails() {
         for health in [None, Some(Health::Healthy), Some(Health::Draining), Some(Health::Degraded)] {
             let answer = Answer::of(health);
             assert_eq!(answer.status, 200, "{health:?}");

@@ -1,5 +1,5 @@
-//! Which endpoint a check is about. The cluster is in the path, or in the service name;
-//! the endpoint is in what Envoy lets each endpoint say for itself.
+//! The endpoint that a check names. The cluster is in the path or in the service name; the endpoint is in
+//! the settings that Envoy has for each endpoint.
 //!
 //! - The Host header (`:authority` in gRPC) is `health_check_config.hostname` of the
 //!   endpoint, else `endpoint.hostname`; without either, the cluster's `host` or the
@@ -7,14 +7,13 @@
 //! - A header of the cluster's `request_headers_to_add` can carry metadata of the endpoint,
 //!   `%UPSTREAM_METADATA(rdslb:endpoint)%`, or its address, `%UPSTREAM_HOST%`.
 
-/// The header that names the endpoint. It goes before the Host header.
+/// The header that names the endpoint. It has precedence over the Host header.
 pub const HEADER: &str = "x-rdslb-endpoint";
 
-/// The endpoint that a check names, out of the cluster's, if it does.
+/// The endpoint of the cluster that a check names, if any.
 ///
-/// `header` and `host` are those of the request. An endpoint is known by its name or by its
-/// address (`IP:PORT`), so `endpoints` gives both. The port of a Host header is cut off when
-/// only what is before it is a name, for some versions of Envoy add it.
+/// `endpoints` has the name and the addresses (`IP:PORT`) of each endpoint; both identify it. Some versions
+/// of Envoy add a port to the Host header, which is ignored if only the rest is a name.
 pub fn named<'a>(
     header: Option<&str>,
     host: Option<&str>,
@@ -26,7 +25,7 @@ pub fn named<'a>(
         };
         endpoints.iter().find(is).map(|(name, _)| *name)
     };
-    // What Envoy could not fill in is `-` or nothing.
+    // Envoy writes `-` or nothing for an unknown value.
     let header = header.map(str::trim).filter(|header| !header.is_empty() && *header != "-");
     if let Some(header) = header {
         return find(header);
@@ -47,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn by_the_host_header() {
+    fn the_host_header_names_an_endpoint() {
         assert_eq!(find(None, Some("a")), Some("a"));
         assert_eq!(find(None, Some("B")), Some("b"), "host names have no case");
         assert_eq!(find(None, Some("a:7879")), Some("a"));
@@ -57,14 +56,14 @@ mod tests {
     }
 
     #[test]
-    fn by_the_header_first() {
+    fn the_own_header_has_precedence() {
         assert_eq!(find(Some("b"), Some("a")), Some("b"));
         assert_eq!(find(Some("[2001:db8::2]:5432"), Some("a")), Some("b"));
-        assert_eq!(find(Some("nobody"), Some("a")), None, "it says who is meant, and nobody is");
+        assert_eq!(find(Some("unknown"), Some("a")), None, "an unknown name is no endpoint");
     }
 
     #[test]
-    fn a_header_that_envoy_could_not_fill_in_says_nothing() {
+    fn an_empty_header_is_ignored() {
         assert_eq!(find(Some("-"), Some("a")), Some("a"));
         assert_eq!(find(Some(" "), Some("a")), Some("a"));
     }

@@ -1,7 +1,7 @@
 //! `grpc.health.v1`: the service name is the cluster, `:authority` is the endpoint.
 //!
-//! Envoy has one service name per cluster and asks with `Check`. `Watch` is there for
-//! others; it says the same, and again when it changes.
+//! Envoy has one service name for each cluster and uses `Check`. `Watch` is for other clients; it sends the
+//! same answer, and each change.
 
 use std::{
     convert::Infallible,
@@ -26,10 +26,10 @@ use crate::{
     proto::{Health, HealthCheckRequest, HealthCheckResponse, HealthServer, ServingStatus},
 };
 
-/// The length of a request, in bytes: one name.
+/// The maximum length of a request, in bytes: one name.
 const LONGEST: usize = 4 << 10;
 
-/// Watches at once. Envoy has none.
+/// The most open watches. Envoy uses none.
 const MOST_WATCHES: usize = 64;
 
 /// The service.
@@ -60,7 +60,6 @@ impl fmt::Debug for Checks {
     }
 }
 
-/// What a request asks about.
 struct Question {
     cluster: String,
     header: Option<String>,
@@ -109,7 +108,7 @@ impl Health for Checks {
         let permit = permit.map_err(|_| Status::resource_exhausted("too many watches: use Check"))?;
         let waiting = self.waiting.clone();
         let question = Arc::new(Question::of(&request));
-        // The request is over, and what it asked for is not.
+        // The stream of responses outlives the request.
         let in_use = Caller::of(request.extensions()).in_use();
         let state = (waiting.source().changes(), None, (permit, in_use));
         let said = futures_util::stream::unfold(state, move |(mut changes, said, held)| {
@@ -131,7 +130,7 @@ impl Health for Checks {
 
 // === impl WithAuthority ===
 
-/// Passes `:authority` on, which the services do not see otherwise.
+/// Passes `:authority` on in the extensions, since services do not see it otherwise.
 #[derive(Clone, Debug)]
 struct WithAuthority<S>(S);
 

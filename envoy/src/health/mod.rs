@@ -1,18 +1,17 @@
-//! Active health checks that Envoy makes of the agent instead of its endpoints, for
-//! clusters that are not discovered: STATIC, STRICT_DNS and LOGICAL_DNS.
+//! Active health checks that Envoy sends to the agent instead of its endpoints, for clusters without
+//! endpoint discovery: STATIC, STRICT_DNS and LOGICAL_DNS.
 //!
-//! - [`endpoint`](named): which endpoint a check is about.
-//! - [`answer`](Answer): what it is told, over HTTP.
+//! - [`endpoint`](named): the endpoint that a check names.
+//! - [`answer`](Answer): the answer over HTTP.
 //! - [`grpc`](Checks): the same over `grpc.health.v1`.
-//! - [`source`](Source): what answers come from.
-//! - [`waiting`](Waiting): a check that there is no answer to yet.
+//! - [`source`](Source): the source of answers.
+//! - [`waiting`](Waiting): checks without an answer yet.
 //!
-//! A check fails only on positive evidence that new sessions must not go there. A check
-//! that names nothing the agent knows passes: a typing error takes no database away.
+//! A check fails only on positive evidence that new sessions must not go there. A check of an unknown
+//! name passes: a typing error does not remove a database.
 //!
-//! What Envoy does without an answer is its own: its hosts fail after the threshold. So
-//! `close_connections_on_host_health_failure` does not go with these checks, and a cluster
-//! to fall back to does.
+//! Without an answer, Envoy fails its hosts after the threshold. So these checks need a cluster to fall back
+//! to, and must not be combined with `close_connections_on_host_health_failure`.
 
 mod answer;
 mod endpoint;

@@ -1,5 +1,5 @@
-//! Checks that there is no answer to yet. They wait for one, so that Envoy sees what it would see
-//! without an agent: it keeps what it has until its own threshold, and then falls back.
+//! Checks without an answer wait for one. So Envoy behaves as without an agent: it keeps the state until its
+//! own threshold, and then falls back.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,13 +10,13 @@ use tokio::{
 
 use super::{Answer, Source};
 
-/// How long a check waits: longer than the timeout of any that makes sense.
+/// The longest wait of a check: longer than any useful timeout of a check.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Checks that wait at once. An Envoy has one for each endpoint.
+/// The most waiting checks. An Envoy has one for each endpoint.
 const MOST: usize = 1_024;
 
-/// How often a waiting check is looked at: a source that hung tells nobody that it goes on.
+/// The interval in which a waiting check asks again: a source that hung reports no change.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Answers from a source, as soon as it has an answer. Cheap to clone; all clones are one.
@@ -29,18 +29,16 @@ pub struct Waiting {
 // === impl Waiting ===
 
 impl Waiting {
-    /// Answers from this source.
     pub fn new(source: Arc<dyn Source>) -> Self {
         Self { source, permits: Arc::new(Semaphore::new(MOST)) }
     }
 
-    /// Where answers come from.
     pub fn source(&self) -> &dyn Source {
         &*self.source
     }
 
-    /// The answer to a check, see [`Source::answer`]. `None` after ten seconds, or where too many wait
-    /// already: that is no answer either, and has to fail.
+    /// The answer to a check, see [`Source::answer`]. `None` after 10 s, or when too many checks wait: the
+    /// check has to fail.
     pub async fn answer(
         &self,
         cluster: &str,
@@ -102,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_known_is_said_at_once() {
+    async fn a_known_answer_comes_at_once() {
         let waiting = Waiting::new(script(Some(Answer::PASS)));
         let began = Instant::now();
         assert_eq!(waiting.answer("w", None, None).await, Some(Answer::PASS));
@@ -110,15 +108,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_becomes_known_is_said_then_whether_that_is_told_or_not() {
-        for told in [true, false] {
+    async fn an_answer_that_becomes_known_ends_the_wait_with_or_without_a_notice() {
+        for notice in [true, false] {
             let source = script(None);
             let waiting = Waiting::new(source.clone());
             let began = Instant::now();
             let becomes_known = async {
                 sleep(Duration::from_secs(3)).await;
                 *source.answer.lock().unwrap() = Some(Answer::PASS);
-                if told {
+                if notice {
                     source.changed.send_replace(());
                 }
             };
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_never_becomes_known_ends_the_wait() {
+    async fn the_wait_is_limited() {
         let waiting = Waiting::new(script(None));
         let began = Instant::now();
         assert_eq!(waiting.answer("w", None, None).await, None);

@@ -59,7 +59,7 @@ fn a_connected_session_has_all_that_the_join_needs() {
 }
 
 #[test]
-fn failures_are_told_from_sessions_that_worked() {
+fn failures_are_distinguished_from_sessions_that_worked() {
     let ends = grpc_events().into_iter().filter(|event| event.kind == Kind::End);
     let seen: Vec<_> = ends.map(|end| (end.cluster.clone().unwrap_or_default(), HandOff::of(&end))).collect();
     let of = |cluster: &str| -> Vec<_> {

@@ -148,9 +148,9 @@ fn a_line_without_an_end_costs_itself_only() {
 }
 
 proptest! {
-    /// However it is written and whenever it is read, each whole line is told once.
+    /// Each complete line is reported once, however it is written and read.
     #[test]
-    fn no_line_is_lost_or_told_twice(pieces in proptest::collection::vec((1..200_usize, any::<bool>()), 1..40)) {
+    fn no_line_is_lost_or_reported_twice(pieces in proptest::collection::vec((1..200_usize, any::<bool>()), 1..40)) {
         let (_folder, path) = place();
         let mut tail = Tail::new(path.clone(), None);
         read(&mut tail);

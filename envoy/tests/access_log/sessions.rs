@@ -76,7 +76,7 @@ fn it_is_complete_after_one_whole_interval_of_unbroken_streams() {
     assert!(table.sweep(&one, now).is_none(), "nothing is known of it");
     assert!(table.opened(&one, now));
     table.observe(&one, now + secs(8), &event(Kind::Periodic, "a", 1, secs(3_600)));
-    assert!(table.sweep(&one, now + secs(9)).is_none(), "others may not have been told of yet");
+    assert!(table.sweep(&one, now + secs(9)).is_none(), "others may not have been logged yet");
     let at = now + ROUND;
     assert_eq!(table.complete_since(&one), Some(at));
     let sessions = table.sweep(&one, at).unwrap();
@@ -113,17 +113,17 @@ fn an_envoy_that_goes_away_leaves_its_sessions_for_a_while() {
 }
 
 #[test]
-fn a_session_that_is_told_of_no_more_is_lost() {
+fn a_session_without_entries_is_removed() {
     let ((mut table, now), one) = (Scene::new(Limits::default()), node("one"));
     table.opened(&one, now);
     table.observe(&one, now, &event(Kind::Connected, "quiet", 1, secs(0)));
     for round in 1..=5 {
-        table.observe(&one, now + INTERVAL * round, &event(Kind::Periodic, "told", 2, INTERVAL * round));
+        table.observe(&one, now + INTERVAL * round, &event(Kind::Periodic, "logged", 2, INTERVAL * round));
     }
     // It may be over, and its port another's: it is kept for a while, and not listed.
-    assert_eq!(ids(&table.sweep(&one, now + ROUND * 3).unwrap()), ["told".to_owned()].into());
+    assert_eq!(ids(&table.sweep(&one, now + ROUND * 3).unwrap()), ["logged".to_owned()].into());
     assert_eq!(ids(&table.sessions(&one, now + ROUND * 3)).len(), 2);
-    assert_eq!(ids(&table.sweep(&one, now + secs(51)).unwrap()), ["told".to_owned()].into());
+    assert_eq!(ids(&table.sweep(&one, now + secs(51)).unwrap()), ["logged".to_owned()].into());
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn what_cannot_be_dated_is_not_listed_and_one_clock_dates_for_good() {
     let mut table = Sessions::new(Limits { same_clock: false, ..Limits::default() });
     table.opened(&one, now);
     table.observe(&one, now, secs(1_000), &old(900));
-    assert!(table.sessions(&one, now).is_empty(), "nobody knows what its clock says now");
+    assert!(table.sessions(&one, now).is_empty(), "the difference of the clocks is unknown");
     let mut table = Sessions::new(Limits::default());
     table.opened(&one, now);
     table.observe(&one, now, secs(1_000), &old(900));
@@ -214,7 +214,7 @@ fn a_flood_from_one_envoy_leaves_room_for_the_others() {
     assert_eq!(table.sessions(&good, now).len(), 40);
     assert_eq!(table.sessions(&bad, now).len(), 60);
     assert_eq!(table.dropped(), 940);
-    // What was dropped is told of again within an interval, if there is room by then.
+    // What was dropped is logged again within an interval, if there is room by then.
     assert!(table.complete_since(&bad) > Some(now));
     // An Envoy that went away makes room for one that is there.
     table.closed(&bad, 0, now);
@@ -249,7 +249,7 @@ fn one_flood_under_many_names_leaves_room_for_the_others() {
 }
 
 #[test]
-fn what_was_told_of_since_the_last_break_is_certain() {
+fn sessions_logged_since_the_last_break_are_certain() {
     let ((mut table, now), one) = (Scene::new(Limits::default()), node("one"));
     table.opened(&one, now);
     table.observe(&one, now, &event(Kind::Connected, "a", 1, secs(0)));

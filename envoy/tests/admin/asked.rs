@@ -74,7 +74,7 @@ async fn it_answers_over_a_unix_socket() {
 }
 
 #[tokio::test]
-async fn where_nobody_answers_the_error_says_where_and_why() {
+async fn errors_name_the_address_and_the_cause() {
     let folder = tempfile::tempdir().unwrap();
     let admin = Admin::new(Address::Unix(folder.path().join("admin.sock"))).unwrap();
     let error = admin.clusters().await.unwrap_err().to_string();

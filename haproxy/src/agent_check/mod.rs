@@ -1,8 +1,8 @@
-//! The agent-check protocol: HAProxy connects, sends `agent-send`, reads a line.
+//! The agent-check protocol: HAProxy connects, sends `agent-send` and reads one line.
 //!
-//! - [`request`](Request): which server is asked about.
+//! - [`request`](Request): the text of `agent-send`, which names the server.
 //! - [`reply`](Reply): the line.
-//! - [`server`](serve): many servers on one port, answered from memory.
+//! - [`server`](serve): answers for all servers on one port, from memory.
 
 mod reply;
 mod request;

@@ -1,42 +1,36 @@
 //! The line that answers an agent check.
 //!
-//! Words are split by space, tab or comma, and `#` begins the reason. A reply
-//! without words changes nothing: `#...` is the neutral answer.
+//! Words are separated by space, tab or comma, and `#` begins the reason. A reply without
+//! words changes nothing: `#...` is the neutral answer.
 
 use std::fmt::Write;
 
-/// The longest reason that is sent: HAProxy keeps about this much for its status page.
+/// The maximum length of a reason, in characters: about what HAProxy shows on its status page.
 const MAX_REASON: usize = 120;
 
-/// The health word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// `up`
     Up,
-    /// `down #reason`
+    /// With the reason.
     Down(String),
 }
 
-/// The admin word. Each overwrites whatever a person has set.
+/// The admin word. Both overwrite what an operator has set.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Admin {
-    /// `drain`
     Drain,
-    /// `ready`
     Ready,
 }
 
-/// One answer. Empty, it is the neutral one.
+/// One answer; the default is the neutral one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
-    /// The admin word, if any.
     pub admin: Option<Admin>,
-    /// The health word, if any.
     pub health: Option<Health>,
 }
 
 impl Reply {
-    /// The line, newline included.
+    /// The line, with its newline.
     pub fn line(&self) -> String {
         let mut line = String::with_capacity(16);
         match self.admin {
@@ -61,7 +55,7 @@ impl Reply {
     }
 }
 
-/// One line of printable text, cut to what HAProxy shows.
+/// Printable ASCII in one line, at most [`MAX_REASON`] characters.
 fn clean(reason: &str) -> String {
     reason.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).take(MAX_REASON).collect()
 }
@@ -73,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_steady_lines_carry_no_admin_word() {
+    fn steady_lines_have_no_admin_word() {
         let up = Reply { health: Some(Health::Up), admin: None };
         assert_eq!(up.line(), "up\n");
         let down = Reply { health: Some(Health::Down("not the writer".into())), admin: None };
@@ -85,7 +79,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_reason_never_adds_a_line_or_a_word_before_its_mark(reason in any::<String>()) {
+        fn a_reason_adds_no_line_and_no_word(reason in any::<String>()) {
             let line = Reply { health: Some(Health::Down(reason)), admin: None }.line();
             prop_assert_eq!(line.matches('\n').count(), 1);
             prop_assert!(line.starts_with("down #") && line.ends_with('\n') && line.len() < 200);

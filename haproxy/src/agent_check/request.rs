@@ -1,31 +1,30 @@
-//! Which server is asked about: the text of `agent-send`.
+//! The text of `agent-send`, which names the server.
 
-/// The longest request that is read; backend and server names are far shorter.
+/// The maximum length of a request, in bytes; backend and server names are far shorter.
 pub const MAX_REQUEST: usize = 512;
 
-/// What has arrived of a request so far.
+/// A request, as far as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// The whole key, up to a newline, without it.
-    Whole(String),
-    /// No newline yet: this much of a key.
+    /// The text before the newline.
+    Complete(String),
+    /// No newline yet.
     Partial(String),
-    /// Nothing that could be a key: too long, or not text.
-    Rubbish,
+    /// Too long, or not UTF-8.
+    Invalid,
 }
 
 impl Request {
-    /// Reads what has arrived.
     pub fn parse(bytes: &[u8]) -> Self {
-        let (line, whole) = match bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
+        let (line, complete) = match bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
             Some(end) => (bytes.get(..end).unwrap_or_default(), true),
-            None if bytes.len() > MAX_REQUEST => return Self::Rubbish,
+            None if bytes.len() > MAX_REQUEST => return Self::Invalid,
             None => (bytes, false),
         };
         match str::from_utf8(line) {
-            Ok(key) if whole => Self::Whole(key.trim().to_owned()),
+            Ok(key) if complete => Self::Complete(key.trim().to_owned()),
             Ok(key) => Self::Partial(key.trim().to_owned()),
-            Err(_) => Self::Rubbish,
+            Err(_) => Self::Invalid,
         }
     }
 }
@@ -38,12 +37,12 @@ mod tests {
 
     #[test]
     fn a_key_ends_at_its_newline() {
-        assert_eq!(Request::parse(b"orders/pg1\n"), Request::Whole("orders/pg1".into()));
-        assert_eq!(Request::parse(b"orders/pg1\r\nmore"), Request::Whole("orders/pg1".into()));
+        assert_eq!(Request::parse(b"orders/pg1\n"), Request::Complete("orders/pg1".into()));
+        assert_eq!(Request::parse(b"orders/pg1\r\nmore"), Request::Complete("orders/pg1".into()));
         assert_eq!(Request::parse(b"orders/pg1"), Request::Partial("orders/pg1".into()));
         assert_eq!(Request::parse(b""), Request::Partial(String::new()));
-        assert_eq!(Request::parse(&[b'x'; 600]), Request::Rubbish);
-        assert_eq!(Request::parse(b"\xff\xfe\n"), Request::Rubbish);
+        assert_eq!(Request::parse(&[b'x'; 600]), Request::Invalid);
+        assert_eq!(Request::parse(b"\xff\xfe\n"), Request::Invalid);
     }
 
     proptest! {

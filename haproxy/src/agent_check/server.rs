@@ -1,9 +1,8 @@
-//! Answers agent checks: many servers on one port, each answer from memory.
+//! Answers agent checks for all servers on one port, from memory.
 //!
-//! HAProxy opens a connection per check and reads one line within
-//! `agent-inter`; a later line is dropped, a reset or a refused connection
-//! changes nothing. So an answer is written at once, in one write, and then the
-//! connection is closed in order.
+//! HAProxy opens a connection for each check and reads one line within `agent-inter`. It ignores
+//! a later line, a reset and a refused connection. So the answer is written at once, with one write,
+//! and then the connection is shut down in order.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,15 +15,15 @@ use tokio::{
 
 use super::{Request, request::MAX_REQUEST};
 
-/// What a connection may cost.
+/// Limits of connections.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
-    /// Connections at once; more wait in the kernel's queue.
+    /// Open connections; more wait in the kernel's queue.
     pub connections: usize,
-    /// A request without a newline is taken as whole after this silence. Through
-    /// `add server` on HAProxy's command line no newline can be configured.
+    /// A request without a newline is complete after this time without another byte: `add server`
+    /// on HAProxy's command line cannot configure a newline.
     pub grace: Duration,
-    /// A connection ends after this, whatever the peer does.
+    /// The longest duration of a connection.
     pub life: Duration,
 }
 
@@ -34,29 +33,28 @@ impl Default for Limits {
     }
 }
 
-/// What there is to answer.
 pub trait Answer: Send + Sync + 'static {
-    /// The line for a server, newline included. An unknown key gets a neutral line.
+    /// The line for a server, with its newline; a neutral one for an unknown key.
     fn line(&self, key: &str) -> String;
 
-    /// That line was written whole to the proxy.
+    /// The line was written completely to the proxy.
     fn delivered(&self, key: &str, line: &str);
 }
 
-/// After a failed accept: the process is out of file descriptors, or alike.
+/// The pause after a failed accept: the process may be out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until cancelled (dropped). Never fails: an accept that fails is tried again.
+/// Serves until cancelled (dropped). Never fails: a failed accept is retried.
 pub async fn serve<A: Answer>(listener: TcpListener, answer: Arc<A>, limits: Limits) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let permits = Arc::new(Semaphore::new(limits.connections));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let answer = answer.clone();
                 tokio::spawn(async move {
                     let _ = timeout(limits.life, converse(stream, &*answer, limits)).await;
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
@@ -71,11 +69,10 @@ async fn converse<A: Answer>(mut stream: TcpStream, answer: &A, limits: Limits) 
     let key = read_key(&mut stream, limits.grace).await?;
     let line = answer.line(&key);
     stream.write_all(line.as_bytes()).await?;
-    // First: HAProxy may have read it and gone by now, and then the rest fails.
+    // Before the shutdown, which fails if HAProxy has closed the connection already.
     answer.delivered(&key, &line);
     stream.shutdown().await?;
-    // Reading to the peer's end lets the kernel close in order: closing with
-    // unread bytes would send a reset, which HAProxy may see before the line.
+    // Closing with unread bytes would send a reset, which HAProxy may see before the line.
     let mut rest = [0_u8; 256];
     let mut left = 16;
     while left > 0 && stream.read(&mut rest).await? > 0 {
@@ -90,16 +87,15 @@ async fn read_key(stream: &mut TcpStream, grace: Duration) -> io::Result<String>
     loop {
         let free = buffer.get_mut(filled..).unwrap_or_default();
         let read = if free.is_empty() { Ok(Ok(0)) } else { timeout(grace, stream.read(free)).await };
-        // The peer has said all it has to say, or nothing more for a while.
         let silent = matches!(read, Ok(Ok(0)) | Err(_));
         if let Ok(read) = read {
             filled += read?;
         }
         match Request::parse(buffer.get(..filled).unwrap_or_default()) {
-            Request::Whole(key) => return Ok(key),
+            Request::Complete(key) => return Ok(key),
             Request::Partial(key) if silent => return Ok(key),
             Request::Partial(_) => {}
-            Request::Rubbish => return Ok(String::new()),
+            Request::Invalid => return Ok(String::new()),
         }
     }
 }
@@ -150,13 +146,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rubbish_is_answered_as_an_unknown_server() {
+    async fn an_invalid_request_is_answered_as_an_unknown_server() {
         assert_eq!(ask(&[b'x'; 513], false).await, "up #\n");
         assert_eq!(ask(b"\xff\xff\n", false).await, "up #\n");
     }
 
     #[tokio::test]
-    async fn a_peer_that_says_nothing_keeps_nobody_waiting() {
+    async fn a_silent_peer_does_not_delay_others() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let echo = Arc::new(Echo::default());

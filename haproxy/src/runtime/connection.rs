@@ -1,5 +1,5 @@
-//! The socket: kept in `prompt` mode, one command at a time, every answer
-//! bounded in time and size.
+//! The connection: in `prompt` mode, one command at a time, with limits on the time and the size of each
+//! answer.
 
 use std::{io, time::Duration};
 
@@ -12,12 +12,12 @@ use tokio::{
 use super::{AdminState, Info, RuntimeError, ServerState, Stat, state_file};
 use crate::Address;
 
-/// What one command may cost.
+/// Limits of one command.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
-    /// Time for connecting, and for each whole answer.
+    /// For connecting, and for each complete answer.
     pub time: Duration,
-    /// The longest answer, in bytes. Dumps of sessions are streamed and may be 64 times as long.
+    /// The maximum length of an answer, in bytes. Dumps of sessions are streamed and may be 64 times as long.
     pub size: usize,
 }
 
@@ -27,21 +27,20 @@ impl Default for Limits {
     }
 }
 
-/// Both kinds of socket.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A kept connection. After an error it is of no use any more: open another.
+/// A persistent connection. After an error it cannot be used any more.
 ///
-/// Keep it for a round of work, not for ever: through a reload it stays with the old worker,
-/// keeps that alive, shows that one's servers and finds none of the new one's sessions
-/// ([`Info::stopping`](super::Info::stopping)). HAProxy closes an idle one after `stats timeout`, 10 s by default.
+/// Keep it for a round of work only: after a reload it stays connected to the old worker, keeps that
+/// alive, and shows its servers and sessions ([`Info::stopping`](super::Info::stopping)). HAProxy closes
+/// an idle one after `stats timeout`, 10 s by default.
 pub struct Connection {
     stream: Box<dyn Stream>,
     peer: Address,
     limits: Limits,
-    /// A command is under way, or its answer was never read to its end (an error, or the
-    /// caller gave up): what comes next would be taken for another command's answer.
+    /// A command is in progress, or its answer was not read completely (an error, or the future was
+    /// dropped): the rest would be taken for the next command's answer.
     pending: bool,
 }
 
@@ -51,20 +50,19 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// What the prompt looks like after a whole answer.
+/// The prompt after a complete answer.
 const PROMPT: &[u8] = b"\n> ";
 
-/// Nothing, or lines and an empty one: then it is the prompt, and not a line in a description.
-fn is_whole(answer: &[u8]) -> bool {
+/// Empty, or ending with an empty line: otherwise it may be a line of a description.
+fn is_complete(answer: &[u8]) -> bool {
     answer == PROMPT || answer.strip_suffix(PROMPT).is_some_and(|lines| lines.ends_with(b"\n"))
 }
 
-/// The prompt of the master socket, which knows none of the commands asked here.
+/// The prompt of the master socket, which does not have the commands used here.
 const MASTER_PROMPT: &[u8] = b"master> ";
 
-/// An answer that looks whole and is followed by this much silence is whole. The
-/// end of the connection says so as well, but the master socket of 2.8 at times
-/// keeps a connection open after refusing a worker that is gone.
+/// An answer that looks complete is so after this long without another byte. Usually the connection is
+/// closed then, but the master socket of 2.8 sometimes keeps it open after refusing a worker that is gone.
 const SETTLED: Duration = Duration::from_millis(250);
 
 impl Connection {
@@ -76,42 +74,44 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Where it goes.
     pub fn peer(&self) -> &Address {
         &self.peer
     }
 
-    /// Whether another command can be asked. Not after an error of the connection, nor
-    /// after an [`ask`](Self::ask) that was dropped before its end.
+    /// Whether another command can be sent: not after an error of the connection, nor after an
+    /// [`ask`](Self::ask) that was dropped before its end.
     pub fn is_usable(&self) -> bool {
         !self.pending
     }
 
-    /// Sends one command and reads its whole answer, without the prompt.
+    /// Sends one command and returns its answer, without the prompt.
     pub async fn ask(&mut self, command: &str) -> Result<String, RuntimeError> {
         let line = command_line(&self.peer, command)?;
         let broken =
             |source| RuntimeError::Broken { peer: self.peer.clone(), command: command.into(), source };
         let late = |_| RuntimeError::TimedOut { peer: self.peer.clone(), command: command.into() };
         if self.pending {
-            return Err(broken(io::Error::other("the answer before was not read to its end")));
+            return Err(broken(io::Error::other("the previous answer was not read completely")));
         }
         self.pending = true;
         let deadline = Instant::now() + self.limits.time;
         let sending = self.stream.write_all(line.as_bytes());
         timeout_at(deadline, sending).await.map_err(late)?.map_err(broken)?;
         let mut answer = Vec::with_capacity(512);
-        while !is_whole(&answer) {
+        while !is_complete(&answer) {
             if answer.len() > self.limits.size {
                 return Err(RuntimeError::TooLong { peer: self.peer.clone(), command: command.into() });
             }
             if answer.ends_with(MASTER_PROMPT) {
-                return Err(self.garbage(command, "it is the master socket's, not a `stats socket`'s".into()));
+                return Err(self.garbage(
+                    command,
+                    "it is the prompt of the master socket, not of a `stats socket`".into(),
+                ));
             }
-            let looks_whole = answer.ends_with(PROMPT);
-            let patience = if looks_whole { deadline.min(Instant::now() + SETTLED) } else { deadline };
+            let looks_complete = answer.ends_with(PROMPT);
+            let patience = if looks_complete { deadline.min(Instant::now() + SETTLED) } else { deadline };
             let read = match timeout_at(patience, self.stream.read_buf(&mut answer)).await {
-                Err(_) if looks_whole => break,
+                Err(_) if looks_complete => break,
                 read => read.map_err(late)?.map_err(broken)?,
             };
             if read == 0 {
@@ -127,19 +127,19 @@ impl Connection {
         refusal(&self.peer, command, text(&answer))
     }
 
-    /// `show info`: also proves that the peer is a living HAProxy.
+    /// `show info`, which also proves that the peer is a running HAProxy.
     pub async fn info(&mut self) -> Result<Info, RuntimeError> {
         let answer = self.ask("show info").await?;
         Info::parse(&answer).map_err(|what| self.garbage("show info", what))
     }
 
-    /// `show stat`: one row a frontend, backend and server.
+    /// `show stat`: one row for each frontend, backend and server.
     pub async fn stat(&mut self) -> Result<Vec<Stat>, RuntimeError> {
         let answer = self.ask("show stat").await?;
         Stat::parse(&answer).map_err(|what| self.garbage("show stat", what))
     }
 
-    /// `show servers state`: admin flags of all servers, or of one backend's.
+    /// `show servers state` of all servers, or of one backend's.
     pub async fn servers_state(&mut self, backend: Option<&str>) -> Result<Vec<ServerState>, RuntimeError> {
         let command = match backend {
             Some(backend) => format!("show servers state {}", self.word(backend)?),
@@ -171,21 +171,14 @@ impl Connection {
         self.silent(&command).await
     }
 
-    /// `set server b/s agent up|down`: what the next agent check would say, at once.
+    /// `set server b/s agent up|down`: as if the agent check had answered so. Its next answer overrides it.
     pub async fn set_agent(&mut self, backend: &str, server: &str, up: bool) -> Result<(), RuntimeError> {
         let (backend, server) = (self.word(backend)?, self.word(server)?);
         let command = format!("set server {backend}/{server} agent {}", if up { "up" } else { "down" });
         self.silent(&command).await
     }
 
-    /// `set server b/s weight N`, absolute, 0 to 256.
-    pub async fn set_weight(&mut self, backend: &str, server: &str, weight: u16) -> Result<(), RuntimeError> {
-        let (backend, server) = (self.word(backend)?, self.word(server)?);
-        let command = format!("set server {backend}/{server} weight {weight}");
-        self.silent(&command).await
-    }
-
-    /// A command that answers nothing when it is carried out.
+    /// A command whose answer is empty when it succeeds.
     pub async fn silent(&mut self, command: &str) -> Result<(), RuntimeError> {
         let answer = self.ask(command).await?;
         if answer.trim().is_empty() {
@@ -202,7 +195,7 @@ impl Connection {
         RuntimeError::Garbage { peer: self.peer.clone(), command: command.into(), what }
     }
 
-    /// A name that is one word of a command, and can be nothing else.
+    /// A name as one word of a command.
     fn word<'a>(&self, name: &'a str) -> Result<&'a str, RuntimeError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if !name.is_empty() && name.chars().all(plain) {
@@ -216,8 +209,7 @@ impl Connection {
     }
 }
 
-/// One command on a connection of its own, read to its end. The master socket
-/// is asked this way: its prompt changes with its state.
+/// One command on a connection of its own. For the master socket, whose prompt changes with its state.
 pub async fn ask_once(peer: &Address, command: &str, limits: Limits) -> Result<String, RuntimeError> {
     let mut answer = Vec::new();
     let mut too_long = false;
@@ -234,8 +226,8 @@ pub async fn ask_once(peer: &Address, command: &str, limits: Limits) -> Result<S
     refusal(peer, command, text(&answer))
 }
 
-/// One command on a connection of its own; the answer is handed out piece by piece.
-/// An answer that breaks off is an error, at its end.
+/// One command on a connection of its own; the answer is passed on in pieces. A truncated answer is an
+/// error at its end.
 pub async fn stream_once(
     peer: &Address,
     command: &str,
@@ -248,23 +240,23 @@ pub async fn stream_once(
     let late = |_| RuntimeError::TimedOut { peer: peer.clone(), command: command.into() };
     let sending = async {
         stream.write_all(line.as_bytes()).await?;
-        // The master socket waits for more commands until it is told that there are none.
+        // The master socket waits for more commands until the end of its input.
         stream.shutdown().await
     };
     timeout(limits.time, sending).await.map_err(late)?.map_err(broken)?;
-    // Each piece has its time: a long dump is fine, a silent one is not.
+    // The time limit is for each piece, since dumps are long.
     let mut buffer = vec![0_u8; 64 << 10];
     let mut left = limits.size.saturating_mul(64);
     let mut end = End::default();
     loop {
-        let patience = if end.looks_whole() { SETTLED.min(limits.time) } else { limits.time };
+        let patience = if end.looks_complete() { SETTLED.min(limits.time) } else { limits.time };
         let read = match timeout(patience, stream.read(&mut buffer)).await {
             Ok(read) => read.map_err(broken)?,
-            Err(_) if end.looks_whole() => return Ok(()),
+            Err(_) if end.looks_complete() => return Ok(()),
             Err(elapsed) => return Err(late(elapsed)),
         };
         if read == 0 {
-            let whole = end.looks_whole();
+            let whole = end.looks_complete();
             return if whole { Ok(()) } else { Err(broken(io::ErrorKind::UnexpectedEof.into())) };
         }
         if read > left {
@@ -286,7 +278,7 @@ struct End {
 }
 
 impl End {
-    /// The only answer without an empty line at its end: the master's, when a worker is gone.
+    /// The only answer that does not end with an empty line: the master's, when a worker is gone.
     const NO_WORKER: &[u8] = b"Can't find the target";
 
     fn push(&mut self, bytes: &[u8]) {
@@ -298,7 +290,7 @@ impl End {
         self.bytes += bytes.len() as u64;
     }
 
-    fn looks_whole(&self) -> bool {
+    fn looks_complete(&self) -> bool {
         let empty_answer = self.bytes == 1 || self.first == Self::NO_WORKER;
         self.last == *b"\n\n" || (empty_answer && self.last[1] == b'\n')
     }
@@ -321,7 +313,7 @@ async fn connect(peer: &Address, limits: Limits) -> Result<Box<dyn Stream>, Runt
         .map_err(|source| RuntimeError::Connect { peer: peer.clone(), source })
 }
 
-/// One line of one command: nothing in it can begin another.
+/// Refuses text that HAProxy would read as several commands.
 fn command_line(peer: &Address, command: &str) -> Result<String, RuntimeError> {
     if command.contains(['\n', '\r', ';']) || command.contains("<<") {
         return Err(RuntimeError::Refused {
@@ -333,17 +325,17 @@ fn command_line(peer: &Address, command: &str) -> Result<String, RuntimeError> {
     Ok(format!("{command}\n"))
 }
 
-/// A description in the proxy's configuration may be in any encoding.
+/// Descriptions in the proxy's configuration may have any encoding.
 fn text(answer: &[u8]) -> String {
     String::from_utf8_lossy(answer).into_owned()
 }
 
-/// The first words of something that is no answer, fit to be printed.
+/// The beginning of an answer that cannot be read, for an error message.
 fn beginning(answer: &[u8]) -> String {
     format!("{:?}", text(answer.get(..answer.len().min(60)).unwrap_or_default()))
 }
 
-/// The ways in which HAProxy says no, in all versions.
+/// The error messages of HAProxy, in all versions.
 pub(crate) fn refusal(peer: &Address, command: &str, answer: String) -> Result<String, RuntimeError> {
     let first = answer.trim_start().lines().next().unwrap_or("");
     if first.starts_with("Permission denied") {

@@ -1,76 +1,42 @@
-//! What can go wrong with a runtime socket, and what to do about it.
+//! Errors of runtime sockets, with what to do about them.
 
 use std::io;
 
 use crate::Address;
 
-/// A command could not be carried out.
+/// A command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The socket could not be opened. The proxy is away, or the path is wrong, or it is not for the agent.
+    /// The proxy is not running, the path is wrong, or the agent lacks the permission.
     #[error("{peer}: cannot connect: {source}{}", advice(.source))]
     Connect {
-        /// The socket.
         peer: Address,
-        /// The system's words.
         #[source]
         source: io::Error,
     },
-    /// The connection broke in the middle of a command.
+    /// The connection broke during a command.
     #[error("{peer}: `{command}`: {source}")]
     Broken {
-        /// The socket.
         peer: Address,
-        /// The command.
         command: String,
-        /// The system's words.
         #[source]
         source: io::Error,
     },
-    /// No whole answer in time.
-    #[error("{peer}: `{command}`: no whole answer in time")]
-    TimedOut {
-        /// The socket.
-        peer: Address,
-        /// The command.
-        command: String,
-    },
-    /// The answer is longer than any that the command can have.
+    /// No complete answer in time.
+    #[error("{peer}: `{command}`: no complete answer in time")]
+    TimedOut { peer: Address, command: String },
+    /// The answer exceeds the limit.
     #[error("{peer}: `{command}`: the answer is too long")]
-    TooLong {
-        /// The socket.
-        peer: Address,
-        /// The command.
-        command: String,
-    },
-    /// The socket's level is too low for this command.
+    TooLong { peer: Address, command: String },
+    /// The socket has a level too low for this command.
     #[error("{peer}: `{command}`: permission denied; the `stats socket` line needs `level admin`")]
-    Denied {
-        /// The socket.
-        peer: Address,
-        /// The command.
-        command: String,
-    },
-    /// HAProxy refused the command in its own words.
+    Denied { peer: Address, command: String },
+    /// HAProxy refused the command, with this message.
     #[error("{peer}: `{command}`: {answer}")]
-    Refused {
-        /// The socket.
-        peer: Address,
-        /// The command.
-        command: String,
-        /// HAProxy's words.
-        answer: String,
-    },
-    /// The answer is not HAProxy's.
-    #[error("{peer}: `{command}`: not an answer of HAProxy's: {what}")]
-    Garbage {
-        /// The socket.
-        peer: Address,
-        /// The command.
-        command: String,
-        /// What was wrong with it.
-        what: String,
-    },
+    Refused { peer: Address, command: String, answer: String },
+    /// The answer has an unknown format: the peer may not be HAProxy.
+    #[error("{peer}: `{command}`: not an answer of HAProxy: {what}")]
+    Garbage { peer: Address, command: String, what: String },
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -79,7 +45,7 @@ fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "; add the agent's user to the socket's group (`mode 660 group ...`)"
         }
-        io::ErrorKind::ConnectionRefused => "; nobody listens there: is HAProxy running?",
+        io::ErrorKind::ConnectionRefused => "; nothing listens there: is HAProxy running?",
         _ => "",
     }
 }

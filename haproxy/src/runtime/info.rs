@@ -1,13 +1,11 @@
-//! `show info`: who answers.
+//! `show info`: the version, and the worker that answers.
 
 use std::fmt;
 
-/// HAProxy's version, as far as behaviour depends on it.
+/// The version, as far as behaviour depends on it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// Major number.
     pub major: u16,
-    /// Minor number.
     pub minor: u16,
 }
 
@@ -17,30 +15,27 @@ impl fmt::Display for Version {
     }
 }
 
-/// What `show info` says that the agent needs.
+/// The fields of `show info` that the agent uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// The version as printed.
+    /// As printed.
     pub version_text: String,
-    /// The version.
     pub version: Version,
-    /// The process id of the worker that answers.
+    /// Of the worker that answers.
     pub pid: u32,
-    /// Its uptime, in seconds.
+    /// In seconds.
     pub uptime: u64,
-    /// It is from before a reload, and goes when its last session goes.
+    /// The worker is from before a reload, and ends with its last session.
     pub stopping: bool,
-    /// Its connections now.
     pub connections: u64,
-    /// The most connections it takes.
     pub max_connections: u64,
 }
 
 impl Info {
-    /// Reads the answer, `Key: value` a line.
+    /// Reads the answer: `Key: value` lines.
     ///
     /// # Errors
-    /// What is missing, in words.
+    /// Names what is missing.
     pub fn parse(answer: &str) -> Result<Self, String> {
         let value = |key: &str| {
             answer
@@ -51,7 +46,7 @@ impl Info {
                 .ok_or_else(|| format!("no `{key}` in it"))
         };
         let number = |key: &str| value(key)?.parse::<u64>().map_err(|_| format!("`{key}` is not a number"));
-        // Not compared: commercial builds have names of their own.
+        // Not compared: commercial builds have other names.
         value("Name")?;
         let version_text = value("Version")?.to_owned();
         let mut numbers = version_text.split(['.', '-']).map(str::parse::<u16>);

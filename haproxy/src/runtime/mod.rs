@@ -1,7 +1,7 @@
-//! One kept connection to the runtime API, and its typed answers.
+//! A persistent connection to the runtime API, and its typed answers.
 //!
 //! - [`connection`](Connection): the socket, in `prompt` mode, with limits on time and size.
-//! - [`error`](RuntimeError): what can go wrong, and what to do about it.
+//! - [`error`](RuntimeError): errors, with what to do about them.
 //! - [`info`](Info), [`stat`](Stat), [`servers_state`](ServerState): answers, read by name.
 //! - [`state_file`]: `show servers state` as a server state file.
 

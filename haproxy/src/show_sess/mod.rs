@@ -1,9 +1,8 @@
 //! The streaming parser of `show sess all`.
 //!
-//! The format is undocumented on purpose and may change in stable branches: it
-//! is read by key at the start of a line; unknown keys and lines are skipped.
-//! `age=` is not used (it is garbage on 2.8 in TCP mode): ages come from accept
-//! dates, against the accept date of the connection that asked.
+//! The format is undocumented on purpose and may change in stable branches. Fields are found by their key
+//! at the start of a line; unknown keys and lines are skipped. `age=` is not used (2.8 prints garbage in
+//! TCP mode): an age is the difference to the accept date of the CLI connection that asked.
 
 mod parser;
 
@@ -16,34 +15,31 @@ use jiff::civil::DateTime;
 /// One session of one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// HAProxy's pointer to it, as printed. Reused at once after its end.
+    /// As printed. HAProxy reuses it at once after the end of the session.
     pub pointer: String,
-    /// The `id=` field: counts sessions of the worker.
+    /// The `id=` field: a counter of the worker.
     pub id: u64,
     /// The accept date as printed, in HAProxy's local time.
     pub accepted: String,
-    /// The frontend.
     pub frontend: String,
-    /// The backend.
     pub backend: String,
-    /// The server.
     pub server: String,
-    /// Where the client came from.
+    /// The client's address.
     pub source: SocketAddr,
-    /// HAProxy's own address and port towards the server: what the server sees.
+    /// HAProxy's own address and port towards the server, which the database shows.
     pub outgoing: SocketAddr,
-    /// The address this connection really goes to, whatever the configuration says by now.
+    /// The server address of this connection, which `set server addr` does not change.
     pub peer: SocketAddr,
-    /// How old it was when the asking connection was opened. `None` where the
-    /// dump did not show that connection. A difference of local times: for sessions from before
-    /// a change of daylight saving time it is an hour off, so another source has to agree.
+    /// At the moment when the asking connection was opened; `None` if the dump did not show that
+    /// connection. A difference of local times: one hour off across a change of daylight saving time, so
+    /// another source has to agree.
     pub age: Option<Duration>,
 }
 
-/// Turns the entries of one whole dump into sessions with ages.
+/// Turns the entries of a complete dump into sessions with ages.
 ///
-/// The asking connection is the youngest of HAProxy's own (`frontend=GLOBAL`):
-/// it was opened for this dump, just before it.
+/// The asking connection is the youngest of HAProxy's own (`frontend=GLOBAL`): it was opened for this
+/// dump.
 pub fn resolve(entries: Vec<Entry>) -> Vec<Session> {
     let asked =
         entries.iter().filter(|entry| entry.frontend == "GLOBAL").filter_map(|entry| entry.date).max();
@@ -53,7 +49,7 @@ pub fn resolve(entries: Vec<Entry>) -> Vec<Session> {
 impl Entry {
     fn into_session(self, asked: Option<DateTime>) -> Option<Session> {
         let age = asked.zip(self.date).map(|(asked, accepted)| {
-            // Accepted after the asking connection: brand new.
+            // Negative: accepted after the asking connection.
             Duration::try_from(asked.duration_since(accepted)).unwrap_or(Duration::ZERO)
         });
         Some(Session {

@@ -1,32 +1,26 @@
-//! Bytes in, entries out: partial lines wait, rubbish is skipped, nothing grows
-//! beyond one line and one entry.
+//! Bytes in, entries out. Memory is bounded by one line and one entry.
 
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::civil::DateTime;
 use memchr::memchr;
 
-/// No line of the real format comes near this.
+/// The maximum length of a line, in bytes; longer ones are skipped. Real lines are far shorter.
 const MAX_LINE: usize = 4_096;
 
-/// One entry of the dump: a client's session, or one of HAProxy's own.
+/// One entry of the dump: a client's session, or a connection to HAProxy itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// The pointer, as printed.
     pub pointer: String,
-    /// The accept date, as printed.
+    /// The accept date as printed.
     pub accepted: String,
-    /// The accept date, read.
+    /// The accept date, if it could be parsed.
     pub date: Option<DateTime>,
-    /// The `id=` field.
     pub id: Option<u64>,
-    /// `source=`, where it is an address.
+    /// `None` for a Unix socket.
     pub source: Option<SocketAddr>,
-    /// `frontend=`.
     pub frontend: String,
-    /// `backend=`.
     pub backend: String,
-    /// `server=`.
     pub server: String,
     /// The `addr=` on the `backend=` line.
     pub outgoing: Option<SocketAddr>,
@@ -34,22 +28,21 @@ pub struct Entry {
     pub peer: Option<SocketAddr>,
 }
 
-/// The parser of one dump.
+/// Parses one dump.
 #[derive(Debug, Default)]
 pub struct Parser {
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
     entry: Option<Entry>,
     bytes: u64,
 }
 
 impl Parser {
-    /// A parser at the beginning of a dump.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in bytes; hands out each entry that they complete.
+    /// Parses the next bytes, and passes on each entry that they complete.
     pub fn push(&mut self, bytes: &[u8], mut out: impl FnMut(Entry)) {
         self.bytes += bytes.len() as u64;
         let mut rest = bytes;
@@ -59,29 +52,28 @@ impl Parser {
             if self.line.is_empty() {
                 self.read(line, &mut out);
             } else {
-                self.hold(line);
-                let mut whole = std::mem::take(&mut self.line);
-                self.read(&whole, &mut out);
-                whole.clear();
-                self.line = whole;
+                self.keep(line);
+                let mut line = std::mem::take(&mut self.line);
+                self.read(&line, &mut out);
+                line.clear();
+                self.line = line;
             }
         }
-        self.hold(rest);
+        self.keep(rest);
     }
 
-    /// Keeps the beginning of a line; of one that is too long, as much as shows that it is.
-    fn hold(&mut self, bytes: &[u8]) {
+    /// Keeps the beginning of a line, up to one byte more than the maximum.
+    fn keep(&mut self, bytes: &[u8]) {
         let room = (MAX_LINE + 1).saturating_sub(self.line.len());
         self.line.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
     }
 
-    /// The end of the dump: the last entry. A line without its end is not read: half
-    /// an address would be another address.
+    /// Ends the dump and returns the last entry. An incomplete line is ignored: half an address would be
+    /// another address.
     pub fn finish(self) -> Option<Entry> {
         self.entry
     }
 
-    /// How many bytes it has seen.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -89,12 +81,12 @@ impl Parser {
     fn read(&mut self, line: &[u8], out: &mut impl FnMut(Entry)) {
         let text = || if line.len() > MAX_LINE { None } else { str::from_utf8(line).ok() };
         if line.starts_with(b"0x") {
-            // One that cannot be read ends the entry before, too: the lines after are not its own.
+            // An unreadable header also ends the previous entry: the next lines are not of that one.
             let before = std::mem::replace(&mut self.entry, text().and_then(header));
             before.into_iter().for_each(out);
             return;
         }
-        // Only three keys matter, each at the start of an indented line.
+        // Three keys are used, each at the start of an indented line.
         let Some(entry) = &mut self.entry else { return };
         let Some(field) = line.strip_prefix(b"  ") else { return };
         if !(field.starts_with(b"frontend=")
@@ -137,28 +129,9 @@ fn header(line: &str) -> Option<Entry> {
     Some(entry)
 }
 
-/// `22/Nov/2026:14:48:48.312877`
+/// Like `22/Nov/2026:14:48:48.312877`.
 fn date(text: &str) -> Option<DateTime> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (day, rest) = text.split_once('/')?;
-    let (month, rest) = rest.split_once('/')?;
-    let (year, time) = rest.split_once(':')?;
-    let month = MONTHS.iter().position(|name| *name == month)? + 1;
-    let (clock, micros) = time.split_once('.')?;
-    let mut clock = clock.split(':').map(|part| part.parse::<i8>().ok());
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    let micros: i32 = micros.get(..6)?.parse().ok()?;
-    DateTime::new(
-        year.parse().ok()?,
-        i8::try_from(month).ok()?,
-        day.parse().ok()?,
-        hour,
-        minute,
-        second,
-        micros.checked_mul(1_000)?,
-    )
-    .ok()
+    DateTime::strptime("%d/%b/%Y:%H:%M:%S%.f", text).ok()
 }
 
 /// `ADDRESS:PORT`; an IPv6 address is printed without brackets.
@@ -173,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_without_an_end_is_not_kept() {
+    fn memory_is_bounded_for_a_line_without_an_end() {
         let mut parser = Parser::new();
         for _ in 0..1_000 {
             parser.push(&[b'x'; 10_000], |_| ());

@@ -24,6 +24,9 @@ async fn a_server_takes_new_sessions_exactly_when_the_state_says_so() {
             }
         };
         let mut connection = lab.open().await;
+        let stat = connection.stat().await.unwrap();
+        let backups: Vec<_> = stat.iter().filter(|row| row.backup).map(|row| &*row.server).collect();
+        assert_eq!(backups, ["wait", "wait"], "{version}");
 
         for (line, back) in [("down #no", "up"), ("drain", "ready"), ("maint", "ready"), ("0%", "100%")] {
             both().await;

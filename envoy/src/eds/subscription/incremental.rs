@@ -1,4 +1,4 @@
-//! The variant whose requests name what changes, usually called delta.
+//! The variant whose requests name changes of subscriptions, usually called delta.
 
 use super::{
     ALL, Heard, Known, LONGEST_NAME, LONGEST_VERSION, MOST_NAMES, Push, Refused, Subscription, bounded,
@@ -8,11 +8,10 @@ use crate::{
     proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
 };
 
-/// Incremental.
 #[derive(Clone, Debug, Default)]
 pub struct Incremental {
     known: Known,
-    /// The peer has said something.
+    /// There was a request.
     spoken: bool,
 }
 
@@ -23,8 +22,8 @@ impl Incremental {
                 self.known.wildcard = true;
                 continue;
             }
-            // Who asks again for what it has, has lost it.
-            self.known.told.remove(name);
+            // A repeated subscription means that the peer has lost the cluster.
+            self.known.sent.remove(name);
             self.known.want(name)?;
         }
         bounded(self.known.names.iter())
@@ -40,7 +39,7 @@ impl Incremental {
         self.known.forget_unwanted();
     }
 
-    /// What a peer that comes back has from an earlier stream, maybe of another agent.
+    /// The versions that a reconnecting peer has from an earlier stream, possibly of another agent.
     fn has(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Refused> {
         let wanted = |name: &str| self.known.wildcard || self.known.names.contains(name);
         let held: Vec<_> = request
@@ -52,8 +51,8 @@ impl Incremental {
             .take(MOST_NAMES)
             .map(|(name, version)| (name.clone(), Some(version.as_str().into())))
             .collect();
-        self.known.told.extend(held);
-        bounded(self.known.told.keys())
+        self.known.sent.extend(held);
+        bounded(self.known.sent.keys())
     }
 }
 
@@ -66,7 +65,7 @@ impl Subscription for Incremental {
         let nonce = &*request.response_nonce;
         let answer = if first { None } else { self.known.answered(nonce, request.error_detail.is_none()) };
         let stale = !first && !nonce.is_empty() && answer.is_none();
-        // What it wants is a change to what it wanted, so it counts whatever it answers.
+        // Changes of subscriptions count in every request, also in a stale one.
         self.subscribe(&request.resource_names_subscribe)?;
         self.unsubscribe(&request.resource_names_unsubscribe);
         if first {
@@ -153,18 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_said_once_and_what_is_not_known_yet_never() {
+    fn a_missing_cluster_is_removed_once_and_an_unknown_one_never() {
         let mut peer = Incremental::default();
-        peer.hear(&ask(&["nobody's", "pending"], &[])).unwrap();
+        peer.hear(&ask(&["missing", "pending"], &[])).unwrap();
         let now = with_pending(&[], &["pending"]);
-        assert_eq!(sent(&mut peer, &now), Some((vec![], owned(&["nobody's"]))));
+        assert_eq!(sent(&mut peer, &now), Some((vec![], owned(&["missing"]))));
         peer.hear(&ack("1")).unwrap();
         assert_eq!(sent(&mut peer, &now), None);
         assert_eq!(sent(&mut peer, &snapshot(&[("pending", 1)])), Some((owned(&["pending"]), vec![])));
     }
 
     #[test]
-    fn a_peer_that_comes_back_is_sent_only_what_it_lacks() {
+    fn a_reconnecting_peer_receives_only_what_differs() {
         let now = snapshot(&[("w", 1), ("r", 1)]);
         let mut peer = Incremental::default();
         let mut request = ask(&["w", "r", "gone"], &[]);
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_everything_gets_what_comes_and_hears_of_what_goes() {
+    fn a_wildcard_receives_new_and_removed_clusters() {
         let mut peer = Incremental::default();
         peer.hear(&ask(&[], &[])).unwrap();
         assert_eq!(sent(&mut peer, &snapshot(&[])), None);
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_under_way_that_is_given_up_and_wanted_again_is_sent_again() {
+    fn a_renewed_subscription_is_sent_again() {
         let now = snapshot(&[("w", 1)]);
         let mut peer = Incremental::default();
         peer.hear(&ask(&["w"], &[])).unwrap();
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_late_still_says_what_is_wanted() {
+    fn a_stale_answer_still_changes_subscriptions() {
         let now = snapshot(&[("w", 1), ("r", 1)]);
         let mut peer = Incremental::default();
         peer.hear(&ask(&["w"], &[])).unwrap();
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rejected_is_not_sent_again_until_it_changes() {
+    fn a_rejected_cluster_is_not_sent_again_until_it_changes() {
         let bad = snapshot(&[("w", 1)]);
         let mut peer = Incremental::default();
         peer.hear(&ask(&["w"], &[])).unwrap();
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_asks_for_more_and_more_is_refused() {
+    fn too_many_subscriptions_are_refused() {
         let mut peer = Incremental::default();
         for number in 0..512 {
             peer.hear(&ask(&[&number.to_string()], &[])).unwrap();

@@ -56,7 +56,7 @@ enum Step {
     Send,
     /// The peer reads and answers.
     Read,
-    /// The peer says something with a nonce that nobody gave.
+    /// A request with a nonce that was never sent.
     Babble,
 }
 

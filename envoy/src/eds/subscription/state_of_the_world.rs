@@ -1,8 +1,8 @@
-//! The variant whose requests name everything wanted.
+//! The variant whose requests name all subscriptions.
 //!
-//! Only what changed is sent: of endpoints, unlike of clusters and listeners, a response
-//! need not be complete. For the same reason nothing can be said to be gone, and nothing
-//! is: Envoy keeps the endpoints of a cluster that the agent no longer looks after.
+//! Only changes are sent: unlike for clusters and listeners, a response with endpoints need not be complete.
+//! For the same reason nothing can be removed: Envoy keeps the endpoints of a cluster that the agent no
+//! longer serves.
 
 use super::{ALL, Heard, Known, Push, Refused, Subscription, bounded};
 use crate::{
@@ -10,13 +10,12 @@ use crate::{
     proto::{DiscoveryRequest, DiscoveryResponse},
 };
 
-/// State of the world.
 #[derive(Clone, Debug, Default)]
 pub struct StateOfTheWorld {
     known: Known,
-    /// The peer has said something.
+    /// There was a request.
     spoken: bool,
-    /// It has named something; from then on, no name means nothing instead of everything.
+    /// A request has named a cluster: from then on, no name means none instead of all.
     named: bool,
 }
 
@@ -40,12 +39,12 @@ impl Subscription for StateOfTheWorld {
 
     fn hear(&mut self, request: &DiscoveryRequest) -> Result<Heard, Refused> {
         let nonce = &*request.response_nonce;
-        // The first request may carry a nonce of a stream that is gone. Without a nonce, it was
-        // said before anything was read.
+        // The first request may have a nonce of an earlier stream. A request without a nonce was sent before
+        // anything was read.
         let first = !std::mem::replace(&mut self.spoken, true);
         if !first && !nonce.is_empty() && !self.known.is_last_nonce(nonce) {
-            // What it wants now, the answer to the response under way will say. What it has dropped
-            // may be wanted again by then, and would have to be sent again.
+            // The answer to the last response will have its subscriptions. A dropped one may be renewed by
+            // then, and has to be sent again.
             self.known.forget_unnamed(&request.resource_names);
             return Ok(Heard::Stale);
         }
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_sent_once() {
+    fn a_subscription_is_sent_once() {
         let (mut peer, now) = (StateOfTheWorld::default(), snapshot(&[("w", 1), ("r", 1)]));
         assert_eq!(peer.push(&now), None, "nothing is asked for yet");
         assert_eq!(peer.hear(&ask(&["w"])), Ok(Heard::Asked));
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_while_a_response_is_under_way_is_sent_after_its_answer_and_only_at_last() {
+    fn changes_during_a_response_are_sent_once_after_its_answer() {
         let mut peer = StateOfTheWorld::default();
         peer.hear(&ask(&["w"])).unwrap();
         peer.push(&snapshot(&[("w", 1)])).unwrap();
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_an_older_response_does_not_change_what_is_wanted() {
+    fn a_stale_answer_does_not_change_subscriptions() {
         let mut peer = StateOfTheWorld::default();
         peer.hear(&ask(&["w"])).unwrap();
         peer.push(&snapshot(&[("w", 1)])).unwrap();
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_and_wanted_again_while_a_response_is_under_way_is_sent_again() {
+    fn a_subscription_renewed_during_a_response_is_sent_again() {
         let mut peer = StateOfTheWorld::default();
         peer.hear(&ask(&["w", "r"])).unwrap();
         peer.push(&snapshot(&[("w", 1)])).unwrap();
@@ -162,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn the_nonce_of_a_stream_that_is_gone_is_no_answer() {
+    fn a_nonce_of_an_earlier_stream_is_no_answer() {
         let mut peer = StateOfTheWorld::default();
         assert_eq!(peer.hear(&ack(&["w"], "1")), Ok(Heard::Asked));
         assert!(peer.push(&snapshot(&[("w", 1)])).is_some());
     }
 
     #[test]
-    fn a_change_of_mind_before_the_first_response_is_read_counts() {
+    fn a_change_before_the_first_response_is_read_counts() {
         let mut peer = StateOfTheWorld::default();
         let now = snapshot(&[("w", 1), ("r", 1)]);
         peer.hear(&ask(&["w"])).unwrap();
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rejected_is_not_sent_again_until_it_changes() {
+    fn a_rejected_cluster_is_not_sent_again_until_it_changes() {
         let mut peer = StateOfTheWorld::default();
         let bad = snapshot(&[("w", 1)]);
         peer.hear(&ask(&["w"])).unwrap();
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn of_clusters_rejected_together_each_has_its_own_chance_once() {
+    fn clusters_rejected_together_are_sent_one_by_one_once() {
         let mut peer = StateOfTheWorld::default();
         let all = &["a", "b", "c"];
         let now = snapshot(&[("a", 1), ("b", 1), ("c", 1)]);
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_that_goes_and_comes_back_the_same_is_left_alone() {
+    fn a_cluster_that_returns_unchanged_is_not_sent_again() {
         let mut peer = StateOfTheWorld::default();
         let now = snapshot(&[("w", 1)]);
         peer.hear(&ask(&["w"])).unwrap();
@@ -222,19 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_again_is_sent_again() {
+    fn a_new_subscription_is_sent_again() {
         let mut peer = StateOfTheWorld::default();
         let now = snapshot(&[("w", 1)]);
         peer.hear(&ask(&["w"])).unwrap();
         peer.push(&now).unwrap();
         peer.hear(&ack(&[], "1")).unwrap();
-        assert_eq!(peer.push(&snapshot(&[("w", 2)])), None, "nobody wants it");
+        assert_eq!(peer.push(&snapshot(&[("w", 2)])), None, "no subscription");
         peer.hear(&ack(&["w"], "1")).unwrap();
         assert!(peer.push(&now).is_some());
     }
 
     #[test]
-    fn no_name_means_everything_until_something_was_named() {
+    fn no_name_means_all_until_a_cluster_was_named() {
         let mut peer = StateOfTheWorld::default();
         let now = snapshot(&[("w", 1), ("r", 1)]);
         peer.hear(&ask(&[])).unwrap();
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_asks_for_too_much_is_refused() {
+    fn too_many_and_too_long_names_are_refused() {
         let many: Vec<String> = (0..=512).map(|number| number.to_string()).collect();
         let request = DiscoveryRequest { resource_names: many, ..DiscoveryRequest::default() };
         assert_eq!(StateOfTheWorld::default().hear(&request), Err(Refused::TooManyNames));
