@@ -73,10 +73,11 @@ impl Databases {
     pub fn address(&self, name: &str) -> SocketAddr {
         self.addresses[NAMES.iter().position(|known| *known == name).unwrap()]
     }
+}
 
-    pub fn ip(&self, name: &str) -> Ipv4Addr {
-        ip(NAMES.iter().position(|known| *known == name).unwrap())
-    }
+/// The address of a server.
+pub fn ip_of(name: &str) -> Ipv4Addr {
+    ip(NAMES.iter().position(|known| *known == name).unwrap())
 }
 
 fn ip(number: usize) -> Ipv4Addr {

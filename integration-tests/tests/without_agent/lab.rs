@@ -13,7 +13,7 @@ use integration_tests::{
 
 use crate::{
     agent::Agent,
-    databases::{Databases, Reached, connect},
+    databases::{Databases, Reached, connect, ip_of},
     name_server::NameServer,
 };
 
@@ -74,8 +74,8 @@ impl Lab {
 
     pub async fn with_changed(name: &str, binary: &HaproxyBinary, change: impl Fn(Recipe) -> Recipe) -> Self {
         let (databases, agent) = (Databases::start().await, Agent::start().await);
-        let names = NameServer::answering(databases.ip("a")).await;
-        names.answer_for("orders-ro", databases.ip("b"));
+        let names = NameServer::answering(ip_of("a")).await;
+        names.answer_for("orders-ro", ip_of("b"));
         agent.writer_is("a");
         let recipe = change(recipe(name, &databases, &agent, &names));
         let haproxy = Haproxy::start(binary, recipe.into()).await.unwrap();
@@ -116,8 +116,8 @@ impl Lab {
     pub fn fail_over(&self) {
         let (old, new) = if self.databases.writer() == "a" { ("a", "b") } else { ("b", "a") };
         self.databases.promote(new);
-        self.names.answer(self.databases.ip(new));
-        self.names.answer_for("orders-ro", self.databases.ip(old));
+        self.names.answer(ip_of(new));
+        self.names.answer_for("orders-ro", ip_of(old));
     }
 
     pub async fn disturb(&mut self, disturbance: Disturbance) {
