@@ -1,6 +1,6 @@
 //! Another writer, and what becomes of the old one.
 
-use super::{BASE, ENVOY_PG, HAPROXY_MARIA, HAPROXY_PG, Load, Script};
+use super::{BASE, ENVOY_MARIA, ENVOY_PG, HAPROXY_MARIA, HAPROXY_PG, Load, Script};
 use crate::{
     regret::script::Event::{Failover, Follow, Freeze, Promote, Rejoin, Sql, Stop, Thaw},
     standin::StopMode::{Fast, Immediate},
@@ -10,7 +10,7 @@ pub(super) const ALL: &[Script] = &[
     Script {
         name: "failover",
         what: "the writer stops, b takes over, the old writer comes back as a reader",
-        cells: &[HAPROXY_PG, HAPROXY_MARIA, ENVOY_PG],
+        cells: &[HAPROXY_PG, HAPROXY_MARIA, ENVOY_PG, ENVOY_MARIA],
         seconds: 15,
         gains: true,
         ci: true,

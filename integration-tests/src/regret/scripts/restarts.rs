@@ -70,7 +70,7 @@ pub(super) const ALL: &[Script] = &[
     Script {
         name: "restart-writer-1.5s",
         what: "the writer of three restarts in 1.5 s, fast shutdown",
-        cells: &[HAPROXY_PG, HAPROXY_MARIA, ENVOY_PG],
+        cells: &[HAPROXY_PG, HAPROXY_MARIA, ENVOY_PG, ENVOY_MARIA],
         ci: true,
         events: &[(2_000, Restart("a", Fast, 1_500))],
         ..BASE
