@@ -85,6 +85,7 @@ impl PostgresqlSession {
     ) -> Result<Vec<Row>, Fault> {
         let started = Instant::now();
         let known = self.statements.contains_key(sql);
+        let usable = self.fault.is_none();
         let outcome = match self.attempt(sql, parameters, self.limit).await {
             // The server refused before it ran anything: prepare again, once.
             Err(fault) if known && self.fault.is_none() && is_stale(&fault) => {
@@ -92,7 +93,13 @@ impl PostgresqlSession {
             }
             outcome => outcome,
         };
-        outcome.map_err(|fault| during(what, fault))
+        outcome.map_err(|fault| {
+            let fault = during(what, fault);
+            if usable && self.fault.is_some() {
+                self.fault = Some(fault.clone());
+            }
+            fault
+        })
     }
 
     /// Runs statements that give no rows, in one round trip. An error that leaves the session usable
