@@ -82,10 +82,10 @@ fn innodb_trx_with_a_short_quiet_time_is_a_warning() {
     };
     assert_eq!(with("1s"), [""; 0]);
     let odd = with("200ms");
-    assert!(odd[0].starts_with("4:24: sessions that pause for less than a second"), "{odd:?}");
+    assert!(odd[0].starts_with("4:24: sessions that are idle for less than a second"), "{odd:?}");
     let text = edited("engine: postgresql", "engine: mariadb\n    open_transactions: innodb_trx");
     let problem = refused(&text.replace("max_age: 14m", "close_via: proxy, quiet_min: 1s"));
-    assert!(problem.contains("4:24: with this only the database can close sessions"), "{problem}");
+    assert!(problem.contains("4:24: `close_via: proxy` is not possible with this"), "{problem}");
 }
 
 #[test]
