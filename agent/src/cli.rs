@@ -34,6 +34,8 @@ pub enum Command {
     Drain(Drain),
     /// Take back drains made by the agent
     Undrain(Undrain),
+    /// Name the writer where several instances claim to be it. It holds until the next failover
+    Writer(Writer),
     /// Make the running agent stop closing sessions and draining servers; health checks go on
     Pause(Pause),
     /// End a pause
@@ -160,6 +162,16 @@ pub struct Sessions {
 pub struct Drain {
     /// The server, as BACKEND/SERVER
     pub server: String,
+    #[command(flatten)]
+    pub control: Control,
+}
+
+#[derive(Debug, Args)]
+pub struct Writer {
+    /// The database, as the configuration names it
+    pub database: String,
+    /// The instance that is the writer
+    pub instance: String,
     #[command(flatten)]
     pub control: Control,
 }

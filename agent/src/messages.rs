@@ -41,7 +41,7 @@ pub enum Input {
         sessions: Vec<ProxySession>,
     },
     /// Sessions of a proxy of which others are not known yet.
-    Glimpsed {
+    Incomplete {
         /// The proxy.
         proxy: usize,
         /// The moment that the ages are of.
@@ -94,6 +94,8 @@ pub enum Request {
         /// `backend/server`.
         server: String,
     },
+    /// Say which of several instances that claim it is the writer.
+    Writer { database: String, instance: String },
     /// Take back one drain of the agent's own, or all.
     Undrain {
         /// `backend/server`.

@@ -30,12 +30,12 @@ pub struct Shared {
     /// Asks all probes to run now.
     pub probe_now: Arc<Notify>,
     /// What must not be cut off half-way.
-    pub errands: Errands,
+    pub ongoing: Ongoing,
 }
 
 impl Shared {
     /// Tells the decider. It never waits for anything else, so this never waits long.
-    pub async fn tell(&self, input: Input) {
+    pub async fn send(&self, input: Input) {
         // It only fails while everything stops.
         let _ = self.decider.send(input).await;
     }
@@ -43,28 +43,28 @@ impl Shared {
     /// Tells the decider what became of a close.
     pub async fn close_ended(&self, command: &Retire, retired: Retired) {
         let (instance, key) = (command.instance.clone(), command.key);
-        self.tell(Input::Outcome(Outcome::Retire { instance, key, retired })).await;
+        self.send(Input::Outcome(Outcome::Retire { instance, key, retired })).await;
     }
 
-    /// A place in an instance's login budget, if there is one now.
-    pub fn place(&self, instance: &InstanceId, purpose: Purpose) -> Option<Place> {
+    /// A permit of an instance's login budget, if one is free now.
+    pub fn permit(&self, instance: &InstanceId, purpose: Purpose) -> Option<Permit> {
         let ticket = self.budget.lock().try_begin(instance, purpose, self.clock.now())?;
-        Some(Place { ticket: Some(ticket), budget: self.budget.clone(), clock: self.clock })
+        Some(Permit { ticket: Some(ticket), budget: self.budget.clone(), clock: self.clock })
     }
 }
 
-/// A place in the login budget. Dropped, it counts as just used, so that a task that
+/// A permit of the login budget. Dropped, it counts as just used, so that a task that
 /// is stopped half-way does not keep it.
 #[derive(Debug)]
-#[must_use = "a place that is dropped at once bounds nothing"]
-pub struct Place {
+#[must_use = "a permit that is dropped at once bounds nothing"]
+pub struct Permit {
     ticket: Option<Ticket>,
     budget: SharedBudget,
     clock: Clock,
 }
 
-impl Place {
-    /// Nothing was done at the database: the place is free at once.
+impl Permit {
+    /// Nothing was done at the database: the permit is free at once.
     pub fn cancel(mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.budget.lock().cancel(ticket);
@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.budget.lock().finish(ticket, self.clock.now());
@@ -84,15 +84,15 @@ impl Drop for Place {
 /// stopped: a drain that was sent while its task no longer waits for it might take hold
 /// after everybody has looked, and stay.
 #[derive(Clone, Debug)]
-pub struct Errands(Arc<Semaphore>);
+pub struct Ongoing(Arc<Semaphore>);
 
-impl Default for Errands {
+impl Default for Ongoing {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(Self::MOST as usize)))
     }
 }
 
-impl Errands {
+impl Ongoing {
     /// At once. Far more than there are tasks.
     const MOST: u32 = 1 << 16;
 
@@ -173,15 +173,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_under_way_is_let_end_and_nothing_begins_meanwhile() {
-        let errands = Errands::default();
-        let one = errands.begin().await.unwrap();
-        assert!(errands.rest(Duration::from_secs(1)).await.is_none(), "one is under way");
+        let ongoing = Ongoing::default();
+        let one = ongoing.begin().await.unwrap();
+        assert!(ongoing.rest(Duration::from_secs(1)).await.is_none(), "one is under way");
         drop(one);
-        let rest = errands.rest(Duration::from_secs(1)).await.unwrap();
-        let begun = tokio::time::timeout(Duration::from_secs(1), errands.begin()).await;
+        let rest = ongoing.rest(Duration::from_secs(1)).await.unwrap();
+        let begun = tokio::time::timeout(Duration::from_secs(1), ongoing.begin()).await;
         assert!(begun.is_err(), "none begins while the tasks are being stopped");
         drop(rest);
-        assert!(errands.begin().await.is_some());
+        assert!(ongoing.begin().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -197,15 +197,15 @@ mod tests {
             snapshot,
             decider,
             probe_now: Arc::default(),
-            errands: Errands::default(),
+            ongoing: Ongoing::default(),
         };
         let instance = InstanceId::new("orders", "a");
-        let place = shared.place(&instance, Purpose::Login).unwrap();
-        assert!(shared.place(&instance, Purpose::Login).is_none(), "there is only one");
-        drop(place);
-        assert!(shared.place(&instance, Purpose::Login).is_none(), "it may have logged in");
+        let permit = shared.permit(&instance, Purpose::Login).unwrap();
+        assert!(shared.permit(&instance, Purpose::Login).is_none(), "there is only one");
+        drop(permit);
+        assert!(shared.permit(&instance, Purpose::Login).is_none(), "it may have logged in");
         tokio::time::advance(Duration::from_millis(1_200)).await;
-        shared.place(&instance, Purpose::Login).unwrap().cancel();
-        assert!(shared.place(&instance, Purpose::Login).is_some(), "a cancelled one is free at once");
+        shared.permit(&instance, Purpose::Login).unwrap().cancel();
+        assert!(shared.permit(&instance, Purpose::Login).is_some(), "a cancelled one is free at once");
     }
 }

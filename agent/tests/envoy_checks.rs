@@ -23,7 +23,7 @@ use rds_lb_agent::{
     clock::Clock,
     proxies::envoy::{
         checks::{Answers, Checked, CheckedEndpoint, router},
-        discovery::{Envoys, Told},
+        discovery::{Envoys, Published},
     },
 };
 use reqwest::Response;
@@ -70,7 +70,7 @@ impl Served {
             check: Check { health, while_unknown },
         };
         let endpoints = ["a", "b", "c"].into_iter().zip(health).map(endpoint).collect();
-        self.envoys.publish(vec![Told {
+        self.envoys.publish(vec![Published {
             proxy: "envoy:*".into(),
             node: None,
             endpoints: Snapshot::default(),
@@ -159,7 +159,7 @@ async fn what_a_decider_that_hangs_last_said_is_no_evidence() {
         let check = Check { health: Some(Health::Unhealthy), while_unknown };
         vec![CheckedEndpoint { name: "b".into(), addresses: vec![], check }]
     };
-    envoys.publish(vec![Told {
+    envoys.publish(vec![Published {
         proxy: "envoy:*".into(),
         node: None,
         endpoints: Snapshot::default(),

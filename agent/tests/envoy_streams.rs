@@ -22,7 +22,7 @@ use rds_lb_agent::{
     metrics::Metrics,
     proxies::envoy::{
         checks::{Answers, Checked},
-        discovery::{Envoys, Told},
+        discovery::{Envoys, Published},
     },
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -45,7 +45,7 @@ async fn served(node: Option<&str>) -> Served {
     let metrics = Arc::new(Metrics::default());
     let envoys = Envoys::new(metrics.clone());
     let answers = Answers::new(&envoys, Clock::start(), Arc::new(|| Time::AGENT_START));
-    envoys.publish(vec![Told {
+    envoys.publish(vec![Published {
         proxy: "envoy:known".into(),
         node: node.map(Into::into),
         endpoints: Snapshot::default(),
@@ -81,7 +81,7 @@ async fn the_access_log_of_an_envoy_that_is_nobodys_is_refused_and_told_of() {
     assert!(refused.message().contains("\"other\" is configured"), "{}", refused.message());
     until("counted", || agent.metrics.text().contains("rdslb_access_log_streams_refused_total 1\n")).await;
     // From now on it is known.
-    agent.envoys.publish(vec![Told {
+    agent.envoys.publish(vec![Published {
         proxy: "envoy:other".into(),
         node: Some("other".into()),
         endpoints: Snapshot::default(),

@@ -221,14 +221,12 @@ fn tree<'a>(mut code: &'a str, base: &Module, found: &mut Vec<Module>) -> &'a st
             path.pop();
         }
         path.push(name.to_owned());
-        match rest.strip_prefix("::") {
-            Some(next) => code = next,
-            None => {
-                found.push(path);
-                // `name as other` and `*` end here as well.
-                let end = rest.find([',', '}', ';']).unwrap_or(rest.len());
-                return &rest[end..];
-            }
-        }
+        let Some(next) = rest.strip_prefix("::") else {
+            found.push(path);
+            // `name as other` and `*` end here as well.
+            let end = rest.find([',', '}', ';']).unwrap_or(rest.len());
+            return &rest[end..];
+        };
+        code = next;
     }
 }

@@ -26,7 +26,7 @@
 --
 -- From PostgreSQL 16 on, CREATEROLE alone does not allow to grant a role that another user created.
 -- The script therefore grants only what is missing, so that it also runs again after an upgrade from
--- 15. A user who may not run it is told who may.
+-- 15. For other users it fails and names who may run it.
 --
 -- PostgreSQL 11 to 18.
 

@@ -30,7 +30,7 @@ const EVERY: Duration = Duration::from_millis(100);
 /// Replies as configured, and records what was asked.
 #[derive(Debug, Default)]
 struct Replies {
-    replies: Mutex<BTreeMap<String, Reply>>,
+    by_server: Mutex<BTreeMap<String, Reply>>,
     asked: Mutex<BTreeSet<String>>,
     delivered: Mutex<BTreeMap<String, u64>>,
 }
@@ -38,7 +38,7 @@ struct Replies {
 impl Answer for Replies {
     fn line(&self, key: &str) -> String {
         self.asked.lock().unwrap().insert(key.to_owned());
-        self.replies.lock().unwrap().get(key).cloned().unwrap_or_default().line()
+        self.by_server.lock().unwrap().get(key).cloned().unwrap_or_default().line()
     }
 
     fn delivered(&self, key: &str, _line: &str) {
@@ -62,7 +62,7 @@ impl Agent {
     }
 
     fn says(&self, key: &str, admin: Option<Admin>, health: Option<Health>) {
-        self.replies.replies.lock().unwrap().insert(key.to_owned(), Reply { admin, health });
+        self.replies.by_server.lock().unwrap().insert(key.to_owned(), Reply { admin, health });
     }
 
     /// Waits until so many more replies have been delivered.

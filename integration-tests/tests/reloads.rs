@@ -66,7 +66,7 @@ async fn a_drain_by_command_outlasts_a_reload_and_one_by_hand_outlasts_the_agent
     scene.up("orders_read", &["b", "c"]).await.unwrap();
     drain(&scene).await;
 
-    // The agent's own, at an operator's word: begun again after any other change.
+    // The agent's own, requested by an operator: begun again after any other change.
     let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
     let longer = config.replace("max_age: 10m", "max_age: 11m");
     reload(&scene, &longer).await;

@@ -358,7 +358,7 @@ async fn a_refused_token_causes_a_new_load() {
     source.report(&second, Proof::Accepted);
     source.report(&first, Proof::Refused);
     assert!(Arc::ptr_eq(&source.token().await.expect("token"), &second));
-    assert_eq!(source.status().refusals, 20, "what is said of a replaced token counts for nothing");
+    assert_eq!(source.status().refusals, 20, "reports about a replaced token are ignored");
 }
 
 #[tokio::test(start_paused = true)]

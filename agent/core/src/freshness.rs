@@ -19,7 +19,7 @@ pub fn stood_still(gap: Duration) -> bool {
 }
 
 /// A snapshot is published every second. An agent-check answer must not repeat a `down` from an
-/// older one than this: HAProxy keeps what it is told, so a decider that hangs would hold a server
+/// older one than this: HAProxy keeps the last answer, so a decider that hangs would hold a server
 /// down that has recovered. The same limit holds for Envoy checks that may wait for an answer:
 /// after a pause of the process, the first check must not pass on what was true before.
 const SNAPSHOT_OLD: Duration = Duration::from_secs(5);

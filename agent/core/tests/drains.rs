@@ -359,7 +359,7 @@ fn a_drain_that_only_answers_can_carry_is_answered_until_it_shows() {
     assert_eq!(rig.agent_check(&b(), &fleet).admin, Some(AdminWord::Drain));
     rig.wait(millis(500));
     rig.set_flags(&b(), DRAINED);
-    assert_eq!(rig.agent_check(&b(), &fleet).admin, None, "a person's maint has to stay");
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, None, "an operator's maint has to stay");
 }
 
 #[test]

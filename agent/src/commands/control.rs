@@ -1,4 +1,4 @@
-//! `sessions`, `drain`, `pause`, `resume`: requests to the running agent.
+//! `sessions`, `drain`, `writer`, `pause`, `resume`: requests to the running agent.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Exit, complain, print, print_json};
 use crate::{
     api::control::{ControlError, ask},
-    cli::{Control, Drain, Format, Pause, Sessions},
+    cli::{Control, Drain, Format, Pause, Sessions, Writer},
 };
 
 pub(super) async fn sessions(arguments: &Sessions) -> Exit {
@@ -25,6 +25,17 @@ pub(super) async fn drain(arguments: &Drain) -> Exit {
     let query = [("server", arguments.server.as_str())];
     answer(&arguments.control, Method::POST, "/drain", &query, |_| {
         print(format_args!("{}: draining; `undrain {}` takes it back", arguments.server, arguments.server));
+    })
+    .await
+}
+
+pub(super) async fn writer(arguments: &Writer) -> Exit {
+    let query = [("database", arguments.database.as_str()), ("instance", arguments.instance.as_str())];
+    answer(&arguments.control, Method::POST, "/writer", &query, |_| {
+        print(format_args!(
+            "{}: {} keeps the writer's role while it claims it",
+            arguments.database, arguments.instance
+        ));
     })
     .await
 }

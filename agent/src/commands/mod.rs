@@ -44,6 +44,7 @@ pub async fn execute(cli: Cli) -> Exit {
         Command::Sessions(arguments) => control::sessions(&arguments).await,
         Command::Drain(arguments) => control::drain(&arguments).await,
         Command::Undrain(arguments) => undrain::undrain(&arguments).await,
+        Command::Writer(arguments) => control::writer(&arguments).await,
         Command::Pause(arguments) => control::pause(&arguments).await,
         Command::Resume(arguments) => control::resume(&arguments).await,
         Command::Validate(arguments) => validate::validate(&arguments),

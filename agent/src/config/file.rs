@@ -91,6 +91,8 @@ pub struct Database {
     pub on_auth_failure: Option<OnAuthFailure>,
     /// A replica with a greater lag gets no new sessions while another one is usable. Default: no limit
     pub max_lag: Option<At<String>>,
+    /// What serves reads while no reader can. Default: writer
+    pub reader_fallback: Option<ReaderFallback>,
     /// The method by which the database closes sessions. Default: auto
     pub close_method: Option<At<CloseMethod>>,
     /// How the agent finds out whether a session is in a transaction, in MySQL and MariaDB. Default:
@@ -191,6 +193,16 @@ pub enum OnAuthFailure {
     Down,
 }
 
+/// What serves reads while no reader can.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReaderFallback {
+    /// The writer joins the read backends until a reader can serve again.
+    Writer,
+    /// Nothing: the writer never serves reads, because all of them could overload it.
+    None,
+}
+
 /// The method by which the database closes sessions.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -241,6 +253,10 @@ pub struct Haproxy {
     /// The master socket (`haproxy -S`), which lists the sessions of old workers after a reload.
     /// Default: sessions of old workers are not seen
     pub master: Option<At<String>>,
+    /// HAProxy's server state file (`server-state-file`). The agent replaces it after every change,
+    /// without its own drains, so that HAProxy starts in the last state when no agent runs. Default: it is
+    /// not written
+    pub state_file: Option<At<String>>,
 }
 
 /// How the agent recognizes Envoy, which connects to the agent (`listen.envoy`) to get its endpoints

@@ -89,6 +89,8 @@ pub struct Haproxy {
     pub socket: haproxy::Address,
     /// Its master socket.
     pub master: Option<haproxy::Address>,
+    /// The server state file that the agent keeps current.
+    pub state_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

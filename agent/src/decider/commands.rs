@@ -15,7 +15,7 @@ impl Running {
         match command {
             Command::Retire(retire) => self.retire(*retire),
             Command::Drain { server, reason } => {
-                // On record before the proxy hears of it.
+                // On record before it is sent.
                 let sent = match self.record(&server, reason.to_string()).await {
                     Ok(()) => self.decider.routes.drain(&server),
                     Err(error) => {

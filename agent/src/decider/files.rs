@@ -68,12 +68,12 @@ impl Running {
         StateFailed { consequence, error }.emit(&self.decider.shared.metrics);
     }
 
-    /// Writes what could not be written before: what the file says of drains that are
+    /// Writes what could not be written before: the records of drains that are
     /// over would be applied to an operator's after a restart.
     pub(super) async fn store_again(&mut self, now: Option<Time>) {
         let waits = |since: Time| now.is_some_and(|now| now.since(since) < AGAIN);
         if self.unstored.is_some_and(|since| !waits(since)) {
-            // It has been told when it failed first.
+            // The first failure was reported.
             let _ = self.store_records().await;
         }
     }

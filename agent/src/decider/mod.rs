@@ -8,8 +8,9 @@
 //! - `publish`: the snapshot that everybody reads, and its metrics.
 //! - `routes`: the tasks that carry out commands.
 //! - `sessions`: all sessions as JSON.
-//! - `telling`: changes and holds as events.
+//! - `changes`: changes and holds as events.
 
+mod changes;
 mod commands;
 mod disk;
 mod files;
@@ -17,7 +18,6 @@ mod operator;
 mod publish;
 mod routes;
 mod sessions;
-mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -99,7 +99,7 @@ pub struct Decider {
     pub wanted: Vec<ServerId>,
 }
 
-/// What a person who asked is told.
+/// The answer to a request on the control socket.
 type Answer = Result<serde_json::Value, String>;
 
 /// What changes while it runs.
@@ -205,7 +205,9 @@ impl Running {
                 self.decider.ledger.observe_activity(&instance, at, seen, rows);
             }
             Input::Swept { proxy, at, sessions } => self.decider.ledger.observe_proxy(proxy, at, sessions),
-            Input::Glimpsed { proxy, at, sessions } => self.decider.ledger.observe_some(proxy, at, sessions),
+            Input::Incomplete { proxy, at, sessions } => {
+                self.decider.ledger.observe_some(proxy, at, sessions);
+            }
             Input::Admin { proxy, at, flags, view } => {
                 self.decider.ledger.proxy_alive(proxy, at);
                 self.decider.health.observe_proxy(proxy, view);

@@ -1,11 +1,11 @@
 //! Requests from the control socket.
 
-use agent_core::{ServerId, Time, plan::HoldReason};
+use agent_core::{InstanceId, ServerId, Time, plan::HoldReason};
 
 use super::{Running, sessions};
 use crate::{
     clock::unix_seconds,
-    events::{DrainHeld, Event, PauseChanged},
+    events::{DrainHeld, Event, PauseChanged, WriterChosen},
     messages::Request,
     state::pause::Pause,
 };
@@ -40,6 +40,15 @@ impl Running {
                         DrainHeld { server: &server, reason }.emit(&self.decider.shared.metrics);
                         format!("{server} is not drained: {}", words(reason))
                     })
+            }
+            Request::Writer { database, instance } => {
+                let id = InstanceId::new(&database, &instance);
+                if !self.decider.health.choose_writer(&id) {
+                    let known: Vec<String> = self.fleet.instances.keys().map(ToString::to_string).collect();
+                    return Err(format!("no instance {id}; there are {}", known.join(", ")));
+                }
+                WriterChosen { instance: &id }.emit(&self.decider.shared.metrics);
+                Ok(serde_json::json!({"writer": id.to_string()}))
             }
             Request::Undrain { server } => {
                 let server = server.map(|server| self.find(&server)).transpose()?;
@@ -76,11 +85,11 @@ impl Running {
     }
 }
 
-/// Why a server is not drained, for a person.
+/// Why a server is not drained, for the operator who requested it.
 fn words(reason: HoldReason) -> &'static str {
     match reason {
         HoldReason::CapacityFloor => "too few other servers would be left",
-        HoldReason::AdminState => "it has an admin state that a person set",
+        HoldReason::AdminState => "it has an admin state set by an operator",
         HoldReason::SourceStale => "the proxy's runtime socket does not answer",
         HoldReason::NotJoined => "it is not configured",
         _ => "not now",

@@ -144,6 +144,18 @@ impl Event for InstanceChanged<'_> {
     }
 }
 
+/// An operator has named the writer among several claimants.
+#[derive(Debug)]
+pub struct WriterChosen<'a> {
+    pub instance: &'a InstanceId,
+}
+
+impl Event for WriterChosen<'_> {
+    fn emit(&self, _: &Metrics) {
+        info!(instance = %self.instance, "an operator has named the writer");
+    }
+}
+
 /// Two instances claim to be the writer, and no evidence decides between them.
 #[derive(Debug)]
 pub struct Conflict<'a> {

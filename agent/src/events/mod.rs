@@ -23,7 +23,9 @@ pub use envoy::{
     AccessLogHeard, AccessLogLost, AccessLogRefused, AdminBack, AdminLost, EntriesSkipped, HandOffFailed,
     LogEntriesLost, NotTaken, SettingUnsafe,
 };
-pub use health::{Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged};
+pub use health::{
+    Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged, WriterChosen,
+};
 pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,
     HostResetFailed, HostUnblocked,
@@ -39,7 +41,7 @@ pub trait Event {
     fn emit(&self, metrics: &Metrics);
 }
 
-/// Reports a lasting failure when it begins, changes and ends, and not at every retry.
+/// AccessLogs a lasting failure when it begins, changes and ends, and not at every retry.
 #[derive(Debug, Default)]
 pub struct Episodes {
     open: HashMap<String, String>,

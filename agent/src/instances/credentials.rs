@@ -33,13 +33,13 @@ pub async fn run(chain: CredentialChain, shared: Shared) {
         let mut answer = pin!(chain.verify());
         let prompt = timeout(SLOW, &mut answer).await;
         if prompt.is_err() {
-            shared.tell(Input::Credentials(false)).await;
+            shared.send(Input::Credentials(false)).await;
         }
         well = match prompt {
             Ok(answer) => answer.is_ok(),
             Err(_) => answer.await.is_ok(),
         };
-        shared.tell(Input::Credentials(well)).await;
+        shared.send(Input::Credentials(well)).await;
         tokio::time::sleep(interval(chain.status().provider.as_deref())).await;
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        shared::{Errands, SharedBudget},
+        shared::{Ongoing, SharedBudget},
         snapshot::{Snapshot, Watch},
     };
 
@@ -111,7 +111,7 @@ mod tests {
             snapshot,
             decider,
             probe_now: Arc::default(),
-            errands: Errands::default(),
+            ongoing: Ongoing::default(),
         };
         let task = tokio::spawn(run(chain, shared));
         let mut counts = [0; 3];

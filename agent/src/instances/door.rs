@@ -16,7 +16,7 @@ use super::unfinished::Unfinished;
 use crate::{
     events::{Episodes, Event, LoginFailed, LoginWorks, TokenFailed},
     messages::Input,
-    shared::{Place, Shared},
+    shared::{Permit, Shared},
 };
 
 /// Logs in to one instance.
@@ -67,7 +67,7 @@ impl Door {
             Err(fault) => (Err(fault.clone()), Err(fault)),
         };
         let observation = Observation { instance: self.instance().clone(), at, login: true, result };
-        self.shared.tell(Input::Health(observation)).await;
+        self.shared.send(Input::Health(observation)).await;
         session
     }
 
@@ -120,9 +120,9 @@ impl Door {
     }
 
     /// Waits for a permit of the login budget.
-    async fn permit(&self) -> Place {
+    async fn permit(&self) -> Permit {
         loop {
-            if let Some(permit) = self.shared.place(self.instance(), Purpose::Login) {
+            if let Some(permit) = self.shared.permit(self.instance(), Purpose::Login) {
                 return permit;
             }
             let now = self.shared.clock.now();
@@ -156,7 +156,7 @@ impl Door {
             }
         }
         let report = Input::Login(self.instance().clone(), Box::new(report));
-        self.shared.tell(report).await;
+        self.shared.send(report).await;
         result
     }
 

@@ -77,7 +77,7 @@ async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault
         }
         let fault = result.as_ref().err().cloned();
         let observation = Observation { instance: id.clone(), at, login: false, result };
-        door.shared.tell(Input::Health(observation)).await;
+        door.shared.send(Input::Health(observation)).await;
         if let Some(fault) = fault {
             return fault;
         }

@@ -48,7 +48,7 @@ struct Collapsed {
 // === impl Collapse ===
 
 impl Collapse {
-    /// Reports suppressed lines once a second, until it is dropped.
+    /// AccessLogs suppressed lines once a second, until it is dropped.
     pub(super) async fn report(self, metrics: Arc<Metrics>) {
         loop {
             tokio::time::sleep(SECOND).await;

@@ -173,7 +173,7 @@ impl Running {
         // The decider first, then the tasks that execute its commands, so that no command is lost.
         self.stop.cancel();
         let (decider, mut inputs) = self.decider.await.map_err(|error| error.to_string())?;
-        let rest = shared.errands.rest(GRACE).await;
+        let rest = shared.ongoing.rest(GRACE).await;
         self.tasks.shutdown().await;
         drop(rest);
         // Observations refer to the old configuration and are dropped. Operators' requests do not.

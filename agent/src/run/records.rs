@@ -91,7 +91,7 @@ pub(super) async fn take_back_stray(record: DrainRecord, shared: Shared) {
     let mut reported = false;
     loop {
         match take_back::recorded(&record).await {
-            Ok(_) => return shared.tell(Input::StrayGone(record)).await,
+            Ok(_) => return shared.send(Input::StrayGone(record)).await,
             Err(error) if !reported => {
                 reported = true;
                 let DrainRecord { backend, server, .. } = &record;

@@ -25,7 +25,7 @@ use crate::{
     messages::Input,
     metrics::{Metrics, labels::Word},
     proxies::envoy::discovery::Envoys,
-    shared::{Errands, Shared, SharedBudget},
+    shared::{Ongoing, Shared, SharedBudget},
     snapshot::Snapshot,
     state::{StateError, StateLock},
 };
@@ -81,7 +81,7 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
         snapshot,
         decider,
         probe_now: Arc::new(Notify::new()),
-        errands: Errands::default(),
+        ongoing: Ongoing::default(),
     };
     let envoys = Envoys::new(metrics.clone());
     envoy::begin(&config, &envoys, &shared);

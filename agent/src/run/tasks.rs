@@ -116,6 +116,7 @@ fn haproxy_tasks(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Rout
         proxy: index,
         socket: haproxy.socket.clone(),
         master: haproxy.master.clone(),
+        state_file: haproxy.state_file.clone(),
         servers,
         limits: haproxy::runtime::Limits::default(),
     };

@@ -46,15 +46,20 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateE
         .map_err(|source| StateError::Format { path: path.to_owned(), source })
 }
 
-/// Writes a file whole: temporary file, sync, rename, sync of the directory.
+/// Writes a value as JSON, whole.
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
     let mut text = serde_json::to_vec_pretty(value)
         .map_err(|source| StateError::Format { path: path.to_owned(), source })?;
     text.push(b'\n');
+    write_text(path, &text)
+}
+
+/// Writes a file whole: temporary file, sync, rename, sync of the directory.
+pub(super) fn write_text(path: &Path, text: &[u8]) -> Result<(), StateError> {
     // Another process may write at the same time: `undrain --own` beside a running agent.
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
     let mut file = File::create(&temporary).map_err(io_error(&temporary, "create"))?;
-    file.write_all(&text).map_err(io_error(&temporary, "write"))?;
+    file.write_all(text).map_err(io_error(&temporary, "write"))?;
     file.sync_all().map_err(io_error(&temporary, "sync"))?;
     fs::rename(&temporary, path).map_err(io_error(path, "replace"))?;
     sync_directory(path)

@@ -15,6 +15,7 @@ pub mod log;
 pub mod memory;
 pub mod pause;
 pub mod records;
+pub mod server_state;
 
 pub use file::StateError;
 pub use lock::StateLock;

@@ -21,7 +21,7 @@ pub struct Host {
     pub address: Option<SocketAddr>,
     /// The name that it was given.
     pub hostname: String,
-    /// What discovery says of it.
+    /// Its state by endpoint discovery.
     pub health: HostHealth,
     /// Whether an active check of Envoy's own has failed.
     pub failed_active_check: bool,
@@ -31,7 +31,7 @@ pub struct Host {
     pub connections: u64,
 }
 
-/// What discovery says of a host.
+/// The state of a host by endpoint discovery.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum HostHealth {
     /// Nothing, or that it is well.

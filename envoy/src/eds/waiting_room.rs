@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(waits(&mut rooms, &USABLE, start), (false, None));
         assert_eq!(waits(&mut rooms, &LOST, start), (true, Some(LIMIT)));
         let later = start + LIMIT / 3;
-        assert_eq!(waits(&mut rooms, &LOST, later), (true, Some(LIMIT - LIMIT / 3)));
+        assert_eq!(waits(&mut rooms, &LOST, later), (true, Some(LIMIT / 3 * 2)));
         assert_eq!(waits(&mut rooms, &LOST, start + LIMIT), (false, None));
         assert_eq!(waits(&mut rooms, &LOST, start + LIMIT * 2), (false, None), "once each time");
     }

@@ -86,7 +86,7 @@ fn a_renamed_log_is_read_to_its_end_before_the_new_one() {
     let renamed = folder.path().join("sessions.json.1");
     fs::rename(&path, &renamed).unwrap();
     assert_eq!(read(&mut tail), ids(&["b"]));
-    // Envoy goes on writing to the old file until it is told to reopen.
+    // Envoy goes on writing to the old file until it reopens its logs.
     write(&renamed, &line("c"));
     write(&path, &line("d"));
     assert_eq!(read(&mut tail), ids(&["c", "d"]));

@@ -156,7 +156,7 @@ async fn what_is_no_access_log_of_a_known_envoy_is_refused() {
     huge.identifier.as_mut().unwrap().log_name = "x".repeat(300_000);
     assert_eq!(refused(one(huge)).await, Code::OutOfRange);
     assert_eq!(refused(one(hello(&"a".repeat(1_000)))).await, Code::InvalidArgument);
-    // Each is told of, with its reason: to the one who looks for its sessions they look alike.
+    // Each is reported with its reason: without it they all look like missing sessions.
     let told = scene.refused.lock().unwrap().clone();
     let words = ["\"b\" is configured", "no identifier", "too large", "not a message"];
     assert_eq!(told.len(), words.len(), "{told:?}");

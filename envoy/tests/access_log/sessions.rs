@@ -281,7 +281,7 @@ fn a_hundred_thousand_sessions_are_kept() {
 /// A session's life: when it begins, in tenths of seconds, and how long it lasts.
 type Life = (u64, u64);
 
-/// What an Envoy tells of these lives, with the moment at which it does.
+/// An Envoy's log entries of these sessions, each with its time.
 fn told(lives: &[Life]) -> Vec<(u64, Event)> {
     let mut all = Vec::new();
     for (number, (begin, length)) in lives.iter().enumerate() {

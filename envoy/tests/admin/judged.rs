@@ -177,7 +177,7 @@ fn what_envoy_has_is_compared_with_what_it_was_sent() {
         ]
     };
     assert_eq!(confirm(&sent(Some(all())), &clusters), []);
-    assert_eq!(confirm(&sent(None), &clusters), [], "nothing was said of it");
+    assert_eq!(confirm(&sent(None), &clusters), [], "nothing was sent for it");
     let mut other = all();
     other[1].health = Health::Healthy;
     other[3] = endpoint("e", 5, Health::Healthy);

@@ -251,7 +251,7 @@ async fn answers(socket: &Path, times: usize) -> Result<Answers, Error> {
             let mut response = client.stream_endpoints(asked).await.map_err(refused)?.into_inner();
             match response.message().await.map_err(refused)? {
                 Some(response) if response.resources.len() == 1 => Ok(()),
-                other => Err(Error::Unexpected(format!("an honest caller is told {other:?}"))),
+                other => Err(Error::Unexpected(format!("an honest caller received {other:?}"))),
             }
         };
         let late = |_| Error::Unexpected(format!("an honest caller is not answered in {PATIENCE:?}"));

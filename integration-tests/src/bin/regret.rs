@@ -104,7 +104,7 @@ async fn run(line: &CommandLine, all: Vec<Script>) -> std::io::Result<ExitCode> 
     })
 }
 
-/// Plays a script until chance is told from the agent's doing.
+/// Plays a script until chance and the agent's effect can be told apart.
 async fn row(script: &Script, cell: Cell, pairs: u32, details: &std::path::Path) -> Row {
     /// What looks worse is played again before it is said to be.
     const SUSPECT: u32 = 3;

@@ -238,6 +238,7 @@ impl fmt::Display for Summary {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "whole numbers")]
 mod tests {
     use super::*;
 

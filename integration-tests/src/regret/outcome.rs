@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 /// What became of one attempt of a client, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
-    /// Logged in, ran its transaction and was told so within 5 s.
+    /// Logged in, ran its transaction and received the acknowledgement within 5 s.
     Ok,
     /// The same, later.
     Slow,
@@ -92,6 +92,7 @@ impl FromIterator<Outcome> for Counts {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "whole numbers")]
 mod tests {
     use super::*;
 

@@ -405,7 +405,7 @@ async fn wait_until_follows(writer: &Server, replica: &Server) -> Result<(), Err
     }
 }
 
-/// What a replica says of its replication; `None` when it follows nobody.
+/// The replication status of a replica; `None` when it follows nobody.
 async fn replication(server: &Server) -> Result<Option<Record>, mysql::Error> {
     let mut session = superuser(server).await?;
     let status = session.records("SHOW ALL SLAVES STATUS").await?.pop();

@@ -29,7 +29,7 @@ const STOP: Duration = Duration::from_secs(20);
 /// How long a server may take to follow, or to become the writer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a server is told to stop.
+/// How a server is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
     /// Sessions are ended cleanly: PostgreSQL's read 57P01.
@@ -211,7 +211,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for the end of a server that was told to end in its own way.
+    /// Waits for the end of a server that was asked to shut down.
     pub(super) async fn ended_within(&self, patience: Duration) -> Result<(), Error> {
         if let Some(process) = &mut self.running.lock().await.process {
             process.ended(patience).await?;

@@ -70,7 +70,7 @@ impl StandIn {
 impl Summary {
     /// A command line of `psql` or `mariadb` that dials `dialled` (a server, or a proxy before
     /// it) as `user`; `token_command` prints the token. psql verifies that the server is
-    /// `endpoint`; mariadb can verify only the name that it dials, so it is told not to.
+    /// `endpoint`; mariadb can verify only the name that it dials, so verification is switched off.
     pub fn command_line(
         &self,
         endpoint: &str,

@@ -1,7 +1,7 @@
 # Cleans up after a stand-in whose process was killed and could not do it itself.
 #
 # Standard input is a pipe from that process: it ends when the process does. If the folder
-# ($1) is gone by then, all is well. The servers have been told to quit by the kernel; what is
+# ($1) is gone by then, all is well. The kernel has sent the servers a signal to quit; what is
 # left to do are frozen ones, which cannot hear it, and the folder.
 
 cat > /dev/null

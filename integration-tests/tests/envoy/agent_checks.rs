@@ -19,7 +19,7 @@ use rds_lb_agent::{
     clock::Clock,
     proxies::envoy::{
         checks::{Answers, Checked, CheckedEndpoint, router},
-        discovery::{Envoys, Told},
+        discovery::{Envoys, Published},
     },
 };
 use serde_json::json;
@@ -75,7 +75,7 @@ impl Agent {
             ("orders_write", endpoints(write, WhileUnknown::Waits)),
             ("orders_read", endpoints(read, WhileUnknown::Passes)),
         ];
-        self.envoys.publish(vec![Told {
+        self.envoys.publish(vec![Published {
             proxy: "envoy:*".into(),
             node: None,
             endpoints: Snapshot::default(),

@@ -52,7 +52,7 @@ async fn is_lost(scene: &Scene, reason: &str, times: usize) {
     .unwrap();
 }
 
-/// Waits until the last thing that the log says of the socket is that it answers.
+/// Waits until the last log line about the socket reports that it answers.
 async fn answers(scene: &Scene) {
     wait_for("a log line that the socket answers", PATIENCE, async || {
         let events = scene.agent.events();

@@ -94,7 +94,7 @@ async fn agent_logins_block_no_address_and_haproxys_own_checks_do() {
     let seen = errors(&mut watcher).await;
     assert_eq!((of(&seen, UNCHECKED), of(&seen, AGENT)), (0, 0));
 
-    // === what the agent says of it ===
+    // === what the agent reports ===
     let token = lab.standin.token("a", "lb_agent").unwrap();
     let fault = lab.login(CHECKED, "lb_agent", &token).await.err().unwrap();
     assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::HostBlocked, Some("1129")));

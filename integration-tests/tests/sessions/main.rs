@@ -2,7 +2,7 @@
 //! and what an operator can do about it.
 //!
 //! - `client`: one session by hand
-//! - `view`: what the agent says of it
+//! - `view`: what the agent reports
 //! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`,
 //!   `reload`: the scenarios
 

@@ -1,4 +1,4 @@
-//! MariaDB with and without `performance_schema`: what the agent relies on, and what it says of
+//! MariaDB with and without `performance_schema`: what the agent relies on, and what it reports about
 //! what it cannot see.
 
 use integration_tests::{

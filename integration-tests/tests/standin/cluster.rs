@@ -103,7 +103,7 @@ async fn a_failover_loses_nothing_that_was_committed(engine: Engine) {
     for server in ["a", "b"] {
         let count = standin.value(server, "SELECT count(*) FROM orders WHERE client = 7").await.unwrap();
         let count: u32 = count.parse().unwrap();
-        // The last one may have been committed though the client never heard of it.
+        // The last one may have been committed though no acknowledgement reached the client.
         assert!(count == written || count == written + 1, "{server}: {count} rows, {written} acknowledged");
     }
     standin.shutdown().await.unwrap();

@@ -1,5 +1,5 @@
 //! The stand-in itself, on each engine: it takes genuine tokens and nothing else, does to its
-//! servers what it is told, and leaves nothing behind.
+//! servers what is asked of it, and leaves nothing behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 

@@ -27,7 +27,7 @@ pub struct Databases {
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
-/// What a client was told.
+/// The answer that a client received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reached {
     pub server: String,

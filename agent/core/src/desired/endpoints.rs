@@ -35,7 +35,7 @@ impl Member<'_> {
     }
 
     pub(super) fn proof(&self) -> Proof {
-        self.verdict.map_or(Proof::Unproved, |verdict| verdict.proof())
+        self.verdict.map_or(Proof::Unproved, Verdict::proof)
     }
 }
 

@@ -198,7 +198,7 @@ impl Health {
             database.last_writer = writer.filter(|writer| same(&id(name, writer)));
             database.deposed.extend(before.deposed.iter().filter(|member| same(&id(name, member))).cloned());
         }
-        // A proxy that was told something of a server goes by it until it is told otherwise.
+        // HAProxy keeps the last answer for a server until the next one.
         let (servers, before) = (&self.servers, &earlier.servers);
         earlier.server_verdicts.retain(|server, _| {
             let known = before.iter().find(|known| known.id == *server);

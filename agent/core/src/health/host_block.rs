@@ -25,7 +25,7 @@ pub const RESET_GAP: Duration = Duration::from_secs(2);
 /// The same, when logins have been seen to change nothing.
 const RESET_GAP_MOST: Duration = Duration::from_secs(60);
 
-/// Logins that changed nothing before that is told: between the login and the next look,
+/// Logins that changed nothing before that is reported: between the login and the next look,
 /// others may have failed as often as before.
 const UNHELPED: u32 = 2;
 
@@ -38,7 +38,7 @@ const LOOK_NEAR: Duration = Duration::from_millis(250);
 /// How often the settings of a server that blocks nobody are looked at.
 const LOOK_NEVER: Duration = Duration::from_secs(60);
 
-/// Trouble of one address that goes on is told this often.
+/// Trouble of one address that continues is reported this often.
 const TELL: Duration = Duration::from_secs(300);
 
 /// What a server counts of failed connections.
@@ -128,7 +128,7 @@ pub enum News {
         errors: u64,
         /// Whether the agent can reset that.
         way: Way,
-        /// Whether it has not been told for a while.
+        /// Whether it has not been reported for a while.
         loud: bool,
     },
     /// The agent's login has reset the count.
@@ -139,7 +139,7 @@ pub enum News {
         before: u64,
         /// And what after it.
         after: u64,
-        /// Whether that the address was near has been told aloud.
+        /// Whether it was reported that the address was near its limit.
         loud: bool,
     },
     /// The agent has logged in, and the count has not gone down.
@@ -167,7 +167,7 @@ pub enum News {
     Growing {
         /// So many.
         aborted: u64,
-        /// Whether it has not been told for a while.
+        /// Whether it has not been reported for a while.
         loud: bool,
     },
 }
@@ -216,7 +216,7 @@ struct Watched {
     unhelped: u32,
     /// When it was last told that it is near.
     told: Option<Time>,
-    /// Whether the last time was told.
+    /// Whether the last time was reported.
     loud: bool,
 }
 
@@ -365,7 +365,7 @@ impl Watched {
     }
 }
 
-/// Whether what was told then may be told again.
+/// Whether something reported then may be reported again.
 fn old(told: Option<Time>, now: Time) -> bool {
     told.is_none_or(|told| now.since(told) >= TELL)
 }

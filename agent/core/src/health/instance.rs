@@ -173,7 +173,7 @@ impl InstanceView {
         self.auth_refused_by_database || self.host_blocked_since.is_some()
     }
 
-    /// Whether this agent has heard of its role from itself, and not from an earlier one.
+    /// Whether its role was observed by this agent, not by an earlier one.
     pub(super) fn proved(&self) -> bool {
         self.last_proof.is_some()
     }
@@ -270,7 +270,7 @@ impl Instance {
         self.view.last_client_login = self.view.last_client_login.max(Some(at));
     }
 
-    /// What a login says of logins.
+    /// Folds the result of a login.
     fn login_ended(&mut self, observation: &Observation, rules: &HealthRules) {
         let at = observation.at;
         let view = &mut self.view;
@@ -475,7 +475,7 @@ impl Instance {
     }
 }
 
-/// What a failed login says of logins, if anything. Faults of the agent's own host, resolver or
+/// The trouble that a failed login shows, if any. Faults of the agent's own host, resolver or
 /// certificates say nothing, nor does an error after a login that worked.
 fn login_trouble(fault: &Fault) -> Option<LoginTrouble> {
     use FaultKind as K;

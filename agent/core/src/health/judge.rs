@@ -3,216 +3,13 @@
 //! Pure and total: every combination of facts has a verdict, and every `Down`
 //! names the evidence for it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
-
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    HealthRules, InstanceView, LoginTrouble, OnAuthFailure, ReaderFallback, Role, Status, instance::Instance,
+    HealthRules, InstanceView, LoginTrouble, OnAuthFailure, ReaderFallback, Role, State, Status, Verdict,
+    VerdictReason, WantedRole, instance::Instance,
 };
 use crate::{InstanceName, Time, freshness};
-
-/// The role a proxy's backend wants of its servers.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WantedRole {
-    /// The one that takes writes.
-    Writer,
-    /// Replicas; the writer only when no replica is usable.
-    Reader,
-    /// Whatever answers.
-    Any,
-}
-
-/// Whether new sessions may go to a server.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Yes.
-    Up,
-    /// Not while others can take them; its sessions go on.
-    Drain,
-    /// No.
-    Down,
-    /// The agent does not know: it changes nothing.
-    Unknown,
-}
-
-/// Why.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VerdictReason {
-    /// It answers and has the wanted role.
-    Proved,
-    /// It had the wanted role when last heard of, and nothing says otherwise.
-    LastKnown,
-    /// It is silent, but silence alone takes nothing away.
-    SilentKept,
-    /// The agent's logins are refused everywhere: the agent, its token or IAM is ill, not the database.
-    AuthIllKept,
-    /// The server blocks the agent's address, and no sibling is known to be better: the
-    /// address is blocked, the database is not down.
-    HostBlockedKept,
-    /// The writer serves reads because no reader can.
-    WriterServesReads,
-    /// It is the only server left in a backend without a fallback: HAProxy closes the clients of an
-    /// empty backend at once, and retries those of a server that refuses.
-    OnlyServerKept,
-    /// Its last answer is too old to say anything about its role now.
-    RoleUnproved,
-    /// Whether the readers take sessions cannot be read from the proxy, so the writer neither joins
-    /// nor leaves them.
-    ReadersUnseen,
-    /// It was down, and what spoke against it has not been seen again for a while.
-    NothingAgainst,
-    /// Logins are refused here while a sibling accepts them.
-    AuthRefused,
-    /// The server blocks the agent's address, most likely the proxy's too, while a sibling
-    /// accepts logins from there.
-    HostBlocked,
-    /// It refuses connections.
-    Refusing,
-    /// Silent while a sibling is usable.
-    Silent,
-    /// Not heard of, and another instance has proved itself writer since.
-    Superseded,
-    /// It says itself that it is not the writer.
-    NotWriter,
-    /// It is the writer, and there are readers.
-    NotReader,
-    /// It claims to be the writer, but an instance with a higher timeline does too.
-    StaleWriter,
-    /// Two claim to be the writer and nothing tells which: the last known one is held.
-    ConflictKept,
-    /// Two claim to be the writer, and this was not the last known one.
-    Conflict,
-    /// Several claim to be the writer and none of them was the last known one: an operator has to say.
-    Undecided,
-    /// New logins hang or fail here while a sibling accepts them.
-    LoginsFail,
-    /// It is too far behind.
-    Lagging,
-    /// Nothing has been proved yet.
-    NotProbedYet,
-}
-
-impl fmt::Display for VerdictReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Proved => "answers in the wanted role",
-            Self::LastKnown => "wanted role when last heard of",
-            Self::SilentKept => "silent, which alone takes nothing away",
-            Self::AuthIllKept => "the agent's logins are refused, the database is not to blame",
-            Self::HostBlockedKept => "the agent's address is blocked (1129), the database is not to blame",
-            Self::WriterServesReads => "the writer serves reads: no reader can",
-            Self::OnlyServerKept => "the only server left, and the backend has no fallback",
-            Self::RoleUnproved => "its last answer is too old to prove its role",
-            Self::ReadersUnseen => "the readers' state at the proxy cannot be read",
-            Self::NothingAgainst => "nothing is known against it any more",
-            Self::AuthRefused => "logins refused here and accepted by a sibling",
-            Self::HostBlocked => "the agent's address is blocked (1129) here and not at a sibling",
-            Self::Refusing => "refuses connections",
-            Self::Silent => "silent while a sibling is usable",
-            Self::Superseded => "not heard of, and superseded by another writer",
-            Self::NotWriter => "not the writer",
-            Self::NotReader => "the writer, and there are readers",
-            Self::StaleWriter => "claims to be writer on an older timeline",
-            Self::ConflictKept => "two claim to be writer, the last known one is kept",
-            Self::Conflict => "two claim to be writer, this one was not",
-            Self::Undecided => "several claim to be writer, an operator has to choose",
-            Self::LoginsFail => "logins fail here and are accepted by a sibling",
-            Self::Lagging => "too far behind",
-            Self::NotProbedYet => "not probed yet",
-        })
-    }
-}
-
-/// What a verdict rests on.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// Current evidence: the instance has the wanted role, or something speaks against it.
-    Proved,
-    /// Evidence against the instance is too weak to take it out.
-    Kept,
-    /// An earlier observation, possibly of an earlier agent, that nothing has contradicted.
-    Remembered,
-    /// It serves only because no better server can.
-    LastResort,
-    /// Nothing is known, or nothing recent enough.
-    Unproved,
-}
-
-/// The verdict of one server.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verdict {
-    /// Whether new sessions may go there.
-    pub state: State,
-    /// Why.
-    pub reason: VerdictReason,
-    /// Since when the state is this one, whatever the reasons were.
-    pub since: Time,
-}
-
-impl Verdict {
-    /// The same verdict, dated back to when its state began.
-    pub(super) fn dated(self, before: Option<&Verdict>) -> Self {
-        match before {
-            Some(before) if before.state == self.state => Self { since: before.since, ..self },
-            _ => self,
-        }
-    }
-
-    /// The same verdict, following the one `before` it.
-    ///
-    /// HAProxy keeps a server DOWN until it is told UP, so Unknown after Down becomes Up: evidence that
-    /// has expired must not keep a server out. Not so in a writer backend (`wanted`), except for the
-    /// last known writer: there the server was DOWN because another is the writer, whatever the reason
-    /// named, and a reader that came UP would receive writes.
-    pub(super) fn after(self, before: Option<&Verdict>, may_return: bool) -> Self {
-        let was_out =
-            |before: &&Verdict| before.state == State::Down || before.reason == VerdictReason::NothingAgainst;
-        let verdict = match before.filter(was_out) {
-            Some(_) if self.state == State::Unknown && may_return => {
-                Self { state: State::Up, reason: VerdictReason::NothingAgainst, ..self }
-            }
-            _ => self,
-        };
-        verdict.dated(before)
-    }
-
-    /// Whether new sessions may go there for all the agent knows.
-    pub fn usable(&self) -> bool {
-        self.state == State::Up
-    }
-
-    /// What it rests on. Whoever acts on a verdict asks this; reasons are for people.
-    pub fn proof(&self) -> Proof {
-        use VerdictReason as R;
-        match self.reason {
-            R::Proved
-            | R::AuthRefused
-            | R::LoginsFail
-            | R::HostBlocked
-            | R::Refusing
-            | R::Silent
-            | R::Superseded
-            | R::NotWriter
-            | R::NotReader
-            | R::StaleWriter
-            | R::Conflict
-            | R::Lagging => Proof::Proved,
-            R::SilentKept | R::AuthIllKept | R::HostBlockedKept | R::NothingAgainst | R::ConflictKept => {
-                Proof::Kept
-            }
-            R::LastKnown => Proof::Remembered,
-            R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
-            R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided => Proof::Unproved,
-        }
-    }
-}
 
 /// Whether a proxy sends new sessions to a server, by everything an operator can set there:
 /// admin state, weight, disabled agent.
@@ -288,9 +85,9 @@ impl<'a> Siblings<'a> {
         let mut verdicts: Vec<Verdict> =
             self.members.iter().map(|member| self.by_role(member.name, wanted, writer)).collect();
         let by_role = verdicts.clone();
-        for (index, verdict) in verdicts.iter_mut().enumerate() {
+        for (member, verdict) in self.members.iter().zip(&mut verdicts) {
             if verdict.state == State::Up {
-                *verdict = self.by_logins(index, &by_role);
+                *verdict = self.by_logins(member, *verdict, &by_role);
             }
         }
         if !self.fallback {
@@ -323,7 +120,7 @@ impl<'a> Siblings<'a> {
         }
     }
 
-    /// What the instance's own facts and its siblings' say of its role.
+    /// The verdict by role, from the instance's own facts and its siblings'.
     fn by_role(&self, name: &InstanceName, wanted: WantedRole, writer: Writer<'_>) -> Verdict {
         use VerdictReason as R;
         let Some(instance) = self.instances.get(name) else {
@@ -359,9 +156,11 @@ impl<'a> Siblings<'a> {
         if view.role != Some(Role::Writer) {
             return self.out_of_role(view, R::NotWriter);
         }
-        let another_was_last = self.last_writer.is_some_and(|last| {
-            last != name
-                && self.instances.get(last).is_some_and(|last| last.view().role == Some(Role::Writer))
+        // Without a last writer, any other instance that was a writer may still be it.
+        let another_was_last = self.instances.iter().any(|(other, instance)| {
+            other != name
+                && self.last_writer.is_none_or(|last| last == other)
+                && instance.view().role == Some(Role::Writer)
         });
         if !view.proved() {
             let may_be = writer == Writer::Unclaimed && !another_was_last;
@@ -422,14 +221,13 @@ impl<'a> Siblings<'a> {
         }
     }
 
-    /// What logins say of a server that may take sessions by its role.
+    /// The verdict by logins, for a server that may take sessions by its role.
     ///
     /// Open sessions prove nothing about new ones, nor the other way round. A server whose logins fail
     /// is drained, and only while another member is fit by its role, is open at the proxy, and accepted
     /// a login between two failures here: then neither IAM nor the agent is to blame.
-    fn by_logins(&self, index: usize, by_role: &[Verdict]) -> Verdict {
+    fn by_logins(&self, member: &Member<'_>, verdict: Verdict, by_role: &[Verdict]) -> Verdict {
         use VerdictReason as R;
-        let (member, verdict) = (&self.members[index], by_role[index]);
         let Some(view) = self.instances.get(member.name).map(Instance::view) else { return verdict };
         let Some(trouble) = view.login_trouble else { return verdict };
         let (kept, reason) = match trouble.kind {
@@ -449,7 +247,7 @@ impl<'a> Siblings<'a> {
             _ if trouble.kind == LoginTrouble::Refused && view.last_login.is_none() => {
                 self.verdict(State::Up, kept)
             }
-            _ if trouble.sibling_accepted && self.another_accepts(index, by_role) => {
+            _ if trouble.sibling_accepted && self.another_accepts(member, by_role) => {
                 self.verdict(State::Drain, reason)
             }
             _ => self.verdict(State::Up, kept),
@@ -457,10 +255,10 @@ impl<'a> Siblings<'a> {
     }
 
     /// Whether another member that may take the sessions accepts logins now.
-    fn another_accepts(&self, index: usize, by_role: &[Verdict]) -> bool {
-        self.members.iter().zip(by_role).enumerate().any(|(other, (member, verdict))| {
+    fn another_accepts(&self, than: &Member<'_>, by_role: &[Verdict]) -> bool {
+        self.members.iter().zip(by_role).any(|(member, verdict)| {
             let view = self.instances.get(member.name).map(Instance::view);
-            other != index
+            member.name != than.name
                 && verdict.state == State::Up
                 && member.admission == Admission::Open
                 && view.is_some_and(|view| view.accepts_logins(self.now))
@@ -484,25 +282,25 @@ impl<'a> Siblings<'a> {
         {
             return;
         }
-        let kept_before = |index: usize| {
-            before.get(index).copied().flatten().is_some_and(|verdict| verdict.reason == R::OnlyServerKept)
-        };
-        let rank = |index: &usize| {
-            let name = self.members[*index].name;
-            let proof = self.instances.get(name).and_then(|instance| instance.view().last_proof);
-            (self.last_writer == Some(name) && wanted == WantedRole::Writer, kept_before(*index), proof)
-        };
-        let fit = |index: &usize| {
-            let member = &self.members[*index];
-            let role = self.instances.get(member.name).and_then(|instance| instance.view().role);
-            member.admission != Admission::Closed
-                && matches!(verdicts[*index].reason, R::Refusing | R::Silent | R::Lagging | R::AuthRefused)
-                && (wanted != WantedRole::Writer
-                    || (role != Some(Role::Reader)
-                        && writer.name().is_none_or(|writer| writer == member.name)))
-        };
-        if let Some(kept) = (0..verdicts.len()).filter(fit).max_by_key(rank) {
-            verdicts[kept] = self.verdict(State::Up, R::OnlyServerKept);
+        let candidates = self.members.iter().zip(verdicts.iter_mut()).enumerate();
+        let fit = candidates.filter_map(|(index, (member, verdict))| {
+            let view = self.instances.get(member.name).map(Instance::view);
+            let role = view.and_then(|view| view.role);
+            let may_write =
+                role != Some(Role::Reader) && writer.name().is_none_or(|writer| writer == member.name);
+            let fit = member.admission != Admission::Closed
+                && matches!(verdict.reason, R::Refusing | R::Silent | R::Lagging | R::AuthRefused)
+                && (wanted != WantedRole::Writer || may_write);
+            let kept_before = before.get(index).copied().flatten();
+            let rank = (
+                self.last_writer == Some(member.name) && wanted == WantedRole::Writer,
+                kept_before.is_some_and(|verdict| verdict.reason == R::OnlyServerKept),
+                view.and_then(|view| view.last_proof),
+            );
+            fit.then_some((rank, verdict))
+        });
+        if let Some((_, kept)) = fit.max_by_key(|(rank, _)| *rank) {
+            *kept = self.verdict(State::Up, R::OnlyServerKept);
         }
     }
 

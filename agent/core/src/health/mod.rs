@@ -9,11 +9,13 @@ pub mod host_block;
 mod instance;
 mod judge;
 mod observation;
+mod verdict;
 
 pub use fleet::{
     Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, ServerConfig,
 };
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};
-pub use judge::{Admission, Proof, State, Verdict, VerdictReason, WantedRole};
+pub use judge::Admission;
 pub use observation::{Observation, RoleFacts};
+pub use verdict::{Proof, State, Verdict, VerdictReason, WantedRole};

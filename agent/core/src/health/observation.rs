@@ -1,4 +1,4 @@
-//! What a probe or a liveness query says of one instance.
+//! The result of a probe or a liveness query on one instance.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{Fault, InstanceId, Time};
 
-/// What an instance says of its own role.
+/// An instance's own statement of its role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoleFacts {
     /// In recovery (PostgreSQL), or read-only by replication (MySQL family).

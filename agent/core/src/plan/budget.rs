@@ -19,7 +19,7 @@ const FAILOVER: u32 = 100;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A server process that was told to end takes a moment to do so, more on a busy host.
+/// A server process that received the order to end takes a moment to do so, more on a busy host.
 const SETTLE: Duration = Duration::from_millis(100);
 
 /// A failed operation that never reports back must not shrink the budget for ever.

@@ -39,7 +39,7 @@ pub enum Seen<'a> {
     Only(&'a [BackendKey]),
 }
 
-/// What the proxies say of a database's row.
+/// The proxies' side of a database's row.
 #[derive(Copy, Clone, Debug)]
 pub enum Join<'a> {
     /// Exactly one proxy session has this address and port, and the ages agree.
@@ -111,7 +111,7 @@ struct Table {
     /// Ordered, so that the same observations always give the same plan.
     rows: BTreeMap<BackendKey, Entry>,
     /// What each proxy claims, apart from the others: a new listing of one must
-    /// not make forgotten what another has said of the same port.
+    /// not make forgotten what another has reported for the same port.
     claims: BTreeMap<usize, HashMap<SocketAddr, Claim>>,
     polled: Option<Time>,
     /// Rows of the last full poll that found no place.
@@ -130,7 +130,7 @@ struct Entry {
     joint: Joint,
 }
 
-/// What the database says of when a session began.
+/// When a session began, as far as the database shows it.
 #[derive(Copy, Clone, Debug)]
 enum Begin {
     /// Then.
@@ -379,7 +379,7 @@ impl Table {
     }
 }
 
-/// What the proxies say of the connection from this address that began then.
+/// The proxies' side of the connection from this address that began then.
 fn join(
     claims: &BTreeMap<usize, HashMap<SocketAddr, Claim>>,
     client: Option<SocketAddr>,

@@ -120,7 +120,7 @@ impl Scene {
         }
     }
 
-    /// What changed in what is held and in what the proxy is told.
+    /// Changes of the holds and of the answers to the proxy.
     fn print(&mut self, plan: &Plan, fleet: &Fleet) {
         let mut holds: BTreeMap<String, usize> = BTreeMap::new();
         for hold in &plan.holds {

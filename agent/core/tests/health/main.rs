@@ -1,7 +1,7 @@
 //! The rules of health, one sentence each: observations in, verdicts out.
 //!
 //! - `routing`: the hard cases of which server gets new sessions.
-//! - `siblings`: for whom a server steps aside. `lasting`: what counts for how long.
+//! - `siblings`: for which siblings a server is taken out. `lasting`: what counts for how long.
 
 mod lasting;
 mod routing;

@@ -1,5 +1,4 @@
-//! For whom a server steps aside: one that answers, that nobody has set aside, and that
-//! turns no logins away.
+//! A server is taken out only for a sibling that answers, is open at the proxy, and accepts logins.
 
 use super::*;
 

@@ -208,7 +208,7 @@ impl Story {
 proptest! {
     #![proptest_config(cases(50))]
 
-    /// Whatever happens: never below the floor, never over a person's state, and in
+    /// Whatever happens: never below the floor, never over an operator's state, and in
     /// the end no drain and no record of the agent's is left.
     #[test]
     fn drains_keep_the_floor_and_the_persons_state_and_are_always_undone(

@@ -1,6 +1,6 @@
 //! What the agent never does: each item of the list, against arbitrary sessions,
 //! fleets and histories. The checks are written from what was fed in, not from
-//! what the planner says of itself.
+//! what the planner reports.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
 
@@ -104,7 +104,7 @@ struct Around {
     credentials: bool,
     /// The last login on each of a, b, c.
     logins: [Option<FaultKind>; 3],
-    /// How long ago the sources were last heard of when the plan is made.
+    /// How old the last answers of the sources are when the plan is made.
     polled_ago: Duration,
     proxy_ago: Duration,
     /// How long before all that the logins were.
@@ -223,7 +223,7 @@ fn situation(around: &Around, sessions: &[Some1]) -> (Rig, Plan) {
         rig.planner.plan(now, &empty, &fleet, &rig.budget);
         rig.wait(frozen);
     }
-    // The source that was heard of later is heard of now.
+    // The later source answers now.
     let (first, second) = (around.polled_ago.max(around.proxy_ago), around.polled_ago.min(around.proxy_ago));
     if around.frozen.is_none() {
         rig.look();
@@ -286,7 +286,7 @@ fn forbidden(
         (off > secs(5), "the ages disagree"),
         (around.frozen.is_some_and(|long| long > secs(5)), "the agent was frozen"),
         (around.polled_ago > millis(500), "the look is old"),
-        (around.proxy_ago > secs(5), "the proxy has not been heard of"),
+        (around.proxy_ago > secs(5), "the proxy has not answered"),
         (rig.now.since(support::begin()) > secs(10), "the logins are long ago"),
         (takers.iter().all(|taker| around.logins[*taker].is_some()), "no login works there"),
         (

@@ -46,7 +46,7 @@ proptest! {
             prop_assert_ne!(verdict("write", "a").state, State::Down, "{:?}", verdict("write", "a"));
             let readers = ["a", "b", "c"].map(|name| verdict("read", name));
             prop_assert!(readers.iter().any(|reader| reader.state != State::Down));
-            // What an agent check says of it is never worse.
+            // The agent-check answer is never worse.
             let said = rig.agent_check(&support::server("write", "a"), &fleet);
             prop_assert!(!matches!(said.health, Some(AgentHealth::Down(_))));
         }
@@ -161,7 +161,7 @@ fn happen(rig: &mut Rig, said: &mut [Said; 3], index: usize, event: Event) {
 }
 
 /// Something that happens to an instance or to one of its servers.
-#[derive(Clone, Debug)]
+#[derive(Copy, Clone, Debug)]
 enum Event {
     Tell(Result<bool, FaultKind>),
     Person(&'static str, AdminFlags),
@@ -182,7 +182,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What an instance last said of itself.
+/// An instance's last statement of its role.
 #[derive(Copy, Clone, Debug, Default)]
 struct Said {
     reader: bool,

@@ -44,7 +44,7 @@ pub enum Reach {
     Undrain(ServerId),
 }
 
-/// What an agent is told.
+/// An input of an agent.
 #[derive(Debug)]
 pub enum Input {
     Health {
@@ -97,7 +97,7 @@ pub struct Agent {
     pub swept: Option<Time>,
     pub sweeping: bool,
     pub tick_at: Option<Time>,
-    /// Whether the agent has been told that its logins are refused there.
+    /// Whether the agent has seen its logins refused there.
     pub knows_refused: Vec<bool>,
 }
 
@@ -151,7 +151,7 @@ impl Agent {
         commands
     }
 
-    /// Takes in what it is told. Commands come back from the admin flags alone.
+    /// Takes in an input. Commands come back from the admin flags alone.
     pub fn take_in(&mut self, now: Time, input: Input) -> Vec<Command> {
         let mut commands = Vec::new();
         match input {

@@ -22,7 +22,7 @@ use agent_core::plan::{Busy, Mode, Policy};
 use crate::{random::Random, run::Run};
 
 /// A number from the environment.
-#[expect(clippy::disallowed_methods, reason = "a test is told its seed from outside")]
+#[expect(clippy::disallowed_methods, reason = "the seed of a test comes from outside")]
 fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }

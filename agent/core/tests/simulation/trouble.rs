@@ -30,7 +30,7 @@ pub enum Trouble {
     Switch(usize),
     /// Answers of databases get lost.
     Lossy(bool),
-    /// A person's hand on a server.
+    /// An operator's command on a server.
     Person(usize, Hand),
     /// HAProxy is reloaded: it forgets all that was set.
     Reload,

@@ -257,7 +257,7 @@ impl World {
         self.admin.truth.values().any(|truth| truth.persons)
     }
 
-    /// Whether a server of a backend that no person has set aside has, in truth, a role that
+    /// Whether a server of a backend that no operator has drained has, in truth, a role that
     /// its clients can use.
     pub fn could_serve(&self, backend: &str) -> bool {
         self.servers.iter().filter(|config| *config.id.backend == *backend).any(|config| {

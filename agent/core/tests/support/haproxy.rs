@@ -23,7 +23,7 @@ pub enum Hand {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Truth {
     pub flags: AdminFlags,
-    /// The drain that shows was set, or taken over, by a person.
+    /// The drain that shows was set, or taken over, by an operator.
     pub persons: bool,
     /// The agent has a drain there, until it has seen it gone.
     pub agents: bool,
@@ -44,14 +44,14 @@ impl Admin {
         Self { truth, read_only: false, broken: Vec::new() }
     }
 
-    /// The agent has seen the end of its drain: what is there now is a person's.
+    /// The agent has seen the end of its drain: what is there now is an operator's.
     pub fn forget(&mut self, server: &ServerId) {
         let truth = self.truth.get_mut(server).expect("a server");
         truth.persons |= !truth.flags.clear();
         truth.agents = false;
     }
 
-    /// A person's own command.
+    /// An operator's own command.
     pub fn person(&mut self, server: &ServerId, hand: Hand) {
         let truth = self.truth.get_mut(server).expect("a server");
         match hand {
@@ -93,7 +93,7 @@ impl Admin {
         let truth = self.truth.get_mut(server).expect("a server");
         if truth.flags.drain && !truth.flags.maint {
             if truth.persons {
-                self.broken.push(format!("a person's drain of {server} was taken back"));
+                self.broken.push(format!("an operator's drain of {server} was taken back"));
             }
             truth.flags.drain = false;
         }
@@ -106,7 +106,7 @@ impl Admin {
         match word {
             None => {}
             Some(word) if truth.persons => {
-                self.broken.push(format!("{word:?} was answered over a person's state of {server}"));
+                self.broken.push(format!("{word:?} was answered over an operator's state of {server}"));
             }
             Some(AdminWord::Drain) => truth.flags.drain = true,
             Some(AdminWord::Ready) => truth.flags = AdminFlags::default(),

@@ -1,6 +1,6 @@
 //! A small setup for tests of the planner: one database of a writer and two
 //! readers, behind a writer and a reader backend of one proxy, and sessions on
-//! them that say what they are told to.
+//! them with a scripted activity.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, reason = "a test may panic")]

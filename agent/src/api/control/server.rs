@@ -51,6 +51,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 #[derive(Deserialize)]
 struct Parameters {
     server: Option<String>,
+    database: Option<String>,
+    instance: Option<String>,
     reason: Option<String>,
 }
 
@@ -68,6 +70,14 @@ pub fn router(decider: mpsc::Sender<Input>) -> Router {
             "/drain",
             post(|state, Query(parameters): Query<Parameters>| {
                 forward(state, Request::Drain { server: parameters.server.unwrap_or_default() })
+            }),
+        )
+        .route(
+            "/writer",
+            post(|state, Query(parameters): Query<Parameters>| {
+                let Parameters { database, instance, .. } = parameters;
+                let (database, instance) = (database.unwrap_or_default(), instance.unwrap_or_default());
+                forward(state, Request::Writer { database, instance })
             }),
         )
         .route(

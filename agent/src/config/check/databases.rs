@@ -41,6 +41,10 @@ impl Check {
             Some(file::OnAuthFailure::Keep) => health::OnAuthFailure::Keep,
             Some(file::OnAuthFailure::Down) => health::OnAuthFailure::Down,
         };
+        rules.reader_fallback = match file.reader_fallback {
+            None | Some(file::ReaderFallback::Writer) => health::ReaderFallback::Writer,
+            Some(file::ReaderFallback::None) => health::ReaderFallback::None,
+        };
         let max_lag = self.optional_duration(file.max_lag.as_ref());
         let probe_interval = self.duration(file.probe_interval.as_ref(), rules.probe_interval);
         let ca_file = file.ca_file.as_ref().map(|path| self.path(Some(path), "/etc/rds-lb-agent/ca.pem"));

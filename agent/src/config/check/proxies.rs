@@ -42,7 +42,13 @@ impl Check {
     fn haproxy(&mut self, file: &file::Haproxy) -> Option<Haproxy> {
         let socket = self.socket(&file.socket);
         let master = file.master.as_ref().map(|master| self.socket(master));
-        Some(Haproxy { socket: socket?, master: master.map_or(Some(None), |master| master.map(Some))? })
+        let state_file =
+            file.state_file.as_ref().map(|path| self.path(Some(path), "/var/lib/haproxy/server-state"));
+        Some(Haproxy {
+            socket: socket?,
+            master: master.map_or(Some(None), |master| master.map(Some))?,
+            state_file: state_file.map_or(Some(None), |path| path.map(Some))?,
+        })
     }
 
     fn envoy(&mut self, file: &file::Envoy) -> Option<Envoy> {

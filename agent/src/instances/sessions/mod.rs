@@ -177,7 +177,7 @@ impl Table<'_> {
             }
             *self.reported = Some(rights.clone());
         }
-        self.door.shared.tell(Input::Rights(self.door.instance().clone(), Box::new(rights))).await;
+        self.door.shared.send(Input::Rights(self.door.instance().clone(), Box::new(rights))).await;
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl Table<'_> {
             |row: &ActivityRow| row.application == own.application_name || row.application.is_empty();
         rows.retain(|row| row.user != own.user || !is_agent_name(row));
         let instance: InstanceId = self.door.instance().clone();
-        self.door.shared.tell(Input::Activity { instance, at, only, rows }).await;
+        self.door.shared.send(Input::Activity { instance, at, only, rows }).await;
         Ok(())
     }
 
@@ -209,8 +209,8 @@ impl Table<'_> {
         let Some(method) = self.method_of(&command) else {
             return shared.close_ended(&command, Retired::Denied).await;
         };
-        let _in_progress = shared.errands.begin().await;
-        let Some(permit) = shared.place(&command.instance, command.purpose) else {
+        let _in_progress = shared.ongoing.begin().await;
+        let Some(permit) = shared.permit(&command.instance, command.purpose) else {
             return shared.close_ended(&command, Retired::OverBudget).await;
         };
         let target = RetireTarget {

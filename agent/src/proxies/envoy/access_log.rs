@@ -1,7 +1,7 @@
 //! The sessions of all Envoys, from the access logs that they stream to the agent.
 //!
-//! They are told to the decider as HAProxy's are: all of one proxy at once. Until they are
-//! all, those that are known are told as what they are: some. Of several Envoys of one
+//! They are sent to the decider as HAProxy's are: all of one proxy at once. Until the list is
+//! complete, it is sent as incomplete. Of several Envoys of one
 //! configuration each has its own list: one whose stream breaks again and again does not delay the
 //! sessions of the others.
 
@@ -75,7 +75,7 @@ impl Config {
 /// What the access logs of all Envoys have reported. It outlives a reload of the configuration, as their
 /// streams do: sessions that are known stay known.
 #[derive(Debug)]
-pub struct Heard {
+pub struct AccessLogs {
     reports: mpsc::Receiver<Report>,
     table: Sessions,
     places: Places,
@@ -83,7 +83,7 @@ pub struct Heard {
     connected: BTreeSet<Origin>,
 }
 
-impl Heard {
+impl AccessLogs {
     /// Nothing yet.
     pub fn new(reports: mpsc::Receiver<Report>) -> Self {
         let (table, places) = (Sessions::new(Limits::default()), Places::default());
@@ -101,7 +101,7 @@ impl Heard {
 pub async fn run(
     envoys: Vec<Config>,
     mut flush: watch::Receiver<Duration>,
-    heard: OwnedMutexGuard<Heard>,
+    heard: OwnedMutexGuard<AccessLogs>,
     addresses: watch::Receiver<Addresses>,
     told: HandOffs,
     shared: Shared,
@@ -141,7 +141,7 @@ pub async fn run(
 
 struct Task {
     envoys: Vec<Config>,
-    heard: OwnedMutexGuard<Heard>,
+    heard: OwnedMutexGuard<AccessLogs>,
     addresses: watch::Receiver<Addresses>,
     told: HandOffs,
     shared: Shared,
@@ -252,11 +252,11 @@ impl Task {
             inputs.push(if complete > 0 {
                 Input::Swept { proxy, at, sessions }
             } else {
-                Input::Glimpsed { proxy, at, sessions }
+                Input::Incomplete { proxy, at, sessions }
             });
         }
         for input in inputs {
-            self.shared.tell(input).await;
+            self.shared.send(input).await;
         }
     }
 }
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        shared::{Errands, SharedBudget},
+        shared::{Ongoing, SharedBudget},
         snapshot::Snapshot,
     };
 
@@ -314,7 +314,7 @@ mod tests {
         }
     }
 
-    /// What the decider is told next of this kind, if anything within a minute.
+    /// The next input of this kind that the decider receives within a minute, if any.
     async fn swept(inputs: &mut mpsc::Receiver<Input>) -> Option<Vec<ProxySession>> {
         let next = async {
             loop {
@@ -326,11 +326,11 @@ mod tests {
         timeout(Duration::from_secs(60), next).await.ok()
     }
 
-    /// The first sessions that it is told as some of more.
+    /// The first incomplete list of sessions.
     async fn glimpsed(inputs: &mut mpsc::Receiver<Input>) -> Vec<ProxySession> {
         loop {
             match inputs.recv().await {
-                Some(Input::Glimpsed { sessions, .. }) if !sessions.is_empty() => return sessions,
+                Some(Input::Incomplete { sessions, .. }) if !sessions.is_empty() => return sessions,
                 Some(Input::Swept { .. }) | None => panic!("they are not all"),
                 Some(_) => {}
             }
@@ -342,7 +342,7 @@ mod tests {
         shared: Shared,
         inputs: mpsc::Receiver<Input>,
         say: mpsc::Sender<Report>,
-        heard: Arc<Mutex<Heard>>,
+        heard: Arc<Mutex<AccessLogs>>,
         addresses: watch::Receiver<Addresses>,
         flush: watch::Receiver<Duration>,
         _published: (watch::Sender<Arc<Snapshot>>, watch::Sender<Addresses>, watch::Sender<Duration>),
@@ -362,14 +362,14 @@ mod tests {
                 snapshot,
                 decider,
                 probe_now: Arc::default(),
-                errands: Errands::default(),
+                ongoing: Ongoing::default(),
             };
             let instance = InstanceId::new("orders", "a");
             let (found, addresses) =
                 watch::channel(Addresses::from([(instance, vec![([10, 0, 0, 3], 5_432).into()])]));
             let (longest, flush) = watch::channel(Duration::from_secs(10));
             let (say, reports) = mpsc::channel(8);
-            let heard = Arc::new(Mutex::new(Heard::new(reports)));
+            let heard = Arc::new(Mutex::new(AccessLogs::new(reports)));
             let kept = (publish, found, longest);
             Self { shared, inputs, say, heard, addresses, flush, _published: kept }
         }
@@ -427,7 +427,7 @@ mod tests {
             say.send(said("envoy-1", vec![entry()])).await.unwrap();
         });
         let sessions = swept(&mut scene.inputs).await.unwrap();
-        assert!(began.elapsed() >= Duration::from_secs(10), "others might not have been told of");
+        assert!(began.elapsed() >= Duration::from_secs(10), "others might be missing");
         assert_eq!(sessions.len(), 1);
         assert_eq!(sessions[0].server, ServerId::new(0, "w", "a"));
         assert_eq!(sessions[0].key, key);
@@ -501,7 +501,7 @@ mod tests {
         task.abort();
     }
 
-    /// Whether the decider was told anything more.
+    /// Whether the decider received anything more.
     fn told_more(inputs: &mut mpsc::Receiver<Input>) -> bool {
         inputs.try_recv().is_ok()
     }

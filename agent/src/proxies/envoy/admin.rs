@@ -89,9 +89,9 @@ struct Task {
     up: bool,
     /// When its settings were last looked at.
     settings_at: Option<Instant>,
-    /// The advice that was told.
+    /// The advice that was logged.
     told: BTreeSet<Advice>,
-    /// Since when each difference has been there, and whether it was told.
+    /// Since when each difference has been there, and whether it was logged.
     since: BTreeMap<Difference, (Instant, bool)>,
     /// Access log entries that Envoy could not send, when last asked.
     lost: u64,
@@ -116,7 +116,7 @@ impl Task {
             self.settings_at = Some(Instant::now());
         }
         let clusters = self.admin.clusters().await?;
-        // One that is not connected keeps what it had: that is told elsewhere.
+        // One that is not connected keeps what it had: that is logged elsewhere.
         let differences = sent().map(|sent| confirm(&sent, &clusters)).unwrap_or_default();
         self.differences(&differences);
         Ok(())

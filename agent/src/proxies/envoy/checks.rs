@@ -39,7 +39,7 @@ pub struct CheckedEndpoint {
     pub check: Check,
 }
 
-/// Answers from what Envoys are told.
+/// Answers health checks from the published state.
 #[derive(Clone)]
 pub struct Answers {
     endpoints: watch::Receiver<Endpoints>,
@@ -54,7 +54,7 @@ pub type Decided = Arc<dyn Fn() -> Time + Send + Sync>;
 // === impl Answers ===
 
 impl Answers {
-    /// Answers from what `envoys` are told, while the decider is at work.
+    /// Answers from the state that `envoys` publishes, while the decider is at work.
     pub fn new(envoys: &Envoys, clock: Clock, decided: Decided) -> Self {
         Self { endpoints: envoys.told(), changes: envoys.changes(), clock, decided }
     }

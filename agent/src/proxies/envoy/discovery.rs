@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    access_log::Heard,
+    access_log::AccessLogs,
     checks::{Answers, Checked},
 };
 use crate::{
@@ -35,9 +35,9 @@ const REPORTS: usize = 32;
 /// How long Envoys have to take the last endpoints of an agent that stops.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// What one configured Envoy is told.
+/// The published state of one configured Envoy.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Published {
     /// Its name in logs and metrics.
     pub proxy: String,
     /// Its `node.id`; `None` where any will do.
@@ -50,11 +50,11 @@ pub struct Told {
     pub checked: Checked,
 }
 
-/// What all Envoys are told. Immutable.
+/// The published state of all Envoys. Immutable.
 #[derive(Clone, Debug, Default)]
-pub struct Endpoints(pub Arc<Vec<Told>>);
+pub struct Endpoints(pub Arc<Vec<Published>>);
 
-/// All Envoys: what they are told, and who they are. Cheap to clone; all clones are one.
+/// All Envoys: their published state, and which are connected. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Envoys {
     endpoints: watch::Sender<Endpoints>,
@@ -64,13 +64,13 @@ pub struct Envoys {
     /// One for all listeners: it counts the streams of each Envoy.
     log: access_log::Server,
     /// One task reads at a time: that of the configuration in force.
-    heard: Arc<Mutex<Heard>>,
+    heard: Arc<Mutex<AccessLogs>>,
 }
 
 // === impl Endpoints ===
 
 impl Endpoints {
-    fn of(&self, node: &str) -> Option<&Told> {
+    fn of(&self, node: &str) -> Option<&Published> {
         self.0.iter().find(|told| told.node.as_deref().is_none_or(|own| own == node))
     }
 
@@ -79,7 +79,7 @@ impl Endpoints {
         if self.0.iter().all(|told| told.endpoints == told.undrained) {
             return None;
         }
-        let undrained = |told: &Told| Told { endpoints: told.undrained.clone(), ..told.clone() };
+        let undrained = |told: &Published| Published { endpoints: told.undrained.clone(), ..told.clone() };
         Some(Self(Arc::new(self.0.iter().map(undrained).collect())))
     }
 
@@ -104,7 +104,7 @@ impl eds::Source for Endpoints {
     }
 }
 
-/// Lets those stream their access log who are told endpoints.
+/// Accepts access logs only from Envoys that receive endpoints.
 struct Configured {
     endpoints: watch::Receiver<Endpoints>,
     metrics: Arc<Metrics>,
@@ -137,12 +137,12 @@ impl Envoys {
             changed: watch::Sender::new(()),
             server,
             log: access_log::service(Intake::new(say, configured, access_log::Bounds::default())),
-            heard: Arc::new(Mutex::new(Heard::new(reports))),
+            heard: Arc::new(Mutex::new(AccessLogs::new(reports))),
         }
     }
 
-    /// From now on this is what Envoys are told.
-    pub fn publish(&self, endpoints: Vec<Told>) {
+    /// Publishes this state to Envoys.
+    pub fn publish(&self, endpoints: Vec<Published>) {
         self.endpoints.send_replace(Endpoints(Arc::new(endpoints)));
         self.changed.send_replace(());
     }
@@ -165,18 +165,18 @@ impl Envoys {
         }
     }
 
-    /// What they are told.
+    /// The published state.
     pub fn told(&self) -> watch::Receiver<Endpoints> {
         self.endpoints.subscribe()
     }
 
-    /// Changes whenever what they are told may have changed.
+    /// Changes whenever the published state may have changed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
     /// What access logs tell, once the task of the former configuration has let go.
-    pub async fn heard(&self) -> OwnedMutexGuard<Heard> {
+    pub async fn heard(&self) -> OwnedMutexGuard<AccessLogs> {
         self.heard.clone().lock_owned().await
     }
 

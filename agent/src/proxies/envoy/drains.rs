@@ -97,9 +97,9 @@ pub async fn run<C: Fn() -> bool + Send + Sync>(
             config.drained.set(&server, false);
             Outcome::Undrain { server, taken: true }
         };
-        shared.tell(Input::Outcome(outcome)).await;
+        shared.send(Input::Outcome(outcome)).await;
         // At once, rather than with the next round of the sessions.
         let (at, shown) = (shared.clock.now(), config.drained.shown(&config.servers));
-        shared.tell(Input::Endpoints { proxy: config.proxy, at, shown }).await;
+        shared.send(Input::Endpoints { proxy: config.proxy, at, shown }).await;
     }
 }

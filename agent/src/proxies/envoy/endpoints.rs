@@ -12,13 +12,16 @@ use agent_core::{
     freshness::STARTING,
     health::{Fleet, ServerConfig},
 };
-use envoy::eds::{Cluster, Endpoint, Health, Snapshot};
+use envoy::eds::{Cluster, Endpoint, Health, Snapshot, WaitingRooms};
 use futures_util::future::select_all;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     checks::{Checked, CheckedEndpoint},
-    discovery::{Envoys, Told},
+    discovery::{Envoys, Published},
     drains::Drained,
 };
 use crate::shared::Shared;
@@ -43,7 +46,7 @@ pub type Addresses = BTreeMap<InstanceId, Vec<SocketAddr>>;
 pub async fn run(
     envoys: Vec<Config>,
     mut addresses: watch::Receiver<Addresses>,
-    told_to: Envoys,
+    envoys_served: Envoys,
     shared: Shared,
 ) {
     let started = Instant::now();
@@ -51,23 +54,30 @@ pub async fn run(
     let mut decided = shared.snapshot.clone();
     let mut fleet = decided.borrow_and_update().fleet.clone();
     let mut awake = Awake::default();
+    // One for each Envoy, with its drains and without them.
+    let mut rooms: Vec<[WaitingRooms; 2]> = envoys.iter().map(|_| <[WaitingRooms; 2]>::default()).collect();
     loop {
+        let mut rooms_end: Option<Instant> = None;
         let starting = started.elapsed() < STARTING;
         let known = addresses.borrow_and_update().clone();
-        let told = envoys.iter().zip(&mut drains).map(|(envoy, drained)| {
+        let told = envoys.iter().zip(&mut drains).zip(&mut rooms).map(|((envoy, drained), rooms)| {
             let drained = drained.borrow_and_update();
             let (servers, nothing) = (&envoy.servers, BTreeSet::new());
             let clusters = clusters(servers, &fleet, &drained, &known);
             let undrained = self::clusters(servers, &fleet, &nothing, &known);
-            Told {
+            let now = Instant::now();
+            let (endpoints, end) = rooms[0].snapshot(sent(&clusters, &known, starting), now);
+            let (undrained, _) = rooms[1].snapshot(sent(&undrained, &known, starting), now);
+            rooms_end = rooms_end.into_iter().chain(end).min();
+            Published {
                 proxy: envoy.proxy.clone(),
                 node: envoy.node.clone(),
-                endpoints: snapshot(&clusters, &known, starting),
-                undrained: snapshot(&undrained, &known, starting),
+                endpoints,
+                undrained,
                 checked: checked(&clusters, &fleet, awake, &known),
             }
         });
-        told_to.publish(told.collect());
+        envoys_served.publish(told.collect());
         // The decider publishes every second at least; verdicts change rarely.
         loop {
             let drain = drains.iter_mut().map(|drained| Box::pin(drained.changed()));
@@ -88,6 +98,7 @@ pub async fn run(
                     if !same || starting { break }
                 }
                 Ok(()) = addresses.changed() => break,
+                () = sleep_until(rooms_end.unwrap_or_else(Instant::now)), if rooms_end.is_some() => break,
                 _ = select_all(drain) => break,
             }
         }
@@ -96,12 +107,17 @@ pub async fn run(
 
 /// What is answered before the tasks of a configuration run: all clusters exist, and nothing is
 /// known of them. An Envoy that asks first is not told that a cluster is missing.
-pub fn nothing_known(proxy: String, node: Option<String>, servers: &[ServerConfig], fleet: &Fleet) -> Told {
+pub fn nothing_known(
+    proxy: String,
+    node: Option<String>,
+    servers: &[ServerConfig],
+    fleet: &Fleet,
+) -> Published {
     let clusters = clusters(servers, fleet, &BTreeSet::new(), &Addresses::new());
     let names = clusters.keys().map(|name| Cluster { name: (*name).to_owned(), endpoints: None });
     let endpoints = Snapshot::new(names);
     let checked = checked(&clusters, fleet, Awake::default(), &Addresses::new());
-    Told { proxy, node, undrained: endpoints.clone(), endpoints, checked }
+    Published { proxy, node, undrained: endpoints.clone(), endpoints, checked }
 }
 
 type Clusters<'a> = BTreeMap<&'a str, Vec<Member<'a>>>;
@@ -124,8 +140,8 @@ fn clusters<'a>(
     clusters
 }
 
-fn snapshot(clusters: &Clusters<'_>, addresses: &Addresses, starting: bool) -> Snapshot {
-    Snapshot::new(clusters.iter().map(|(name, members)| {
+fn sent(clusters: &Clusters<'_>, addresses: &Addresses, starting: bool) -> Vec<Cluster> {
+    let cluster = |(name, members): (&&str, &Vec<Member<'_>>)| {
         let endpoint = |(member, health): (&Member<'_>, EndpointHealth)| Endpoint {
             name: member.server.id.server.to_string(),
             addresses: addresses.get(&member.server.instance).cloned().unwrap_or_default(),
@@ -136,7 +152,8 @@ fn snapshot(clusters: &Clusters<'_>, addresses: &Addresses, starting: bool) -> S
             name: (*name).to_owned(),
             endpoints: endpoints.map(|health| members.iter().zip(health).map(endpoint).collect()),
         }
-    }))
+    };
+    clusters.iter().map(cluster).collect()
 }
 
 fn checked(clusters: &Clusters<'_>, fleet: &Fleet, awake: Awake, addresses: &Addresses) -> Checked {

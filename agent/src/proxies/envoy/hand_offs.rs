@@ -1,5 +1,5 @@
-//! Clients that were not handed to a database server: told once each, whichever log
-//! tells of them first.
+//! Clients that were not handed to a database server. Each is reported once, by whichever log shows it
+//! first.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -27,18 +27,18 @@ const NOTE: Duration = Duration::from_secs(5);
 /// Ends that are remembered. The file is behind by as many as end in its flush interval.
 const REMEMBERED: usize = 50_000;
 
-/// What has been told. Cheap to clone; all clones are one.
+/// The failures that were reported. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct HandOffs(Arc<Mutex<Told>>);
+pub struct HandOffs(Arc<Mutex<Published>>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct Published {
     order: VecDeque<Arc<str>>,
     ids: HashSet<Arc<str>>,
 }
 
 impl HandOffs {
-    /// Tells of an entry, if it is the end of a session that went wrong and was not told of before.
+    /// Reports an entry if it is the end of a failed session that was not reported before.
     /// `cluster` is its cluster as metrics may name it.
     pub fn tell(&self, proxy: &str, cluster: &str, entry: &Entry, metrics: &Metrics) {
         let Some(hand_off) = HandOff::of(entry) else { return };

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -33,9 +34,13 @@ use super::{
     take_back::{self, TakenBack},
 };
 use crate::{
-    events::{CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent},
+    events::{
+        CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent,
+        StateFailed,
+    },
     messages::Input,
     shared::Shared,
+    state::server_state,
 };
 
 /// Between two looks at the admin flags.
@@ -70,13 +75,21 @@ pub struct Config {
     pub master: Option<Address>,
     /// Its servers, by backend and server name.
     pub servers: HashMap<(String, String), ServerId>,
+    /// HAProxy's server state file, if the agent keeps it current.
+    pub state_file: Option<PathBuf>,
     /// What one command may cost.
     pub limits: Limits,
 }
 
 /// Looks after one HAProxy for ever.
 pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Order>) {
-    let mut task = Proxy { config: Arc::new(config), shared, episodes: Episodes::default(), well: false };
+    let mut task = Proxy {
+        config: Arc::new(config),
+        shared,
+        episodes: Episodes::default(),
+        well: false,
+        state_file: String::new(),
+    };
     loop {
         let result = task.round(&mut commands).await;
         let next = Instant::now()
@@ -104,6 +117,8 @@ struct Proxy {
     episodes: Episodes,
     /// Whether the socket answered last time.
     well: bool,
+    /// The server state file as last written.
+    state_file: String,
 }
 
 impl Proxy {
@@ -117,6 +132,7 @@ impl Proxy {
             self.well = true;
         }
         self.flags(&mut connection).await?;
+        self.write_state_file(&mut connection).await?;
         while let Ok(command) = commands.try_recv() {
             self.command(command).await;
         }
@@ -147,7 +163,42 @@ impl Proxy {
             state.is_some_and(|state| state.takes_new_sessions())
         });
         let view = ProxyView { up: up.map(|(_, server)| server.clone()).collect(), fallbacks };
-        self.shared.tell(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
+        self.shared.send(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
+        Ok(())
+    }
+
+    /// Replaces HAProxy's server state file if a state has changed.
+    ///
+    /// The agent's own drains are left out: HAProxy would load them as if an operator had set them.
+    /// Until the first snapshot nobody knows which drains are the agent's, so nothing is written.
+    async fn write_state_file(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
+        let Some(path) = self.config.state_file.clone() else { return Ok(()) };
+        let snapshot = self.shared.snapshot.borrow().clone();
+        if snapshot.fleet.servers.is_empty() {
+            return Ok(());
+        }
+        let own = |backend: &str, server: &str| snapshot.drains.contains_key(&format!("{backend}/{server}"));
+        let text = connection.state_file(own).await?;
+        if text == self.state_file {
+            return Ok(());
+        }
+        let (file, content) = (path.clone(), text.clone());
+        let written = tokio::task::spawn_blocking(move || server_state::replace(&file, &content)).await;
+        match written {
+            Ok(Ok(())) => {
+                self.episodes.ends("state file");
+                self.state_file = text;
+            }
+            Ok(Err(error)) => {
+                let error = error.to_string();
+                if self.episodes.begins("state file", &error) {
+                    let consequence = "HAProxy starts with an old state if it is restarted without an agent";
+                    StateFailed { consequence, error }.emit(&self.shared.metrics);
+                }
+            }
+            // The runtime stops.
+            Err(_) => {}
+        }
         Ok(())
     }
 
@@ -175,24 +226,24 @@ impl Proxy {
     }
 
     async fn command(&mut self, order: Order) {
-        let errands = self.shared.errands.clone();
-        let _errand = errands.begin().await;
+        let ongoing = self.shared.ongoing.clone();
+        let _ongoing = ongoing.begin().await;
         let Order { command, decided } = order;
         let outdated = decided.elapsed() > OUTDATED;
         match command {
             Command::Drain(server) => {
                 let sent = if outdated { DrainSent::NotSent } else { self.drain(&server, decided).await };
-                self.shared.tell(Input::Outcome(Outcome::Drain { server, sent })).await;
+                self.shared.send(Input::Outcome(Outcome::Drain { server, sent })).await;
             }
             Command::Undrain(server) if outdated => {
-                self.shared.tell(Input::Outcome(Outcome::Undrain { server, taken: false })).await;
+                self.shared.send(Input::Outcome(Outcome::Undrain { server, taken: false })).await;
             }
             Command::Undrain(server) => {
                 let taken = self.undrain(&server).await;
                 if let Err(error) = &taken {
                     tracing::debug!(%server, %error, "drain not taken back yet");
                 }
-                self.shared.tell(Input::Outcome(Outcome::Undrain { server, taken: taken.is_ok() })).await;
+                self.shared.send(Input::Outcome(Outcome::Undrain { server, taken: taken.is_ok() })).await;
             }
             Command::Agent(server, up) => {
                 // Only faster than the next check, which says the same.
@@ -202,6 +253,7 @@ impl Proxy {
                     && decided.elapsed() <= OUTDATED
                 {
                     let _ = connection.set_agent(&server.backend, &server.server, up).await;
+                    let _ = self.write_state_file(&mut connection).await;
                 }
             }
             // Other closes and a listing of all sessions may have come first.
@@ -281,7 +333,7 @@ impl Proxy {
 
     async fn close(&mut self, command: &Retire, decided: Instant) {
         let shared = self.shared.clone();
-        let Some(place) = shared.place(&command.instance, command.purpose) else {
+        let Some(permit) = shared.permit(&command.instance, command.purpose) else {
             return shared.close_ended(command, Retired::OverBudget).await;
         };
         let began = Instant::now();
@@ -304,8 +356,8 @@ impl Proxy {
             CloseFailed { command, error: error.to_string() }.emit(&shared.metrics);
         }
         match retired {
-            Retired::Closed | Retired::Failed => drop(place),
-            _ => place.cancel(),
+            Retired::Closed | Retired::Failed => drop(permit),
+            _ => permit.cancel(),
         }
         RetiredEvent { command, result: retired, took: began.elapsed() }.emit(&shared.metrics);
         shared.close_ended(command, retired).await;
@@ -361,7 +413,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        shared::{Errands, SharedBudget},
+        shared::{Ongoing, SharedBudget},
         snapshot::Snapshot,
     };
 
@@ -388,18 +440,20 @@ mod tests {
             snapshot,
             decider,
             probe_now: Arc::default(),
-            errands: Errands::default(),
+            ongoing: Ongoing::default(),
         };
         let named = |server: &ServerId| (server.backend.to_string(), server.server.to_string());
         let config = Config {
             proxy: 0,
             socket: path.to_str().unwrap().parse().unwrap(),
             master: None,
+            state_file: None,
             servers: servers.iter().map(|server| (named(server), server.clone())).collect(),
             limits: Limits::default(),
         };
         let episodes = Episodes::default();
-        let proxy = Proxy { config: Arc::new(config), shared, episodes, well: false };
+        let proxy =
+            Proxy { config: Arc::new(config), shared, episodes, well: false, state_file: String::new() };
         Fixture { proxy, socket, inputs, _publish: publish, _folder: folder }
     }
 
@@ -407,7 +461,8 @@ mod tests {
     async fn answers(socket: UnixListener, rows: String, commands: mpsc::Sender<String>) {
         let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port \
             srv_iweight srv_check_state srv_agent_state srv_fqdn";
-        let rows = rows.lines().map(|row| format!("{row} 1 0 22 -\n")).collect::<String>();
+        let rows: Vec<String> = rows.lines().map(|row| format!("{row} 1 0 22 -")).collect();
+        let rows = rows.join("\n") + "\n";
         loop {
             let (stream, _) = socket.accept().await.unwrap();
             let mut stream = BufReader::new(stream);
@@ -426,7 +481,7 @@ mod tests {
         }
     }
 
-    /// Commands of a drain of `pg1` beside these rows, and what the decider is told.
+    /// Commands of a drain of `pg1` beside these rows, and the inputs of the decider.
     async fn drain_beside(rows: &str) -> (bool, Vec<Input>) {
         let servers = ["pg1", "pg2"].map(|name| ServerId::new(0, "orders", name));
         let Fixture { mut proxy, socket, mut inputs, _publish, _folder } = fixture(&servers);

@@ -29,7 +29,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Answers from this snapshot; admin words that were delivered are told to the decider.
+    /// Answers from this snapshot; delivered admin words are reported to the decider.
     pub fn new(
         snapshot: watch::Receiver<Arc<Snapshot>>,
         decider: mpsc::Sender<Input>,

@@ -60,8 +60,8 @@ struct Sweeps {
 }
 
 impl Sweeps {
-    /// A socket that answers, but not this, is not lost: a level too low, for one, is told
-    /// once and tried again. That it does not answer at all is told by who asks for the flags.
+    /// A socket that answers, but not this, is not lost: a level too low, for one, is reported
+    /// once and tried again. The task that reads the flags reports a socket that does not answer at all.
     fn tell(&mut self, listed: Result<(), RuntimeError>) {
         match listed {
             Ok(()) => {
@@ -98,7 +98,7 @@ impl Sweeps {
         let labels = self.config.socket.to_string().as_str().into();
         self.shared.metrics.sweep_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
         let at = self.shared.clock.now() - began.elapsed();
-        self.shared.tell(Input::Swept { proxy: self.config.proxy, at, sessions }).await;
+        self.shared.send(Input::Swept { proxy: self.config.proxy, at, sessions }).await;
         Ok(())
     }
 

@@ -254,7 +254,7 @@ fn run<P: Peer>(steps: Vec<Step>) -> Result<(), TestCaseError> {
             continue;
         }
         match content {
-            // Not there: who can hear of it has heard of it.
+            // Not there: every subscriber has received its removal.
             0 if P::HEARS_OF_REMOVALS => prop_assert_eq!(has, None, "{} is gone", name),
             0 | 1 => {}
             // Rejected: what it had before, or nothing.

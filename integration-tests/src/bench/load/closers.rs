@@ -20,7 +20,7 @@ const TERMINATE_EVERY: Duration = Duration::from_secs(1);
 /// Between two sessions that the loose guard closes: as many a second as the agent may.
 const GUARD_EVERY: Duration = Duration::from_millis(50);
 
-/// What counts as old: what the agent is told as `max_age`.
+/// What counts as old: the `max_age` of the agent.
 const OLD: &str = "5 seconds";
 
 /// Closes until told to stop; with an agent that acts, does nothing.

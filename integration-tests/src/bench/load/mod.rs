@@ -42,7 +42,7 @@ pub struct Variant {
     pub what: &'static str,
     engine: Engine,
     behind_envoy: bool,
-    /// MariaDB only: whether it tells of open transactions by events, or by `innodb_trx` alone.
+    /// MariaDB only: whether it shows open transactions by events, or by `innodb_trx` alone.
     performance_schema: bool,
     closer: Closer,
     /// Sessions of a password user that do nothing.

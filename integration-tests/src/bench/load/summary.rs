@@ -39,7 +39,7 @@ pub struct Summary {
     pub autocommit_failed: Interval,
     /// Of those, rows that are there: a client that tries again would have them twice.
     pub autocommit_present_after_error: u64,
-    /// Whether the tables have what clients were told, and nothing else.
+    /// Whether the tables have exactly the acknowledged rows.
     pub exact: bool,
     /// What the tables have, clients with pauses and rows.
     pub tables_mixed: Verified,

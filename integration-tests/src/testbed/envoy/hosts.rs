@@ -1,4 +1,4 @@
-//! What Envoy's `/clusters` says of an endpoint.
+//! An endpoint in Envoy's `/clusters`.
 
 use std::net::SocketAddr;
 

@@ -41,7 +41,7 @@ impl Envoy {
     /// Starts it as an unprivileged user, and waits until it takes sessions.
     ///
     /// # Errors
-    /// [`Error::Ended`] with what Envoy said of its configuration.
+    /// [`Error::Ended`] with what Envoy printed about its configuration.
     pub async fn start(binary: &EnvoyBinary, config: EnvoyConfig) -> Result<Self, Error> {
         let account = Account::unprivileged()?;
         let mut tries = 1;

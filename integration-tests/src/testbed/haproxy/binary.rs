@@ -55,7 +55,7 @@ impl HaproxyBinary {
         Ok(vec![Self::debian()?, Self::pypi_2_8()?])
     }
 
-    /// What it says of itself.
+    /// The version that it prints.
     pub fn version(&self) -> &Version {
         &self.version
     }

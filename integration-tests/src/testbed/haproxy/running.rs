@@ -48,7 +48,7 @@ impl Haproxy {
     /// Starts it as an unprivileged user, and waits until it serves.
     ///
     /// # Errors
-    /// [`Error::Ended`] with what HAProxy said of its configuration.
+    /// [`Error::Ended`] with what HAProxy printed about its configuration.
     pub async fn start(binary: &HaproxyBinary, config: HaproxyConfig) -> Result<Self, Error> {
         let account = Account::unprivileged()?;
         let mut tries = 1;
@@ -272,7 +272,7 @@ pub async fn ask(socket: &Path, command: &str) -> Result<String, Error> {
     let exchange = async {
         let mut stream = UnixStream::connect(socket).await?;
         stream.write_all(format!("{command}\n").as_bytes()).await?;
-        // A master socket stays open for more commands until it is told that none come.
+        // A master socket stays open for more commands until the client half-closes it.
         stream.shutdown().await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

@@ -3,7 +3,7 @@
 //! Each client logs in with a token over verified TLS, for an endpoint's name, wherever it
 //! dials; works; looks at its socket before it begins, as a pool does; and when its session
 //! is gone, says in which phase that hit it and logs in again. Afterwards the tables
-//! themselves are asked whether what clients were told is true.
+//! themselves show whether the acknowledgements of clients are true.
 //!
 //! It knows nothing of the agent: it measures whatever closes sessions.
 //!
@@ -18,7 +18,7 @@
 //! - [`Target`]: where clients dial, whom they verify, how they log in
 //! - [`Work`], [`Think`]: what a client does
 //! - [`Load`]: clients that run, and how to stop them
-//! - [`LoadReport`]: what they saw; [`Verified`]: what the tables say of it
+//! - [`LoadReport`]: what they saw; [`Verified`]: how the tables compare
 //! - [`Interval`]: 95 % bounds of a rate
 //! - `session`: one login, driven by its client alone
 //! - `statements`: where engines want different words

@@ -82,7 +82,7 @@ pub struct SteadySession {
     pub committed_s: Option<f64>,
     /// When its client saw it closed by somebody else; `None` while it lives.
     pub closed_s: Option<f64>,
-    /// How that was told.
+    /// How the client saw that.
     pub ending: Option<Ending>,
     /// A holder that was cut between BEGIN and the answer to COMMIT.
     pub in_transaction: bool,
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(busiest_second(&[]), 0);
         assert_eq!(busiest_second(&logins(&[0, 900, 950, 1000, 1850, 1899, 1900])), 5);
         assert_eq!(busiest_second(&logins(&[0, 1000, 2000])), 1, "a second later is another second");
-        assert_eq!(busiest_second(&logins(&[2000, 10, 1005])), 2, "in whatever order they were told");
+        assert_eq!(busiest_second(&logins(&[2000, 10, 1005])), 2, "in any order");
     }
 
     #[test]

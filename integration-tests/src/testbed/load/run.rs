@@ -136,7 +136,7 @@ impl Load {
         }
     }
 
-    /// Asks the tables, at `target`, whether what the clients were told is true. To be called
+    /// Compares the tables, at `target`, with the acknowledgements of the clients. To be called
     /// after [`stop`](Self::stop).
     pub async fn verify(&self, target: &Target) -> Result<Verified, LoadError> {
         verify::verify(&self.shared, open(target).await?).await

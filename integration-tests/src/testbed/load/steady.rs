@@ -1,6 +1,6 @@
 //! Clients whose session only has to be there: idle ones, listeners, holders.
 //!
-//! Each session is told of one by one, since what counts is which of them was closed, and
+//! Each session is reported on its own, since what counts is which of them was closed, and
 //! when. A client whose session was closed logs in again, as a pool fills itself up.
 
 use std::time::{Duration, Instant};

@@ -60,7 +60,7 @@ pub(super) struct Tally {
     pub failed_logins: u64,
     /// Phase and ending (`inside 57P01`), or why a login failed, with how often.
     pub causes: BTreeMap<String, u64>,
-    /// Client → commits that it was told of.
+    /// Client → commits that were acknowledged to it.
     pub commits: BTreeMap<u32, u64>,
     pub transactions: u64,
     /// Of each transaction, the time that its statements took.

@@ -1,4 +1,4 @@
-//! Whether what the clients of a load were told is true: the tables have the last word.
+//! Compares the acknowledgements of the clients of a load with the tables.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,29 +11,29 @@ use crate::process;
 /// How long statements of clients that went away may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the tables say, beside what clients were told.
+/// The tables beside the acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// Commits that clients were told of.
+    /// Acknowledged commits.
     pub commits_acknowledged: u64,
     /// Commits that the table counts.
     pub commits_in_table: u64,
     /// Commits that took place though their client was not told.
     pub commits_unacknowledged: u64,
-    /// Commits that a client was told of, and that are not there.
+    /// Acknowledged commits that are missing.
     pub commits_lost: u64,
-    /// Rows that clients were told of.
+    /// Acknowledged rows.
     pub rows_acknowledged: u64,
     /// Rows that are there.
     pub rows_in_table: u64,
     /// Rows that are there though their client saw an error.
     pub rows_present_after_error: u64,
-    /// Rows that a client was told of, and that are not there.
+    /// Acknowledged rows that are missing.
     pub rows_lost: u64,
 }
 
 impl Verified {
-    /// Everybody was told the truth: the tables have what was acknowledged, and nothing else.
+    /// All acknowledgements are true: the tables have what was acknowledged, and nothing else.
     pub fn is_exact(&self) -> bool {
         self.commits_unacknowledged == 0
             && self.commits_lost == 0

@@ -1,4 +1,4 @@
-//! What a scene needs of a proxy: how it is started, and how the agent is told of it.
+//! What a scene needs of a proxy: how it is started, and its part of the agent's configuration.
 
 use std::{collections::BTreeMap, future::Future, io, net::SocketAddr};
 

@@ -1,4 +1,4 @@
-//! What a test is told when a program does not do what it should.
+//! The error that a test gets when a program fails.
 
 use std::{fs, net::SocketAddr};
 

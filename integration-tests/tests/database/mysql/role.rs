@@ -58,7 +58,7 @@ async fn the_kept_sessions_see_a_promotion() {
     lab.shutdown().await;
 }
 
-/// Aurora is not to be had: what it says of itself, as its manual has it.
+/// Aurora is not available here: its answers are those of its manual.
 #[tokio::test]
 async fn aurora_is_asked_for_its_own_words() {
     const LAG: [&str; 1] = ["lag_ms"];

@@ -159,7 +159,7 @@ impl Planner {
         self.drains.adopt(server, &self.policy, now);
     }
 
-    /// Drains a server at an operator's word, above the capacity floor.
+    /// Drains a server for an operator, above the capacity floor.
     ///
     /// # Errors
     /// Why it cannot be.

@@ -70,7 +70,7 @@ const CHECK: Duration = Duration::from_secs(2);
 /// After trouble, this long is given before anything is asked of the agent.
 const RECOVERY: Duration = Duration::from_secs(20);
 
-/// After a person's hand, the proxy's flags are seen and each of its checks is answered anew.
+/// After an operator's command, the proxy's flags are seen and each of its checks is answered anew.
 const NOTICED: Duration = Duration::from_secs(6);
 
 /// What it may take to be seen, decided and done, beyond the poll itself.

@@ -28,7 +28,7 @@ use crate::standin::Engine;
 /// A login that takes longer has failed.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(15);
 
-/// What is in the socket's buffer may be nothing that the driver tells of: look again.
+/// What is in the socket's buffer may be nothing that the driver reports: look again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long a goodbye may take.

@@ -1,7 +1,7 @@
 //! A MySQL or MariaDB connection, driven by its client alone.
 //!
 //! Over the tests' own [`mysql`](crate::mysql) client: no driver of that protocol lets its
-//! socket be looked at. It never connects anew and sends nothing but what it is told.
+//! socket be looked at. It never connects anew and sends only the given statements.
 
 use std::future::pending;
 
