@@ -156,14 +156,14 @@ impl<'a> Siblings<'a> {
         if view.role != Some(Role::Writer) {
             return self.out_of_role(view, R::NotWriter);
         }
-        // Without a last writer, any other instance that was a writer may still be it.
-        let another_was_last = self.instances.iter().any(|(other, instance)| {
-            other != name
-                && self.last_writer.is_none_or(|last| last == other)
-                && instance.view().role == Some(Role::Writer)
-        });
+        // While nothing answers, only the last writer is kept, or the only instance that can be it.
+        let another_may_be = self.last_writer != Some(name)
+            && self
+                .instances
+                .iter()
+                .any(|(other, instance)| other != name && instance.view().role == Some(Role::Writer));
         if !view.proved() {
-            let may_be = writer == Writer::Unclaimed && !another_was_last;
+            let may_be = writer == Writer::Unclaimed && !another_may_be;
             return if may_be {
                 self.known_or_proved(view)
             } else {
@@ -181,7 +181,7 @@ impl<'a> Siblings<'a> {
             // It was silent too briefly to lose its claim, or it is not the writer any more.
             Writer::Proved(_) | Writer::Newest(_) => self.verdict(State::Down, R::Superseded),
             Writer::Undecided => self.verdict(State::Unknown, R::Undecided),
-            Writer::Unclaimed if another_was_last => self.verdict(State::Unknown, R::Undecided),
+            Writer::Unclaimed if another_may_be => self.verdict(State::Unknown, R::Undecided),
             Writer::Unclaimed => self.known_or_proved(view),
         }
     }
