@@ -37,8 +37,8 @@ async fn retirement_stops_if_clients_do_not_reconnect_until_an_operator_resumes_
         }
     });
     assert_eq!(paused.await.unwrap(), "app one-shot 127.0.0.0/24");
-    let line = "clients that were closed do not log in again: their sessions are left alone; \
-                `rds-lb-agent resume` after the cause is found";
+    let line = "clients whose sessions were closed did not log in again; no more sessions of this group are closed \
+                until they do, or until `rds-lb-agent resume`";
     assert_eq!(said(&scene, line), 1, "{}", scene.agent.log());
     let left: Vec<Client> = lonely.into_iter().filter(Client::is_open).collect();
     assert_eq!(left.len(), 3, "three did not come back, and no more of them were closed");

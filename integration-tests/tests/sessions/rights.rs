@@ -137,8 +137,8 @@ async fn advises(scene: &Scene, words: &str) {
     })
     .await
     .unwrap();
-    assert_eq!(said(scene, RIGHT_MISSING), 1, "{}", scene.agent.log());
     let events = scene.agent.events();
-    let event = events.iter().find(|event| event["message"] == RIGHT_MISSING).unwrap();
-    assert!(event["advice"].as_str().unwrap().contains(words), "{event}");
+    let advice = events.iter().filter(|event| event["message"] == RIGHT_MISSING);
+    let logged = advice.filter(|event| event["advice"].as_str().unwrap().contains(words)).count();
+    assert_eq!(logged, 1, "{}", scene.agent.log());
 }

@@ -71,7 +71,7 @@ async fn without_performance_schema_all_sessions_are_held_unless_innodb_trx_is_c
     held(&scene, &client, "activity_unknown", 4.0).await;
     assert!(client.is_open());
 
-    let said = "`open_transactions: innodb_trx` is in force";
+    let said = "`open_transactions: innodb_trx` is set";
     assert_eq!(warned(&scene, said), 0);
     turn_to("innodb_trx").await;
     let missing = sight(&scene, "touching").await;
