@@ -26,6 +26,7 @@ use haproxy::{
 };
 use tokio::{
     sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -40,7 +41,7 @@ use crate::{
     },
     messages::Input,
     shared::Shared,
-    state::server_state,
+    state::{StateError, server_state},
 };
 
 /// Between two looks at the admin flags.
@@ -89,6 +90,7 @@ pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Or
         episodes: Episodes::default(),
         well: false,
         state_file: String::new(),
+        state_write: None,
     };
     loop {
         let result = task.round(&mut commands).await;
@@ -119,6 +121,8 @@ struct Proxy {
     well: bool,
     /// The server state file as last written.
     state_file: String,
+    /// The write under way. A disk that hangs has one at most.
+    state_write: Option<JoinHandle<Result<String, StateError>>>,
 }
 
 impl Proxy {
@@ -173,6 +177,9 @@ impl Proxy {
     /// Until the first snapshot nobody knows which drains are the agent's, so nothing is written.
     async fn write_state_file(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let Some(path) = self.config.state_file.clone() else { return Ok(()) };
+        if !self.state_file_is_idle().await {
+            return Ok(());
+        }
         let snapshot = self.shared.snapshot.borrow().clone();
         if snapshot.fleet.servers.is_empty() {
             return Ok(());
@@ -182,10 +189,19 @@ impl Proxy {
         if text == self.state_file {
             return Ok(());
         }
-        let (file, content) = (path.clone(), text.clone());
-        let written = tokio::task::spawn_blocking(move || server_state::replace(&file, &content)).await;
-        match written {
-            Ok(Ok(())) => {
+        // Nothing waits for the disk: a verdict must not.
+        self.state_write = Some(spawn_blocking(move || server_state::replace(&path, &text).map(|()| text)));
+        Ok(())
+    }
+
+    /// Takes the result of the last write of the state file. Whether another one may begin.
+    async fn state_file_is_idle(&mut self) -> bool {
+        if self.state_write.as_ref().is_some_and(|write| !write.is_finished()) {
+            return false;
+        }
+        let Some(write) = self.state_write.take() else { return true };
+        match write.await {
+            Ok(Ok(text)) => {
                 self.episodes.ends("state file");
                 self.state_file = text;
             }
@@ -199,7 +215,7 @@ impl Proxy {
             // The runtime stops.
             Err(_) => {}
         }
-        Ok(())
+        true
     }
 
     /// The backends with a `backup` server that is not one of the agent's: a waiting room, or another
@@ -452,8 +468,14 @@ mod tests {
             limits: Limits::default(),
         };
         let episodes = Episodes::default();
-        let proxy =
-            Proxy { config: Arc::new(config), shared, episodes, well: false, state_file: String::new() };
+        let proxy = Proxy {
+            config: Arc::new(config),
+            shared,
+            episodes,
+            well: false,
+            state_file: String::new(),
+            state_write: None,
+        };
         Fixture { proxy, socket, inputs, _publish: publish, _folder: folder }
     }
 
