@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::{
-    Error, Options, Server, SqlError, StandIn, StopMode, mariadb, mysqld, postgresql,
+    Error, Options, Server, SqlError, StopMode, mariadb, mysqld, postgresql,
     programs::{self, Programs},
 };
 use crate::process::{self, Launch, Signal};
@@ -55,8 +55,9 @@ impl Engine {
         }
     }
 
-    /// Compiles what its servers load beside the library that asks about tokens.
+    /// Compiles what its servers load: the library that asks about tokens, and what else.
     pub(super) async fn build_libraries(self, folder: &Path, logs: &Path) -> Result<(), process::Error> {
+        programs::build_pam(folder, logs).await?;
         match self {
             Engine::Postgresql => Ok(()),
             Engine::Mariadb => {
@@ -85,19 +86,54 @@ impl Engine {
         }
     }
 
-    /// Makes the data of a server with nothing in it.
+    /// All that a template is made from, beside the engine's programs.
+    pub(super) fn sources(self) -> Vec<String> {
+        let own = match self {
+            Engine::Postgresql => postgresql::sources(),
+            Engine::Mariadb => mariadb::sources(),
+        };
+        let settings = self.settings(&Options::template()) + self.template_settings();
+        programs::SOURCES.iter().map(|&source| source.to_owned()).chain(own).chain([settings]).collect()
+    }
+
+    /// Lines of the configuration file for the server that makes a template, after the others.
+    pub(super) fn template_settings(self) -> &'static str {
+        match self {
+            Engine::Postgresql => "",
+            Engine::Mariadb => mariadb::TEMPLATE_SETTINGS,
+        }
+    }
+
+    /// Makes the data of a server with nothing in it, for a template.
+    pub(super) async fn install(self, server: &Server) -> Result<(), process::Error> {
+        match self {
+            Engine::Postgresql => postgresql::install(server).await,
+            Engine::Mariadb => mariadb::install(server).await,
+        }
+    }
+
+    /// Makes the users and tables, for a template.
+    pub(super) async fn set_up(self, server: &Server) -> Result<(), Error> {
+        match self {
+            Engine::Postgresql => postgresql::set_up(server).await,
+            Engine::Mariadb => mariadb::set_up(server).await,
+        }
+    }
+
+    /// Makes the data of a server as the template has it.
     pub(super) async fn initialise(self, server: &Server) -> Result<(), process::Error> {
         match self {
-            Engine::Postgresql => postgresql::initialise(server).await,
+            Engine::Postgresql => server.copy_template().await,
             Engine::Mariadb => mariadb::initialise(server).await,
         }
     }
 
-    /// Makes the users and tables, on the writer.
-    pub(super) async fn set_up(self, standin: &StandIn, writer: &Server) -> Result<(), Error> {
+    /// Sets the passwords of this stand-in, on the writer.
+    pub(super) async fn set_passwords(self, writer: &Server, legacy: &str) -> Result<(), Error> {
+        let users = [("legacy", legacy), ("replicator", &writer.common().passwords.replicator)];
         match self {
-            Engine::Postgresql => postgresql::set_up(standin, writer).await,
-            Engine::Mariadb => mariadb::set_up(standin, writer).await,
+            Engine::Postgresql => postgresql::set_passwords(writer, users).await,
+            Engine::Mariadb => mariadb::set_passwords(writer, users).await,
         }
     }
 
@@ -165,6 +201,14 @@ impl Engine {
         match self {
             Engine::Postgresql => postgresql::make_replica(old, writer).await,
             Engine::Mariadb => mariadb::rejoin(old, writer).await,
+        }
+    }
+
+    /// Starts a server that has never run as a replica of a writer that had the template's data.
+    pub(super) async fn make_first_replica(self, server: &Server, writer: &Server) -> Result<(), Error> {
+        match self {
+            Engine::Postgresql => postgresql::make_first_replica(server, writer).await,
+            Engine::Mariadb => mariadb::make_replica(server, writer).await,
         }
     }
 

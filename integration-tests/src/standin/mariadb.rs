@@ -1,12 +1,12 @@
-//! The stand-in's servers as MariaDB: settings, an empty database, replication by GTID.
+//! The stand-in's servers as MariaDB: settings, users and tables, replication by GTID.
 //!
-//! Every server keeps a complete log of what happened since it was empty, so a replica is
-//! made from an empty one by letting it catch up: there are no backups here.
+//! Every server keeps a complete log of what happened since it was a copy of the template, so
+//! a replica is made from such a copy by letting it catch up: there are no backups here.
 
-use std::{env, fmt::Write as _, fs, path::PathBuf, time::Duration};
+use std::{env, fmt::Write as _, path::PathBuf, time::Duration};
 
 use super::{
-    DATABASE, Error, Options, Server, StandIn, StopMode,
+    DATABASE, Error, Options, Server, StopMode,
     engine::Rows,
     mysqld,
     programs::{self, Programs},
@@ -84,6 +84,9 @@ character_set_server = utf8mb4
 default_time_zone = '+00:00'
 ";
 
+/// The log begins with the copies.
+pub(super) const TEMPLATE_SETTINGS: &str = "skip_log_bin\nlog_slave_updates = OFF\n";
+
 /// What has to be on for open transactions and the locks of tables to be seen.
 const WATCHED: &str = "\
 performance_schema = ON
@@ -126,7 +129,14 @@ pub(super) fn configure(server: &Server, upstream: Option<&Server>) -> Result<()
     set("ssl_cert", path(server.certificate_file()));
     set("ssl_key", path(server.key_file()));
     set("report_host", server.name().to_owned());
+    set("init_file", path(first(server)));
     set("read_only", if upstream.is_some() { "ON" } else { "OFF" }.to_owned());
+    // Each stand-in has a password of its own, whoever made the data.
+    let sql = format!(
+        "SET sql_log_bin = 0;\nALTER USER {SUPERUSER}@localhost IDENTIFIED BY '{}';\n",
+        common.passwords.superuser
+    );
+    write(&first(server), &sql, 0o600, common.account.as_ref())?;
     let settings = format!("{}{settings}!include {}\n", common.settings, identity(server).display());
     write(&server.folder().join("my.cnf"), &settings, 0o600, common.account.as_ref())
 }
@@ -146,40 +156,55 @@ fn identity(server: &Server) -> PathBuf {
     server.folder().join("identity.cnf")
 }
 
-/// Without the users that the installation makes, but for the superuser.
-pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
-    if mysqld::is_chosen() {
-        return mysqld::initialise(server).await;
-    }
-    let (common, data) = (server.common(), server.data());
-    for folder in [&data, &temporary(server)] {
+/// What a server runs at each start.
+fn first(server: &Server) -> PathBuf {
+    server.folder().join("first.sql")
+}
+
+/// Folders of its own for data and temporary tables, and an identity that no server had.
+fn begin(server: &Server) -> Result<(), process::Error> {
+    for folder in [&server.data(), &temporary(server)] {
         remove_folder(folder)?;
-        make_folder(folder, 0o700, common.account.as_ref())?;
+        make_folder(folder, 0o700, server.common().account.as_ref())?;
     }
     // A new one for each beginning: a replica skips what it takes for its own.
     let new = format!("[mariadbd]\nserver_id = {}\n", fastrand::u32(1..));
-    write(&identity(server), &new, 0o644, None)?;
-    let first = server.folder().join("first.sql");
-    let sql = format!(
-        "FLUSH PRIVILEGES;\n\
-         CREATE USER {SUPERUSER}@localhost IDENTIFIED BY '{}';\n\
-         GRANT ALL ON *.* TO {SUPERUSER}@localhost WITH GRANT OPTION;\n\
-         DELETE FROM mysql.global_priv WHERE User = 'root';\n",
-        common.passwords.superuser,
-    );
-    write(&first, &sql, 0o600, common.account.as_ref())?;
+    write(&identity(server), &new, 0o644, None)
+}
+
+pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
+    begin(server)?;
+    server.copy_template().await
+}
+
+/// Without the users that the installation makes, but for the superuser.
+const SUPERUSER_ALONE: &str = "\
+FLUSH PRIVILEGES;
+CREATE USER rdsadmin@localhost;
+GRANT ALL ON *.* TO rdsadmin@localhost WITH GRANT OPTION;
+DELETE FROM mysql.global_priv WHERE User = 'root';
+";
+
+pub(super) async fn install(server: &Server) -> Result<(), process::Error> {
+    if mysqld::is_chosen() {
+        return mysqld::install(server).await;
+    }
+    begin(server)?;
+    let data = server.data();
+    let superuser = server.folder().join("superuser.sql");
+    write(&superuser, SUPERUSER_ALONE, 0o600, server.common().account.as_ref())?;
     server
         .launch("mariadb-install-db")
         .arg("--no-defaults")
         .arg(format!("--datadir={}", data.display()))
         .arg(format!("--tmpdir={}", temporary(server).display()))
-        .arg(format!("--extra-file={}", first.display()))
+        .arg(format!("--extra-file={}", superuser.display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
         .args(["--innodb-flush-method=nosync", "--sync-frm=OFF"])
         .args(FILES.map(|(name, value)| format!("--{name}={value}")))
         .run(START)
         .await?;
-    fs::remove_file(&first).map_err(process::Error::io(format!("remove {}", first.display())))
+    Ok(())
 }
 
 // === its process ===
@@ -270,24 +295,36 @@ GRANT CONNECTION ADMIN ON *.* TO lb_agent;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.catch TO lb_agent_plain";
 
-pub(super) async fn set_up(standin: &StandIn, writer: &Server) -> Result<(), Error> {
+const USERS_AND_TABLES: &str = include_str!("mariadb.sql");
+
+pub(super) fn sources() -> Vec<String> {
+    let mut sources: Vec<String> = RETIRE_PROCEDURES.iter().map(|(_, script)| (*script).to_owned()).collect();
+    sources.extend([USERS_AND_TABLES, SUPERUSER_ALONE, MORE_GRANTS, mysqld::GRANTS].map(str::to_owned));
+    sources.push(agent_script("lb_agent"));
+    sources
+}
+
+pub(super) async fn set_up(server: &Server) -> Result<(), Error> {
     if mysqld::is_chosen() {
-        return mysqld::set_up(standin, writer, include_str!("mariadb.sql")).await;
+        return mysqld::set_up(server, USERS_AND_TABLES).await;
     }
-    writer.execute(include_str!("mariadb.sql")).await?;
-    let passwords =
-        [("legacy", standin.legacy_password()), ("replicator", &writer.common().passwords.replicator)];
-    for (user, password) in passwords {
-        let open = format!("ALTER USER {user} IDENTIFIED BY '{password}' ACCOUNT UNLOCK");
-        writer.execute(&open).await?;
-    }
+    server.execute(USERS_AND_TABLES).await?;
     for user in ["lb_agent", "lb_agent_plain"] {
-        run_script(writer, "agent.sql", &agent_script(user)).await?;
+        run_script(server, "agent.sql", &agent_script(user)).await?;
     }
     for (name, script) in RETIRE_PROCEDURES {
-        run_script(writer, name, script).await?;
+        run_script(server, name, script).await?;
     }
-    writer.execute(MORE_GRANTS).await?;
+    server.execute(MORE_GRANTS).await?;
+    Ok(())
+}
+
+pub(super) async fn set_passwords(writer: &Server, users: [(&str, &str); 2]) -> Result<(), Error> {
+    let identified = if mysqld::is_chosen() { "WITH standin_password AS" } else { "BY" };
+    for (user, password) in users {
+        let open = format!("ALTER USER {user} IDENTIFIED {identified} '{password}' ACCOUNT UNLOCK");
+        writer.execute(&open).await?;
+    }
     Ok(())
 }
 

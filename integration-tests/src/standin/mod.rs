@@ -31,6 +31,7 @@
 //! - `control`: promote, freeze, refuse, …
 //! - `engine`: what differs between the engines; `postgresql`, `mariadb`: how each does it
 //! - `server`, `programs`, `certificate`, `gate`: how it is done
+//! - `template`: what is made once and copied
 
 mod certificate;
 pub mod console;
@@ -47,13 +48,14 @@ mod postgresql;
 mod programs;
 mod server;
 mod summary;
+mod template;
 pub mod token;
 
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -178,22 +180,24 @@ impl StandIn {
         };
 
         let authority = Authority::new(now)?;
-        let common = Common {
+        let mut common = Common {
             engine: options.engine,
             programs: options.engine.find_programs()?,
             account,
             logs: sub_folder("log")?,
-            libraries: sub_folder("lib")?,
+            libraries: root.join("lib"),
+            template: PathBuf::new(),
             gate: root.join("gate.sock"),
             ca_file: root.join("ca.pem"),
             passwords: Passwords { replicator: password(), superuser: password() },
             settings: options.engine.settings(&options),
             names: options.names.clone(),
         };
-        let common = Arc::new(common);
         server::write(&common.ca_file, &authority.pem(), 0o644, None)?;
-        programs::build_pam(&common.libraries, &common.logs).await?;
-        common.engine.build_libraries(&common.libraries, &common.logs).await?;
+        let template = template::provide(&common, &authority, root).await?;
+        template::copy(&template.join("lib"), &common.libraries, &common.logs).await?;
+        common.template = template.join("data");
+        let common = Arc::new(common);
 
         let names: Vec<String> = ('a'..='z').take(options.servers()).map(String::from).collect();
         let addresses = loopback_addresses(names.len());
@@ -244,9 +248,9 @@ impl StandIn {
         let writer = self.writer()?;
         self.engine().initialise(writer).await?;
         writer.start().await?;
-        self.engine().set_up(self, writer).await?;
+        self.engine().set_passwords(writer, &self.legacy_password).await?;
         let replicas = self.servers.iter().filter(|server| server.name() != writer.name());
-        try_join_all(replicas.map(|replica| self.engine().make_replica(replica, writer))).await?;
+        try_join_all(replicas.map(|replica| self.engine().make_first_replica(replica, writer))).await?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 use std::{env, fmt::Write as _, sync::LazyLock};
 
 use super::{
-    Error, Options, Server, StandIn,
+    Error, Options, Server,
     engine::Rows,
     programs::{self, Programs},
     server::{START, make_folder, remove_folder, write},
@@ -73,9 +73,10 @@ pub(super) fn configure(server: &Server) -> Result<(), process::Error> {
     let first = server.folder().join("first.sql");
     let sql = format!(
         "CREATE USER IF NOT EXISTS {SUPERUSER} IDENTIFIED WITH standin_password AS '{}' REQUIRE SSL;\n\
+         ALTER USER {SUPERUSER} IDENTIFIED WITH standin_password AS '{}';\n\
          GRANT ALL ON *.* TO {SUPERUSER} WITH GRANT OPTION;\n\
          DROP USER IF EXISTS root@localhost;\n",
-        common.passwords.superuser
+        common.passwords.superuser, common.passwords.superuser
     );
     write(&first, &sql, 0o600, common.account.as_ref())?;
     let mut settings = common.settings.clone();
@@ -98,7 +99,7 @@ pub(super) fn configure(server: &Server) -> Result<(), process::Error> {
     write(&server.folder().join("my.cnf"), &settings, 0o600, common.account.as_ref())
 }
 
-pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
+pub(super) async fn install(server: &Server) -> Result<(), process::Error> {
     let (common, data, temporary) = (server.common(), server.data(), server.folder().join("tmp"));
     for folder in [&data, &temporary] {
         remove_folder(folder)?;
@@ -167,13 +168,9 @@ async fn run_script(server: &Server, script: &str) -> Result<Rows, Error> {
     Ok(Rows::new())
 }
 
-pub(super) async fn set_up(standin: &StandIn, writer: &Server, users: &str) -> Result<(), Error> {
+pub(super) async fn set_up(writer: &Server, users: &str) -> Result<(), Error> {
     let by_token = "IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'";
     writer.execute(&users.replace("IDENTIFIED VIA pam USING 'rds_iam'", by_token)).await?;
-    let legacy = standin.legacy_password();
-    writer
-        .execute(&format!("ALTER USER legacy IDENTIFIED WITH standin_password AS '{legacy}' ACCOUNT UNLOCK"))
-        .await?;
     let agent = include_str!("../../../deploy/mysql/agent.sql");
     run_script(writer, agent).await?;
     run_script(writer, &agent.replace("lb_agent", "lb_agent_plain")).await?;
@@ -183,7 +180,7 @@ pub(super) async fn set_up(standin: &StandIn, writer: &Server, users: &str) -> R
     Ok(())
 }
 
-const GRANTS: &str = "\
+pub(super) const GRANTS: &str = "\
 GRANT CONNECTION_ADMIN ON *.* TO lb_agent;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.catch TO lb_agent_plain";

@@ -60,6 +60,12 @@ impl Default for Options {
 const ACCOUNT: &str = "c1a2b3d4e5f6";
 
 impl Options {
+    /// The least that any stand-in has: a PostgreSQL replica refuses data of a server that
+    /// took more connections than it does.
+    pub(super) fn template() -> Self {
+        Self { max_connections: 10, ..Self::default() }
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         let in_names = |text: &str| {
             let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -5,7 +5,7 @@ use std::{env, fmt::Write as _, fs, path::PathBuf};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
 
 use super::{
-    DATABASE, Error, Options, Server, StandIn,
+    DATABASE, Error, Options, Server,
     engine::Rows,
     programs::Programs,
     server::{PATIENCE, START, make_folder, remove_folder, write},
@@ -128,13 +128,21 @@ fn conninfo(server: &Server, upstream: &Server) -> String {
     )
 }
 
-pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
+pub(super) async fn install(server: &Server) -> Result<(), process::Error> {
     make_folder(&server.data(), 0o700, server.common().account.as_ref())?;
     server
         .launch("initdb")
         .arg("-D")
         .arg(server.data())
-        .args(["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"])
+        .args([
+            "-U",
+            SUPERUSER,
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+            "--wal-segsize=4",
+        ])
         .run(START)
         .await?;
     Ok(())
@@ -155,8 +163,12 @@ async fn copy_from(server: &Server, upstream: &Server) -> Result<(), process::Er
         .args(["--checkpoint=fast", "--wal-method=stream", "--no-sync"])
         .run(START)
         .await?;
+    make_standby(server, upstream)
+}
+
+fn make_standby(server: &Server, upstream: &Server) -> Result<(), process::Error> {
     configure(server, Some(upstream))?;
-    write(&data.join("standby.signal"), "", 0o600, common.account.as_ref())
+    write(&server.data().join("standby.signal"), "", 0o600, server.common().account.as_ref())
 }
 
 // === its process ===
@@ -216,16 +228,23 @@ const RETIRE_FUNCTIONS: [&str; 3] = [
     "GRANT lb_agent_retire TO lb_agent_plain",
 ];
 
-pub(super) async fn set_up(standin: &StandIn, writer: &Server) -> Result<(), Error> {
-    writer.execute(&format!("CREATE DATABASE {DATABASE}")).await?;
-    writer.execute(include_str!("postgresql.sql")).await?;
-    let passwords =
-        [("legacy", standin.legacy_password()), ("replicator", &writer.common().passwords.replicator)];
-    for (role, password) in passwords {
-        writer.execute(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
+const USERS_AND_TABLES: &str = include_str!("postgresql.sql");
+
+pub(super) fn sources() -> Vec<String> {
+    [USERS_AND_TABLES].iter().chain(&RETIRE_FUNCTIONS).map(|&source| source.to_owned()).collect()
+}
+
+pub(super) async fn set_up(server: &Server) -> Result<(), Error> {
+    server.execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+    for script in [USERS_AND_TABLES].iter().chain(&RETIRE_FUNCTIONS) {
+        server.execute(script).await?;
     }
-    for script in RETIRE_FUNCTIONS {
-        writer.execute(script).await?;
+    Ok(())
+}
+
+pub(super) async fn set_passwords(writer: &Server, users: [(&str, &str); 2]) -> Result<(), Error> {
+    for (role, password) in users {
+        writer.execute(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
     }
     Ok(())
 }
@@ -240,6 +259,14 @@ pub(super) async fn follow(replica: &Server, writer: &Server) -> Result<(), Erro
     configure(replica, Some(writer))?;
     replica.send(Signal::HUP).await?;
     wait_until_streams(writer, replica).await
+}
+
+/// Both begin with the same data, and the writer has all that it logged since.
+pub(super) async fn make_first_replica(server: &Server, writer: &Server) -> Result<(), Error> {
+    server.copy_template().await?;
+    make_standby(server, writer)?;
+    server.start().await?;
+    wait_until_streams(writer, server).await
 }
 
 pub(super) async fn make_replica(server: &Server, writer: &Server) -> Result<(), Error> {

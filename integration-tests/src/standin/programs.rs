@@ -9,7 +9,7 @@ use std::{
 use crate::process::{Error, Launch};
 
 /// Where an engine's programs are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Programs(Vec<PathBuf>);
 
 impl Programs {
@@ -50,6 +50,11 @@ impl Programs {
         })
     }
 
+    /// All of them.
+    pub(super) fn paths(&self) -> &[PathBuf] {
+        &self.0
+    }
+
     /// The path of one that was looked for; any other is left to `PATH`.
     pub(super) fn path(&self, program: &str) -> PathBuf {
         let found = self.0.iter().find(|path| path.file_name().is_some_and(|name| name == program));
@@ -59,6 +64,14 @@ impl Programs {
 
 /// In `pam/`: what every engine loads in place of the system's libpam.
 pub(super) const PAM: &str = "libpam.so.0";
+
+/// What the libraries are compiled from.
+pub(super) const SOURCES: [&str; 4] = [
+    include_str!("pam/libpam.c"),
+    include_str!("pam/libpam.map"),
+    include_str!("pam/libnames.c"),
+    include_str!("pam/rds_iam.c"),
+];
 
 /// Compiles `pam/libpam.c` into `folder`; the source is part of this program.
 pub(super) async fn build_pam(folder: &Path, logs: &Path) -> Result<(), Error> {

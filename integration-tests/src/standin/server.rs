@@ -15,7 +15,9 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::{Engine, Error, certificate::ServerCertificate, engine::Rows, gate, programs::Programs};
+use super::{
+    Engine, Error, certificate::ServerCertificate, engine::Rows, gate, programs::Programs, template,
+};
 use crate::process::{
     self, Account, Launch, Process, Signal, children_of, is_stopped, send_signal, wait_for,
 };
@@ -39,7 +41,7 @@ pub enum StopMode {
 }
 
 /// What all servers of a stand-in share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Common {
     pub(super) engine: Engine,
     /// Where its programs are.
@@ -50,6 +52,8 @@ pub(super) struct Common {
     pub(super) logs: PathBuf,
     /// Has `libpam.so.0`.
     pub(super) libraries: PathBuf,
+    /// The data of a server with users and tables, which every server begins with.
+    pub(super) template: PathBuf,
     /// Where tokens are judged.
     pub(super) gate: PathBuf,
     /// What the certificates are verified with.
@@ -63,7 +67,7 @@ pub(super) struct Common {
 }
 
 /// Passwords that the servers keep among themselves.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Passwords {
     /// Of the user `replicator`.
     pub(super) replicator: String,
@@ -147,6 +151,12 @@ impl Server {
 
     pub(super) fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Gives it the template's data in place of its own.
+    pub(super) async fn copy_template(&self) -> Result<(), process::Error> {
+        remove_folder(&self.data())?;
+        template::copy(&self.common.template, &self.data(), &self.common.logs).await
     }
 
     pub(super) fn sockets(&self) -> PathBuf {
