@@ -22,18 +22,15 @@ pub enum Input {
     Rights(InstanceId, Box<Rights>),
     /// Rows of an instance's connection table. `only` names those that were asked for, or all.
     Activity {
-        /// The instance.
         instance: InstanceId,
         /// When it was asked.
         at: Time,
         /// Those asked for; `None` is all.
         only: Option<Vec<BackendKey>>,
-        /// The rows.
         rows: Vec<ActivityRow>,
     },
     /// All sessions of a proxy.
     Swept {
-        /// The proxy.
         proxy: usize,
         /// The moment that the ages are of.
         at: Time,
@@ -42,7 +39,6 @@ pub enum Input {
     },
     /// Sessions of a proxy of which others are not known yet.
     Incomplete {
-        /// The proxy.
         proxy: usize,
         /// The moment that the ages are of.
         at: Time,
@@ -59,7 +55,6 @@ pub enum Input {
     },
     /// Which servers the endpoints of an Envoy drain; also proves that it listens.
     Endpoints {
-        /// The proxy.
         proxy: usize,
         at: Time,
         /// Each server, and whether it is drained.
@@ -87,15 +82,16 @@ pub enum Request {
         /// Why, in the operator's words.
         reason: String,
     },
-    /// Act again.
     Resume,
-    /// Drain a server.
     Drain {
         /// `backend/server`.
         server: String,
     },
     /// Say which of several instances that claim it is the writer.
-    Writer { database: String, instance: String },
+    Writer {
+        database: String,
+        instance: String,
+    },
     /// Take back one drain of the agent's own, or all.
     Undrain {
         /// `backend/server`.
@@ -106,8 +102,6 @@ pub enum Request {
 /// A session to be closed, and when that was decided.
 #[derive(Debug)]
 pub struct CloseOrder {
-    /// Which, and how.
     pub command: Retire,
-    /// When.
     pub decided: Instant,
 }

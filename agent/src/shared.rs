@@ -17,9 +17,7 @@ use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot}
 /// What all tasks share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// The clock.
     pub clock: Clock,
-    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The login budgets of all instances.
     pub budget: SharedBudget,
@@ -161,7 +159,6 @@ impl Backoff {
         jittered(wait)
     }
 
-    /// It worked.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

@@ -34,7 +34,6 @@ pub struct Snapshot {
     pub rights: Arc<BTreeMap<String, Rights>>,
     /// Where the agent's own drains stand; servers without one are left out.
     pub drains: BTreeMap<String, DrainPhase>,
-    /// Sessions.
     pub sessions: SessionsView,
     /// The operator's pause, if any.
     pub paused: Option<Pause>,
@@ -84,7 +83,6 @@ pub struct Watch {
 /// The agent-check answer of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The server.
     pub server: ServerId,
     /// The line, newline included.
     pub text: String,

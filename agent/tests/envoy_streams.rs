@@ -91,7 +91,7 @@ async fn the_access_log_of_an_envoy_that_is_nobodys_is_refused_and_told_of() {
     said("other").await.unwrap();
 }
 
-/// A drain is a word in the endpoints: somebody has to have asked for them.
+/// A drain is a health status in the endpoints: an Envoy has to have requested them.
 #[tokio::test]
 async fn an_envoy_is_connected_once_it_has_asked_for_endpoints() {
     let agent = served(None).await;

@@ -33,7 +33,7 @@ const CIRCLE_LEFTOVERS: &[&[&str]] = &[
         "agent/src: proxies::envoy::checks",
         "agent/src: proxies::envoy::discovery",
         "agent/src: proxies::envoy::endpoints",
-        "agent/src: proxies::envoy::places",
+        "agent/src: proxies::envoy::session_addresses",
     ],
     &["integration-tests/src: testbed::load::run", "integration-tests/src: testbed::load::verify"],
     &[

@@ -10,7 +10,6 @@ use crate::{
     show_sess::{Parser, Session, resolve},
 };
 
-/// A worker process.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     pub pid: u32,

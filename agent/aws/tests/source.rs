@@ -25,9 +25,7 @@ use tokio::time::{Instant, advance, sleep, timeout};
 enum Temper {
     /// Gives the credentials of now.
     Gives,
-    /// Fails at once.
     Fails,
-    /// Never answers.
     Hangs,
     /// Gives what has expired.
     Stale,
@@ -345,7 +343,7 @@ async fn a_refused_token_causes_a_new_load() {
     let source = TokenSource::start(provider.chain(), target("app"));
     let first = source.token().await.expect("token");
     sleep(MINUTE).await;
-    // Somebody revoked the session: same end, other keys.
+    // The session was revoked: same expiry, other keys.
     provider.0.edition.store(1, Ordering::Relaxed);
     for _ in 0..20 {
         source.report(&first, Proof::Refused);

@@ -21,7 +21,6 @@ pub enum Phase {
     Query,
 }
 
-/// What went wrong.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
@@ -73,7 +72,7 @@ pub enum Blame {
     Network,
     /// Credentials, token, IAM or the database user's grants.
     Credentials,
-    /// The configuration: the agent's own (CA file, names, rights), or that of whoever makes
+    /// The configuration: the agent's own (CA file, names, rights), or that of whatever creates
     /// a server block the proxy's address.
     Configuration,
     /// The agent's own process, or the host it runs on.
@@ -99,9 +98,7 @@ pub enum Evidence {
 /// A failed step of a probe, a liveness query or a retirement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Where it failed.
     pub phase: Phase,
-    /// What it was.
     pub kind: FaultKind,
     /// The database's code: SQLSTATE, or the MySQL error number.
     pub code: Option<String>,

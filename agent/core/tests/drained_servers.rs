@@ -98,7 +98,7 @@ fn a_drain_of_the_agents_own_ends_rather_than_that_the_writer_takes_the_reads() 
     expect(&mut rig, "a", State::Down, Reason::NotReader);
     let undrain = Command::Undrain { server: b(), reason: UndrainReason::CapacityFloor };
     assert_eq!(rig.plan().commands, [undrain]);
-    // Until the proxy shows that it is over, somebody has to take them.
+    // Until the proxy shows that it is over, another server has to take them.
     expect(&mut rig, "a", State::Up, Reason::WriterServesReads);
     shows(&mut rig, AdminFlags::default());
     expect(&mut rig, "a", State::Down, Reason::NotReader);

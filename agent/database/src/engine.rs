@@ -211,7 +211,6 @@ pub struct Sight {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransactionSight {
-    /// All of them.
     All,
     /// Those that have read or written a table. One that has only begun cannot be seen.
     Touching,

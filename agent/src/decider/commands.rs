@@ -1,4 +1,4 @@
-//! To whom each command goes. Nothing here waits for its execution.
+//! Sends each command to the task that executes it. Nothing here waits for the execution.
 
 use agent_core::plan::{CloseVia, Command, DrainSent, Outcome, Retire, Retired};
 use tokio::time::Instant;

@@ -1,7 +1,7 @@
 //! The decider: folds what tasks tell it, plans, publishes, and hands out
 //! commands. It waits for nothing but its inputs and the next moment of its plan.
 //!
-//! - `commands`: to whom each command goes.
+//! - `commands`: sends each command to the task that executes it.
 //! - `disk`: one write at a time, none of them waited for for ever.
 //! - `files`: what is written down, and when.
 //! - `operator`: what people ask on the control socket.
@@ -60,9 +60,7 @@ const GATHER: Duration = Duration::from_millis(5);
 /// The files of the state directory.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Drains.
     pub records: DrainRecords,
-    /// Instances.
     pub memory: MemoryFile,
     /// The operator's pause.
     pub pause: PauseFile,
@@ -74,17 +72,13 @@ pub struct Files {
 pub struct Decider {
     /// The health of all instances.
     pub health: Health,
-    /// All sessions.
     pub ledger: Ledger,
-    /// The planner.
     pub planner: Planner,
-    /// Where commands go.
     pub routes: Routes,
     /// What all tasks share.
     pub shared: Shared,
     /// The snapshot that everybody reads.
     pub publish: watch::Sender<Arc<Snapshot>>,
-    /// The state directory.
     pub files: Files,
     /// The agent's own drains, as on disk.
     pub records: Vec<(ServerId, DrainRecord)>,
@@ -114,8 +108,8 @@ struct Running {
     /// When the records could not be written: the file says something else until they are.
     unstored: Option<Time>,
     episodes: Episodes,
-    /// To whom asked on the control socket: what they have changed is published first, so
-    /// that whoever looks next sees it.
+    /// The answer to a request on the control socket. Its changes are published first, so
+    /// that the next reader sees them.
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     /// What the last plan held.
     holds: Vec<Hold>,

@@ -10,7 +10,6 @@ use crate::{
     proxies::{envoy::drains, haproxy::orders},
 };
 
-/// Where commands go.
 #[derive(Debug, Default)]
 pub struct Routes {
     /// The session task of each instance.

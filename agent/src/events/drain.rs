@@ -31,7 +31,6 @@ impl Event for DrainBegun<'_> {
 #[derive(Debug)]
 pub struct DrainNotTaken<'a> {
     pub server: &'a ServerId,
-    /// With advice.
     pub error: String,
 }
 

@@ -96,7 +96,6 @@ impl Event for EndpointsRejected<'_> {
 #[derive(Debug)]
 pub struct EndpointsRefused<'a> {
     pub address: &'a str,
-    /// With advice.
     pub why: &'a str,
 }
 

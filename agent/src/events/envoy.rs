@@ -52,7 +52,6 @@ impl Event for AccessLogLost<'_> {
 #[derive(Debug)]
 pub struct AccessLogRefused<'a> {
     pub address: &'a str,
-    /// With advice.
     pub why: &'a str,
 }
 
@@ -168,7 +167,6 @@ impl Event for AdminBack<'_> {
 #[derive(Debug)]
 pub struct AdminLost<'a> {
     pub proxy: &'a str,
-    /// With advice.
     pub error: String,
 }
 

@@ -106,7 +106,6 @@ impl Event for LoginWorks<'_> {
 #[derive(Debug)]
 pub struct TokenFailed<'a> {
     pub instance: &'a InstanceId,
-    /// With advice.
     pub error: &'a str,
     pub news: bool,
 }

@@ -227,7 +227,7 @@ impl Event for HostBlocked<'_> {
                 refused = self.refused,
                 reason = 1129,
                 cure = CURE,
-                "the server blocks the proxy's address: nobody behind the proxy can log in there"
+                "the server blocks the proxy's address: no client of the proxy can log in there"
             );
         }
     }

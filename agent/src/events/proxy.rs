@@ -9,7 +9,6 @@ use crate::metrics::Metrics;
 #[derive(Debug)]
 pub struct ProxyLost<'a> {
     pub proxy: &'a str,
-    /// With advice.
     pub error: String,
     /// `false` for a retry that failed in the same way: it is not logged.
     pub news: bool,
@@ -32,7 +31,6 @@ impl Event for ProxyLost<'_> {
 #[derive(Debug)]
 pub struct SessionsNotListed<'a> {
     pub proxy: &'a str,
-    /// With advice.
     pub error: String,
 }
 
@@ -51,7 +49,6 @@ impl Event for SessionsNotListed<'_> {
 pub struct OldWorkersNotListed<'a> {
     /// The master socket.
     pub proxy: &'a str,
-    /// With advice.
     pub error: String,
 }
 

@@ -81,8 +81,8 @@ pub(super) fn tasks(
                 setup: setup(config, proxy),
                 flush: longest.clone(),
             };
-            let (told, name, connected) = (envoys.told(), proxy.name(), connected.clone());
-            let sent = move || if connected() { told.borrow().sent_to(&name) } else { None };
+            let (published, name, connected) = (envoys.published(), proxy.name(), connected.clone());
+            let sent = move || if connected() { published.borrow().sent_to(&name) } else { None };
             tasks.push(Box::pin(admin::run(look, sent, shared.clone())));
         }
         if let Some(log) = &envoy.access_log {
@@ -122,9 +122,9 @@ pub(super) fn tasks(
     };
     let (envoys, shared) = (envoys.clone(), shared.clone());
     tasks.push(Box::pin(async move {
-        let mut heard = envoys.heard().await;
-        heard.set_same_host(same_host);
-        access_log::run(logs, flush, heard, addresses, reported, shared).await;
+        let mut access_logs = envoys.access_logs().await;
+        access_logs.set_same_host(same_host);
+        access_log::run(logs, flush, access_logs, addresses, reported, shared).await;
     }));
 }
 

@@ -18,7 +18,6 @@ use rds_lb_agent::config::{Config, Loaded, parse};
 
 const FILE: &str = "rds-lb-agent.yaml";
 
-/// A valid configuration.
 const GOOD: &str = "\
 databases:
   - name: orders

@@ -43,11 +43,9 @@ pub struct Event {
     pub started: Duration,
     /// From then to this entry. Over gRPC only ends have it (measured on 1.40).
     pub lasted: Option<Duration>,
-    /// The client's address.
     pub source: Option<SocketAddr>,
     /// Envoy's own address and port towards the server, which the database shows.
     pub outgoing: Option<SocketAddr>,
-    /// The server's address.
     pub peer: Option<SocketAddr>,
     /// `None` over gRPC if no host of the cluster could be chosen (measured on 1.40).
     pub cluster: Option<Arc<str>>,

@@ -2,7 +2,7 @@
 //!
 //! Whole lines only; a line that is too long is skipped and counted. A log that was
 //! renamed is read to its end before the new one is begun, also when that happened
-//! while nobody read; one that was cut to nothing is read from its beginning.
+//! while the agent did not read; a truncated file is read from its beginning.
 //!
 //! Envoy writes the file with a delay of its own (`--file-flush-interval-msec`, 10 s
 //! unless set), so the gRPC log is always ahead of it.

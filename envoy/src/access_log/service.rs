@@ -53,7 +53,6 @@ impl Default for Bounds {
 pub enum Report {
     /// An Envoy has opened a stream.
     Opened { origin: Origin, at: Instant },
-    /// A message.
     Said {
         origin: Origin,
         /// When it was received.

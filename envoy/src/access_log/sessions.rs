@@ -67,13 +67,10 @@ pub struct Session {
     pub started: Duration,
     /// Since the client was accepted.
     pub age: Duration,
-    /// The client's address.
     pub source: SocketAddr,
     /// Envoy's own address and port towards the server, which the database shows.
     pub outgoing: SocketAddr,
-    /// The server's address.
     pub peer: SocketAddr,
-    /// The cluster.
     pub cluster: Arc<str>,
 }
 
@@ -90,7 +87,6 @@ pub enum Taken {
     Dropped,
 }
 
-/// The table.
 #[derive(Debug)]
 pub struct Sessions {
     limits: Limits,
@@ -100,7 +96,6 @@ pub struct Sessions {
     dropped: u64,
 }
 
-/// One Envoy.
 #[derive(Debug)]
 struct Node {
     /// Open streams: one for each worker thread and access log with entries.
@@ -142,7 +137,6 @@ struct Ended {
 }
 
 impl Sessions {
-    /// An empty table.
     pub fn new(limits: Limits) -> Self {
         Self { limits, nodes: BTreeMap::new(), count: 0, ended: Ended::default(), dropped: 0 }
     }

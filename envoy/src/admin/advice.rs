@@ -17,7 +17,6 @@ pub struct Setup {
     pub max_age: Option<Duration>,
 }
 
-/// One warning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Advice {
     /// A cluster or a listener.

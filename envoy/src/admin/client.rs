@@ -1,6 +1,6 @@
 //! The admin interface, asked over TCP or a Unix socket.
 //!
-//! Whoever can ask can also stop Envoy, so the interface is best a Unix socket. The
+//! Every client of the interface can also stop Envoy, so it is best a Unix socket. The
 //! agent sends `GET`s of four paths and nothing else.
 
 use std::{fmt, path::PathBuf, time::Duration};
@@ -18,7 +18,6 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// Where an admin interface is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A Unix socket.
     Unix(PathBuf),
     /// A host and port.
     Tcp(String),
@@ -36,20 +35,18 @@ impl fmt::Display for Address {
 /// The admin interface could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Nobody answers: Envoy is away, or the address is not its `admin.address`.
+    /// No answer: Envoy is away, or the address is not its `admin.address`.
     #[error(
         "{address}: Envoy's admin interface does not answer: {what}; is this its `admin.address`, and may the agent open it?"
     )]
     Away {
         /// Where it should be.
         address: Address,
-        /// What happened.
         what: String,
     },
     /// The answer is not what Envoy says.
     #[error("{address}{path}: {what}; is this Envoy's admin interface?")]
     Strange {
-        /// Who answered.
         address: Address,
         /// What it was asked.
         path: String,
@@ -86,7 +83,6 @@ impl Admin {
         }
     }
 
-    /// Where it is.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -112,7 +108,6 @@ impl Admin {
         Stats::read(&answer).ok_or_else(|| self.strange(&path, "no `stats` in it"))
     }
 
-    /// Who it is.
     pub async fn server_info(&self) -> Result<ServerInfo, AdminError> {
         let path = "/server_info";
         let answer = self.ask(path).await?;

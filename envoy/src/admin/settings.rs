@@ -19,16 +19,13 @@ const DEFAULT_CONNECTIONS: u64 = 1_024;
 /// The settings of one Envoy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// Its clusters.
     pub clusters: Vec<ClusterSettings>,
     /// Its listeners with a `tcp_proxy`.
     pub listeners: Vec<ListenerSettings>,
 }
 
-/// One cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterSettings {
-    /// Its name.
     pub name: String,
     /// The name in endpoint discovery; `None` without endpoint discovery.
     pub discovered_as: Option<String>,
@@ -46,10 +43,8 @@ pub struct ClusterSettings {
     pub max_connections: u64,
 }
 
-/// One listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerSettings {
-    /// Its name.
     pub name: String,
     /// Whether it waits for the client's first bytes.
     pub tls_inspector: bool,

@@ -53,7 +53,6 @@ pub struct Peer {
     pub accepted_age_s: Option<f64>,
     /// The age of an unanswered response.
     pub waiting_s: Option<f64>,
-    /// The last NACK.
     pub rejected: Option<Rejected>,
     /// Ignored requests for other resources than endpoints.
     pub ignored: u64,
@@ -67,7 +66,6 @@ pub struct Rejected {
     pub version: String,
     /// The clusters that were in the response.
     pub clusters: Vec<String>,
-    /// Envoy's message.
     pub message: String,
 }
 

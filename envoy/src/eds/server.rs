@@ -65,7 +65,6 @@ pub enum Event {
         address: Arc<str>,
         protocol: Protocol,
     },
-    /// An ACK.
     Accepted {
         /// `node.id`.
         node: String,
@@ -80,7 +79,6 @@ pub enum Event {
         node: String,
         rejected: Rejected,
     },
-    /// The stream ended.
     Left {
         /// `node.id`; empty if there was no request.
         node: String,

@@ -32,7 +32,6 @@ const LONGEST: usize = 4 << 10;
 /// The most open watches. Envoy uses none.
 const MOST_WATCHES: usize = 64;
 
-/// The service.
 #[derive(Clone)]
 pub struct Checks {
     waiting: Waiting,

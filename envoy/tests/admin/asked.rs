@@ -1,4 +1,4 @@
-//! The interface, asked: over TCP, over a Unix socket, and where somebody else answers.
+//! The interface, asked: over TCP, over a Unix socket, and where another program answers.
 
 use envoy::admin::{Address, Admin, AdminError};
 use tokio::{

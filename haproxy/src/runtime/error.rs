@@ -4,7 +4,6 @@ use std::io;
 
 use crate::Address;
 
-/// A command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The proxy is not running, the path is wrong, or the agent lacks the permission.

@@ -46,7 +46,6 @@ pub enum Check {
     Disabled,
 }
 
-/// One server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerState {
     pub backend: String,
@@ -61,7 +60,7 @@ pub struct ServerState {
     pub operational: Operational,
     /// `srv_admin_state`, a set of the bits below.
     pub admin: u32,
-    /// `srv_uweight`: the weight in force, 0 to 256. 0 sends no new sessions here, whoever set it.
+    /// `srv_uweight`: the weight in force, 0 to 256. 0 sends no new sessions here, whatever set it.
     pub weight: u32,
     /// `srv_iweight`: the weight in the configuration.
     pub initial_weight: u32,
@@ -230,7 +229,6 @@ impl Row<'_> {
         }
     }
 
-    /// Appends the line.
     pub(super) fn write(&self, file: &mut String) {
         file.push_str(&self.fields.join(" "));
         file.push('\n');

@@ -24,7 +24,6 @@ pub struct Session {
     pub frontend: String,
     pub backend: String,
     pub server: String,
-    /// The client's address.
     pub source: SocketAddr,
     /// HAProxy's own address and port towards the server, which the database shows.
     pub outgoing: SocketAddr,

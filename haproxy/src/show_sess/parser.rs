@@ -28,7 +28,6 @@ pub struct Entry {
     pub peer: Option<SocketAddr>,
 }
 
-/// Parses one dump.
 #[derive(Debug, Default)]
 pub struct Parser {
     /// The beginning of an incomplete line.

@@ -24,7 +24,6 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArmKind {
-    /// The agent.
     Acting,
     /// The proxy as the agent left it when the script began.
     Mute,

@@ -53,9 +53,9 @@ impl Balancer {
                 Ok(Self::Haproxy(Haproxy::start(&HaproxyBinary::debian()?, config).await?))
             }
             ProxyKind::Envoy => {
-                // Where nobody listens: the shipped configuration then serves by DNS alone.
-                let nobody = std::env::temp_dir().join("no-agent.sock");
-                let socket = beside.map_or(nobody.as_path(), |beside| beside.envoy);
+                // Nothing listens there: the shipped configuration then serves by DNS alone.
+                let absent = std::env::temp_dir().join("no-agent.sock");
+                let socket = beside.map_or(absent.as_path(), |beside| beside.envoy);
                 let port = standin.writer()?.connect().port();
                 let config = EnvoyConfig::shipped()?
                     .agent_socket(socket)

@@ -31,7 +31,6 @@ const LOGIN: Duration = Duration::from_secs(10);
 const TRANSACTION: Duration = Duration::from_secs(10);
 const SLOW: Duration = Duration::from_secs(5);
 
-/// Attempts a second.
 const RATE: u32 = 10;
 
 /// One attempt of the schedule.

@@ -63,7 +63,6 @@ impl Counts {
         self.wrong_writer += wrong_writer;
     }
 
-    /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {

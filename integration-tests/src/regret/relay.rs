@@ -60,7 +60,7 @@ async fn pass(mut listener: TcpListener, own: SocketAddr, to: SocketAddr, mut pa
                     return;
                 }
                 drop(listener);
-                // Bound and not listening: nobody else gets the port.
+                // Bound and not listening: no other process gets the port.
                 let held = again(|| bind(own)).await;
                 if refused(&mut path, false).await.is_err() {
                     return;

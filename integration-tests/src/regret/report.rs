@@ -70,7 +70,6 @@ impl Row {
         }
     }
 
-    /// One more play.
     pub fn add(&mut self, play: &Play) {
         let of = |kind| play.counts.get(&kind).copied().unwrap_or_default();
         let (mute, again) = (of(ArmKind::Mute), of(ArmKind::MuteAgain));

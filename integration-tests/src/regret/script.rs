@@ -13,7 +13,6 @@ pub struct Script {
     /// For people, in one line.
     pub what: &'static str,
     pub cells: &'static [Cell],
-    /// What clients do.
     pub load: Load,
     pub replicas: usize,
     /// How long clients come.

@@ -68,7 +68,6 @@ impl Stage {
         Ok(self.standin.start_server(writer).await?)
     }
 
-    /// Stops everything.
     pub(super) async fn clear(self) -> Result<(), Error> {
         let Self { standin, arms, .. } = self;
         drop(arms);

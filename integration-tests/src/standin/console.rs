@@ -173,7 +173,7 @@ async fn answer(standin: &StandIn, mut client: UnixStream) -> io::Result<()> {
 /// Sends a request to the stand-in that listens on `path`; gives its answer.
 ///
 /// # Errors
-/// Nobody listens there, or the stand-in could not do it.
+/// Nothing listens there, or the stand-in could not do it.
 pub async fn ask(path: &Path, request: &Request) -> Result<String, Box<dyn std::error::Error>> {
     let what = format!("ask the stand-in at {}", path.display());
     let mut stream = UnixStream::connect(path).await.map_err(process::Error::io(what))?;

@@ -138,7 +138,7 @@ struct Desk {
     requests: Arc<AtomicU64>,
 }
 
-/// Bound and not listening: connections are refused, and nobody else can have the port.
+/// Bound and not listening: connections are refused, and no other process gets the port.
 fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;

@@ -131,7 +131,7 @@ pub(super) fn configure(server: &Server, upstream: Option<&Server>) -> Result<()
     set("report_host", server.name().to_owned());
     set("init_file", path(first(server)));
     set("read_only", if upstream.is_some() { "ON" } else { "OFF" }.to_owned());
-    // Each stand-in has a password of its own, whoever made the data.
+    // Each stand-in has a password of its own, also with copied data.
     let sql = format!(
         "SET sql_log_bin = 0;\nALTER USER {SUPERUSER}@localhost IDENTIFIED BY '{}';\n",
         common.passwords.superuser
@@ -442,7 +442,7 @@ async fn wait_until_follows(writer: &Server, replica: &Server) -> Result<(), Err
     }
 }
 
-/// The replication status of a replica; `None` when it follows nobody.
+/// The replication status of a replica; `None` when it follows no server.
 async fn replication(server: &Server) -> Result<Option<Record>, mysql::Error> {
     let mut session = superuser(server).await?;
     let status = session.records("SHOW ALL SLAVES STATUS").await?.pop();

@@ -195,7 +195,7 @@ impl StandIn {
         };
         server::write(&common.ca_file, &authority.pem(), 0o644, None)?;
         let template = template::provide(&common, &authority, root).await?;
-        template::copy(&template.join("lib"), &common.libraries, &common.logs).await?;
+        server::copy_folder(&template.join("lib"), &common.libraries, &common.logs).await?;
         common.template = template.join("data");
         let common = Arc::new(common);
 

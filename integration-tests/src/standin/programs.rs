@@ -50,7 +50,6 @@ impl Programs {
         })
     }
 
-    /// All of them.
     pub(super) fn paths(&self) -> &[PathBuf] {
         &self.0
     }

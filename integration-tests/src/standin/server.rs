@@ -1,6 +1,6 @@
 //! One server of a stand-in: its files, its process, its life.
 //!
-//! Which of them is the writer, and who follows whom, is not known here; and what only one
+//! Which server is the writer and which replica follows which server is not known here; and what only one
 //! engine has is in its own module.
 
 use std::{
@@ -15,9 +15,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::{
-    Engine, Error, certificate::ServerCertificate, engine::Rows, gate, programs::Programs, template,
-};
+use super::{Engine, Error, certificate::ServerCertificate, engine::Rows, gate, programs::Programs};
 use crate::process::{
     self, Account, Launch, Process, Signal, children_of, is_stopped, send_signal, wait_for,
 };
@@ -156,7 +154,7 @@ impl Server {
     /// Gives it the template's data in place of its own.
     pub(super) async fn copy_template(&self) -> Result<(), process::Error> {
         remove_folder(&self.data())?;
-        template::copy(&self.common.template, &self.data(), &self.common.logs).await
+        copy_folder(&self.common.template, &self.data(), &self.common.logs).await
     }
 
     pub(super) fn sockets(&self) -> PathBuf {
@@ -308,6 +306,18 @@ impl Running {
 pub(super) fn make_folder(path: &Path, mode: u32, owner: Option<&Account>) -> Result<(), process::Error> {
     let outcome = fs::create_dir(path).and_then(|()| give(path, mode, owner));
     outcome.map_err(process::Error::io(format!("make the folder {}", path.display())))
+}
+
+/// A copy with owners and rights, as a file system can share it.
+pub(super) async fn copy_folder(from: &Path, to: &Path, logs: &Path) -> Result<(), process::Error> {
+    let name = to.display().to_string().replace('/', "-");
+    Launch::new(&format!("copy{name}"), "cp", logs)
+        .args(["-a", "--reflink=auto"])
+        .arg(from)
+        .arg(to)
+        .run(START)
+        .await?;
+    Ok(())
 }
 
 /// One that is not there is no error.

@@ -3,7 +3,7 @@
 //!
 //! Making them takes seconds of a processor for each server, a copy a moment. They are kept in
 //! `target/standin`, under a name that changes with everything they are made from. What is a
-//! stand-in's own (passwords, certificates, addresses, who follows whom) is not in them.
+//! stand-in's own (passwords, certificates, addresses, replication) is not in them.
 
 use std::{
     fs,
@@ -18,9 +18,9 @@ use jiff::Timestamp;
 use super::{
     Error, Options, StopMode,
     certificate::Authority,
-    server::{Common, START, Server, make_folder},
+    server::{Common, Server, copy_folder, make_folder},
 };
-use crate::process::{self, Launch, free_port_on};
+use crate::process::{self, free_port_on};
 
 /// The folder with `lib` and `data` for a stand-in with these programs; made if it is not kept.
 pub(super) async fn provide(common: &Common, authority: &Authority, root: &Path) -> Result<PathBuf, Error> {
@@ -35,7 +35,7 @@ pub(super) async fn provide(common: &Common, authority: &Authority, root: &Path)
         fs::create_dir_all(&store).ok()?;
         let unfinished = tempfile::Builder::new().prefix("unfinished-").tempdir_in(&store).ok()?;
         for part in ["lib", "data"] {
-            copy(&fresh.join(part), &unfinished.path().join(part), &common.logs).await.ok()?;
+            copy_folder(&fresh.join(part), &unfinished.path().join(part), &common.logs).await.ok()?;
         }
         // Another stand-in may have been faster; then this copy goes.
         fs::rename(unfinished.path(), &kept).ok()?;
@@ -83,16 +83,4 @@ async fn make(common: &Common, authority: &Authority, folder: PathBuf) -> Result
     let what = "move the template's data";
     fs::rename(server.data(), folder.join("data")).map_err(process::Error::io(what))?;
     Ok(folder)
-}
-
-/// A copy with owners and rights, as a file system can share it.
-pub(super) async fn copy(from: &Path, to: &Path, logs: &Path) -> Result<(), process::Error> {
-    let name = to.display().to_string().replace('/', "-");
-    Launch::new(&format!("copy{name}"), "cp", logs)
-        .args(["-a", "--reflink=auto"])
-        .arg(from)
-        .arg(to)
-        .run(START)
-        .await?;
-    Ok(())
 }

@@ -70,7 +70,7 @@ pub enum Refusal {
     Port,
     /// Signed for another user than the one that logs in.
     User,
-    /// Nobody has such an access key.
+    /// No such access key exists.
     UnknownKey,
     /// Not the session token that was issued with the access key.
     SessionToken,

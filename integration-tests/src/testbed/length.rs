@@ -7,7 +7,7 @@ use std::time::Duration;
 ///
 /// # Panics
 /// If the variable's value is no number.
-#[expect(clippy::expect_used, reason = "a mistake of whoever started the test")]
+#[expect(clippy::expect_used, reason = "a mistake in the environment of the test")]
 pub fn number(variable: &str, brief: u64, full: u64) -> u64 {
     match std::env::var(variable) {
         Ok(value) => value.parse().expect("a number"),

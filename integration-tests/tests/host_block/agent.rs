@@ -75,7 +75,7 @@ async fn the_agent_keeps_the_proxys_address_from_being_blocked_and_names_it_when
 
     // So many at once that one login in between does not help.
     join_all((0..2 * LIMIT).map(|_| half_way(&scene))).await;
-    let blocked = said(&scene, "nobody behind the proxy can log in there").await;
+    let blocked = said(&scene, "no client of the proxy can log in there").await;
     for cure in ["1129", "FLUSH HOSTS", "max_connect_errors"] {
         assert!(blocked.to_string().contains(cure), "{blocked}");
     }

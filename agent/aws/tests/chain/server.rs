@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-/// What was asked.
 pub struct Request {
     /// Method and path, without the query.
     pub path: String,
@@ -25,7 +24,6 @@ impl Request {
     }
 }
 
-/// What to answer.
 pub enum Reply {
     Says {
         status: u16,

@@ -24,7 +24,6 @@ pub enum OnAuthFailure {
     Auto,
     /// Keep it whatever siblings do.
     Keep,
-    /// Take it down.
     Down,
 }
 
@@ -32,7 +31,6 @@ pub enum OnAuthFailure {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReaderFallback {
-    /// It does.
     #[default]
     Writer,
     /// It never does: all reads could overload it.
@@ -84,7 +82,6 @@ impl Default for HealthRules {
 /// A server of a proxy: which instance it is and which role it wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerConfig {
-    /// The proxy's entry.
     pub id: ServerId,
     /// The instance behind it.
     pub instance: InstanceId,

@@ -3,7 +3,7 @@
 //!
 //! Such a server counts the connections that end half-way through the login against the
 //! address they come from. At `max_connect_errors` it blocks that address (error 1129), for
-//! every user, until somebody flushes it. What it sees of a proxy's clients is the proxy's
+//! every user, until it is flushed. What it sees of a proxy's clients is the proxy's
 //! address, so a few clients that fail, or a health check that only opens a connection,
 //! shut out everybody behind the proxy. One full login from the same address takes its
 //! count back to 0.
@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often while something is.
 const LOOK_NEAR: Duration = Duration::from_millis(250);
 
-/// How often the settings of a server that blocks nobody are looked at.
+/// How often the settings of a server that blocks no host are read.
 const LOOK_NEVER: Duration = Duration::from_secs(60);
 
 /// Trouble of one address that continues is reported this often.
@@ -46,11 +46,9 @@ const TELL: Duration = Duration::from_secs(300);
 pub struct ConnectErrors {
     /// `max_connect_errors`: so many in a row block an address.
     pub limit: u64,
-    /// What is counted.
     pub counted: Counted,
 }
 
-/// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Counted {
@@ -58,7 +56,6 @@ pub enum Counted {
     ByAddress {
         /// The agent's own address as the server sees it, if it can say.
         own: Option<IpAddr>,
-        /// The counts.
         addresses: BTreeMap<IpAddr, AddressErrors>,
     },
     /// The server does count by address, and the agent can only see all failures together.
@@ -69,7 +66,7 @@ pub enum Counted {
         /// Why no more can be seen.
         why: Unseen,
     },
-    /// The server blocks nobody: it resolves no names, or remembers no hosts.
+    /// The server blocks no host: it resolves no names, or remembers no hosts.
     Never,
 }
 
@@ -113,16 +110,13 @@ pub enum Nearness {
     Far,
     /// Half of them or more.
     Near,
-    /// It is blocked.
     Blocked,
 }
 
-/// Something to tell.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// An address has come near.
     Near {
-        /// The address.
         address: IpAddr,
         /// What is counted against it.
         errors: u64,
@@ -133,7 +127,6 @@ pub enum News {
     },
     /// The agent's login has reset the count.
     Reset {
-        /// The address.
         address: IpAddr,
         /// What was counted when the login was asked for.
         before: u64,
@@ -144,28 +137,22 @@ pub enum News {
     },
     /// The agent has logged in, and the count has not gone down.
     NotReset {
-        /// The address.
         address: IpAddr,
         /// What is counted against it.
         errors: u64,
     },
     /// An address is blocked.
     Blocked {
-        /// The address.
         address: IpAddr,
         /// Connections refused so far.
         refused: u64,
     },
     /// It is not blocked any more.
-    Unblocked {
-        /// The address.
-        address: IpAddr,
-    },
+    Unblocked { address: IpAddr },
     /// From now on the counts of addresses cannot be seen.
     CannotTell(Unseen),
-    /// Half of the limit has failed since the last login that was asked for, whoever it was.
+    /// Half of the limit has failed since the last requested login, of any client.
     Growing {
-        /// So many.
         aborted: u64,
         /// Whether it has not been reported for a while.
         loud: bool,
@@ -177,7 +164,6 @@ pub enum News {
 pub struct Look {
     /// Log in from here now: one full login, and out again.
     pub reset: Option<Reset>,
-    /// What to tell.
     pub news: Vec<News>,
     /// When to look again.
     pub next: Duration,

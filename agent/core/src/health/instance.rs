@@ -32,7 +32,6 @@ const LOGIN_PROVES: u32 = 3;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// It takes writes.
     Writer,
     /// It is a replica, or read-only.
     Reader,
@@ -44,7 +43,6 @@ pub enum Role {
 pub enum Status {
     /// Nothing has been proved yet.
     Unknown,
-    /// It answers.
     Usable,
     /// It does not answer, this many times in a row.
     Silent(u32),
@@ -367,7 +365,7 @@ impl Instance {
             // A refusal in the database's own words comes from a living server.
             Evidence::AuthIll if fault.kind != FaultKind::NoToken => self.alive(),
             Evidence::Alive => self.alive(),
-            // The agent could not go on, but somebody was there.
+            // The agent could not go on, but a server answered.
             Evidence::Nothing if fault.phase > Phase::Tcp && fault.kind != FaultKind::OverBudget => {
                 self.nothing_against();
             }

@@ -33,12 +33,10 @@ impl RoleFacts {
 /// One observation of an instance's health.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// Of which instance.
     pub instance: InstanceId,
     /// When it was asked.
     pub at: Time,
     /// Whether it was a full IAM login (`true`) or a query on the kept connection.
     pub login: bool,
-    /// What it said.
     pub result: Result<RoleFacts, Fault>,
 }

@@ -22,17 +22,14 @@ pub enum WantedRole {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Yes.
     Up,
     /// Not while others can take them; its sessions go on.
     Drain,
-    /// No.
     Down,
     /// The agent does not know: it changes nothing.
     Unknown,
 }
 
-/// Why.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictReason {
@@ -141,7 +138,6 @@ pub enum Proof {
 pub struct Verdict {
     /// Whether new sessions may go there.
     pub state: State,
-    /// Why.
     pub reason: VerdictReason,
     /// Since when the state is this one, whatever the reasons were.
     pub since: Time,
@@ -179,7 +175,7 @@ impl Verdict {
         self.state == State::Up
     }
 
-    /// What it rests on. Whoever acts on a verdict asks this; reasons are for people.
+    /// What the verdict rests on. Code that acts on a verdict uses this; reasons are for people.
     pub fn proof(&self) -> Proof {
         use VerdictReason as R;
         match self.reason {

@@ -21,7 +21,6 @@ use crate::{
 /// Clients that are alike: they stand or fall together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Group {
-    /// The database user.
     pub user: Arc<str>,
     /// What they call themselves.
     pub application: Arc<str>,
@@ -348,7 +347,7 @@ mod tests {
         for second in 0..300 {
             let now = began + SECOND * (second + 1);
             returns(&mut breaker, &shop, 1, began + SECOND, now);
-            // Nobody can tell whether the other one is back.
+            // Whether the other client is back is unknown.
             breaker.expire(&policy, now, |_| None);
         }
         assert_eq!(breaker.groups[&shop].outstanding.len(), 1);

@@ -34,7 +34,6 @@ pub enum Close {
 }
 
 impl Close {
-    /// Who closes.
     pub fn via(self) -> CloseVia {
         match self {
             Self::Quiet(_) | Self::Catch => CloseVia::Database,
@@ -50,9 +49,7 @@ pub struct Retire {
     pub instance: InstanceId,
     /// Its identity at the database.
     pub key: BackendKey,
-    /// Its address there.
     pub client: SocketAddr,
-    /// Its user.
     pub user: Arc<str>,
     /// Whether the user has to be one who logs in by IAM.
     pub iam_only: bool,
@@ -112,26 +109,20 @@ pub enum UndrainReason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
-    /// Close one session.
     Retire(Box<Retire>),
     /// Record a drain, then send it: only if the server has no admin flag now.
     /// What could not be sent within ten seconds must not be sent any more.
     Drain {
-        /// The server.
         server: ServerId,
-        /// Why.
         reason: DrainReason,
     },
     /// Take a recorded drain back: only if the server is drained and not in maintenance.
     Undrain {
-        /// The server.
         server: ServerId,
-        /// Why.
         reason: UndrainReason,
     },
-    /// The drain is over, by whoever's hand: remove its record.
+    /// The drain has ended, whatever ended it: remove its record.
     Forget {
-        /// The server.
         server: ServerId,
     },
 }
@@ -140,7 +131,6 @@ pub enum Command {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Retired {
-    /// Closed.
     Closed,
     /// It was gone already.
     Gone,
@@ -159,11 +149,8 @@ pub enum Retired {
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Of a close.
     Retire {
-        /// The session's instance.
         instance: InstanceId,
-        /// The session.
         key: BackendKey,
         /// What became of it.
         retired: Retired,
@@ -221,7 +208,6 @@ impl AdminFlags {
 pub enum AdminWord {
     /// Send no new sessions.
     Drain,
-    /// Undo a drain.
     Ready,
 }
 
@@ -317,33 +303,24 @@ impl HoldReason {
     }
 }
 
-/// What is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    /// A session.
     Session {
-        /// Where it is.
         instance: InstanceId,
-        /// Its identity.
         key: BackendKey,
-        /// Its user.
         user: Arc<str>,
-        /// Its age.
         age: Duration,
         /// The age at which it has to go.
         limit: Duration,
     },
-    /// A server.
     Server(ServerId),
 }
 
 /// Something due that is left alone, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hold {
-    /// What.
     pub subject: Subject,
-    /// Why.
     pub reason: HoldReason,
     /// Since when for this reason.
     pub since: Time,
@@ -354,7 +331,6 @@ pub struct Hold {
 pub struct Plan {
     /// When it was made.
     pub at: Time,
-    /// What to do.
     pub commands: Vec<Command>,
     /// What is due and left alone.
     pub holds: Vec<Hold>,

@@ -23,7 +23,6 @@ pub enum Mode {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Busy {
-    /// It is held.
     #[default]
     Hold,
     /// It is caught within milliseconds of going idle.
@@ -65,7 +64,6 @@ pub struct Policy {
     pub quiet_min: Duration,
     /// What happens to sessions that are never quiet.
     pub busy: Busy,
-    /// Who closes.
     pub close_via: CloseVia,
     /// Closes and own logins on one instance in any one second.
     pub login_budget: u32,

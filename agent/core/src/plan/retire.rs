@@ -49,10 +49,13 @@ impl Context<'_> {
 pub(super) enum Stance {
     /// It is not due before this.
     NotDue(Time),
-    /// Close it now.
     Fire(Close),
     /// Leave it alone; look at it closely if `watch`, and again at `until` at the latest.
-    Hold { reason: HoldReason, watch: bool, until: Option<Time> },
+    Hold {
+        reason: HoldReason,
+        watch: bool,
+        until: Option<Time>,
+    },
 }
 
 /// The age at which a session has to go: `max_age` with its own fixed jitter.

@@ -1,4 +1,4 @@
-//! Whose sessions the agent looks after, and whom it leaves alone.
+//! Which users' sessions the agent manages, and which it leaves alone.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 

@@ -44,7 +44,6 @@ pub enum Activity {
     Idle(Duration),
     /// Inside a transaction, an aborted one included.
     InTransaction,
-    /// Running a statement.
     Running,
     /// The database does not show it: it may be anything.
     Unknown,
@@ -56,21 +55,17 @@ pub enum Activity {
 pub enum LastStatement {
     /// `LISTEN` or alike: the session waits for something that a new one would miss.
     Listening,
-    /// Anything else.
     Other,
-    /// Not visible.
     Unknown,
 }
 
 /// One client session as the database shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActivityRow {
-    /// Its identity.
     pub key: BackendKey,
     /// Where the connection comes from as the database sees it: the proxy's
     /// outgoing address and port. `None` for a local socket or a resolved name.
     pub client: Option<SocketAddr>,
-    /// The database user.
     pub user: Arc<str>,
     /// Whether that user logs in by IAM (member of `rds_iam`).
     pub iam_user: bool,

@@ -2,7 +2,7 @@
 //!
 //! A row of the database is the session; what the proxies say is a claim on its
 //! address and port. The join is by equality alone, and only as good as its
-//! sources are fresh: whoever acts on it asks [`Ledger::proxy_seen`] and the
+//! sources are fresh: the caller that acts on it asks [`Ledger::proxy_seen`] and the
 //! row's own `seen` first.
 
 use std::{
@@ -67,11 +67,9 @@ impl ServerIndex {
 /// One session of the ledger.
 #[derive(Copy, Clone, Debug)]
 pub struct Session<'a> {
-    /// Where it is.
     pub instance: &'a InstanceId,
     /// The database's last word on it.
     pub row: &'a ActivityRow,
-    /// When that was.
     pub seen: Time,
     /// When the session began: its first age taken back from the moment it was seen. Where
     /// the database does not say, when the proxy accepted it; until that is known, the
@@ -133,7 +131,6 @@ struct Entry {
 /// When a session began, as far as the database shows it.
 #[derive(Copy, Clone, Debug)]
 enum Begin {
-    /// Then.
     At(Time),
     /// Then or earlier: it was there when it was first seen.
     By {
@@ -391,7 +388,7 @@ fn join(
     let Some(claim) = claims.next() else { return Joint::Nobody };
     let apart = match begin {
         Begin::At(begin) => claim.begin.since(begin).max(begin.since(claim.begin)),
-        // An earlier begin is no contradiction: whoever has had the port since before the
+        // An earlier begin is no contradiction: a session that has had the port since before the
         // row was first seen, and has it still, is the one that the row speaks of.
         Begin::By { latest, .. } => claim.begin.since(latest),
     };

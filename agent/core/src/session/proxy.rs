@@ -32,7 +32,6 @@ pub struct HaproxySessionKey {
 /// One session as the proxy shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProxySession {
-    /// Its identity.
     pub key: ProxySessionKey,
     /// The server it was sent to.
     pub server: ServerId,

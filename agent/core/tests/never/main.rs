@@ -264,7 +264,7 @@ fn forbidden(
     let checks = [
         (policy.mode != Mode::Retire, "the mode closes nothing"),
         (around.paused, "the agent is paused"),
-        (!around.credentials, "nobody can get credentials"),
+        (!around.credentials, "credentials cannot be loaded"),
         (age < shortest.saturating_sub(policy.window()), "it is not due"),
         (matches!(session.oddity, Oddity::PasswordUser) && iam_only, "its user does not log in by IAM"),
         (matches!(session.oddity, Oddity::ExemptUser), "its user is exempt"),
@@ -306,7 +306,7 @@ fn forbidden(
                 Close::Catch => policy.busy != Busy::Catch || age < shortest,
                 Close::Force => policy.force_after.is_none_or(|after| age < shortest + after),
             },
-            "it is not quiet, and nobody said that it need not be",
+            "it is not quiet, and no rule exempts it",
         ),
         (
             matches!(how, Close::Quiet(asked) | Close::QuietByProxy(asked) if asked < policy.quiet)

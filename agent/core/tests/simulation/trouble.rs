@@ -18,7 +18,7 @@ pub enum Trouble {
     Start,
     /// The proxy's runtime socket is dead.
     Socket(bool),
-    /// AWS is away: nobody gets credentials, nobody can log in.
+    /// AWS is away: no client gets credentials or can log in.
     Aws(bool),
     Refuses(usize, Refuses),
     RefusesAll(Refuses),

@@ -25,7 +25,7 @@ pub const INSTANCES: [&str; 3] = ["a", "b", "c"];
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     Well,
-    /// Crashed: nobody listens.
+    /// Crashed: nothing listens.
     Refusing,
     /// Stopped: connections hang.
     Silent,
@@ -367,7 +367,7 @@ impl World {
         }
     }
 
-    /// The connection table, of all or of these; `None` when nobody answers.
+    /// The connection table, of all or of these; `None` when nothing answers.
     pub fn rows(&self, index: usize, only: Option<&[BackendKey]>) -> Option<Vec<ActivityRow>> {
         let instance = &self.instances[index];
         if instance.condition != Condition::Well {

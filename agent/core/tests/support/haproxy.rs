@@ -1,5 +1,5 @@
 //! The admin states of a HAProxy's servers, with what HAProxy itself does not
-//! know: whose they are. Whoever acts against the rules is written down.
+//! know: whose they are. Each violation of the rules is recorded.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
@@ -38,7 +38,6 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Nothing set anywhere.
     pub fn new(servers: impl Iterator<Item = ServerId>) -> Self {
         let truth = servers.map(|server| (server, Truth::default())).collect();
         Self { truth, read_only: false, broken: Vec::new() }

@@ -7,7 +7,7 @@
 //! Measured on MariaDB 10.11: the count of an address is `SUM_CONNECT_ERRORS`; at
 //! `max_connect_errors` the next connection is refused with 1129 and the count stays there.
 //! A refused password is not counted. 127.0.0.1 is never in the cache. With
-//! `skip_name_resolve` or a `host_cache_size` of 0 nothing is counted and nobody is blocked;
+//! `skip_name_resolve` or a `host_cache_size` of 0 nothing is counted and no host is blocked;
 //! without `performance_schema` the cache counts and blocks, and shows as empty.
 
 use std::{collections::BTreeMap, net::IpAddr};

@@ -27,7 +27,6 @@ pub enum OpenTransactions {
     /// `information_schema.innodb_trx` and one second of idle time, and the events where they
     /// are on. A transaction that has touched no table does not appear there and may be cut.
     InnodbTrx,
-    /// Both.
     Strict,
 }
 

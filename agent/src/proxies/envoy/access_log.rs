@@ -26,7 +26,7 @@ use super::{
     drains::Drained,
     endpoints::Addresses,
     hand_offs::HandOffs,
-    places::{Places, label},
+    session_addresses::{SessionAddresses, label},
 };
 use crate::{
     events::{AccessLogHeard, AccessLogLost, EntriesSkipped, Episodes, Event},
@@ -34,14 +34,14 @@ use crate::{
     shared::Shared,
 };
 
-/// Between two words to the decider.
+/// Between two messages to the decider.
 const ROUND: Duration = Duration::from_millis(500);
 
 /// Between two listings of one proxy's sessions.
 const REST: Duration = Duration::from_secs(1);
 
-/// A round that comes this late means that the process stood still, and an entry that
-/// waited so long that Envoys had to wait: they may have dropped what they could not send.
+/// A round that starts this late means that the process was suspended; an entry that waited this long,
+/// that Envoys had to wait. They may have dropped entries that they could not send.
 const LATE: Duration = Duration::from_secs(2);
 
 /// One configured Envoy, or all that share its configuration.
@@ -78,16 +78,16 @@ impl Config {
 pub struct AccessLogs {
     reports: mpsc::Receiver<Report>,
     table: Sessions,
-    places: Places,
-    /// The Envoys whose log comes.
+    known: SessionAddresses,
+    /// The Envoys that stream their log now.
     connected: BTreeSet<Origin>,
 }
 
 impl AccessLogs {
-    /// Nothing yet.
+    /// Without any session.
     pub fn new(reports: mpsc::Receiver<Report>) -> Self {
-        let (table, places) = (Sessions::new(Limits::default()), Places::default());
-        Self { reports, table, places, connected: BTreeSet::new() }
+        let (table, known) = (Sessions::new(Limits::default()), SessionAddresses::default());
+        Self { reports, table, known, connected: BTreeSet::new() }
     }
 
     /// Says whether Envoys can only call from this host, whose clock is theirs.
@@ -101,20 +101,20 @@ impl AccessLogs {
 pub async fn run(
     envoys: Vec<Config>,
     mut flush: watch::Receiver<Duration>,
-    heard: OwnedMutexGuard<AccessLogs>,
+    logs: OwnedMutexGuard<AccessLogs>,
     addresses: watch::Receiver<Addresses>,
-    told: HandOffs,
+    hand_offs: HandOffs,
     shared: Shared,
 ) {
     let mut task = Task {
         envoys,
-        heard,
+        logs,
         addresses,
-        told,
+        hand_offs,
         shared,
         episodes: Episodes::default(),
         listed: None,
-        lacking: BTreeSet::new(),
+        incomplete: BTreeSet::new(),
     };
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -124,13 +124,13 @@ pub async fn run(
             biased;
             _ = rounds.tick() => {
                 if last.elapsed() > ROUND + LATE {
-                    task.heard.table.missed(Instant::now());
+                    task.logs.table.missed(Instant::now());
                 }
                 last = Instant::now();
-                task.heard.table.set_interval(*flush.borrow_and_update());
+                task.logs.table.set_interval(*flush.borrow_and_update());
                 task.round().await;
             }
-            report = task.heard.reports.recv() => match report {
+            report = task.logs.reports.recv() => match report {
                 Some(report) => task.take(report),
                 // Everything stops.
                 None => return std::future::pending().await,
@@ -141,44 +141,44 @@ pub async fn run(
 
 struct Task {
     envoys: Vec<Config>,
-    heard: OwnedMutexGuard<AccessLogs>,
+    logs: OwnedMutexGuard<AccessLogs>,
     addresses: watch::Receiver<Addresses>,
-    told: HandOffs,
+    hand_offs: HandOffs,
     shared: Shared,
     episodes: Episodes,
     /// When sessions were last listed.
     listed: Option<Instant>,
-    /// The proxies whose last listing lacked some, so that another is owed.
-    lacking: BTreeSet<usize>,
+    /// The proxies whose last list was incomplete; they are listed again.
+    incomplete: BTreeSet<usize>,
 }
 
 impl Task {
     fn take(&mut self, report: Report) {
         match report {
             Report::Opened { origin, at } => {
-                self.heard.table.opened(&origin, at);
-                self.changes();
+                self.logs.table.opened(&origin, at);
+                self.report_connections();
             }
             Report::Closed { origin, at, left } => {
-                self.heard.table.closed(&origin, left, at);
+                self.logs.table.closed(&origin, left, at);
                 if left == 0 {
                     self.episodes.ends(&skipping(&origin));
                 }
-                self.changes();
+                self.report_connections();
             }
             Report::Said { origin, at, events, skipped } => {
                 if at.elapsed() > LATE {
-                    self.heard.table.missed(Instant::now());
+                    self.logs.table.missed(Instant::now());
                 }
-                // What the clock of this host was when it came.
+                // The time of this host when the report arrived.
                 let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let clock = clock.saturating_sub(at.elapsed());
                 let envoy = self.envoys.iter().find(|envoy| envoy.is(&origin.node));
                 for event in &events {
-                    self.heard.table.observe(&origin, at, clock, event);
+                    self.logs.table.observe(&origin, at, clock, event);
                     if let Some(envoy) = envoy {
                         let cluster = label(&envoy.servers, event.cluster.as_deref());
-                        self.told.tell(&envoy.name, cluster, event, &self.shared.metrics);
+                        self.hand_offs.report(&envoy.name, cluster, event, &self.shared.metrics);
                     }
                 }
                 if skipped > 0 {
@@ -191,29 +191,29 @@ impl Task {
         }
     }
 
-    /// Tells which Envoys have come and gone.
-    fn changes(&mut self) {
-        let origins = self.heard.table.origins();
+    /// Reports Envoys that have connected or disconnected.
+    fn report_connections(&mut self) {
+        let origins = self.logs.table.origins();
         let now: BTreeSet<Origin> =
             origins.filter(|(_, connected)| *connected).map(|(origin, _)| origin.clone()).collect();
         for envoy in &self.envoys {
             let own = |origin: &&Origin| envoy.is(&origin.node);
-            for Origin { node, .. } in now.difference(&self.heard.connected).filter(own) {
+            for Origin { node, .. } in now.difference(&self.logs.connected).filter(own) {
                 AccessLogHeard { proxy: &envoy.name, node }.emit(&self.shared.metrics);
             }
             let others = now.iter().any(|origin| own(&origin));
-            for Origin { node, .. } in self.heard.connected.difference(&now).filter(own) {
+            for Origin { node, .. } in self.logs.connected.difference(&now).filter(own) {
                 AccessLogLost { proxy: &envoy.name, node, others }.emit(&self.shared.metrics);
             }
         }
-        self.heard.connected = now;
+        self.logs.connected = now;
     }
 
     async fn round(&mut self) {
         let now = Instant::now();
-        let heard = &mut *self.heard;
-        heard.table.expire(now);
-        heard.places.learn(&self.addresses.borrow_and_update(), now);
+        let logs = &mut *self.logs;
+        logs.table.expire(now);
+        logs.known.update(&self.addresses.borrow_and_update(), now);
         let at = self.shared.clock.now();
         let mut inputs = Vec::new();
         let rested = self.listed.is_none_or(|listed| now.duration_since(listed) >= REST);
@@ -222,33 +222,34 @@ impl Task {
         }
         for envoy in &self.envoys {
             let origins: Vec<&Origin> =
-                heard.connected.iter().filter(|origin| envoy.is(&origin.node)).collect();
+                logs.connected.iter().filter(|origin| envoy.is(&origin.node)).collect();
             if origins.is_empty() && !(envoy.connected)() {
                 continue;
             }
             let servers: Vec<ServerId> = envoy.servers.iter().map(|server| server.id.clone()).collect();
             inputs.push(Input::Endpoints { proxy: envoy.proxy, at, shown: envoy.drained.shown(&servers) });
             let wanted = self.shared.snapshot.borrow().watch.sweep.contains(&envoy.proxy)
-                || self.lacking.contains(&envoy.proxy);
+                || self.incomplete.contains(&envoy.proxy);
             if !rested || origins.is_empty() || !wanted {
                 continue;
             }
-            // Those of one Envoy are all there are on its ports. What another has not told of yet is
-            // not known, and held, until a listing has it.
+            // The list of one Envoy is complete for its ports. Sessions that another has not reported yet are
+            // unknown, and kept, until a complete list has them.
             let mut all = Vec::new();
             let mut complete = 0;
             for origin in &origins {
-                let swept = heard.table.sweep(origin, now);
+                let swept = logs.table.sweep(origin, now);
                 complete += usize::from(swept.is_some());
-                all.extend(swept.unwrap_or_else(|| heard.table.certain(origin, now)));
+                all.extend(swept.unwrap_or_else(|| logs.table.certain(origin, now)));
             }
             if complete < origins.len() {
-                self.lacking.insert(envoy.proxy);
+                self.incomplete.insert(envoy.proxy);
             } else {
-                self.lacking.remove(&envoy.proxy);
+                self.incomplete.remove(&envoy.proxy);
             }
-            let (proxy, places) = (envoy.proxy, &heard.places);
-            let sessions = all.into_iter().filter_map(|session| told(places, envoy, session)).collect();
+            let (proxy, known) = (envoy.proxy, &logs.known);
+            let sessions =
+                all.into_iter().filter_map(|session| proxy_session(known, envoy, session)).collect();
             inputs.push(if complete > 0 {
                 Input::Swept { proxy, at, sessions }
             } else {
@@ -266,9 +267,9 @@ fn skipping(origin: &Origin) -> String {
     format!("skipped {} {}", origin.peer, origin.node)
 }
 
-/// A session as the ledger knows it, if its server is known.
-fn told(places: &Places, envoy: &Config, session: Session) -> Option<ProxySession> {
-    let server = places.server(&envoy.servers, &session.cluster, session.peer)?.clone();
+/// The session for the ledger, if its server is known.
+fn proxy_session(known: &SessionAddresses, envoy: &Config, session: Session) -> Option<ProxySession> {
+    let server = known.server(&envoy.servers, &session.cluster, session.peer)?.clone();
     Some(ProxySession {
         key: ProxySessionKey::Envoy(session.id),
         server,
@@ -341,8 +342,8 @@ mod tests {
     struct Scene {
         shared: Shared,
         inputs: mpsc::Receiver<Input>,
-        say: mpsc::Sender<Report>,
-        heard: Arc<Mutex<AccessLogs>>,
+        reports: mpsc::Sender<Report>,
+        logs: Arc<Mutex<AccessLogs>>,
         addresses: watch::Receiver<Addresses>,
         flush: watch::Receiver<Duration>,
         _published: (watch::Sender<Arc<Snapshot>>, watch::Sender<Addresses>, watch::Sender<Duration>),
@@ -368,10 +369,10 @@ mod tests {
             let (found, addresses) =
                 watch::channel(Addresses::from([(instance, vec![([10, 0, 0, 3], 5_432).into()])]));
             let (longest, flush) = watch::channel(Duration::from_secs(10));
-            let (say, reports) = mpsc::channel(8);
-            let heard = Arc::new(Mutex::new(AccessLogs::new(reports)));
+            let (reports, receiver) = mpsc::channel(8);
+            let logs = Arc::new(Mutex::new(AccessLogs::new(receiver)));
             let kept = (publish, found, longest);
-            Self { shared, inputs, say, heard, addresses, flush, _published: kept }
+            Self { shared, inputs, reports, logs, addresses, flush, _published: kept }
         }
 
         async fn start(&self) -> tokio::task::JoinHandle<()> {
@@ -388,9 +389,9 @@ mod tests {
                 drained: Drained::default(),
                 connected: Box::new(|| false),
             };
-            let heard = self.heard.clone().lock_owned().await;
+            let logs = self.logs.clone().lock_owned().await;
             let (flush, addresses) = (self.flush.clone(), self.addresses.clone());
-            tokio::spawn(run(vec![config], flush, heard, addresses, HandOffs::default(), self.shared.clone()))
+            tokio::spawn(run(vec![config], flush, logs, addresses, HandOffs::default(), self.shared.clone()))
         }
     }
 
@@ -406,25 +407,25 @@ mod tests {
         Report::Closed { origin: envoy(node), at: Instant::now(), left: 0 }
     }
 
-    fn said(node: &str, events: Vec<Entry>) -> Report {
+    fn entries(node: &str, events: Vec<Entry>) -> Report {
         Report::Said { origin: envoy(node), at: Instant::now(), events, skipped: 0 }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sessions_are_told_when_they_are_all_and_stay_known_over_a_reload() {
+    async fn a_complete_list_is_sent_and_sessions_stay_known_over_a_reload() {
         let key = ProxySessionKey::Envoy("session".into());
         let mut scene = Scene::new();
         let task = scene.start().await;
-        scene.say.send(opened("envoy-1")).await.unwrap();
+        scene.reports.send(opened("envoy-1")).await.unwrap();
         let began = Instant::now();
-        scene.say.send(said("envoy-1", vec![entry()])).await.unwrap();
+        scene.reports.send(entries("envoy-1", vec![entry()])).await.unwrap();
         let some = glimpsed(&mut scene.inputs).await;
         assert_eq!((some.len(), &some[0].key), (1, &key), "those that are known need not wait");
         assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
-        let say = scene.say.clone();
+        let reports = scene.reports.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(10)).await;
-            say.send(said("envoy-1", vec![entry()])).await.unwrap();
+            reports.send(entries("envoy-1", vec![entry()])).await.unwrap();
         });
         let sessions = swept(&mut scene.inputs).await.unwrap();
         assert!(began.elapsed() >= Duration::from_secs(10), "others might be missing");
@@ -440,10 +441,14 @@ mod tests {
         assert_eq!(swept(&mut scene.inputs).await.unwrap().len(), 1);
         assert!(reloaded.elapsed() <= Duration::from_secs(2), "{:?}", reloaded.elapsed());
 
-        scene.say.send(closed("envoy-1")).await.unwrap();
+        scene.reports.send(closed("envoy-1")).await.unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
         while scene.inputs.try_recv().is_ok() {}
-        assert_eq!(swept(&mut scene.inputs).await, None, "an Envoy that is not heard is not spoken for");
+        assert_eq!(
+            swept(&mut scene.inputs).await,
+            None,
+            "the sessions of a disconnected Envoy are not listed"
+        );
         task.abort();
     }
 
@@ -451,14 +456,14 @@ mod tests {
     async fn one_that_breaks_off_again_and_again_keeps_nobody_waiting_for_the_others_sessions() {
         let mut scene = Scene::new();
         let task = scene.start().await;
-        scene.say.send(opened("honest")).await.unwrap();
-        let say = scene.say.clone();
+        scene.reports.send(opened("honest")).await.unwrap();
+        let reports = scene.reports.clone();
         let flapping = tokio::spawn(async move {
             loop {
-                say.send(said("honest", vec![entry()])).await.unwrap();
-                say.send(opened("flapping")).await.unwrap();
+                reports.send(entries("honest", vec![entry()])).await.unwrap();
+                reports.send(opened("flapping")).await.unwrap();
                 tokio::time::sleep(Duration::from_secs(10)).await;
-                say.send(closed("flapping")).await.unwrap();
+                reports.send(closed("flapping")).await.unwrap();
             }
         });
         for _ in 0..60 {
@@ -480,14 +485,14 @@ mod tests {
             let id = format!("session-{number}").into();
             let flags = Flags::from_text("UH");
             let failed = Entry { kind: Kind::End, id, cluster, outgoing: None, flags, ..entry() };
-            let told =
+            let listed =
                 Report::Said { origin: envoy(&node), at: Instant::now(), events: vec![failed], skipped: 1 };
-            for report in [opened(&node), told, closed(&node)] {
-                scene.say.send(report).await.unwrap();
+            for report in [opened(&node), listed, closed(&node)] {
+                scene.reports.send(report).await.unwrap();
             }
             if number % 1_000 == 999 {
-                // All that was said is taken in before the next round.
-                while told_more(&mut scene.inputs) {}
+                // All reports are processed before the next round.
+                while received_more(&mut scene.inputs) {}
                 tokio::time::sleep(ROUND).await;
                 lines.insert(scene.shared.metrics.text().lines().count());
             }
@@ -502,7 +507,7 @@ mod tests {
     }
 
     /// Whether the decider received anything more.
-    fn told_more(inputs: &mut mpsc::Receiver<Input>) -> bool {
+    fn received_more(inputs: &mut mpsc::Receiver<Input>) -> bool {
         inputs.try_recv().is_ok()
     }
 }

@@ -1,5 +1,5 @@
 //! The admin interface of one Envoy: whether it took what it was sent, and whether its
-//! settings are safe. It changes nothing and decides nothing: it tells people.
+//! settings are safe. It changes and decides nothing; it reports.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,12 +29,10 @@ const SETTINGS: Duration = Duration::from_secs(60);
 /// A difference that lasts this long is none that a push under way makes.
 const LASTS: Duration = Duration::from_secs(6);
 
-/// One Envoy.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Its name in logs and metrics.
     pub name: String,
-    /// Where it is.
     pub address: Address,
     /// What its settings are to be fit for.
     pub setup: Setup,
@@ -59,7 +57,7 @@ pub async fn run(config: Config, sent: impl Fn() -> Option<Snapshot> + Send, sha
         shared,
         up: false,
         settings_at: None,
-        told: BTreeSet::new(),
+        reported: BTreeSet::new(),
         since: BTreeMap::new(),
         lost: 0,
     };
@@ -90,7 +88,7 @@ struct Task {
     /// When its settings were last looked at.
     settings_at: Option<Instant>,
     /// The advice that was logged.
-    told: BTreeSet<Advice>,
+    reported: BTreeSet<Advice>,
     /// Since when each difference has been there, and whether it was logged.
     since: BTreeMap<Difference, (Instant, bool)>,
     /// Access log entries that Envoy could not send, when last asked.
@@ -132,15 +130,15 @@ impl Task {
             });
         }
         let advice: BTreeSet<Advice> = advise(&settings, &self.config.setup).into_iter().collect();
-        for new in advice.difference(&self.told) {
+        for new in advice.difference(&self.reported) {
             SettingUnsafe { proxy: &self.config.name, advice: new }.emit(&self.shared.metrics);
         }
-        self.told = advice;
+        self.reported = advice;
         self.shared
             .metrics
             .envoy_advice
             .get_or_create(&self.config.name.as_str().into())
-            .set(i64::try_from(self.told.len()).unwrap_or(i64::MAX));
+            .set(i64::try_from(self.reported.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -158,13 +156,13 @@ impl Task {
     fn differences(&mut self, now: &[Difference]) {
         self.since.retain(|difference, _| now.contains(difference));
         for difference in now {
-            let (since, told) = self.since.entry(difference.clone()).or_insert((Instant::now(), false));
-            if !*told && since.elapsed() >= LASTS {
-                *told = true;
+            let (since, reported) = self.since.entry(difference.clone()).or_insert((Instant::now(), false));
+            if !*reported && since.elapsed() >= LASTS {
+                *reported = true;
                 NotTaken { proxy: &self.config.name, difference }.emit(&self.shared.metrics);
             }
         }
-        let lasting = self.since.values().filter(|(_, told)| *told).count();
+        let lasting = self.since.values().filter(|(_, reported)| *reported).count();
         self.shared
             .metrics
             .envoy_differences

@@ -56,7 +56,7 @@ pub type Decided = Arc<dyn Fn() -> Time + Send + Sync>;
 impl Answers {
     /// Answers from the state that `envoys` publishes, while the decider is at work.
     pub fn new(envoys: &Envoys, clock: Clock, decided: Decided) -> Self {
-        Self { endpoints: envoys.told(), changes: envoys.changes(), clock, decided }
+        Self { endpoints: envoys.published(), changes: envoys.changes(), clock, decided }
     }
 }
 
@@ -64,7 +64,8 @@ impl Source for Answers {
     fn answer(&self, cluster: &str, header: Option<&str>, host: Option<&str>) -> Option<Answer> {
         let freshness = Freshness::of(self.clock.now().since((self.decided)()));
         let endpoints = self.endpoints.borrow();
-        let known = endpoints.0.iter().find_map(|told| told.checked.get(cluster)).into_iter().flatten();
+        let known =
+            endpoints.0.iter().find_map(|published| published.checked.get(cluster)).into_iter().flatten();
         let names: Vec<_> = known.clone().map(|one| (one.name.as_str(), one.addresses.as_slice())).collect();
         let name = named(header, host, &names);
         let Some(endpoint) = name.and_then(|name| known.clone().find(|one| one.name == name)) else {

@@ -42,7 +42,6 @@ pub struct Published {
     pub proxy: String,
     /// Its `node.id`; `None` where any will do.
     pub node: Option<String>,
-    /// Its endpoints.
     pub endpoints: Snapshot,
     /// The same without the drains of the agent's own: what is left when it stops.
     pub undrained: Snapshot,
@@ -64,43 +63,44 @@ pub struct Envoys {
     /// One for all listeners: it counts the streams of each Envoy.
     log: access_log::Server,
     /// One task reads at a time: that of the configuration in force.
-    heard: Arc<Mutex<AccessLogs>>,
+    access_logs: Arc<Mutex<AccessLogs>>,
 }
 
 // === impl Endpoints ===
 
 impl Endpoints {
     fn of(&self, node: &str) -> Option<&Published> {
-        self.0.iter().find(|told| told.node.as_deref().is_none_or(|own| own == node))
+        self.0.iter().find(|published| published.node.as_deref().is_none_or(|own| own == node))
     }
 
     /// The same without the drains of the agent's own, if there are any.
     fn undrained(&self) -> Option<Self> {
-        if self.0.iter().all(|told| told.endpoints == told.undrained) {
+        if self.0.iter().all(|published| published.endpoints == published.undrained) {
             return None;
         }
-        let undrained = |told: &Published| Published { endpoints: told.undrained.clone(), ..told.clone() };
+        let undrained =
+            |published: &Published| Published { endpoints: published.undrained.clone(), ..published.clone() };
         Some(Self(Arc::new(self.0.iter().map(undrained).collect())))
     }
 
     /// The endpoints of a configured Envoy, by its name.
     pub fn sent_to(&self, proxy: &str) -> Option<Snapshot> {
-        self.0.iter().find(|told| told.proxy == proxy).map(|told| told.endpoints.clone())
+        self.0.iter().find(|published| published.proxy == proxy).map(|published| published.endpoints.clone())
     }
 
     /// The `node.id` of a configured Envoy (`None` where any will do), by its name.
     pub fn node_of(&self, proxy: &str) -> Option<Option<&str>> {
-        self.0.iter().find(|told| told.proxy == proxy).map(|told| told.node.as_deref())
+        self.0.iter().find(|published| published.proxy == proxy).map(|published| published.node.as_deref())
     }
 
     fn proxy_of(&self, node: &str) -> String {
-        self.of(node).map_or_else(|| "-".into(), |told| told.proxy.clone())
+        self.of(node).map_or_else(|| "-".into(), |published| published.proxy.clone())
     }
 }
 
 impl eds::Source for Endpoints {
     fn for_node(&self, node: &str) -> Option<Snapshot> {
-        self.of(node).map(|told| told.endpoints.clone())
+        self.of(node).map(|published| published.endpoints.clone())
     }
 }
 
@@ -127,17 +127,17 @@ impl Envoys {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         let endpoints = watch::Sender::new(Endpoints::default());
         let of = endpoints.subscribe();
-        let told = metrics.clone();
-        let report = Arc::new(move |event| tell(&event, &of, &told));
+        let counted = metrics.clone();
+        let report = Arc::new(move |event| report_event(&event, &of, &counted));
         let server = eds::Server::new(endpoints.subscribe(), report, Bounds::default());
-        let (say, reports) = mpsc::channel(REPORTS);
+        let (sender, reports) = mpsc::channel(REPORTS);
         let configured = Configured { endpoints: endpoints.subscribe(), metrics };
         Self {
             endpoints,
             changed: watch::Sender::new(()),
             server,
-            log: access_log::service(Intake::new(say, configured, access_log::Bounds::default())),
-            heard: Arc::new(Mutex::new(AccessLogs::new(reports))),
+            log: access_log::service(Intake::new(sender, configured, access_log::Bounds::default())),
+            access_logs: Arc::new(Mutex::new(AccessLogs::new(reports))),
         }
     }
 
@@ -152,7 +152,7 @@ impl Envoys {
     pub async fn take_back(&self) {
         let Some(undrained) = self.endpoints.borrow().undrained() else { return };
         let versions: BTreeSet<String> =
-            undrained.0.iter().map(|told| told.endpoints.version().to_owned()).collect();
+            undrained.0.iter().map(|published| published.endpoints.version().to_owned()).collect();
         self.endpoints.send_replace(undrained);
         self.changed.send_replace(());
         let taken = |peer: &Peer| {
@@ -165,8 +165,7 @@ impl Envoys {
         }
     }
 
-    /// The published state.
-    pub fn told(&self) -> watch::Receiver<Endpoints> {
+    pub fn published(&self) -> watch::Receiver<Endpoints> {
         self.endpoints.subscribe()
     }
 
@@ -176,8 +175,8 @@ impl Envoys {
     }
 
     /// What access logs tell, once the task of the former configuration has let go.
-    pub async fn heard(&self) -> OwnedMutexGuard<AccessLogs> {
-        self.heard.clone().lock_owned().await
+    pub async fn access_logs(&self) -> OwnedMutexGuard<AccessLogs> {
+        self.access_logs.clone().lock_owned().await
     }
 
     /// Who takes endpoints.
@@ -213,7 +212,7 @@ impl fmt::Debug for Envoys {
     }
 }
 
-fn tell(event: &eds::Event, endpoints: &watch::Receiver<Endpoints>, metrics: &Metrics) {
+fn report_event(event: &eds::Event, endpoints: &watch::Receiver<Endpoints>, metrics: &Metrics) {
     let proxy = |node: &str| endpoints.borrow().proxy_of(node);
     match event {
         eds::Event::Connected { node, address, protocol } => {

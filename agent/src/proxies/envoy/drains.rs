@@ -1,7 +1,7 @@
 //! Drains on one Envoy: an operator's, through the agent, as a health status in its endpoints.
 //!
 //! Envoy has no admin state that operators and the agent share, so there is nothing to compare with:
-//! what is kept here is what the endpoints say. A drain ends with the next endpoints without it,
+//! the record here is what the endpoints contain. A drain ends with the next endpoints without it,
 //! those of a new agent included.
 
 use std::{collections::BTreeSet, time::Duration};

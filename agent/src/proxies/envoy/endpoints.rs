@@ -60,7 +60,7 @@ pub async fn run(
         let mut rooms_end: Option<Instant> = None;
         let starting = started.elapsed() < STARTING;
         let known = addresses.borrow_and_update().clone();
-        let told = envoys.iter().zip(&mut drains).zip(&mut rooms).map(|((envoy, drained), rooms)| {
+        let published = envoys.iter().zip(&mut drains).zip(&mut rooms).map(|((envoy, drained), rooms)| {
             let drained = drained.borrow_and_update();
             let (servers, nothing) = (&envoy.servers, BTreeSet::new());
             let clusters = clusters(servers, &fleet, &drained, &known);
@@ -77,7 +77,7 @@ pub async fn run(
                 checked: checked(&clusters, &fleet, awake, &known),
             }
         });
-        envoys_served.publish(told.collect());
+        envoys_served.publish(published.collect());
         // The decider publishes every second at least; verdicts change rarely.
         loop {
             let drain = drains.iter_mut().map(|drained| Box::pin(drained.changed()));
@@ -106,7 +106,7 @@ pub async fn run(
 }
 
 /// What is answered before the tasks of a configuration run: all clusters exist, and nothing is
-/// known of them. An Envoy that asks first is not told that a cluster is missing.
+/// known of them. An Envoy that asks first does not learn that a cluster is missing.
 pub fn nothing_known(
     proxy: String,
     node: Option<String>,

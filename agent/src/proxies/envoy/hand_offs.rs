@@ -18,21 +18,21 @@ use crate::{
     state::log::PositionFile,
 };
 
-/// Between two looks at the end of the file.
+/// Between two reads at the end of the file.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// Between two notes of how far it has been read.
+/// Between two records of the position.
 const NOTE: Duration = Duration::from_secs(5);
 
-/// Ends that are remembered. The file is behind by as many as end in its flush interval.
+/// How many ended sessions are remembered. The file lags by the number that end within its flush interval.
 const REMEMBERED: usize = 50_000;
 
 /// The failures that were reported. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct HandOffs(Arc<Mutex<Published>>);
+pub struct HandOffs(Arc<Mutex<Reported>>);
 
 #[derive(Debug, Default)]
-struct Published {
+struct Reported {
     order: VecDeque<Arc<str>>,
     ids: HashSet<Arc<str>>,
 }
@@ -40,34 +40,34 @@ struct Published {
 impl HandOffs {
     /// Reports an entry if it is the end of a failed session that was not reported before.
     /// `cluster` is its cluster as metrics may name it.
-    pub fn tell(&self, proxy: &str, cluster: &str, entry: &Entry, metrics: &Metrics) {
+    pub fn report(&self, proxy: &str, cluster: &str, entry: &Entry, metrics: &Metrics) {
         let Some(hand_off) = HandOff::of(entry) else { return };
-        if self.news(&entry.id) {
+        if self.is_new(&entry.id) {
             let ended = (entry.started + entry.lasted.unwrap_or_default()).as_secs_f64();
             HandOffFailed { proxy, hand_off, label: cluster, entry, ended }.emit(metrics);
         }
     }
 
-    fn news(&self, id: &Arc<str>) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !told.ids.insert(id.clone()) {
+    fn is_new(&self, id: &Arc<str>) -> bool {
+        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reported.ids.insert(id.clone()) {
             return false;
         }
-        told.order.push_back(id.clone());
-        if told.order.len() > REMEMBERED
-            && let Some(oldest) = told.order.pop_front()
+        reported.order.push_back(id.clone());
+        if reported.order.len() > REMEMBERED
+            && let Some(oldest) = reported.order.pop_front()
         {
-            told.ids.remove(&oldest);
+            reported.ids.remove(&oldest);
         }
         true
     }
 }
 
 /// Reads the file log of one Envoy, for ever.
-pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, told: HandOffs, shared: Shared) {
+pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, hand_offs: HandOffs, shared: Shared) {
     let mut episodes = Episodes::default();
     let from = file.load().unwrap_or_else(|error| {
-        let consequence = "what was missed of an access log is not told";
+        let consequence = "missed entries of an access log are not reported";
         StateFailed { consequence, error: error.to_string() }.emit(&shared.metrics);
         None
     });
@@ -87,7 +87,7 @@ pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, told: HandO
                 for entry in &lines.events {
                     // Envoy's own file: its clusters are those of its configuration.
                     let cluster = entry.cluster.as_deref().unwrap_or("-");
-                    told.tell(&proxy, cluster, entry, &shared.metrics);
+                    hand_offs.report(&proxy, cluster, entry, &shared.metrics);
                 }
                 lines.more
             }
@@ -107,7 +107,7 @@ pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, told: HandO
                 if let Ok(Err(error)) = stored
                     && episodes.begins("note", &error.to_string())
                 {
-                    let consequence = "failed hand-offs may be told again after a restart";
+                    let consequence = "failed hand-offs may be reported again after a restart";
                     StateFailed { consequence, error: error.to_string() }.emit(&shared.metrics);
                 }
             }

@@ -1,12 +1,12 @@
-//! One Envoy: it comes to the agent, so these tasks answer it rather than ask.
+//! One Envoy. It connects to the agent, so these tasks answer its requests.
 //!
 //! - [`endpoints`]: publishes endpoints and the answers to health checks.
-//! - [`discovery`]: what Envoys call, on one listener. [`checks`]: their active health checks.
-//! - [`drains`]: the agent's own drains, which are words in the endpoints that Envoy is sent.
-//! - [`access_log`]: the sessions that their access logs tell of.
-//! - [`places`]: which server a session goes to.
-//! - [`admin`]: whether it took what it was sent, and whether its settings are safe.
-//! - [`hand_offs`]: clients that were not handed to a server.
+//! - [`discovery`]: the services that Envoys call, on one listener. [`checks`]: their active health checks.
+//! - [`drains`]: the agent's own drains, as a health status in its endpoints.
+//! - [`access_log`]: the sessions in their access logs.
+//! - [`session_addresses`]: which server a session goes to.
+//! - [`admin`]: whether it accepted its endpoints, and whether its settings are safe.
+//! - [`hand_offs`]: clients that reached no server.
 
 pub mod access_log;
 pub mod admin;
@@ -15,4 +15,4 @@ pub mod discovery;
 pub mod drains;
 pub mod endpoints;
 pub mod hand_offs;
-pub mod places;
+pub mod session_addresses;

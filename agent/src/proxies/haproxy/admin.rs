@@ -65,7 +65,6 @@ const OUTDATED: Duration = Duration::from_secs(2);
 /// given it up.
 const DRAIN_TAKES: Duration = Duration::from_secs(9);
 
-/// One HAProxy.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Its index in the configuration.
@@ -174,7 +173,7 @@ impl Proxy {
     /// Replaces HAProxy's server state file if a state has changed.
     ///
     /// The agent's own drains are left out: HAProxy would load them as if an operator had set them.
-    /// Until the first snapshot nobody knows which drains are the agent's, so nothing is written.
+    /// Until the first snapshot it is unknown which drains are the agent's, so nothing is written.
     async fn write_state_file(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let Some(path) = self.config.state_file.clone() else { return Ok(()) };
         if !self.state_file_is_idle().await {
@@ -595,7 +594,7 @@ mod tests {
             "{told:?}"
         );
         for number in 0..3 {
-            // Nobody answers, so each takes its time.
+            // Nothing answers, so each waits for its time limit.
             let order = orders().into_iter().nth(number).unwrap();
             proxy.command(order).await;
             assert!(called().await, "fresh ones go out");

@@ -67,7 +67,6 @@ pub struct Push<R> {
 /// The meaning of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// A subscription only.
     Asked,
     /// An ACK of the last response.
     Accepted {
@@ -99,7 +98,6 @@ pub enum Refused {
 /// The state of the peer, for both variants.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// All clusters.
     wildcard: bool,
     names: BTreeSet<String>,
     /// What was last sent of each cluster, whether it was accepted or not.

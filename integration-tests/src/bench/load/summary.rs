@@ -67,7 +67,7 @@ pub struct Summary {
     pub connect: Latency,
     /// The statements of a transaction.
     pub transaction: Latency,
-    /// Idle sessions beside them that were closed, which nobody should.
+    /// Idle sessions beside them that were closed; there should be none.
     pub idle_closed: u64,
     /// What ended sessions, with how often.
     pub causes: BTreeMap<String, u64>,

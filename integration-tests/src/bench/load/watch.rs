@@ -47,7 +47,7 @@ pub fn sessions(engine: Engine, transactions_shown: bool, application: &str) -> 
              ON e.thread_id = t.thread_id AND e.state = 'ACTIVE' WHERE p.user = 'app'"
                 .to_owned()
         }
-        // Whoever asks for innodb_trx keeps the agent from seeing it fresh.
+        // A query of innodb_trx keeps the agent from reading it fresh.
         (Engine::Mariadb, false) => {
             "SELECT id, NULL, 0 FROM information_schema.processlist WHERE user = 'app'".to_owned()
         }
@@ -80,7 +80,7 @@ pub async fn watch<P: Proxy>(
                 continue;
             };
             let mut seen = before.remove(&session).unwrap_or(Seen { not_before: last_look, paused: None });
-            // Where nobody says: since it was not there yet.
+            // Without a reported time: since it was last absent.
             let age = match age {
                 Some(age) => age.parse::<f64>().ok(),
                 None => Some(now.duration_since(seen.not_before).as_secs_f64()),

@@ -170,7 +170,6 @@ impl Envoy {
         self.serves().await
     }
 
-    /// Kills it (SIGKILL).
     pub fn kill(&mut self) {
         self.process.kill();
     }

@@ -15,7 +15,7 @@
 //! - **autocommit error**: a single INSERT was sent and not acknowledged
 //!
 //! # Layout
-//! - [`Target`]: where clients dial, whom they verify, how they log in
+//! - [`Target`]: the address, the name to verify and the login of the clients
 //! - [`Work`], [`Think`]: what a client does
 //! - [`Load`]: clients that run, and how to stop them
 //! - [`LoadReport`]: what they saw; [`Verified`]: how the tables compare

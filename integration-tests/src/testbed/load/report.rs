@@ -80,7 +80,7 @@ pub struct SteadySession {
     pub opened_s: f64,
     /// When the COMMIT of a holder was acknowledged.
     pub committed_s: Option<f64>,
-    /// When its client saw it closed by somebody else; `None` while it lives.
+    /// When its client saw it closed from outside; `None` while it is open.
     pub closed_s: Option<f64>,
     /// How the client saw that.
     pub ending: Option<Ending>,

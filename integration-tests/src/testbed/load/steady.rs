@@ -43,7 +43,7 @@ fn enter(client: &Client, work: Work, session: &Session) -> usize {
     tally.steady.len() - 1
 }
 
-/// Until the load is to stop, or somebody else ends the session, which is the error.
+/// Until the load is to stop. An end of the session by anything else is the error.
 async fn live(
     client: &Client,
     work: Work,

@@ -14,7 +14,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The tables beside the acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// Acknowledged commits.
     pub commits_acknowledged: u64,
     /// Commits that the table counts.
     pub commits_in_table: u64,
@@ -22,7 +21,6 @@ pub struct Verified {
     pub commits_unacknowledged: u64,
     /// Acknowledged commits that are missing.
     pub commits_lost: u64,
-    /// Acknowledged rows.
     pub rows_acknowledged: u64,
     /// Rows that are there.
     pub rows_in_table: u64,

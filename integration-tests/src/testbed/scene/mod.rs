@@ -27,7 +27,6 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// What a scene is made of.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// The stand-in.
     pub standin: Options,
     /// The HAProxy; Debian's if not said.
     pub haproxy: Option<HaproxyBinary>,

@@ -172,7 +172,7 @@ impl Login {
                 Ok(answer)
             }
             (CLEAR, _) => Err(Error::Protocol("the server asks for the secret itself")),
-            // As for someone without a password: the server says no in its own words.
+            // As for a user without a password: the server refuses in its own words.
             (NATIVE, Secret::Token(_)) => Ok(Vec::new()),
             (NATIVE, Secret::Password(password)) => {
                 Ok(proof_of(password, data.strip_suffix(b"\0").unwrap_or(data)))

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # Layout
-//! - [`Login`]: whom to dial, from where, as whom; [`Secret`]: with what
+//! - [`Login`]: the server, the local address and the user; [`Secret`]: the password or token
 //! - [`Session`]: one that is logged in
 //! - [`Error`]: the server's words, or why there are none
 

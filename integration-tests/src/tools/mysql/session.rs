@@ -125,7 +125,7 @@ impl Session {
         Ok(self.query(sql).await?.into_iter().flatten().next().flatten().unwrap_or_default())
     }
 
-    /// Waits for what nobody asked for: that the session was killed, or the end. May be given
+    /// Waits for an unsolicited packet: that the session was killed, or its end. May be given
     /// up while nothing has come.
     pub async fn unasked(&mut self) -> Error {
         loop {

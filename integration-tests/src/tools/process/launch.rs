@@ -1,4 +1,4 @@
-//! Starting a program: as whom, with what, and dying with this process.
+//! Starts a program as a given user; it ends with this process.
 
 use std::{
     env,
@@ -186,7 +186,7 @@ fn spawn_for_life(command: Command) -> io::Result<Child> {
         let (orders, queue) = mpsc::channel::<Order>();
         thread::spawn(move || {
             for (mut command, answer) in queue {
-                // Nobody waits any more: the child is killed with its unread answer.
+                // The caller has given up: the child is killed with its unread output.
                 if let Err(mpsc::SendError(Ok(mut orphan))) = answer.send(command.spawn()) {
                     let _ = orphan.kill();
                     let _ = orphan.wait();

@@ -8,7 +8,7 @@
 //! its name.
 //!
 //! # Layout
-//! - [`Launch`]: how to start a program; [`Account`]: as whom
+//! - [`Launch`]: how to start a program; [`Account`]: the user it runs as
 //! - [`Process`]: one that was started
 //! - [`wait_for`]: a condition, with a deadline
 //! - [`free_port`], [`free_port_on`]

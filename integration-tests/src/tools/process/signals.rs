@@ -12,7 +12,7 @@ pub fn send_signal(pid: u32, signal: Signal) -> Result<(), Error> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| Error::Io { what: what(), source: io::ErrorKind::InvalidInput.into() })?;
     match kill_process(pid, signal) {
-        // It ended meanwhile: there is nobody to tell.
+        // It ended meanwhile: there is no process to signal.
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(errno) => Err(Error::Io { what: what(), source: errno.into() }),
     }

@@ -169,7 +169,7 @@ async fn each_refusal_has_its_own_kind() {
     assert_eq!(fault.evidence(), Evidence::Alive);
     drop(clients);
 
-    // Nobody listens.
+    // Nothing listens.
     lab.standin.stop("a", StopMode::Fast).await.unwrap();
     let (fault, report) = lab.refusal(&target, &lab.trust, &token).await;
     assert_eq!((fault.phase, fault.kind), (Phase::Tcp, FaultKind::ConnectionRefused));
@@ -303,7 +303,7 @@ async fn a_question_that_is_given_up_ends_the_session() {
     let mut kept = lab.session("a", "lb_agent").await;
     kept.role().await.unwrap();
     lab.standin.freeze("a").await.unwrap();
-    // Given up by whoever asked: the answer to it would be taken for the next one's.
+    // The caller has given up: its answer would be taken for the next one's.
     assert!(timeout(Duration::from_millis(100), kept.role()).await.is_err());
     lab.standin.thaw("a").await.unwrap();
     assert!(kept.fault().is_some_and(|fault| fault.message.contains("closed")));
@@ -318,7 +318,7 @@ async fn a_slow_statement_is_given_up_by_the_server_and_the_session_goes_on() {
     let mut kept = lab.session("a", "lb_agent").await;
     kept.role().await.unwrap();
 
-    // The accounts that the rights query reads, held by somebody else.
+    // The accounts that the rights query reads, locked by another session.
     lab.sql("GRANT SELECT, LOCK TABLES ON mysql.* TO app").await;
     let mut blocker = lab.standin.mysql_login("a", "app").unwrap().connect().await.unwrap();
     blocker.query("LOCK TABLES mysql.global_priv WRITE").await.unwrap();

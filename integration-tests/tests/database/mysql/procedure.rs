@@ -32,7 +32,7 @@ async fn the_procedure_has_floors_that_its_caller_cannot_lower() {
         .await;
     let rows = caller.query(&call(0, false, false)).await.unwrap();
     assert_eq!(rows.last().and_then(|row| row[0].clone()).as_deref(), Some("not_shown"));
-    // And the guard itself is nobody's to execute.
+    // No user may execute the guard itself.
     assert!(caller.query("CALL rds_lb_agent.guarded_close()").await.is_err());
     assert!(lives(&mut client).await);
     retirement.lab.shutdown().await;

@@ -52,7 +52,7 @@ pub enum Then {
 pub struct Certificate {
     /// Ended long ago.
     pub expired: bool,
-    /// Signed by an authority that nobody knows.
+    /// Signed by an unknown authority.
     pub unknown_authority: bool,
     /// For another server.
     pub other_name: bool,

@@ -120,7 +120,7 @@ async fn no_tls_no_token() {
         assert_eq!(seen.tokens(TOKEN), 0);
     }
 
-    // Somebody puts a question behind the greeting, to be taken for one inside TLS.
+    // An attacker adds a request after the greeting, to be taken for one inside TLS.
     let mut script = Script::answers([]);
     script.first.extend_from_slice(&asks);
     let (fault, report, seen) = refusal(script).await;

@@ -50,7 +50,7 @@ async fn without_performance_schema_nothing_is_closed_unless_the_operator_chose_
     retirement.lab.shutdown().await;
 }
 
-/// The cache behind `innodb_trx` is not filled anew while somebody reads it all the time: then
+/// The cache behind `innodb_trx` is not refilled while it is read all the time: then
 /// it proves nothing, however empty it looks.
 #[tokio::test]
 async fn a_witness_that_is_out_of_date_closes_nothing() {

@@ -104,7 +104,7 @@ async fn users_are_told_apart_by_how_they_log_in() {
     assert!(rows.iter().all(|row| !row.user.is_empty()), "{rows:?}");
     assert!(rows.iter().all(|row| &*row.user != "lb_agent"), "{rows:?}");
 
-    // Without the role, nobody logs in by IAM.
+    // Without the role, no user logs in by IAM.
     lab.sql("ALTER ROLE rds_iam RENAME TO something_else").await;
     assert!(agent.activity(Scope::All).await.unwrap().iter().all(|row| !row.iam_user));
     lab.shutdown().await;

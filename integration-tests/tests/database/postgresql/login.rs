@@ -138,7 +138,7 @@ async fn each_refusal_has_its_own_kind() {
     assert_eq!(fault.evidence(), Evidence::Alive);
     drop(clients);
 
-    // Nobody listens.
+    // Nothing listens.
     lab.standin.stop("a", StopMode::Fast).await.unwrap();
     let (fault, report) = lab.refusal(&target, &lab.trust, &token).await;
     assert_eq!((fault.phase, fault.kind), (Phase::Tcp, FaultKind::ConnectionRefused));
@@ -209,7 +209,7 @@ async fn a_slow_statement_is_given_up_by_the_server_and_the_session_goes_on() {
     let mut kept = lab.session("a", "lb_agent").await;
     kept.role().await.unwrap();
 
-    // The catalogue that the rights query reads, held by somebody else.
+    // The catalogue that the rights query reads, locked by another session.
     let blocker = lab.client("app", "blocker").await;
     lab.sql("ALTER ROLE app SUPERUSER").await;
     blocker.batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_proc IN ACCESS EXCLUSIVE MODE").await.unwrap();

@@ -238,7 +238,7 @@ async fn users_who_do_not_log_in_by_iam_and_superusers_are_left_alone() {
     assert!(lives(&legacy).await);
     assert_eq!(retirement.retire_when_quiet(Method::Signal, &target).await, RetireOutcome::Closed);
 
-    // Without the role, nobody logs in by IAM.
+    // Without the role, no user logs in by IAM.
     let client = retirement.lab.client("app", "one").await;
     let target = retirement.target("one").await;
     retirement.lab.sql("ALTER ROLE rds_iam RENAME TO something_else").await;

@@ -72,7 +72,7 @@ async fn the_function_is_installed_without_a_superuser_and_more_than_once() {
     let mut plain = lab.session("a", "lb_agent_plain").await;
     let rights = plain.rights().await.unwrap();
     assert_eq!((rights.function, rights.catch_function), (FunctionState::Ready, FunctionState::Ready));
-    // The guard itself is nobody's to execute, and the owner nobody's to be.
+    // No user may execute the guard itself or become its owner.
     let open = "SELECT has_function_privilege('lb_agent_plain', \
         'rds_lb_agent.guarded_close(int4, timestamptz, inet, int4, name, bool, int8, int8)', 'EXECUTE')";
     assert_eq!(lab.standin.value("a", open).await.unwrap(), "f");

@@ -57,7 +57,6 @@ struct InstanceIndex(usize);
 
 type SessionId = (InstanceIndex, BackendKey);
 
-/// The planner.
 #[derive(Debug)]
 pub struct Planner {
     policy: Policy,
@@ -127,7 +126,6 @@ impl Planner {
         &self.drains
     }
 
-    /// The breaker's groups.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }

@@ -284,7 +284,7 @@ impl Run {
         self.after(CHECK, Event::AgentCheck(index));
         let now = self.world.now;
         let server = self.world.servers[index].id.clone();
-        // Nobody answers: nothing changes.
+        // Nothing answers: nothing changes.
         let Some(agent) = self.agent.as_ref().filter(|_| self.frozen.is_none()) else { return };
         let admin = agent.planner.drains().word(&server, now);
         let desired = agent_check(agent.fleet.servers.get(&server), admin);

@@ -87,7 +87,7 @@ impl Connection {
     }
 
     pub(super) async fn close(self) {
-        // Who was closed meanwhile has nobody to say goodbye to.
+        // A session that was closed meanwhile cannot quit.
         let _ = self.session.quit().await;
     }
 }

@@ -1,6 +1,7 @@
-//! Which server a session of Envoy's goes to: its cluster and the address it is at.
+//! Maps a session of Envoy to its server, by cluster and server address.
 //!
-//! Names move to other addresses while sessions stay, so addresses are remembered.
+//! A name can move to another address while sessions to the old one stay open, so old addresses are
+//! remembered.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,32 +14,32 @@ use tokio::time::Instant;
 
 use super::endpoints::Addresses;
 
-/// The suffix of the clusters that the shipped configuration falls back to.
+/// The suffix of the fallback clusters in the shipped configuration.
 const FALLBACK: &str = "_dns";
 
-/// Longer than sessions may live.
+/// Longer than any session lives.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3_600);
 
-/// Addresses at most.
+/// The most addresses that are kept.
 const MOST: usize = 4_096;
 
-/// Where instances are, and were.
+/// The current and former addresses of the instances.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct SessionAddresses {
     known: HashMap<SocketAddr, (BTreeSet<InstanceId>, Instant)>,
 }
 
-impl Places {
-    /// Takes in where the instances are now. An address that another one has now is that one's alone.
-    pub fn learn(&mut self, addresses: &Addresses, now: Instant) {
+impl SessionAddresses {
+    /// Adds the current addresses. An address that now belongs to another instance is no longer the former's.
+    pub fn update(&mut self, current: &Addresses, now: Instant) {
         self.known.retain(|_, (_, seen)| now.duration_since(*seen) <= REMEMBERED);
-        let mut current: HashMap<SocketAddr, BTreeSet<InstanceId>> = HashMap::new();
-        for (instance, addresses) in addresses {
+        let mut by_address: HashMap<SocketAddr, BTreeSet<InstanceId>> = HashMap::new();
+        for (instance, addresses) in current {
             for address in addresses {
-                current.entry(*address).or_default().insert(instance.clone());
+                by_address.entry(*address).or_default().insert(instance.clone());
             }
         }
-        for (address, instances) in current {
+        for (address, instances) in by_address {
             if self.known.len() < MOST || self.known.contains_key(&address) {
                 self.known.insert(address, (instances, now));
             }
@@ -65,8 +66,8 @@ impl Places {
     }
 }
 
-/// The name of a cluster that is looked after, or of what it falls back to; of any other, `other`: a
-/// peer may tell of as many as it likes, and what names series has to have an end.
+/// The metric label of a cluster: the name of a configured cluster or its fallback, else `other`. A peer can
+/// report any number of names, and the number of series has to stay bounded.
 pub fn label<'a>(servers: &[ServerConfig], cluster: Option<&'a str>) -> &'a str {
     let Some(cluster) = cluster else { return "-" };
     let is = |name: &str| servers.iter().any(|server| *server.id.backend == *name);
@@ -92,29 +93,29 @@ mod tests {
             })
             .into();
         let address = |last| SocketAddr::from(([10, 0, 0, last], 5_432));
-        let mut places = Places::default();
+        let mut addresses = SessionAddresses::default();
         let now = Instant::now();
         let at =
             |a, b| Addresses::from([(instance("a"), vec![address(a)]), (instance("b"), vec![address(b)])]);
-        places.learn(&at(1, 2), now);
-        let server = |places: &Places, cluster, last| {
-            places.server(&servers, cluster, address(last)).map(ToString::to_string)
+        addresses.update(&at(1, 2), now);
+        let server = |addresses: &SessionAddresses, cluster, last| {
+            addresses.server(&servers, cluster, address(last)).map(ToString::to_string)
         };
-        assert_eq!(server(&places, "w", 1).as_deref(), Some("w/a"));
-        assert_eq!(server(&places, "r", 2).as_deref(), Some("r/b"));
-        assert_eq!(server(&places, "r_dns", 2).as_deref(), Some("r/b"), "what Envoy falls back to");
-        assert_eq!(server(&places, "w", 3), None);
-        assert_eq!(server(&places, "other", 1), None);
+        assert_eq!(server(&addresses, "w", 1).as_deref(), Some("w/a"));
+        assert_eq!(server(&addresses, "r", 2).as_deref(), Some("r/b"));
+        assert_eq!(server(&addresses, "r_dns", 2).as_deref(), Some("r/b"), "the fallback cluster");
+        assert_eq!(server(&addresses, "w", 3), None);
+        assert_eq!(server(&addresses, "other", 1), None);
         let labels = ["w", "r_dns", "x", "x_dns"].map(|cluster| label(&servers, Some(cluster)));
         assert_eq!(labels, ["w", "r_dns", "other", "other"]);
         // The name has moved; sessions have not.
-        places.learn(&at(3, 2), now + Duration::from_secs(60));
-        assert_eq!(server(&places, "w", 1).as_deref(), Some("w/a"));
-        assert_eq!(server(&places, "w", 3).as_deref(), Some("w/a"));
+        addresses.update(&at(3, 2), now + Duration::from_secs(60));
+        assert_eq!(server(&addresses, "w", 1).as_deref(), Some("w/a"));
+        assert_eq!(server(&addresses, "w", 3).as_deref(), Some("w/a"));
         // Two names for one address: ambiguous.
-        places.learn(&at(4, 4), now);
-        assert_eq!(server(&places, "w", 4), None);
-        places.learn(&Addresses::new(), now + REMEMBERED * 2);
-        assert_eq!(server(&places, "w", 2), None);
+        addresses.update(&at(4, 4), now);
+        assert_eq!(server(&addresses, "w", 4), None);
+        addresses.update(&Addresses::new(), now + REMEMBERED * 2);
+        assert_eq!(server(&addresses, "w", 2), None);
     }
 }
