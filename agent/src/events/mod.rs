@@ -30,7 +30,10 @@ pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,
     HostResetFailed, HostUnblocked,
 };
-pub use process::{AgentBroken, ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
+pub use process::{
+    AgentBroken, AuthoritiesKept, ConfigRefused, ConfigTaken, DatabaseReady, DatabaseUnusable, PauseChanged,
+    Started, StateFailed, Stopping,
+};
 pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, SessionsNotListed};
 pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};
 

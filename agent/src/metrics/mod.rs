@@ -85,6 +85,8 @@ metrics! {
         "Logins made to reset connect errors. `result` is `reset`, `unchanged` or `failed`";
     host_blocked: Gauges<OfInstance>, "host_blocked",
         "1 while the server blocks an address of the proxy or the agent (error 1129)";
+    database_ready: Gauges<OfDatabase>, "database_ready",
+        "1 while the agent can log in to the database as configured; 0 while its CA file or its region is missing";
     sessions: Gauge, "sessions",
         "Sessions in the ledger";
     due: Gauge, "sessions_due",
@@ -204,6 +206,7 @@ impl Metrics {
         self.host_connect_errors_limit.clear();
         self.host_connects_aborted.clear();
         self.host_blocked.clear();
+        self.database_ready.clear();
         self.proxy_up.clear();
         self.envoy_advice.clear();
         self.envoy_differences.clear();

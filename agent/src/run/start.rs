@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -80,7 +80,6 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
         budget: SharedBudget::new(&config.sessions),
         snapshot,
         decider,
-        probe_now: Arc::new(Notify::new()),
         ongoing: Ongoing::default(),
     };
     let envoys = Envoys::new(metrics.clone());
@@ -90,8 +89,8 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
     // Read before the tasks use the files: a change in between is noticed at the next reload.
     let authorities = Authorities::of(&config);
     signals.follow(&authorities.folders());
-    let prepared = Prepared::new(&config, &envoys, &shared, None).await.map_err(RunError::Setup)?;
-    let tokens = prepared.tokens.clone();
+    let prepared = Prepared::new(&config, &envoys, &shared, None);
+    let logins = prepared.logins.clone();
     let mut generation = Generation::first(&config, &shared, publish, prepared).map_err(RunError::Setup)?;
     Started {
         version: env!("CARGO_PKG_VERSION"),
@@ -101,7 +100,7 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
         servers: config.servers().len(),
     }
     .emit(&metrics);
-    let mut in_force = InForce { config, authorities, tokens };
+    let mut in_force = InForce { config, authorities, logins };
     let mut reload = Reload::new(path, envoys.clone());
     loop {
         let mut running = generation.start(inputs);
@@ -139,8 +138,8 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
             }
         };
         metrics.forget_states();
-        let tokens = changed.prepared.tokens.clone();
-        let new = InForce { config: changed.config, authorities: changed.authorities, tokens };
+        let logins = changed.prepared.logins.clone();
+        let new = InForce { config: changed.config, authorities: changed.authorities, logins };
         let old = std::mem::replace(&mut in_force, new);
         signals.follow(&in_force.authorities.folders());
         generation = stopped.next(&old.config, &in_force.config, &shared, changed.prepared);

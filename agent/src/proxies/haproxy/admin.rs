@@ -455,7 +455,6 @@ mod tests {
             budget: SharedBudget::new(&Policy::default()),
             snapshot,
             decider,
-            probe_now: Arc::default(),
             ongoing: Ongoing::default(),
         };
         let named = |server: &ServerId| (server.backend.to_string(), server.server.to_string());
