@@ -29,7 +29,7 @@ use agent_database::{Method, Target, TrustSource};
 
 /// A Unix socket, or `HOST:PORT`.
 pub use envoy::admin::Address;
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use state_dir::state_dir;
 pub use value::duration;
 

@@ -12,6 +12,7 @@ mod health;
 mod host_block;
 mod process;
 mod proxy;
+mod question;
 mod session;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ pub use process::{
     Started, StateFailed, Stopping,
 };
 pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, SessionsNotListed};
+pub use question::{ConnectionsClosed, UnknownNames};
 pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;

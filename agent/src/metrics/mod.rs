@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use labels::{
     LabelNames, OfAddress, OfAnswer, OfClose, OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness,
-    OfLogin, OfPhase, OfProxy, OfPush, OfReload, OfReset, OfState,
+    OfLogin, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfState,
 };
 
 type Counters<L> = Family<L, Counter>;
@@ -127,6 +127,10 @@ metrics! {
         "Duration of listing the sessions of a HAProxy";
     agent_checks: Counters<OfAnswer>, "agent_checks",
         "Agent checks answered. `answer` is `server` or `unknown_server`";
+    http_connections_closed: Counter, "http_connections_closed",
+        "HTTP connections that were closed because there were too many";
+    unknown_names: Counters<OfQuestion>, "unknown_names",
+        "Health checks and agent checks of a name that is not configured. `question` is `http` or `agent_check`";
     paused_groups: Gauge, "paused_groups",
         "Groups of clients paused by the breaker";
     paused: Gauge, "paused",

@@ -8,11 +8,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     RunError,
     authorities::Authorities,
-    collapse::Collapse,
     envoy,
     generation::Generation,
     listeners::Listeners,
-    logging,
+    logging::Logging,
     records::take_back_all,
     reload::{InForce, Reload},
     tasks::Prepared,
@@ -51,7 +50,7 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
             return Err(problems.into());
         }
     };
-    let collapse = logging::start(&loaded.config.log);
+    let logging = Logging::start(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!(
             line = warning.line,
@@ -62,16 +61,16 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
         );
     }
     let lock = StateLock::acquire(&loaded.config.state_dir)?;
-    let result = serve(path, loaded.config.clone(), collapse).await;
+    let result = serve(path, loaded.config.clone(), logging).await;
     take_back_all(&loaded.config.state_dir).await;
     drop(lock);
     result
 }
 
-async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), RunError> {
+async fn serve(path: &Path, config: Config, logging: Logging) -> Result<(), RunError> {
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::default());
-    let _reports = AbortOnDropHandle::new(tokio::spawn(collapse.report(metrics.clone())));
+    let _reports = AbortOnDropHandle::new(tokio::spawn(logging.collapse.clone().report(metrics.clone())));
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
     let (decider, mut inputs) = mpsc::channel::<Input>(INPUTS);
     let shared = Shared {
@@ -144,6 +143,7 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
         signals.follow(&in_force.authorities.folders());
         generation = stopped.next(&old.config, &in_force.config, &shared, changed.prepared);
         shared.budget.follow(&in_force.config.sessions);
+        logging.follow(&old.config.log, &in_force.config.log);
         ConfigTaken { config: &path.display().to_string() }.emit(&metrics);
     }
 }
