@@ -10,7 +10,7 @@ use agent_core::{
     InstanceId,
     plan::{Budget, Outcome, Policy, Purpose, Retire, Retired, Ticket},
 };
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 
 use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot};
 
@@ -25,8 +25,6 @@ pub struct Shared {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// To the decider.
     pub decider: mpsc::Sender<Input>,
-    /// Asks all probes to run now.
-    pub probe_now: Arc<Notify>,
     /// What must not be cut off half-way.
     pub ongoing: Ongoing,
 }
@@ -193,7 +191,6 @@ mod tests {
             budget: SharedBudget::new(&policy),
             snapshot,
             decider,
-            probe_now: Arc::default(),
             ongoing: Ongoing::default(),
         };
         let instance = InstanceId::new("orders", "a");

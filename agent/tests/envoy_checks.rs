@@ -19,7 +19,7 @@ use envoy::{
     health::{DEGRADED, HEADER, IMMEDIATE_FAILURE},
 };
 use rds_lb_agent::{
-    api::bounded::Bounded,
+    api::bounded::{Bounded, Limits},
     clock::Clock,
     proxies::envoy::{
         checks::{Answers, Checked, CheckedEndpoint, router},
@@ -53,7 +53,9 @@ async fn serve() -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {
-        axum::serve(Bounded::new(listener), router(answers)).await.unwrap();
+        axum::serve(Bounded::new(listener, Limits::default(), Arc::default()), router(answers))
+            .await
+            .unwrap();
     });
     Served { address, envoys, clock, decided, task }
 }

@@ -10,11 +10,12 @@ use agent_core::{
 };
 use rds_lb_agent::{
     api::{
-        bounded::Bounded,
+        bounded::{Bounded, Limits},
         http::{Source, router},
     },
     clock::Clock,
-    metrics::Metrics,
+    events::UnknownNames,
+    metrics::{Metrics, labels::Question},
     proxies::envoy::discovery::Envoys,
     snapshot::Snapshot,
 };
@@ -48,11 +49,14 @@ async fn serve(most: usize, patience: Duration) -> Served {
     let clock = Clock::start();
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
     let envoys = Envoys::default();
-    let source = Source { snapshot, metrics: Arc::new(Metrics::default()), clock, envoys };
+    let metrics = Arc::new(Metrics::default());
+    let unknown = Arc::new(UnknownNames::new(Question::Http));
+    let source = Source { snapshot, metrics: metrics.clone(), clock, envoys, unknown };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {
-        axum::serve(Bounded::with(listener, most, patience), router(source)).await.unwrap();
+        let limits = Limits { connections: most, first: patience, next: patience };
+        axum::serve(Bounded::new(listener, limits, metrics), router(source)).await.unwrap();
     });
     Served { address, publish, clock, task }
 }
@@ -128,14 +132,19 @@ async fn a_stale_snapshot_takes_no_server_out_of_rotation() {
 }
 
 #[tokio::test]
-async fn every_instance_is_healthy_before_the_first_result() {
+async fn before_the_first_result_every_instance_is_healthy_and_none_of_several_is_the_writer() {
     let served = serve_as_usual().await;
-    for path in ["/orders/a/primary", "/orders/a/replica", "/orders/a/health"] {
-        assert_eq!(served.get(path).await.0, StatusCode::OK, "{path}");
-    }
-    served.publish([]);
-    for path in ["/orders/a/primary", "/orders/b/read-only", "/orders/b/health"] {
-        assert_eq!(served.get(path).await.0, StatusCode::OK, "{path}");
+    for round in ["no snapshot", "nothing known"] {
+        for (path, expected) in [
+            ("/orders/a/primary", StatusCode::SERVICE_UNAVAILABLE),
+            ("/orders/b/leader", StatusCode::SERVICE_UNAVAILABLE),
+            ("/orders/a/replica", StatusCode::OK),
+            ("/orders/b/read-only", StatusCode::OK),
+            ("/orders/b/health", StatusCode::OK),
+        ] {
+            assert_eq!(served.get(path).await.0, expected, "{round}: {path}");
+        }
+        served.publish([]);
     }
 }
 
@@ -147,8 +156,10 @@ async fn health_is_served_at_the_paths_of_patroni() {
     for (path, a, b) in [
         ("primary", StatusCode::OK, NO),
         ("read-write", StatusCode::OK, NO),
+        ("leader", StatusCode::OK, NO),
+        ("master", StatusCode::OK, NO),
         ("replica", NO, StatusCode::OK),
-        ("read-only", NO, StatusCode::OK),
+        ("read-only", StatusCode::OK, StatusCode::OK),
         ("health", StatusCode::OK, StatusCode::OK),
     ] {
         for (instance, expected) in [("a", a), ("b", b)] {
@@ -198,9 +209,13 @@ async fn unknown_instances_and_roles_are_404_with_advice() {
     let served = serve_as_usual().await;
     served.publish([]);
     let (status, body) = served.get("/orders/z/primary").await;
-    assert_eq!((status, body.contains("orders/z")), (StatusCode::NOT_FOUND, true), "{body}");
-    let (status, body) = served.get("/orders/a/leader").await;
-    assert_eq!((status, body.contains("primary, replica")), (StatusCode::NOT_FOUND, true), "{body}");
+    assert_eq!((status, body.contains("did you mean `orders/")), (StatusCode::NOT_FOUND, true), "{body}");
+    let (status, body) = served.get("/orders/a/primry").await;
+    assert_eq!((status, body.contains("did you mean `primary`?")), (StatusCode::NOT_FOUND, true), "{body}");
+    let (_, body) = served.get("/orders/a/quorum").await;
+    assert!(body.contains("there are primary, read-write"), "{body}");
+    let (_, metrics) = served.get("/metrics").await;
+    assert!(metrics.contains("rdslb_unknown_names_total{question=\"http\"} 3"), "{metrics}");
 }
 
 #[tokio::test]
@@ -274,18 +289,36 @@ async fn slow_headers_and_idle_connections_are_disconnected() {
 }
 
 #[tokio::test]
-async fn connections_above_the_limit_wait() {
-    let served = serve(2, DEADLINE).await;
-    let first = TcpStream::connect(&served.address).await.unwrap();
-    let _second = TcpStream::connect(&served.address).await.unwrap();
+async fn idle_connections_above_the_limit_keep_no_other_from_being_answered() {
+    let served = serve(2, Duration::from_secs(600)).await;
+    let mut idle = Vec::new();
+    for _ in 0..257 {
+        idle.push(TcpStream::connect(&served.address).await.unwrap());
+    }
+    assert_eq!(served.get("/livez").await.0, StatusCode::OK);
+    hung_up(&mut idle[0]).await;
+    let (_, metrics) = served.get("/metrics").await;
+    let closed =
+        metrics.lines().find(|line| line.starts_with("rdslb_http_connections_closed_total")).unwrap();
+    assert!(closed.split(' ').nth(1).unwrap().parse::<u32>().unwrap() >= 255, "{closed}");
+}
+
+#[tokio::test]
+async fn the_connection_that_is_idle_for_the_longest_makes_room_for_another() {
+    let served = serve(2, Duration::from_secs(600)).await;
+    let ask = async |connection: &mut TcpStream| {
+        connection.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut begin = [0; 1_024];
+        let read = timeout(DEADLINE, connection.read(&mut begin)).await.unwrap().unwrap();
+        assert!(begin[..read].starts_with(b"HTTP/1.1 200 OK"));
+    };
+    let mut first = TcpStream::connect(&served.address).await.unwrap();
+    ask(&mut first).await;
+    let mut second = TcpStream::connect(&served.address).await.unwrap();
+    ask(&mut second).await;
+    ask(&mut first).await;
     let mut third = TcpStream::connect(&served.address).await.unwrap();
-    third.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    let mut begin = [0; 15];
-    assert!(
-        timeout(Duration::from_millis(100), third.read(&mut begin)).await.is_err(),
-        "no free connection yet"
-    );
-    drop(first);
-    timeout(DEADLINE, third.read_exact(&mut begin)).await.unwrap().unwrap();
-    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    ask(&mut third).await;
+    hung_up(&mut second).await;
+    ask(&mut first).await;
 }

@@ -117,7 +117,7 @@ fn same(entry: &Entry, session: &Session) -> bool {
     entry.pointer == session.pointer
         && entry.id == Some(session.id)
         && entry.accepted == session.accepted
-        && entry.source == Some(session.source)
+        && entry.source == session.source
         && entry.outgoing == Some(session.outgoing)
         && entry.backend == session.backend
         && entry.server == session.server

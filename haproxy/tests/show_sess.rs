@@ -39,7 +39,7 @@ fn each_version_shows_the_same_session() {
             "{version}"
         );
         assert_eq!(session.peer, "127.0.0.1:29054".parse().unwrap(), "{version}");
-        assert!(session.outgoing != session.source, "{version}");
+        assert!(Some(session.outgoing) != session.source, "{version}");
         let age = session.age.unwrap();
         assert!(age > Duration::from_secs(2) && age < Duration::from_secs(6), "{version}: {age:?}");
     }
@@ -50,7 +50,7 @@ fn the_addresses_are_those_of_each_side() {
     let session = session(SAMPLES[3].1);
     assert_eq!(session.pointer, "0x7f2cebf2c800");
     assert_eq!(session.accepted, "22/Nov/2026:14:48:48.312877");
-    assert_eq!(session.source, "127.0.0.1:55052".parse().unwrap());
+    assert_eq!(session.source, "127.0.0.1:55052".parse().ok());
     assert_eq!(session.outgoing, "127.0.0.1:60358".parse().unwrap());
     assert_eq!(session.age, Some(Duration::from_micros(2_329_849)));
 }
@@ -83,7 +83,7 @@ fn ipv6_addresses_and_unknown_lines_are_read() {
     .join("\n");
     let mut sessions = resolve(entries(text.as_bytes(), 7));
     let session = sessions.remove(0);
-    assert_eq!(session.source, "[2001:db8::1]:4711".parse().unwrap());
+    assert_eq!(session.source, "[2001:db8::1]:4711".parse().ok());
     assert_eq!(session.peer, "[2001:db8::4]:5432".parse().unwrap());
 }
 

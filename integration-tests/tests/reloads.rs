@@ -1,11 +1,17 @@
-//! What a reload of the agent does to drains and ports.
+//! What a reload of the agent does to drains, ports, authorities and logging.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+use std::net::SocketAddr;
 
 use integration_tests::{
     process::{free_port, wait_for},
     scene::{PATIENCE, Scene, Setting},
     standin::StopMode,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 
 /// `srv_admin_state` of a server that was drained by the API or an agent.
@@ -160,11 +166,12 @@ async fn authorities_that_are_replaced_are_trusted_from_then_on() {
     .await
     .unwrap();
 
-    // Broken authorities are refused, and nothing is worse than before.
+    // With broken authorities nothing is worse than before.
     put("-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n");
     wait_for("the refusal", PATIENCE, async || {
         let refused = scene.agent.log().contains(&authorities.display().to_string())
-            && said(&scene, "new configuration refused, the old one stays in force") > 0;
+            && said(&scene, "CA file cannot be loaded; the authorities loaded from it before stay in use")
+                > 0;
         if refused { Ok(()) } else { Err(scene.agent.log()) }
     })
     .await
@@ -181,6 +188,84 @@ async fn authorities_that_are_replaced_are_trusted_from_then_on() {
         // Not in all of the state: a login that works tells its certificate too.
         let state = scene.agent.state().await.unwrap()["state"]["fleet"]["instances"].to_string();
         if state.contains("certificate") { Err(state) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_widens_an_address_and_closes_what_is_no_longer_configured() {
+    let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
+    let scene = Scene::set(setting.clone()).await.unwrap();
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
+    let (check, http) = (scene.agent.agent_check(), scene.agent.http());
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], http.port()));
+    assert!(TcpStream::connect(elsewhere).await.is_err(), "not open yet");
+
+    // The agent itself has the port.
+    let wide = config.replace(
+        &format!("http: \"{http}\""),
+        &format!("http: \"0.0.0.0:{}\", allow_remote: true", http.port()),
+    );
+    assert_ne!(wide, config);
+    reload(&scene, &wide).await;
+    let mut connection = TcpStream::connect(elsewhere).await.unwrap();
+    connection.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut answer = [0; 15];
+    connection.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+
+    // `allow_remote` is taken back: the port and its connections are closed.
+    reload(&scene, &config).await;
+    assert!(TcpStream::connect(elsewhere).await.is_err(), "closed");
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(scene.agent.get("/livez").await.unwrap().0, 200);
+
+    // The two ports change places.
+    let swapped = config
+        .replace(&check.port().to_string(), "SWAPPED")
+        .replace(&http.port().to_string(), &check.port().to_string())
+        .replace("SWAPPED", &http.port().to_string());
+    reload(&scene, &swapped).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let livez = client.get(format!("http://{check}/livez")).send().await.unwrap();
+    assert_eq!(livez.status(), 200);
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_cannot_be_opened_leaves_the_former_ones_open() {
+    let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
+    let scene = Scene::set(setting.clone()).await.unwrap();
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = taken.local_addr().unwrap();
+    scene.agent.write_config(&config.replace(&scene.agent.http().to_string(), &other.to_string())).unwrap();
+    wait_for("the refusal", PATIENCE, async || {
+        let refused = said(&scene, "new configuration refused, the old one stays in force");
+        if refused > 0 { Ok(()) } else { Err(scene.agent.log()) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(scene.agent.get("/livez").await.unwrap().0, 200);
+    scene.routed().await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_applies_the_log_level_and_says_that_the_format_needs_a_restart() {
+    let setting = Setting { sessions: DRAIN.into(), ..Setting::default() };
+    let scene = Scene::set(setting.clone()).await.unwrap();
+    let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
+    let level = |level: &str| scene.agent.events().iter().filter(|event| event["level"] == level).count();
+    assert_eq!(level("DEBUG"), 0);
+    reload(&scene, &format!("{config}log: {{level: debug, format: text}}\n")).await;
+    assert_eq!(said(&scene, "`log.format` not changed: it needs a restart of the agent"), 1);
+    scene.standin.stop("c", StopMode::Immediate).await.unwrap();
+    wait_for("a line of level debug", PATIENCE, async || {
+        if level("DEBUG") > 0 { Ok(()) } else { Err(scene.agent.log()) }
     })
     .await
     .unwrap();

@@ -113,7 +113,7 @@ impl Setup {
 
     async fn session_of(&self, client: &TcpStream) -> Session {
         let source = client.local_addr().unwrap();
-        self.sweep().await.sessions.into_iter().find(|session| session.source == source).unwrap()
+        self.sweep().await.sessions.into_iter().find(|session| session.source == Some(source)).unwrap()
     }
 }
 
@@ -311,7 +311,7 @@ async fn each_session_is_joined_to_both_of_its_ends() {
         }
         let found = setup.sweep().await;
         let at_clients: BTreeSet<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
-        assert_eq!(found.sessions.iter().map(|session| session.source).collect::<BTreeSet<_>>(), at_clients);
+        assert_eq!(found.sessions.iter().map(|session| session.source.unwrap()).collect::<BTreeSet<_>>(), at_clients);
         let outgoing: BTreeSet<_> = found.sessions.iter().map(|session| session.outgoing).collect();
         assert_eq!(outgoing, setup.echo.peers());
         let ids: BTreeSet<_> = found.sessions.iter().map(|session| (session.id, &session.pointer)).collect();
@@ -380,7 +380,7 @@ async fn a_large_dump_is_whole_while_sessions_come_and_go() {
             let by_stats = sweep(&setup.admin(), worker, limits()).await.unwrap();
             let by_master = sweep_worker(&setup.master(), worker, limits()).await.unwrap();
             for found in [by_stats, by_master] {
-                let sources: BTreeSet<_> = found.sessions.iter().map(|session| session.source).collect();
+                let sources: BTreeSet<_> = found.sessions.iter().map(|session| session.source.unwrap()).collect();
                 assert!(stay.is_subset(&sources), "{} of {}", sources.len(), stay.len());
                 assert!(found.bytes > 1_000_000);
                 assert!(found.sessions.iter().all(|session| session.age.is_some()));
@@ -424,7 +424,7 @@ async fn a_session_that_differs_in_anything_is_left_alone() {
         let different = [
             Session { id: session.id + 1, ..session.clone() },
             Session { accepted: "22/Nov/2020:00:00:00.000000".into(), ..session.clone() },
-            Session { source: elsewhere, ..session.clone() },
+            Session { source: Some(elsewhere), ..session.clone() },
             Session { outgoing: elsewhere, ..session.clone() },
             Session { backend: "invoices".into(), ..session.clone() },
             Session { server: "pg2".into(), ..session.clone() },
@@ -454,7 +454,7 @@ async fn on_kept(connection: &mut Connection, client: &TcpStream) -> Session {
     parser.push(dump.as_bytes(), |entry| entries.push(entry));
     entries.extend(parser.finish());
     let source = client.local_addr().unwrap();
-    resolve(entries).into_iter().find(|session| session.source == source).unwrap()
+    resolve(entries).into_iter().find(|session| session.source == Some(source)).unwrap()
 }
 
 /// HAProxy gives a pointer to the next session at once: the guard is all there is.
@@ -534,7 +534,7 @@ async fn sessions_of_old_workers_are_seen_and_closed_through_the_master() {
             let swept = sweep_worker(&setup.master(), worker, limits()).await.unwrap();
             let client = clients.get_mut(&worker.pid).unwrap();
             let [session] = &swept.sessions[..] else { panic!("{:?}", swept.sessions) };
-            assert_eq!(session.source, client.local_addr().unwrap());
+            assert_eq!(session.source.unwrap(), client.local_addr().unwrap());
             assert!(session.age.unwrap() < Duration::from_secs(60));
             assert!(echoes(client).await);
             let closed = close_in_worker(&setup.master(), worker.pid, session, limits()).await.unwrap();

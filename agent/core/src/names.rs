@@ -65,7 +65,8 @@ impl fmt::Display for InstanceId {
 }
 
 /// A proxy's entry for an instance. Shown as `backend/server`, which is also
-/// what HAProxy sends as `agent-send`.
+/// what HAProxy sends as `agent-send`. An endpoint of an Envoy with the name of a server of HAProxy is shown
+/// as `envoy:cluster/instance`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServerId {
     /// Which of the configured proxies: its index in the configuration.
@@ -74,18 +75,28 @@ pub struct ServerId {
     pub backend: Arc<str>,
     /// The server (HAProxy) or endpoint (Envoy).
     pub server: Arc<str>,
+    /// Whether its name alone would be that of a server of HAProxy too.
+    #[serde(skip)]
+    ambiguous: bool,
 }
 
 impl ServerId {
     /// The server `server` of `backend` in the proxy with this index.
     pub fn new(proxy: usize, backend: &str, server: &str) -> Self {
-        Self { proxy, backend: backend.into(), server: server.into() }
+        Self { proxy, backend: backend.into(), server: server.into(), ambiguous: false }
+    }
+
+    /// The same endpoint of an Envoy, beside a server of HAProxy with the same name.
+    #[must_use]
+    pub fn ambiguous(self) -> Self {
+        Self { ambiguous: true, ..self }
     }
 }
 
 impl fmt::Display for ServerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.backend, self.server)
+        let proxy = if self.ambiguous { "envoy:" } else { "" };
+        write!(f, "{proxy}{}/{}", self.backend, self.server)
     }
 }
 

@@ -1,13 +1,17 @@
-//! A listener with a limit of connections and a timeout.
+//! A listener with a limit of connections and of time.
 //!
-//! A client has a fixed time from one response to the next, for sending a request and reading the
-//! response. Clients that send a header byte by byte, keep an idle connection, or do not read are
-//! disconnected.
+//! A client has a fixed time until its first response, and another one from one response to the next.
+//! Clients that send a header byte by byte, keep an idle connection, or do not read are disconnected.
+//!
+//! A new connection is always accepted. If there are too many, one of the peer with the most
+//! connections is closed: the one that has been without a response for the longest.
 
 use std::{
-    io,
+    collections::{BTreeMap, HashMap},
+    fmt, io,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,56 +19,128 @@ use std::{
 use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::unix,
     time::{Instant, Sleep},
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Connections at once. More wait in the kernel's queue.
-const CONNECTIONS: usize = 128;
+use crate::{
+    events::{ConnectionsClosed, Event},
+    metrics::Metrics,
+};
 
-/// From one response to the next. Longer than the usual scrape interval, so that a monitoring system
-/// keeps its connection.
-const TIMEOUT: Duration = Duration::from_secs(75);
+/// The pause between two log lines about closed connections.
+const QUIET: Duration = Duration::from_secs(60);
+
+#[derive(Copy, Clone, Debug)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// From the connection to the first response. Longer than a check by Envoy may be left unanswered.
+    pub first: Duration,
+    /// From one response to the next. Longer than the usual scrape interval, so that a monitoring system
+    /// keeps its connection.
+    pub next: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 128, first: Duration::from_secs(15), next: Duration::from_secs(75) }
+    }
+}
 
 #[derive(Debug)]
 pub struct Bounded<L> {
     listener: L,
-    permits: Arc<Semaphore>,
-    timeout: Duration,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    connections: Connections,
+    /// When closed connections were last logged, and how many were closed since.
+    logged: Option<Instant>,
+    closed: u64,
 }
 
-/// A connection that holds a permit of the listener and has a deadline.
+/// What the connections of one client have in common: the address of its host. All clients of a Unix
+/// socket are one.
+pub trait Peer {
+    fn peer(&self) -> Option<IpAddr>;
+}
+
+impl Peer for SocketAddr {
+    fn peer(&self) -> Option<IpAddr> {
+        Some(self.ip().to_canonical())
+    }
+}
+
+impl Peer for unix::SocketAddr {
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+/// The open connections, by number.
+#[derive(Clone, Debug, Default)]
+struct Connections(Arc<Mutex<BTreeMap<u64, Open>>>);
+
 #[derive(Debug)]
+struct Open {
+    peer: Option<IpAddr>,
+    /// The last response, or the connection itself.
+    active: Instant,
+    closed: CancellationToken,
+}
+
+/// A connection that counts as open until it is dropped, and has a deadline.
 pub struct Client<C> {
     connection: C,
-    timeout: Duration,
+    next: Duration,
     deadline: Pin<Box<Sleep>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Ready when it is closed for another one.
+    closed: Pin<Box<WaitForCancellationFutureOwned>>,
+    number: u64,
+    connections: Connections,
 }
 
 // === impl Bounded ===
 
 impl<L> Bounded<L> {
-    pub fn new(listener: L) -> Self {
-        Self::with(listener, CONNECTIONS, TIMEOUT)
+    pub fn new(listener: L, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self { listener, limits, metrics, connections: Connections::default(), logged: None, closed: 0 }
     }
 
-    /// `timeout` is the time from one response to the next.
-    pub fn with(listener: L, connections: usize, timeout: Duration) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(connections)), timeout }
+    fn log_closed(&mut self, peer: Option<IpAddr>) {
+        self.metrics.http_connections_closed.inc();
+        self.closed += 1;
+        if self.logged.is_none_or(|at| at.elapsed() >= QUIET) {
+            let (limit, closed) = (self.limits.connections, self.closed);
+            ConnectionsClosed { peer, limit, closed }.emit(&self.metrics);
+            (self.logged, self.closed) = (Some(Instant::now()), 0);
+        }
     }
 }
 
-impl<L: Listener> Listener for Bounded<L> {
+impl<L: Listener> Listener for Bounded<L>
+where
+    L::Addr: Peer,
+{
     type Io = Client<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // Acquiring fails only if the semaphore is closed, which it never is.
-        let permit = self.permits.clone().acquire_owned().await.ok();
         let (connection, address) = self.listener.accept().await;
-        let deadline = Box::pin(tokio::time::sleep(self.timeout));
-        (Client { connection, timeout: self.timeout, deadline, _permit: permit }, address)
+        while let Some(peer) = self.connections.make_room(self.limits.connections) {
+            self.log_closed(peer);
+        }
+        let (number, closed) = self.connections.add(address.peer());
+        let client = Client {
+            connection,
+            next: self.limits.next,
+            deadline: Box::pin(tokio::time::sleep(self.limits.first)),
+            closed: Box::pin(closed.cancelled_owned()),
+            number,
+            connections: self.connections.clone(),
+        };
+        (client, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -72,12 +148,57 @@ impl<L: Listener> Listener for Bounded<L> {
     }
 }
 
+impl<L> Drop for Bounded<L> {
+    /// A listener that is closed closes its connections: its address may no longer be allowed.
+    fn drop(&mut self) {
+        for open in self.connections.lock().values() {
+            open.closed.cancel();
+        }
+    }
+}
+
+// === impl Connections ===
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes a connection if there are `most`. Returns its peer.
+    fn make_room(&self, most: usize) -> Option<Option<IpAddr>> {
+        let mut open = self.lock();
+        if open.len() < most {
+            return None;
+        }
+        let mut held: HashMap<Option<IpAddr>, usize> = HashMap::new();
+        for one in open.values() {
+            *held.entry(one.peer).or_default() += 1;
+        }
+        let peer = held.into_iter().max_by_key(|(_, held)| *held).map(|(peer, _)| peer)?;
+        let of_peer = open.iter().filter(|(_, one)| one.peer == peer);
+        let number = of_peer.min_by_key(|(_, one)| one.active).map(|(number, _)| *number)?;
+        open.remove(&number)?.closed.cancel();
+        Some(peer)
+    }
+
+    fn add(&self, peer: Option<IpAddr>) -> (u64, CancellationToken) {
+        let mut open = self.lock();
+        let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
+        let closed = CancellationToken::new();
+        open.insert(number, Open { peer, active: Instant::now(), closed: closed.clone() });
+        (number, closed)
+    }
+}
+
 // === impl Client ===
 
 impl<C> Client<C> {
-    /// After the deadline, a pending operation fails.
+    /// After the deadline, or once it is closed for another one, a pending operation fails.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if poll.is_pending() && self.deadline.as_mut().poll(cx).is_ready() {
+        let over = |client: &mut Self, cx: &mut Context<'_>| {
+            client.deadline.as_mut().poll(cx).is_ready() || client.closed.as_mut().poll(cx).is_ready()
+        };
+        if poll.is_pending() && over(self, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         poll
@@ -86,7 +207,11 @@ impl<C> Client<C> {
     /// A successful write moves the deadline; a read does not.
     fn wrote(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(poll, Poll::Ready(Ok(1..))) {
-            self.deadline.as_mut().reset(Instant::now() + self.timeout);
+            let now = Instant::now();
+            self.deadline.as_mut().reset(now + self.next);
+            if let Some(own) = self.connections.lock().get_mut(&self.number) {
+                own.active = now;
+            }
         }
         self.in_time(cx, poll)
     }
@@ -130,5 +255,17 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Client<C> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.connection).poll_shutdown(cx);
         self.in_time(cx, poll)
+    }
+}
+
+impl<C> Drop for Client<C> {
+    fn drop(&mut self) {
+        self.connections.lock().remove(&self.number);
+    }
+}
+
+impl<C> fmt::Debug for Client<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("number", &self.number).finish_non_exhaustive()
     }
 }

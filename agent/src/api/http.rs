@@ -1,8 +1,9 @@
 //! Health over HTTP, at the paths that load balancers know from Patroni.
 //!
-//! `/{database}/{instance}/primary` and `/read-write` ask for the writer,
-//! `/replica` and `/read-only` for a reader, `/health` for either. 503 only on
-//! positive evidence; what the agent does not know is 200, as without an agent.
+//! `/{database}/{instance}/primary`, `/read-write`, `/leader` and `/master` ask for the writer, `/replica`
+//! for a reader, `/read-only` and `/health` for either. 503 only on positive evidence; what the agent does
+//! not know is 200, as without an agent. But of several instances that may be the writer, none is until
+//! one of them is known to be.
 //! Of the process: `/livez`, `/readyz`. For monitoring: `/metrics`, `/state`.
 
 use std::sync::Arc;
@@ -18,7 +19,10 @@ use axum::{
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::{clock::Clock, metrics::Metrics, proxies::envoy::discovery::Envoys, snapshot::Snapshot};
+use crate::{
+    clock::Clock, config::nearest, events::UnknownNames, metrics::Metrics, proxies::envoy::discovery::Envoys,
+    snapshot::Snapshot,
+};
 
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -26,6 +30,7 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub envoys: Envoys,
+    pub unknown: Arc<UnknownNames>,
 }
 
 /// The routes, all of which are read-only.
@@ -75,30 +80,61 @@ async fn state(State(source): State<Source>) -> Response {
     Json(json!({"version": version, "age_s": age, "state": *snapshot, "envoys": envoys})).into_response()
 }
 
+/// The last part of a path, and the role that it asks for. As in Patroni's REST API, `read-only` includes
+/// the writer.
+const ROLES: [(&str, WantedRole); 7] = [
+    ("primary", WantedRole::Writer),
+    ("read-write", WantedRole::Writer),
+    ("leader", WantedRole::Writer),
+    ("master", WantedRole::Writer),
+    ("replica", WantedRole::Reader),
+    ("read-only", WantedRole::Any),
+    ("health", WantedRole::Any),
+];
+
+/// A path that names no instance or no role. The load balancer takes its server out.
+fn not_found(source: &Source, snapshot: &Snapshot, id: &InstanceId, role: &str) -> Response {
+    let instances: Vec<String> = snapshot.fleet.instances.keys().map(ToString::to_string).collect();
+    let roles = ROLES.map(|(name, _)| name.to_owned());
+    let (what, name, choices) = if snapshot.fleet.instances.contains_key(id) {
+        ("role", role.to_owned(), roles.to_vec())
+    } else {
+        ("instance", id.to_string(), instances.clone())
+    };
+    let paths: Vec<String> =
+        instances.iter().flat_map(|id| roles.iter().map(move |role| format!("/{id}/{role}"))).collect();
+    source.unknown.asked(&format!("/{id}/{role}"), &paths, &source.metrics);
+    let hint = match nearest(&name, &choices) {
+        Some(choice) => format!("did you mean `{choice}`?"),
+        None => format!("there are {}", choices.join(", ")),
+    };
+    (StatusCode::NOT_FOUND, format!("no {what} `{}`; {hint}\n", name.escape_debug())).into_response()
+}
+
 async fn health(
     State(source): State<Source>,
     method: Method,
     Path((database, instance, role)): Path<(String, String, String)>,
 ) -> Response {
-    let wanted = match role.as_str() {
-        "primary" | "read-write" => WantedRole::Writer,
-        "replica" | "read-only" => WantedRole::Reader,
-        "health" => WantedRole::Any,
-        _ => {
-            return (StatusCode::NOT_FOUND, "ask for primary, replica, read-write, read-only or health\n")
-                .into_response();
-        }
-    };
     let id = InstanceId::new(&database, &instance);
     let snapshot = source.snapshot.borrow().clone();
-    let Some(verdict) = snapshot.fleet.by_role.get(&(id.clone(), wanted)) else {
-        // Before the first answer nothing is known of anything.
-        let known = snapshot.fleet.instances.is_empty();
-        let status = if known { StatusCode::OK } else { StatusCode::NOT_FOUND };
-        return (status, format!("no instance {id} is known\n")).into_response();
+    let wanted = ROLES.iter().find(|(name, _)| *name == role).map(|(_, wanted)| *wanted);
+    if snapshot.fleet.instances.is_empty() {
+        // Before the first snapshot nothing is known of any instance.
+        let status = match wanted {
+            Some(WantedRole::Writer) => StatusCode::SERVICE_UNAVAILABLE,
+            Some(WantedRole::Reader | WantedRole::Any) => StatusCode::OK,
+            None => StatusCode::NOT_FOUND,
+        };
+        return status.into_response();
+    }
+    let of_wanted =
+        wanted.and_then(|wanted| Some((wanted, snapshot.fleet.by_role.get(&(id.clone(), wanted))?)));
+    let Some((wanted, verdict)) = of_wanted else {
+        return not_found(&source, &snapshot, &id, &role);
     };
     let now = source.clock.now();
-    let passes = role_check(verdict, Freshness::of(now.since(snapshot.at)));
+    let passes = role_check(&snapshot.fleet, &id, wanted, Freshness::of(now.since(snapshot.at)));
     let status = if passes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if method != Method::GET {
         return status.into_response();

@@ -96,13 +96,17 @@ impl Standing {
     }
 }
 
+fn client_of(session: &Session) -> String {
+    session.source.map_or_else(|| "unix".to_owned(), |source| source.to_string())
+}
+
 fn as_json(version: &str, sessions: &[(Worker, Session)], max_age: Duration) -> Value {
     let rows = sessions.iter().map(|(worker, session)| {
         let standing = Standing::of(session, max_age);
         let known = |answer: bool| (standing != Standing::Unknown).then_some(answer);
         json!({
             "server": format!("{}/{}", session.backend, session.server),
-            "source": session.source.to_string(),
+            "source": client_of(session),
             "outgoing": session.outgoing.to_string(),
             "peer": session.peer.to_string(),
             "age_s": session.age.map(|age| age.as_secs_f64()),
@@ -125,7 +129,7 @@ fn as_text(version: &str, sessions: &[(Worker, Session)], max_age: Duration) {
         let server = format!("{}/{}", session.backend, session.server);
         print(format_args!(
             "{server:<28} {:<24} {:<24} {age:>10}{mark}{old}",
-            session.source.to_string(),
+            client_of(session),
             session.peer.to_string()
         ));
     }

@@ -29,7 +29,7 @@ use agent_database::{Method, Target, TrustSource};
 
 /// A Unix socket, or `HOST:PORT`.
 pub use envoy::admin::Address;
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use state_dir::state_dir;
 pub use value::duration;
 
@@ -46,6 +46,8 @@ pub struct Config {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {
+    pub name: String,
+    pub lines: Lines,
     pub engine: file::Engine,
     /// Only for MySQL and MariaDB.
     pub open_transactions: file::OpenTransactions,
@@ -57,6 +59,20 @@ pub struct Database {
     pub trust: TrustSource,
     /// How sessions are closed; `None` is the first method that the agent has the rights for.
     pub method: Option<Method>,
+}
+
+/// Where a database stands in the file, for messages.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Lines {
+    pub name: u64,
+    pub ca_file: u64,
+}
+
+/// A database that moved in the file is the same database.
+impl PartialEq for Lines {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

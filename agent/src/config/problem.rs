@@ -178,18 +178,23 @@ pub(super) fn of_yaml(error: &Error) -> Problem {
     }
 }
 
+/// The most similar choice, if one is similar enough to be meant.
+pub fn nearest<'a>(wrong: &str, choices: &'a [impl AsRef<str>]) -> Option<&'a str> {
+    choices
+        .iter()
+        .map(AsRef::as_ref)
+        .map(|choice| (strsim::jaro_winkler(wrong, choice), choice))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, choice)| choice)
+}
+
 /// A hint with the most similar choice, or with all choices.
 pub(super) fn suggest(wrong: &str, choices: &[impl AsRef<str>]) -> String {
     let mut seen = BTreeSet::new();
     let choices: Vec<&str> =
         choices.iter().map(AsRef::as_ref).filter(|choice| seen.insert(*choice)).collect();
-    let nearest = choices
-        .iter()
-        .copied()
-        .map(|choice| (strsim::jaro_winkler(wrong, choice), choice))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|one, other| one.0.total_cmp(&other.0));
-    if let Some((_, choice)) = nearest {
+    if let Some(choice) = nearest(wrong, &choices) {
         return format!("did you mean `{choice}`?");
     }
     let all: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();

@@ -24,7 +24,7 @@ pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) 
     let rows = sessions.into_iter().map(|session| {
         let row = session.row;
         let (server, source, joined) = match session.join {
-            Join::Joined(proxy) => (Some(proxy.server.to_string()), Some(proxy.source.to_string()), "joined"),
+            Join::Joined(proxy) => (Some(proxy.server.to_string()), Some(proxy.client_name()), "joined"),
             Join::NotJoined => (None, None, "not_joined"),
             Join::Disagree => (None, None, "sources_disagree"),
         };

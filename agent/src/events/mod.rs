@@ -12,6 +12,7 @@ mod health;
 mod host_block;
 mod process;
 mod proxy;
+mod question;
 mod session;
 
 use std::collections::HashMap;
@@ -30,8 +31,12 @@ pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,
     HostResetFailed, HostUnblocked,
 };
-pub use process::{AgentBroken, ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
+pub use process::{
+    AgentBroken, AuthoritiesKept, ConfigRefused, ConfigTaken, DatabaseReady, DatabaseUnusable, PauseChanged,
+    Started, StateFailed, Stopping,
+};
 pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, SessionsNotListed};
+pub use question::{ConnectionsClosed, UnknownNames};
 pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;

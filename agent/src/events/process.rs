@@ -5,7 +5,7 @@ use tracing::{error, info, warn};
 use super::Event;
 use crate::metrics::{
     Metrics,
-    labels::{OfReload, ReloadResult},
+    labels::{OfDatabase, OfReload, ReloadResult},
 };
 
 #[derive(Debug)]
@@ -82,6 +82,64 @@ impl Event for ConfigRefused<'_> {
             config = self.config,
             error = self.error,
             "new configuration refused, the old one stays in force"
+        );
+    }
+}
+
+/// A database cannot be logged in to, for a reason outside of it. It is tried again.
+#[derive(Debug)]
+pub struct DatabaseUnusable<'a> {
+    pub database: &'a str,
+    /// In the configuration file.
+    pub line: u64,
+    pub error: &'a str,
+}
+
+impl Event for DatabaseUnusable<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.database_ready.get_or_create(&OfDatabase { database: self.database.to_owned() }).set(0);
+        error!(
+            database = self.database,
+            line = self.line,
+            error = self.error,
+            "database not started; the others run, and this one is tried again every 5 s"
+        );
+    }
+}
+
+/// The tasks of a database run.
+#[derive(Debug)]
+pub struct DatabaseReady<'a> {
+    pub database: &'a str,
+    /// Whether it could not be started before.
+    pub news: bool,
+}
+
+impl Event for DatabaseReady<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.database_ready.get_or_create(&OfDatabase { database: self.database.to_owned() }).set(1);
+        if self.news {
+            info!(database = self.database, "database started");
+        }
+    }
+}
+
+/// The CA file of a database cannot be loaded any more.
+#[derive(Debug)]
+pub struct AuthoritiesKept<'a> {
+    pub database: &'a str,
+    /// In the configuration file.
+    pub line: u64,
+    pub error: &'a str,
+}
+
+impl Event for AuthoritiesKept<'_> {
+    fn emit(&self, _: &Metrics) {
+        error!(
+            database = self.database,
+            line = self.line,
+            error = self.error,
+            "CA file cannot be loaded; the authorities loaded from it before stay in use"
         );
     }
 }

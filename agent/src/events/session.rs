@@ -37,7 +37,7 @@ impl Event for Retired<'_> {
                 instance = %command.instance,
                 server = %command.proxy.server,
                 user = &*command.user,
-                source = %command.proxy.source,
+                source = command.proxy.client_name(),
                 client = %command.client,
                 pid = command.key.pid,
                 age_s = command.age.as_secs_f64(),

@@ -110,7 +110,6 @@ mod tests {
             budget: SharedBudget::new(&Policy::default()),
             snapshot,
             decider,
-            probe_now: Arc::default(),
             ongoing: Ongoing::default(),
         };
         let task = tokio::spawn(run(chain, shared));

@@ -10,7 +10,10 @@ use std::{
 use agent_aws::{TokenSource, source::Proof};
 use agent_core::{Fault, FaultKind, InstanceId, Phase, health::Observation, plan::Purpose};
 use agent_database::{Engine, Limits, LoginReport, Session, Target, TlsTrust};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::unfinished::Unfinished;
 use crate::{
@@ -27,6 +30,8 @@ pub struct Door {
     pub tokens: Arc<TokenSource>,
     pub limits: Limits,
     pub shared: Shared,
+    /// Asks the probes of this database to run now.
+    pub probe_now: Arc<Notify>,
     /// Failures that were logged.
     pub episodes: Mutex<Episodes>,
     /// Unfinished logins, for servers that block addresses after too many.

@@ -33,7 +33,7 @@ pub async fn run(door: Arc<Door>) {
                 let began = Instant::now();
                 let fault = ask_until_it_fails(&door, session).await;
                 tracing::debug!(instance = %door.instance(), %fault, "liveness connection lost");
-                door.shared.probe_now.notify_waiters();
+                door.probe_now.notify_waiters();
                 // A connection that is lost soon and repeatedly must not use up the login budget.
                 if began.elapsed() >= LASTING {
                     backoff.reset();
@@ -45,7 +45,7 @@ pub async fn run(door: Arc<Door>) {
                 // Another login that works again is worth a try at once.
                 tokio::select! {
                     () = tokio::time::sleep(jittered(REFUSED)) => {}
-                    () = door.shared.probe_now.notified() => {}
+                    () = door.probe_now.notified() => {}
                 }
             }
             Err(fault) if fault.evidence() == Evidence::Down => {

@@ -30,7 +30,7 @@ pub async fn run(door: Arc<Door>, interval: Duration) {
         };
         // Siblings say at once whether logins fail there too, or work again there too.
         if failed != before {
-            door.shared.probe_now.notify_waiters();
+            door.probe_now.notify_waiters();
         }
         let wait = match (failed, before) {
             (true, _) => failing.wait(),
@@ -44,7 +44,7 @@ pub async fn run(door: Arc<Door>, interval: Duration) {
         tokio::time::sleep(GAP).await;
         tokio::select! {
             () = tokio::time::sleep(jittered(wait).saturating_sub(GAP)) => {}
-            () = door.shared.probe_now.notified() => {}
+            () = door.probe_now.notified() => {}
             // It fails only while the agent stops.
             Ok(_) = snapshot.wait_for(|now| now.watch.probe.contains(door.instance())) => {}
         }

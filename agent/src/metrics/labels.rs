@@ -53,6 +53,7 @@ label_sets! {
     OfHandOff { proxy: String, cluster: String, reason: String }
     OfPush { proxy: String, result: PushResult }
     OfAnswer { answer: Answer }
+    OfQuestion { question: Question }
     OfReload { result: ReloadResult }
 }
 
@@ -61,6 +62,7 @@ label_values! {
     LivenessResult { Ok = "ok", Failed = "failed" }
     ResetResult { Reset = "reset", Unchanged = "unchanged", Failed = "failed" }
     PushResult { Taken = "taken", Rejected = "rejected" }
+    Question { Http = "http", AgentCheck = "agent_check" }
     Answer { Server = "server", UnknownServer = "unknown_server" }
     ReloadResult { Taken = "taken", Refused = "refused" }
 }

@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use labels::{
     LabelNames, OfAddress, OfAnswer, OfClose, OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness,
-    OfLogin, OfPhase, OfProxy, OfPush, OfReload, OfReset, OfState,
+    OfLogin, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfState,
 };
 
 type Counters<L> = Family<L, Counter>;
@@ -85,6 +85,8 @@ metrics! {
         "Logins made to reset connect errors. `result` is `reset`, `unchanged` or `failed`";
     host_blocked: Gauges<OfInstance>, "host_blocked",
         "1 while the server blocks an address of the proxy or the agent (error 1129)";
+    database_ready: Gauges<OfDatabase>, "database_ready",
+        "1 while the agent can log in to the database as configured; 0 while its CA file or its region is missing";
     sessions: Gauge, "sessions",
         "Sessions in the ledger";
     due: Gauge, "sessions_due",
@@ -125,6 +127,10 @@ metrics! {
         "Duration of listing the sessions of a HAProxy";
     agent_checks: Counters<OfAnswer>, "agent_checks",
         "Agent checks answered. `answer` is `server` or `unknown_server`";
+    http_connections_closed: Counter, "http_connections_closed",
+        "HTTP connections that were closed because there were too many";
+    unknown_names: Counters<OfQuestion>, "unknown_names",
+        "Health checks and agent checks of a name that is not configured. `question` is `http` or `agent_check`";
     paused_groups: Gauge, "paused_groups",
         "Groups of clients paused by the breaker";
     paused: Gauge, "paused",
@@ -204,6 +210,7 @@ impl Metrics {
         self.host_connect_errors_limit.clear();
         self.host_connects_aborted.clear();
         self.host_blocked.clear();
+        self.database_ready.clear();
         self.proxy_up.clear();
         self.envoy_advice.clear();
         self.envoy_differences.clear();

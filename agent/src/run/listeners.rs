@@ -1,23 +1,25 @@
-//! The agent's ports and sockets. They outlive reloads: an answer from the last snapshot is better
-//! than a refused connection.
+//! The agent's ports and sockets. They outlive reloads that do not change them: an answer from the last
+//! snapshot is better than a refused connection. A reload closes those that are no longer configured.
 
-use std::{
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
+use axum::Router;
 use haproxy::agent_check;
 use tokio::{
     net::{TcpListener, UnixListener},
-    task::JoinSet,
+    task::JoinError,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::RunError;
 use crate::{
-    api::{bounded::Bounded, control, http},
-    config::{Address, Config},
+    api::{
+        bounded::{self, Bounded, Peer},
+        control, http,
+    },
+    config::{Address, Config, Listen},
+    events::UnknownNames,
+    metrics::labels::Question,
     proxies::{
         envoy::{checks, discovery::Envoys},
         haproxy::agent_check::Answers,
@@ -26,99 +28,113 @@ use crate::{
 };
 
 pub(super) struct Listeners {
-    tasks: JoinSet<()>,
+    /// The addresses that are open.
+    listen: Listen,
     envoys: Envoys,
-    /// Every address opened so far; a later configuration may return to one of them.
-    agent_checks: Vec<SocketAddr>,
-    http: Vec<SocketAddr>,
-    envoy: Vec<Address>,
-    control: Vec<PathBuf>,
+    agent_check: Served,
+    http: Served,
+    envoy: Served,
+    control: Served,
 }
+
+/// The task of a listener, which ends when this is dropped. `None` if the address is not configured.
+#[derive(Default)]
+struct Served(Option<AbortOnDropHandle<()>>);
+
+/// Addresses that are bound and not served yet.
+#[derive(Default)]
+struct Bound {
+    agent_check: Option<TcpListener>,
+    http: Option<TcpListener>,
+    envoy: Option<::envoy::serve::Listener>,
+    control: Option<UnixListener>,
+}
+
+// === impl Listeners ===
 
 impl Listeners {
     pub(super) async fn open(config: &Config, envoys: &Envoys, shared: &Shared) -> Result<Self, RunError> {
         let mut listeners = Self {
-            tasks: JoinSet::new(),
+            listen: config.listen.clone(),
             envoys: envoys.clone(),
-            agent_checks: vec![config.listen.agent_check],
-            http: vec![config.listen.http],
-            envoy: config.listen.envoy.iter().cloned().collect(),
-            control: vec![config.listen.control.clone()],
+            agent_check: Served::default(),
+            http: Served::default(),
+            envoy: Served::default(),
+            control: Served::default(),
         };
-        let checks = bind(config.listen.agent_check, "agent checks").await?;
-        let http = bind(config.listen.http, "HTTP").await?;
-        let control = bind_control(&config.listen.control)?;
-        if let Some(address) = &config.listen.envoy {
-            listeners.serve_envoys(bind_envoy(address).await?, shared);
-        }
-        listeners.serve_checks(checks, shared);
-        listeners.serve_http(http, shared);
-        listeners.serve_control(control, shared);
+        let bound = Bound::to(&config.listen, None).await?;
+        listeners.serve(bound, shared);
         Ok(listeners)
     }
 
-    /// Opens the addresses that are not open yet. Earlier ones stay open: the proxy may be reloaded
-    /// later than the agent.
+    /// Opens what is new in a configuration, and closes what is no longer in it. After an error the
+    /// addresses are as before.
     pub(super) async fn reopen(&mut self, config: &Config, shared: &Shared) -> Result<(), RunError> {
-        let new = |open: bool, address, purpose| async move {
-            if open { Ok(None) } else { bind(address, purpose).await.map(Some) }
-        };
-        let listen = &config.listen;
-        let checks =
-            new(self.agent_checks.contains(&listen.agent_check), listen.agent_check, "agent checks").await?;
-        let http = new(self.http.contains(&listen.http), listen.http, "HTTP").await?;
-        let envoy = match listen.envoy.clone().filter(|address| !self.envoy.contains(address)) {
-            Some(address) => Some((bind_envoy(&address).await?, address)),
-            None => None,
-        };
-        let open = self.control.contains(&listen.control);
-        let control = if open { None } else { Some(bind_control(&listen.control)?) };
-        if let Some(listener) = checks {
-            self.serve_checks(listener, shared);
-            self.agent_checks.push(listen.agent_check);
+        let new = &config.listen;
+        match Bound::to(new, Some(&self.listen)).await {
+            Ok(bound) => {
+                self.close_changed(new).await;
+                self.serve(bound, shared);
+            }
+            // The new address may contain the old one, or be that of another listener before.
+            Err(RunError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
+                self.close_changed(new).await;
+                let bound = match Bound::to(new, Some(&self.listen)).await {
+                    Ok(bound) => bound,
+                    Err(error) => {
+                        let before = Bound::to(&self.listen, Some(new)).await?;
+                        self.serve(before, shared);
+                        return Err(error);
+                    }
+                };
+                self.serve(bound, shared);
+            }
+            Err(error) => return Err(error),
         }
-        if let Some(listener) = http {
-            self.serve_http(listener, shared);
-            self.http.push(listen.http);
-        }
-        if let Some((listener, address)) = envoy {
-            self.serve_envoys(listener, shared);
-            self.envoy.push(address);
-        }
-        if let Some(listener) = control {
-            self.serve_control(listener, shared);
-            self.control.push(listen.control.clone());
-        }
+        self.listen = new.clone();
         Ok(())
     }
 
-    fn serve_checks(&mut self, listener: TcpListener, shared: &Shared) {
-        let answers = Answers::new(shared.snapshot.clone(), shared.decider.clone(), &shared.metrics)
-            .fresh_by(shared.clock);
-        self.tasks.spawn(agent_check::serve(listener, Arc::new(answers), agent_check::Limits::default()));
+    /// Closes the addresses that `new` does not have.
+    async fn close_changed(&mut self, new: &Listen) {
+        let old = &self.listen;
+        let changed = [
+            (&mut self.agent_check, old.agent_check != new.agent_check),
+            (&mut self.http, old.http != new.http),
+            (&mut self.envoy, old.envoy != new.envoy),
+            (&mut self.control, old.control != new.control),
+        ];
+        for (served, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+            served.close().await;
+        }
+        if let Some(Address::Unix(path)) = old.envoy.as_ref().filter(|_| old.envoy != new.envoy) {
+            remove_socket(path);
+        }
+        if old.control != new.control {
+            remove_socket(&old.control);
+        }
     }
 
-    fn serve_http(&mut self, listener: TcpListener, shared: &Shared) {
-        let router = http::router(self.source(shared)).merge(checks::router(self.checks(shared)));
-        self.tasks.spawn(async move {
-            if let Err(error) = axum::serve(Bounded::new(listener), router).await {
-                tracing::error!(%error, "HTTP listener failed");
-            }
-        });
-    }
-
-    fn serve_envoys(&mut self, listener: ::envoy::serve::Listener, shared: &Shared) {
-        let services = self.envoys.services(self.checks(shared));
-        self.tasks.spawn(::envoy::serve::serve(listener, services, ::envoy::serve::Limits::default()));
-    }
-
-    fn serve_control(&mut self, listener: UnixListener, shared: &Shared) {
-        let router = control::router(shared.decider.clone()).merge(http::router(self.source(shared)));
-        self.tasks.spawn(async move {
-            if let Err(error) = axum::serve(Bounded::new(listener), router).await {
-                tracing::error!(%error, "control socket failed");
-            }
-        });
+    fn serve(&mut self, bound: Bound, shared: &Shared) {
+        if let Some(listener) = bound.agent_check {
+            let answers = Answers::new(shared.snapshot.clone(), shared.decider.clone(), &shared.metrics)
+                .fresh_by(shared.clock);
+            let limits = agent_check::Limits::default();
+            self.agent_check = Served::by(agent_check::serve(listener, Arc::new(answers), limits));
+        }
+        if let Some(listener) = bound.http {
+            let router = http::router(self.source(shared)).merge(checks::router(self.checks(shared)));
+            self.http = Served::by(serve_http(listener, router, shared));
+        }
+        if let Some(listener) = bound.envoy {
+            let services = self.envoys.services(self.checks(shared));
+            let limits = ::envoy::serve::Limits::default();
+            self.envoy = Served::by(::envoy::serve::serve(listener, services, limits));
+        }
+        if let Some(listener) = bound.control {
+            let router = control::router(shared.decider.clone()).merge(http::router(self.source(shared)));
+            self.control = Served::by(serve_http(listener, router, shared));
+        }
     }
 
     fn source(&self, shared: &Shared) -> http::Source {
@@ -127,6 +143,7 @@ impl Listeners {
             metrics: shared.metrics.clone(),
             clock: shared.clock,
             envoys: self.envoys.clone(),
+            unknown: Arc::new(UnknownNames::new(Question::Http)),
         }
     }
 
@@ -137,23 +154,89 @@ impl Listeners {
 
     /// Resolves with the error when a listener ends, which none does by itself.
     pub(super) async fn failed(&mut self) -> String {
-        match self.tasks.join_next().await {
-            Some(Err(error)) => error.to_string(),
-            _ => "a listener ended".into(),
-        }
+        let ended = tokio::select! {
+            ended = self.agent_check.ended() => ended,
+            ended = self.http.ended() => ended,
+            ended = self.envoy.ended() => ended,
+            ended = self.control.ended() => ended,
+        };
+        ended.err().map_or_else(|| "a listener ended".into(), |error| error.to_string())
     }
 
     pub(super) async fn close(mut self) {
-        self.tasks.shutdown().await;
+        for served in [&mut self.agent_check, &mut self.http, &mut self.envoy, &mut self.control] {
+            served.close().await;
+        }
         // A Unix socket outlives its listener; without an agent it only misleads.
-        let envoy = self.envoy.iter().filter_map(|address| match address {
-            Address::Unix(path) => Some(path),
-            Address::Tcp(_) => None,
-        });
-        for socket in self.control.iter().chain(envoy) {
-            let _ = std::fs::remove_file(socket);
+        if let Some(Address::Unix(path)) = &self.listen.envoy {
+            remove_socket(path);
+        }
+        remove_socket(&self.listen.control);
+    }
+}
+
+// === impl Served ===
+
+impl Served {
+    fn by(listener: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Some(AbortOnDropHandle::new(tokio::spawn(listener))))
+    }
+
+    /// Ready when the address is free.
+    async fn close(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+            let _ = task.await;
         }
     }
+
+    async fn ended(&mut self) -> Result<(), JoinError> {
+        match &mut self.0 {
+            Some(task) => task.await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    /// Binds the addresses of `listen` that are not in `open`.
+    async fn to(listen: &Listen, open: Option<&Listen>) -> Result<Self, RunError> {
+        let mut bound = Self::default();
+        if open.is_none_or(|open| open.agent_check != listen.agent_check) {
+            bound.agent_check = Some(bind(listen.agent_check, "agent checks").await?);
+        }
+        if open.is_none_or(|open| open.http != listen.http) {
+            bound.http = Some(bind(listen.http, "HTTP").await?);
+        }
+        if open.is_none_or(|open| open.control != listen.control) {
+            bound.control = Some(bind_control(&listen.control)?);
+        }
+        if let Some(address) = listen.envoy.as_ref()
+            && open.is_none_or(|open| open.envoy != listen.envoy)
+        {
+            bound.envoy = Some(bind_envoy(address).await?);
+        }
+        Ok(bound)
+    }
+}
+
+fn serve_http<L>(listener: L, router: Router, shared: &Shared) -> impl Future<Output = ()> + Send + use<L>
+where
+    L: axum::serve::Listener,
+    L::Addr: Peer + std::fmt::Debug,
+{
+    let listener = Bounded::new(listener, bounded::Limits::default(), shared.metrics.clone());
+    async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "HTTP listener failed");
+        }
+    }
+}
+
+fn remove_socket(path: &Path) {
+    let _ = std::fs::remove_file(path);
 }
 
 async fn bind_envoy(address: &Address) -> Result<::envoy::serve::Listener, RunError> {

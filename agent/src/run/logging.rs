@@ -1,8 +1,10 @@
 //! Log lines on standard error, as JSON or text.
 
+use std::io::IsTerminal;
+
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
 use super::collapse::Collapse;
@@ -14,33 +16,69 @@ use crate::config::{
 /// The crates of the agent.
 const OWN: [&str; 6] = ["rds_lb_agent", "agent_core", "agent_aws", "agent_database", "haproxy", "envoy"];
 
-/// Starts logging. `RDS_LB_AGENT_LOG` (in the syntax of `tracing`) overrides the level in the file. The
-/// caller has to run [`Collapse::report`].
-pub(super) fn start(log: &Log) -> Collapse {
-    let collapse = Collapse::default();
-    let level = match log.level {
+/// The environment variable that overrides the level in the file, in the syntax of `tracing`.
+const LEVEL: &str = "RDS_LB_AGENT_LOG";
+
+/// The process's log.
+pub(super) struct Logging {
+    /// The caller has to run [`Collapse::report`].
+    pub(super) collapse: Collapse,
+    /// `None` if the environment sets the level.
+    level: Option<reload::Handle<EnvFilter, Registry>>,
+}
+
+// === impl Logging ===
+
+impl Logging {
+    pub(super) fn start(log: &Log) -> Self {
+        let collapse = Collapse::default();
+        let from_environment = EnvFilter::try_from_env(LEVEL).ok();
+        let fixed = from_environment.is_some();
+        let (filter, level) = reload::Layer::new(from_environment.unwrap_or_else(|| filter(log.level)));
+        let registry = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
+        // A process has one logger: a second start (in tests) keeps the first.
+        let _ = match log.format {
+            LogFormat::Json => {
+                let layer =
+                    fmt::layer().json().flatten_event(true).with_target(false).with_writer(std::io::stderr);
+                registry.with(layer.with_filter(collapse.clone())).try_init()
+            }
+            LogFormat::Text => {
+                let ansi = std::io::stderr().is_terminal();
+                let layer = fmt::layer().with_ansi(ansi).with_target(false).with_writer(std::io::stderr);
+                registry.with(layer.with_filter(collapse.clone())).try_init()
+            }
+        };
+        Self { collapse, level: (!fixed).then_some(level) }
+    }
+
+    /// Applies a changed `log` section, as far as that is possible without a restart.
+    pub(super) fn follow(&self, before: &Log, now: &Log) {
+        if before.level != now.level {
+            match &self.level {
+                Some(level) => {
+                    if let Err(error) = level.reload(filter(now.level)) {
+                        tracing::error!(%error, "`log.level` not changed");
+                    }
+                }
+                None => tracing::warn!("`log.level` not changed: {LEVEL} is set in the environment"),
+            }
+        }
+        if before.format != now.format {
+            tracing::warn!("`log.format` not changed: it needs a restart of the agent");
+        }
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let filter =
-        EnvFilter::try_from_env("RDS_LB_AGENT_LOG").unwrap_or_else(|_| EnvFilter::new(level.to_string()));
-    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
-    // A process has one logger: a second start (in tests) keeps the first.
-    let _ = match log.format {
-        LogFormat::Json => {
-            let layer =
-                fmt::layer().json().flatten_event(true).with_target(false).with_writer(std::io::stderr);
-            registry.with(layer.with_filter(collapse.clone())).try_init()
-        }
-        LogFormat::Text => {
-            let layer = fmt::layer().with_target(false).with_writer(std::io::stderr);
-            registry.with(layer.with_filter(collapse.clone())).try_init()
-        }
-    };
-    collapse
+    EnvFilter::new(level.to_string())
 }
 
 /// Lines of other crates are written only at level warning and above, whatever the filter says: some

@@ -3,7 +3,7 @@
 //! - [`start`]: from the configuration file to a running agent, its main loop, and its end.
 //! - [`reload`]: whether changed files make a configuration that can be applied as a whole.
 //! - [`generation`]: the decider and all tasks of one configuration. [`tasks`] creates the tasks,
-//!   [`envoy`] those of Envoys, [`tokens`] what they log in with.
+//!   [`database`] those of a database, [`envoy`] those of Envoys, [`logins`] what databases are logged in with.
 //! - [`records`]: what the state directory holds at a start, and recorded drains at the end.
 //! - [`listeners`]: ports and sockets, which outlive reloads.
 //! - [`watch`]: signals and changes of files. [`authorities`]: the CA files of a configuration.
@@ -11,15 +11,16 @@
 
 mod authorities;
 mod collapse;
+mod database;
 mod envoy;
 mod generation;
 mod listeners;
 mod logging;
+mod logins;
 mod records;
 mod reload;
 mod start;
 mod tasks;
-mod tokens;
 mod watch;
 
 use std::{io, pin::Pin};

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{authorities::Authorities, listeners::Listeners, tasks::Prepared, tokens::Tokens};
+use super::{authorities::Authorities, listeners::Listeners, logins::Logins, tasks::Prepared};
 use crate::{
     config::{self, Config},
     events::{ConfigRefused, Event},
@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct InForce {
     pub(super) config: Config,
     pub(super) authorities: Authorities,
-    pub(super) tokens: Tokens,
+    pub(super) logins: Logins,
 }
 
 /// A new configuration that can be applied as a whole.
@@ -82,7 +82,7 @@ impl<'a> Reload<'a> {
         if config.state_dir != in_force.config.state_dir {
             return Err("`state_dir` can only be changed by a restart".into());
         }
-        let prepared = Prepared::new(&config, &self.envoys, shared, Some(&in_force.tokens)).await?;
+        let prepared = Prepared::new(&config, &self.envoys, shared, Some(&in_force.logins));
         if config.listen != in_force.config.listen {
             listeners.reopen(&config, shared).await.map_err(|error| error.to_string())?;
         }

@@ -2,17 +2,16 @@
 
 use std::{path::Path, sync::Arc};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     RunError,
     authorities::Authorities,
-    collapse::Collapse,
     envoy,
     generation::Generation,
     listeners::Listeners,
-    logging,
+    logging::Logging,
     records::take_back_all,
     reload::{InForce, Reload},
     tasks::Prepared,
@@ -51,7 +50,7 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
             return Err(problems.into());
         }
     };
-    let collapse = logging::start(&loaded.config.log);
+    let logging = Logging::start(&loaded.config.log);
     for warning in &loaded.warnings {
         tracing::warn!(
             line = warning.line,
@@ -62,16 +61,16 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
         );
     }
     let lock = StateLock::acquire(&loaded.config.state_dir)?;
-    let result = serve(path, loaded.config.clone(), collapse).await;
+    let result = serve(path, loaded.config.clone(), logging).await;
     take_back_all(&loaded.config.state_dir).await;
     drop(lock);
     result
 }
 
-async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), RunError> {
+async fn serve(path: &Path, config: Config, logging: Logging) -> Result<(), RunError> {
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::default());
-    let _reports = AbortOnDropHandle::new(tokio::spawn(collapse.report(metrics.clone())));
+    let _reports = AbortOnDropHandle::new(tokio::spawn(logging.collapse.clone().report(metrics.clone())));
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
     let (decider, mut inputs) = mpsc::channel::<Input>(INPUTS);
     let shared = Shared {
@@ -80,7 +79,6 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
         budget: SharedBudget::new(&config.sessions),
         snapshot,
         decider,
-        probe_now: Arc::new(Notify::new()),
         ongoing: Ongoing::default(),
     };
     let envoys = Envoys::new(metrics.clone());
@@ -90,8 +88,8 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
     // Read before the tasks use the files: a change in between is noticed at the next reload.
     let authorities = Authorities::of(&config);
     signals.follow(&authorities.folders());
-    let prepared = Prepared::new(&config, &envoys, &shared, None).await.map_err(RunError::Setup)?;
-    let tokens = prepared.tokens.clone();
+    let prepared = Prepared::new(&config, &envoys, &shared, None);
+    let logins = prepared.logins.clone();
     let mut generation = Generation::first(&config, &shared, publish, prepared).map_err(RunError::Setup)?;
     Started {
         version: env!("CARGO_PKG_VERSION"),
@@ -101,7 +99,7 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
         servers: config.servers().len(),
     }
     .emit(&metrics);
-    let mut in_force = InForce { config, authorities, tokens };
+    let mut in_force = InForce { config, authorities, logins };
     let mut reload = Reload::new(path, envoys.clone());
     loop {
         let mut running = generation.start(inputs);
@@ -139,12 +137,13 @@ async fn serve(path: &Path, config: Config, collapse: Collapse) -> Result<(), Ru
             }
         };
         metrics.forget_states();
-        let tokens = changed.prepared.tokens.clone();
-        let new = InForce { config: changed.config, authorities: changed.authorities, tokens };
+        let logins = changed.prepared.logins.clone();
+        let new = InForce { config: changed.config, authorities: changed.authorities, logins };
         let old = std::mem::replace(&mut in_force, new);
         signals.follow(&in_force.authorities.folders());
         generation = stopped.next(&old.config, &in_force.config, &shared, changed.prepared);
         shared.budget.follow(&in_force.config.sessions);
+        logging.follow(&old.config.log, &in_force.config.log);
         ConfigTaken { config: &path.display().to_string() }.emit(&metrics);
     }
 }

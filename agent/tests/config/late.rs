@@ -110,6 +110,13 @@ fn names_that_haproxy_would_reject_are_refused() {
 }
 
 #[test]
+fn a_cluster_without_a_name_is_refused() {
+    let envoy = "  - envoy: {}\n    clusters: {\"\": {database: orders, role: writer}}\nsessions:";
+    let problem = refused(&edited("sessions:", envoy));
+    assert!(problem.contains("`` cannot be the name of a cluster"), "{problem}");
+}
+
+#[test]
 fn paths_are_absolute() {
     for (line, begin) in [
         ("state_dir: var/lib/x", "14:12: `var/lib/x` is not an absolute path"),

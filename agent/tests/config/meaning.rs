@@ -64,6 +64,26 @@ sessions:";
 }
 
 #[test]
+fn a_cluster_of_envoy_may_have_any_name_and_that_of_a_backend_too() {
+    let shared = edited(
+        "orders_write: {database: orders, role: writer, servers: {pg1: a, pg2: b}}",
+        "orders_write: {database: orders, role: writer, servers: {a: a, pg2: b}}",
+    );
+    let envoy = "  - envoy: {}
+    clusters:
+      'outbound|5432||host': {database: orders, role: reader, instances: [b]}
+      orders_write: {database: orders, role: writer}
+sessions:";
+    let config = accepted(&shared.replace("sessions:", envoy));
+    let names: Vec<String> = config.proxies[1].servers.iter().map(|server| server.id.to_string()).collect();
+    assert_eq!(names, ["envoy:orders_write/a", "orders_write/b", "outbound|5432||host/b"]);
+    let all: std::collections::BTreeSet<String> =
+        config.servers().iter().map(|server| server.id.to_string()).collect();
+    assert_eq!(all.len(), config.servers().len(), "no two servers have one name: {all:?}");
+    assert!(all.contains("orders_write/a"), "HAProxy's own: {all:?}");
+}
+
+#[test]
 fn mysql_and_mariadb_connect_to_no_database_by_default() {
     let name = |engine: &str| {
         let config = accepted(&edited("engine: postgresql", engine));

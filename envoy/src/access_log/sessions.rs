@@ -67,7 +67,8 @@ pub struct Session {
     pub started: Duration,
     /// Since the client was accepted.
     pub age: Duration,
-    pub source: SocketAddr,
+    /// The client's address; `None` for a client on a Unix socket.
+    pub source: Option<SocketAddr>,
     /// Envoy's own address and port towards the server, which the database shows.
     pub outgoing: SocketAddr,
     pub peer: SocketAddr,
@@ -430,7 +431,7 @@ impl Entry {
             id: id.clone(),
             started: self.started,
             age: now.saturating_duration_since(self.begin),
-            source: self.source?,
+            source: self.source,
             outgoing: self.outgoing?,
             peer: self.peer?,
             cluster: self.cluster.clone()?,

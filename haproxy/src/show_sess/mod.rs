@@ -24,7 +24,8 @@ pub struct Session {
     pub frontend: String,
     pub backend: String,
     pub server: String,
-    pub source: SocketAddr,
+    /// The client's address; `None` for a client on a Unix socket.
+    pub source: Option<SocketAddr>,
     /// HAProxy's own address and port towards the server, which the database shows.
     pub outgoing: SocketAddr,
     /// The server address of this connection, which `set server addr` does not change.
@@ -58,7 +59,7 @@ impl Entry {
             frontend: self.frontend,
             backend: self.backend,
             server: self.server,
-            source: self.source?,
+            source: self.source,
             outgoing: self.outgoing?,
             peer: self.peer?,
             age,

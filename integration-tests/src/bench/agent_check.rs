@@ -48,7 +48,7 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
     let snapshot = Snapshot { lines: Arc::new(lines), ..Snapshot::empty(clock.now()) };
     let (publish, snapshot) = watch::channel(Arc::new(snapshot));
     let (decider, _inputs) = mpsc::channel(1);
-    let answers = Arc::new(Answers::new(snapshot, decider, &Metrics::default()).fresh_by(clock));
+    let answers = Arc::new(Answers::new(snapshot, decider, &Arc::new(Metrics::default())).fresh_by(clock));
 
     let agent = TcpListener::bind("127.0.0.1:0").await?;
     let bare = TcpListener::bind("127.0.0.1:0").await?;

@@ -151,7 +151,7 @@ fn session(number: usize, server: ServerId, age: Duration) -> (ActivityRow, Prox
             accepted: "then".into(),
         }),
         server,
-        source: address(2),
+        source: Some(address(2)),
         outgoing: address(1),
         peer: SocketAddr::from((Ipv4Addr::new(10, 0, 3, 1), 5_432)),
         age,

@@ -2,10 +2,12 @@
 //!
 //! - `long`: faults that last, and credentials that rotate or expire
 //! - `failover`: another writer, frozen and stopped servers
+//! - `bad_database`: a CA file or a region that is missing
 //! - `bad_input`: sockets that are missing, denied or answer nonsense, refused logins
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
+mod bad_database;
 mod bad_input;
 mod failover;
 mod long;

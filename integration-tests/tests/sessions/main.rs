@@ -4,7 +4,7 @@
 //! - `client`: one session by hand
 //! - `view`: what the agent reports
 //! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`,
-//!   `reload`: the scenarios
+//!   `reload`, `unix_clients`: the scenarios
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
 
@@ -19,4 +19,5 @@ mod proxy;
 mod reload;
 mod rights;
 mod sight;
+mod unix_clients;
 mod view;

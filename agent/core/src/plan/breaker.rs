@@ -33,7 +33,7 @@ impl Group {
         Self {
             user: session.row.user.clone(),
             application: session.row.application.clone(),
-            network: Network::around(proxy.source.ip()),
+            network: Network::around(proxy.client_host()),
         }
     }
 }

@@ -126,8 +126,16 @@ impl Exempt {
         self.users.iter().any(|user| **user == *row.user)
             || self.databases.iter().any(|name| **name == *row.database_name)
             || self.applications.iter().any(|pattern| matches(pattern, &row.application))
-            || proxy
-                .is_some_and(|proxy| self.networks.iter().any(|network| network.contains(proxy.source.ip())))
+            || proxy.is_some_and(|proxy| self.covers_network(proxy))
+    }
+
+    /// Behind a Unix socket there may be another proxy, with clients from anywhere: where any network is
+    /// exempt, they are.
+    fn covers_network(&self, proxy: &ProxySession) -> bool {
+        match proxy.source {
+            Some(source) => self.networks.iter().any(|network| network.contains(source.ip())),
+            None => !self.networks.is_empty(),
+        }
     }
 }
 

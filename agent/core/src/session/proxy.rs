@@ -1,6 +1,10 @@
 //! The proxy's side of a session: one entry of its session table.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -35,8 +39,8 @@ pub struct ProxySession {
     pub key: ProxySessionKey,
     /// The server it was sent to.
     pub server: ServerId,
-    /// Where the client came from.
-    pub source: SocketAddr,
+    /// Where the client came from; `None` for a client on a Unix socket.
+    pub source: Option<SocketAddr>,
     /// The proxy's outgoing address and port: what the database sees.
     pub outgoing: SocketAddr,
     /// The address of the database server this connection really goes to.
@@ -45,4 +49,16 @@ pub struct ProxySession {
     pub age: Duration,
     /// Whether it lives in a worker from before a reload.
     pub old_worker: bool,
+}
+
+impl ProxySession {
+    /// The host of the client. One on a Unix socket is on the host of the proxy.
+    pub fn client_host(&self) -> IpAddr {
+        self.source.map_or(Ipv4Addr::LOCALHOST.into(), |source| source.ip())
+    }
+
+    /// The client's address, for logs and operators.
+    pub fn client_name(&self) -> String {
+        self.source.map_or_else(|| "unix".to_owned(), |source| source.to_string())
+    }
 }

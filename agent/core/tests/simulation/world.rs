@@ -432,7 +432,7 @@ impl World {
                     accepted: self.texts.date.clone(),
                 }),
                 server: through.server.clone(),
-                source: through.source,
+                source: Some(through.source),
                 outgoing: session.address,
                 peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), 5_432),
                 age: Duration::from_secs(self.now.since(session.begin).as_secs()),

@@ -174,7 +174,7 @@ impl Rig {
                     accepted: "then".into(),
                 }),
                 server: server(backend, name),
-                source,
+                source: Some(source),
                 outgoing,
                 peer: "10.0.1.1:5432".parse().expect("an address"),
                 age,

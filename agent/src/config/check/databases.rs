@@ -11,7 +11,7 @@ use agent_database::{Address, Method, Target, TrustSource};
 
 use super::{
     super::{
-        Database, Instance, Problem,
+        Database, Instance, Lines, Problem,
         file::{self, At},
         value,
     },
@@ -58,7 +58,13 @@ impl Check {
             let hint = "each probe is an IAM login on the instance; the default is 30s, the minimum 1s";
             self.problem(Problem::at(at.location(), "`probe_interval` is too short").hint(hint));
         }
+        let line = |at: &At<String>| at.location().line();
         Some(Database {
+            name: file.name.value().clone(),
+            lines: Lines {
+                name: line(&file.name),
+                ca_file: file.ca_file.as_ref().map_or_else(|| line(&file.name), line),
+            },
             engine,
             open_transactions: file
                 .open_transactions

@@ -114,7 +114,7 @@ impl Check {
         file: &file::File,
         servers: &mut Vec<ServerConfig>,
     ) {
-        self.proxy_name(name, "cluster", &cluster.database);
+        self.cluster_name(name, &cluster.database);
         let Some(database) = self.database_of("cluster", name, &cluster.database, file) else { return };
         let instances = match &cluster.instances {
             None => database.instances.value().iter().map(|one| &one.name).collect(),
@@ -131,13 +131,12 @@ impl Check {
         for instance in instances {
             let known = self.known_instance(&format!("cluster `{name}`"), instance, database);
             if known {
-                servers.push(server_config(
-                    (proxy, name, instance.value()),
-                    database,
-                    instance,
-                    cluster.role,
-                    false,
-                ));
+                let names = (proxy, name, instance.value().as_str());
+                let mut server = server_config(names, database, instance, cluster.role, false);
+                if is_server_of_haproxy(file, name, instance.value()) {
+                    server.id = server.id.ambiguous();
+                }
+                servers.push(server);
             }
         }
     }
@@ -258,6 +257,15 @@ impl Check {
         self.address(at).map(|address| Address::Tcp(address.to_string()))
     }
 
+    /// Envoy has no rules for names of clusters.
+    fn cluster_name(&mut self, name: &str, at: &At<String>) {
+        if name.is_empty() || name.contains(char::is_control) {
+            let message = format!("`{}` cannot be the name of a cluster", name.escape_debug());
+            let hint = "write the `name` of the cluster in Envoy's configuration";
+            self.problem(Problem::at(at.location(), message).hint(hint));
+        }
+    }
+
     /// Names are used in commands to HAProxy, which have no quoting.
     fn proxy_name(&mut self, name: &str, what: &str, at: &At<String>) {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
@@ -278,6 +286,12 @@ impl Check {
             }
         }
     }
+}
+
+/// Whether a HAProxy has a server of this name.
+fn is_server_of_haproxy(file: &file::File, backend: &str, server: &str) -> bool {
+    let backends = file.proxies.iter().filter_map(|proxy| proxy.value().backends.as_ref()?.get(backend));
+    backends.into_iter().any(|backend| backend.servers.value().contains_key(server))
 }
 
 fn server_config(

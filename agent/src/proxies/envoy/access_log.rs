@@ -362,7 +362,6 @@ mod tests {
                 budget: SharedBudget::new(&Policy::default()),
                 snapshot,
                 decider,
-                probe_now: Arc::default(),
                 ongoing: Ongoing::default(),
             };
             let instance = InstanceId::new("orders", "a");

@@ -454,7 +454,6 @@ mod tests {
             budget: SharedBudget::new(&Policy::default()),
             snapshot,
             decider,
-            probe_now: Arc::default(),
             ongoing: Ongoing::default(),
         };
         let named = |server: &ServerId| (server.backend.to_string(), server.server.to_string());

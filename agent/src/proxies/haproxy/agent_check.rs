@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     clock::Clock,
+    events::UnknownNames,
     messages::Input,
     metrics::{
         Metrics,
@@ -26,6 +27,8 @@ pub struct Answers {
     neutral: String,
     known: Counter,
     unknown: Counter,
+    unknown_names: UnknownNames,
+    metrics: Arc<Metrics>,
 }
 
 impl Answers {
@@ -33,7 +36,7 @@ impl Answers {
     pub fn new(
         snapshot: watch::Receiver<Arc<Snapshot>>,
         decider: mpsc::Sender<Input>,
-        metrics: &Metrics,
+        metrics: &Arc<Metrics>,
     ) -> Self {
         let counter = |answer| metrics.agent_checks.get_or_create_owned(&OfAnswer { answer });
         Self {
@@ -43,6 +46,8 @@ impl Answers {
             neutral: Reply::default().line(),
             known: counter(labels::Answer::Server),
             unknown: counter(labels::Answer::UnknownServer),
+            unknown_names: UnknownNames::new(labels::Question::AgentCheck),
+            metrics: metrics.clone(),
         }
     }
 
@@ -67,6 +72,10 @@ impl Answer for Answers {
         }
         // Not the agent's server, not known yet, or not known any more: change nothing.
         self.unknown.inc();
+        if !snapshot.lines.is_empty() && !snapshot.lines.contains_key(key) {
+            let known: Vec<String> = snapshot.lines.keys().cloned().collect();
+            self.unknown_names.asked(key, &known, &self.metrics);
+        }
         self.neutral.clone()
     }
 
@@ -98,7 +107,7 @@ mod tests {
         let said = || Arc::new(Snapshot { lines: lines.clone(), ..Snapshot::empty(clock.now()) });
         let (publish, snapshot) = watch::channel(said());
         let (decider, _inputs) = mpsc::channel(1);
-        let answers = Answers::new(snapshot, decider, &Metrics::default()).fresh_by(clock);
+        let answers = Answers::new(snapshot, decider, &Arc::new(Metrics::default())).fresh_by(clock);
         assert_eq!(answers.line("orders/pg1"), "down #refused\n");
         tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(answers.line("orders/pg1"), "#no opinion\n", "nothing is known of now");

@@ -148,8 +148,10 @@ impl HaproxyConfig {
 
         for (name, backend) in &self.frontends {
             let port = place.ports.get(name).copied().unwrap_or_default();
-            lines
-                .push(format!("\nfrontend {name}\n    bind 127.0.0.1:{port}\n    default_backend {backend}"));
+            lines.push(format!(
+                "\nfrontend {name}\n    bind 127.0.0.1:{port}\n    bind unix@{folder}/{name}.sock mode 666\n    \
+                 default_backend {backend}"
+            ));
         }
         lines.extend(self.backends.iter().map(Backend::text));
         lines.push(String::new());

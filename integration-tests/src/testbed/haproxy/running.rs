@@ -117,6 +117,11 @@ impl Haproxy {
         self.socket("admin")
     }
 
+    /// The Unix socket of a frontend.
+    pub fn front_socket(&self, frontend: &str) -> PathBuf {
+        self.admin_socket().with_file_name(format!("{frontend}.sock"))
+    }
+
     /// The master process's socket (`-S`).
     pub fn master_socket(&self) -> PathBuf {
         self.socket("master")

@@ -112,7 +112,7 @@ fn has_others(group: &Group, session: &Session<'_>, ledger: &Ledger) -> bool {
             (other.row.key != session.row.key || other.instance != session.instance)
                 && other.row.user == group.user
                 && other.row.application == group.application
-                && group.network.contains(proxy.source.ip())
+                && group.network.contains(proxy.client_host())
         }
         Join::NotJoined | Join::Disagree => false,
     })

@@ -322,7 +322,7 @@ fn login_of<'a>(session: &Session<'a>) -> Login<'a> {
         user: &session.row.user,
         application: &session.row.application,
         network: match session.join {
-            Join::Joined(proxy) => Some(Network::around(proxy.source.ip())),
+            Join::Joined(proxy) => Some(Network::around(proxy.client_host())),
             Join::NotJoined | Join::Disagree => None,
         },
         begin: session.begin,
