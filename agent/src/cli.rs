@@ -34,6 +34,8 @@ pub enum Command {
     Drain(Drain),
     /// Take back drains made by the agent
     Undrain(Undrain),
+    /// End what the agent has set in HAProxy: its drains, and servers that its answers keep DOWN
+    Release(Release),
     /// Name the writer where several instances claim to be it. It holds until the next failover
     Writer(Writer),
     /// Make the running agent stop closing sessions and draining servers; health checks go on
@@ -180,9 +182,21 @@ pub struct Writer {
 pub struct Undrain {
     /// The server, as BACKEND/SERVER
     pub server: Option<String>,
-    /// Take back all recorded drains. Needs neither a running agent nor a valid configuration
+    /// The same as the command `release`
     #[arg(long, required_unless_present = "server", conflicts_with = "server")]
     pub own: bool,
+    #[command(flatten)]
+    pub release: Release,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It needs neither a running agent nor a valid configuration. A server in a writer backend that is not the \
+last known writer stays DOWN: up, it would receive writes. The command that lifts it is printed. Beside \
+a running agent only drains end; `pause` or a stop of the agent lifts the servers that are DOWN.
+
+Exit codes: 0 released, 1 something is left (it is printed), 2 the state directory or the records cannot be read.")]
+pub struct Release {
     /// The state directory with the records. Default: the one in the configuration file
     #[arg(long, env = "RDS_LB_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,

@@ -9,7 +9,7 @@ use agent_core::{
 use agent_database::{LoginReport, Rights};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::state::records::DrainRecord;
+use crate::state::{downs::DownRecord, records::DrainRecord};
 
 /// From tasks to the decider.
 #[derive(Debug)]
@@ -73,6 +73,8 @@ pub enum Input {
     Credentials(bool),
     /// The drain of a server that is no longer configured is gone.
     StrayGone(DrainRecord),
+    /// A server that is no longer configured is not DOWN any more.
+    Lifted(DownRecord),
     /// A request on the control socket.
     Request(Request, oneshot::Sender<Result<serde_json::Value, String>>),
 }

@@ -4,6 +4,7 @@ mod check;
 mod control;
 mod external;
 mod observe;
+mod release;
 mod run;
 mod token;
 mod undrain;
@@ -44,6 +45,7 @@ pub async fn execute(cli: Cli) -> Exit {
         Command::Sessions(arguments) => control::sessions(&arguments).await,
         Command::Drain(arguments) => control::drain(&arguments).await,
         Command::Undrain(arguments) => undrain::undrain(&arguments).await,
+        Command::Release(arguments) => release::release(&arguments).await,
         Command::Writer(arguments) => control::writer(&arguments).await,
         Command::Pause(arguments) => control::pause(&arguments).await,
         Command::Resume(arguments) => control::resume(&arguments).await,

@@ -48,6 +48,7 @@ use crate::{
     shared::Shared,
     snapshot::{Line, Snapshot},
     state::{
+        downs::{DownRecord, DownRecords},
         memory::MemoryFile,
         pause::{Pause, PauseFile},
         records::{DrainRecord, DrainRecords},
@@ -62,6 +63,8 @@ const GATHER: Duration = Duration::from_millis(5);
 pub struct Files {
     /// Drains.
     pub records: DrainRecords,
+    /// Servers that are down.
+    pub downs: DownRecords,
     /// Instances.
     pub memory: MemoryFile,
     /// The operator's pause.
@@ -90,6 +93,10 @@ pub struct Decider {
     pub records: Vec<(ServerId, DrainRecord)>,
     /// Records of proxies or servers that are no longer configured: kept for `undrain --own`.
     pub strays: Vec<DrainRecord>,
+    /// Servers that are DOWN by the agent's answers, as on disk.
+    pub downs: Vec<DownRecord>,
+    /// The same of servers that are no longer configured, until they are lifted.
+    pub stray_downs: Vec<DownRecord>,
     /// The operator's pause.
     pub pause: Option<Pause>,
     /// What was last written about instances.
@@ -111,6 +118,7 @@ struct Running {
     rights: Arc<BTreeMap<String, Rights>>,
     retired: u64,
     remembered_at: Option<Time>,
+    downs_at: Option<Time>,
     /// When the records could not be written: the file says something else until they are.
     unstored: Option<Time>,
     episodes: Episodes,
@@ -127,6 +135,18 @@ struct Running {
 }
 
 impl Decider {
+    /// Publishes once more, with all servers released that are not down for their role: from now on no
+    /// answer says otherwise.
+    pub fn release(&mut self) {
+        let now = self.shared.clock.now();
+        self.health.release(true);
+        let fleet = Arc::new(self.health.fleet(now));
+        let lines = Arc::new(publish::lines(&fleet, self.planner.drains(), now));
+        self.publish.send_modify(|last| {
+            *last = Arc::new(Snapshot { at: now, fleet, lines, ..last.as_ref().clone() });
+        });
+    }
+
     /// Decides until told to stop. Returns with its drains still held: who stops
     /// it takes them back, or leaves them to the next one.
     pub async fn run(
@@ -142,6 +162,7 @@ impl Decider {
             rights: Arc::default(),
             retired: 0,
             remembered_at: None,
+            downs_at: None,
             unstored: None,
             episodes: Episodes::default(),
             answers: Vec::new(),
@@ -160,6 +181,7 @@ impl Decider {
         }
         if running.decider.pause.is_some() {
             running.decider.planner.pause();
+            running.decider.health.release(true);
         }
         let mut wake = running.tick().await;
         loop {
@@ -241,6 +263,7 @@ impl Running {
             }
             Input::Delivered(server, word) => self.decider.planner.delivered(&server, word),
             Input::StrayGone(record) => self.forget_stray(&record).await,
+            Input::Lifted(record) => self.decider.stray_downs.retain(|known| *known != record),
             Input::Credentials(well) => self.decider.planner.observe_credentials(well),
             Input::Request(request, reply) => {
                 let answer = self.answer(request, now).await;
@@ -275,6 +298,7 @@ impl Running {
         }
         self.store_again(Some(now)).await;
         self.remember(now).await;
+        self.record_downs(now).await;
         wake
     }
 }

@@ -19,10 +19,12 @@ impl Running {
             }
             Request::Pause { reason } => {
                 self.decider.planner.pause();
+                self.decider.health.release(true);
                 self.set_pause(Some(Pause { since: unix_seconds(), reason })).await
             }
             Request::Resume => {
                 self.decider.planner.resume();
+                self.decider.health.release(false);
                 self.set_pause(None).await
             }
             Request::Drain { server } => {

@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use super::Event;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, state::downs::DownRecord};
 
 /// The socket does not answer. No session is closed and no server drained until it does.
 #[derive(Debug)]
@@ -76,5 +76,23 @@ impl Event for ProxyBack<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.proxy_up.get_or_create(&self.proxy.into()).set(1);
         info!(proxy = self.proxy, version = self.version, pid = self.pid, "runtime socket answers");
+    }
+}
+
+/// A server that left the configuration stays DOWN: in a writer backend, it would receive writes.
+#[derive(Debug)]
+pub struct StaysDown<'a> {
+    pub record: &'a DownRecord,
+}
+
+impl Event for StaysDown<'_> {
+    fn emit(&self, _: &Metrics) {
+        let DownRecord { backend, server, .. } = self.record;
+        warn!(
+            backend,
+            server,
+            command = self.record.command(),
+            "server left the configuration and stays DOWN in HAProxy for its role; the command lifts it"
+        );
     }
 }

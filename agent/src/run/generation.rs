@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Task,
-    records::{self, load_drains, load_pause, split_records, take_back_stray},
+    records::{self, lift_stray, load_drains, load_pause, split_downs, split_records, take_back_stray},
     tasks::Prepared,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     messages::Input,
     shared::Shared,
     snapshot::Snapshot,
-    state::{StateError, pause::Pause, records::DrainRecord},
+    state::{StateError, downs::DownRecord, pause::Pause, records::DrainRecord},
 };
 
 /// How long a stop waits for commands in progress, so that a drain or a close is not cut off between its
@@ -60,6 +60,7 @@ struct Parts {
     publish: watch::Sender<Arc<Snapshot>>,
     files: Files,
     records: Vec<DrainRecord>,
+    downs: Vec<DownRecord>,
     pause: Option<Pause>,
     remembered: Vec<Remembered>,
     /// Drains requested by an operator and not taken back.
@@ -89,7 +90,11 @@ impl Generation {
         if let Some(pause) = &pause {
             PauseChanged { paused: true, reason: &pause.reason }.emit(&shared.metrics);
         }
-        let parts = Parts { publish, files, records, pause, remembered, wanted: Vec::new() };
+        let downs = files.downs.load().unwrap_or_else(|error| {
+            report("servers that an earlier agent left DOWN are not lifted", &error);
+            Vec::new()
+        });
+        let parts = Parts { publish, files, records, downs, pause, remembered, wanted: Vec::new() };
         Ok(Self::from_parts(config, shared, prepared, parts))
     }
 
@@ -107,10 +112,16 @@ impl Generation {
         for stray in strays.clone() {
             tasks.push(Box::pin(take_back_stray(stray, shared.clone())));
         }
+        let (left_down, stray_downs) = split_downs(parts.downs.clone(), config);
+        for stray in stray_downs.clone() {
+            tasks.push(Box::pin(lift_stray(stray, shared.clone())));
+        }
+        let mut health = Health::new(fleet, &parts.remembered);
+        health.observe_left_down(left_down, shared.clock.now());
         let wanted = records.iter().filter(|(_, record)| parts.wanted.contains(record));
         let wanted = wanted.map(|(server, _)| server.clone()).collect();
         let decider = Decider {
-            health: Health::new(fleet, &parts.remembered),
+            health,
             ledger: Ledger::new(&servers),
             planner: Planner::new(config.sessions.clone(), &servers),
             routes,
@@ -119,6 +130,8 @@ impl Generation {
             files: parts.files,
             records,
             strays,
+            downs: parts.downs,
+            stray_downs,
             pause: parts.pause,
             remembered: parts.remembered,
             wanted,
@@ -190,6 +203,14 @@ impl Running {
 // === impl Stopped ===
 
 impl Stopped {
+    /// The last answers of this process: no server is kept down any more, except for its role. What is
+    /// down now is recorded first: its proxies may need more than an answer.
+    pub(super) async fn release(&mut self) {
+        // The disk was reported if it fails.
+        let _ = self.decider.store_downs().await;
+        self.decider.release();
+    }
+
     /// The next generation, with what this one learned. `old` is the configuration of this one.
     pub(super) fn next(
         self,
@@ -203,11 +224,13 @@ impl Stopped {
         let operator: BTreeSet<&ServerId> = operator.map(|(server, _)| server).collect();
         let wanted = decider.records.iter().filter(|(server, _)| operator.contains(server));
         let wanted = wanted.map(|(_, record)| record.clone()).collect();
+        let downs = decider.down_records();
         let own = decider.records.into_iter().map(|(_, record)| record);
         let parts = Parts {
             publish: decider.publish,
             files: decider.files,
             records: own.chain(decider.strays).collect(),
+            downs,
             pause: decider.pause,
             // Health of unchanged instances is handed over as a whole, below.
             remembered: Vec::new(),

@@ -4,7 +4,10 @@
 //! longer shows it. Each record names the socket of the proxy, so that `undrain --own` needs neither a
 //! running agent nor a valid configuration.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +41,12 @@ impl DrainRecord {
         } else {
             RecordedProxy::Haproxy(&self.socket)
         }
+    }
+}
+
+impl fmt::Display for DrainRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} at {}", self.backend, self.server, self.socket)
     }
 }
 
