@@ -1,8 +1,10 @@
 //! The command line: its syntax and help. What the commands do is in [`commands`](crate::commands).
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::duration;
 
 /// Checks the health of Amazon RDS databases behind HAProxy or Envoy by IAM logins, and retires old
 /// sessions between transactions. Never in the data path.
@@ -161,9 +163,24 @@ pub struct Sessions {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The drain lasts until `undrain`, also across restarts of the agent and its stop, unless --for ends it. The command \
+answers when the proxy shows the drain, and otherwise withdraws it.
+
+Exit codes: 0 drained (with --until-empty: and empty), 1 not drained, or sessions are left after --timeout (they are \
+printed, and the drain lasts), 2 could not check, 64 wrong usage.")]
 pub struct Drain {
     /// The server, as BACKEND/SERVER
     pub server: String,
+    /// End the drain after this time: 30m
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub lasts: Option<Duration>,
+    /// Wait until no session is left. In mode `retire`, idle sessions are retired whatever their age
+    #[arg(long)]
+    pub until_empty: bool,
+    /// How long to wait for that
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    pub timeout: Duration,
     #[command(flatten)]
     pub control: Control,
 }
@@ -197,6 +214,9 @@ a running agent only drains end; `pause` or a stop of the agent lifts the server
 
 Exit codes: 0 released, 1 something is left (it is printed), 2 the state directory or the records cannot be read.")]
 pub struct Release {
+    /// Also end operators' drains
+    #[arg(long)]
+    pub operators: bool,
     /// The state directory with the records. Default: the one in the configuration file
     #[arg(long, env = "RDS_LB_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,

@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod drain;
 mod external;
 mod observe;
 mod release;
@@ -43,7 +44,7 @@ pub async fn execute(cli: Cli) -> Exit {
         Command::Observe(arguments) => observe::observe(&arguments).await,
         Command::Token(arguments) => token::token(&arguments).await,
         Command::Sessions(arguments) => control::sessions(&arguments).await,
-        Command::Drain(arguments) => control::drain(&arguments).await,
+        Command::Drain(arguments) => drain::drain(&arguments).await,
         Command::Undrain(arguments) => undrain::undrain(&arguments).await,
         Command::Release(arguments) => release::release(&arguments).await,
         Command::Writer(arguments) => control::writer(&arguments).await,

@@ -23,7 +23,7 @@ pub(super) async fn release(arguments: &Release) -> Exit {
     // A running agent has to know first, or it would drain the servers again.
     let asked = ask(&arguments.control.control, Method::POST, "/undrain", &[]).await.is_ok();
     let mut released = Released::default();
-    if let Err(error) = end(&state_dir, asked, &mut released).await {
+    if let Err(error) = end(&state_dir, arguments.operators, asked, &mut released).await {
         complain(error);
         return Exit::CouldNotCheck;
     }
@@ -34,8 +34,13 @@ pub(super) async fn release(arguments: &Release) -> Exit {
     if released.failed.is_empty() { Exit::Ok } else { Exit::Problem }
 }
 
-async fn end(state_dir: &Path, asked: bool, released: &mut Released) -> Result<(), StateError> {
-    release::drains(state_dir, released).await?;
+async fn end(
+    state_dir: &Path,
+    operators: bool,
+    asked: bool,
+    released: &mut Released,
+) -> Result<(), StateError> {
+    release::drains(state_dir, operators, released).await?;
     // Held until the end, so that no agent starts meanwhile.
     let lock = StateLock::acquire(state_dir);
     if asked || matches!(lock, Err(StateError::Locked { .. })) {
@@ -56,6 +61,9 @@ fn show(released: &Released) {
     }
     for server in &released.left_alone {
         print(format_args!("{server}: no longer drained or DOWN, or in maintenance; not changed"));
+    }
+    for server in &released.operators {
+        print(format_args!("{server}: drained by an operator, not changed; `--operators` ends it"));
     }
     for (server, command) in &released.stays_down {
         print(format_args!("{server}: stays DOWN for its role; to lift it: {command}"));

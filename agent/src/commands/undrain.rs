@@ -9,7 +9,7 @@ pub(super) async fn undrain(arguments: &Undrain) -> Exit {
     let Some(server) = &arguments.server else { return release(&arguments.release).await };
     let query = [("server", server.as_str())];
     control::answer(&arguments.release.control, Method::POST, "/undrain", &query, |_| {
-        print(format_args!("{server}: its drain is being taken back"));
+        print(format_args!("{server}: no longer drained"));
     })
     .await
 }

@@ -54,12 +54,17 @@ impl Decider {
 impl Running {
     pub(super) async fn record(&mut self, server: &ServerId, reason: String) -> Result<(), String> {
         let socket = self.decider.routes.name(server).unwrap_or_default().to_owned();
+        let now = self.decider.shared.clock.now();
+        let requested = self.decider.planner.drains().requested(server);
+        let until = requested.and_then(|requested| requested.until);
         let record = DrainRecord {
             socket,
             backend: server.backend.to_string(),
             server: server.server.to_string(),
             reason,
             since: unix_seconds(),
+            operator: requested.is_some(),
+            until: until.map(|until| unix_seconds() + until.since(now).as_secs()),
         };
         self.decider.records.retain(|(known, _)| known != server);
         self.decider.records.push((server.clone(), record));

@@ -8,6 +8,7 @@
 //! - `publish`: the snapshot that everybody reads, and its metrics.
 //! - `routes`: the tasks that carry out commands.
 //! - `sessions`: all sessions as JSON.
+//! - `waits`: requests whose effect is awaited.
 //! - `changes`: changes and holds as events.
 
 mod changes;
@@ -18,6 +19,7 @@ mod operator;
 mod publish;
 mod routes;
 mod sessions;
+mod waits;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -41,10 +43,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use disk::Disk;
 pub use routes::{Orders, ProxyRoute, Routes};
+use waits::Wait;
 
 use crate::{
+    clock,
     events::{Episodes, Event, GroupPaused},
-    messages::Input,
+    messages::{Answer, Input},
     shared::Shared,
     snapshot::{Line, Snapshot},
     state::{
@@ -101,13 +105,7 @@ pub struct Decider {
     pub pause: Option<Pause>,
     /// What was last written about instances.
     pub remembered: Vec<Remembered>,
-    /// Of the recorded drains, those that an operator asked for before a reload: they
-    /// are taken back like all others, and begun again.
-    pub wanted: Vec<ServerId>,
 }
-
-/// The answer to a request on the control socket.
-type Answer = Result<serde_json::Value, String>;
 
 /// What changes while it runs.
 struct Running {
@@ -119,12 +117,17 @@ struct Running {
     retired: u64,
     remembered_at: Option<Time>,
     downs_at: Option<Time>,
+    /// Instances whose login budget is too small.
+    short: BTreeSet<InstanceId>,
     /// When the records could not be written: the file says something else until they are.
     unstored: Option<Time>,
     episodes: Episodes,
-    /// To whom asked on the control socket: what they have changed is published first, so
-    /// that whoever looks next sees it.
+    /// Answers to requests on the control socket, sent after what they changed is published.
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    /// Requests whose effect is awaited.
+    waits: Vec<Wait>,
+    /// Why the last drain of a server was not sent or not taken.
+    causes: HashMap<ServerId, String>,
     /// What the last plan held.
     holds: Vec<Hold>,
     /// When the oldest joined session began, as last looked for.
@@ -163,21 +166,25 @@ impl Decider {
             retired: 0,
             remembered_at: None,
             downs_at: None,
+            short: BTreeSet::new(),
             unstored: None,
             episodes: Episodes::default(),
             answers: Vec::new(),
+            waits: Vec::new(),
+            causes: HashMap::new(),
             holds: Vec::new(),
             oldest: None,
             oldest_at: None,
             outgoing: Arc::default(),
             decider: self,
         };
-        for (server, _) in &running.decider.records {
-            running.decider.planner.adopt(server, now);
-        }
-        for server in std::mem::take(&mut running.decider.wanted) {
-            // Only a server without any drain can be refused one.
-            let _ = running.decider.planner.request_drain(&server, &running.fleet, now);
+        for (server, record) in &running.decider.records {
+            if record.operator {
+                let until = record.until.map(|until| now + clock::seconds_until(until));
+                running.decider.planner.adopt_operators(server, until, now);
+            } else {
+                running.decider.planner.adopt(server, now);
+            }
         }
         if running.decider.pause.is_some() {
             running.decider.planner.pause();
@@ -265,10 +272,8 @@ impl Running {
             Input::StrayGone(record) => self.forget_stray(&record).await,
             Input::Lifted(record) => self.decider.stray_downs.retain(|known| *known != record),
             Input::Credentials(well) => self.decider.planner.observe_credentials(well),
-            Input::Request(request, reply) => {
-                let answer = self.answer(request, now).await;
-                self.answers.push((reply, answer));
-            }
+            Input::NotDrained { server, error } => drop(self.causes.insert(server, error)),
+            Input::Request(asked) => self.request(asked, now).await,
         }
     }
 
@@ -290,6 +295,7 @@ impl Running {
             GroupPaused { group: &group }.emit(&metrics);
         }
         self.tell_holds(&plan);
+        self.tell_shortages(&plan);
         self.publish(now, &plan);
         let Plan { commands, holds, next_wake: wake, .. } = plan;
         self.holds = holds;
@@ -299,6 +305,7 @@ impl Running {
         self.store_again(Some(now)).await;
         self.remember(now).await;
         self.record_downs(now).await;
+        self.settle_waits(now).await;
         wake
     }
 }

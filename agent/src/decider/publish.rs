@@ -126,6 +126,7 @@ impl Running {
             oldest_s: oldest.unwrap_or_default().as_secs_f64(),
             retired: self.retired,
             dropped: self.decider.ledger.dropped(),
+            shortages: plan.shortages.clone(),
             holds,
         }
     }

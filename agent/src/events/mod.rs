@@ -32,7 +32,7 @@ pub use host_block::{
 };
 pub use process::{AgentBroken, ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
 pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, SessionsNotListed, StaysDown};
-pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};
+pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;
 

@@ -1,15 +1,15 @@
 //! A generation: the decider and all tasks of one configuration.
 //!
 //! A reload stops one generation and starts the next. The next inherits the health of unchanged
-//! instances, the breaker, the operator's pause and the drain records: recorded drains are taken back, and
-//! those that an operator requested are begun again. Everything else starts anew, the ledger of sessions too.
+//! instances, the breaker, the operator's pause and the drain records: the agent's own drains are taken back,
+//! operators' drains go on. Everything else starts anew, the ledger of sessions too.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use agent_core::{
-    InstanceId, ServerId,
+    InstanceId,
     health::{FleetConfig, Health, Remembered},
-    plan::{DrainPhase, DrainReason, Planner},
+    plan::Planner,
     session::Ledger,
 };
 use tokio::{
@@ -63,8 +63,6 @@ struct Parts {
     downs: Vec<DownRecord>,
     pause: Option<Pause>,
     remembered: Vec<Remembered>,
-    /// Drains requested by an operator and not taken back.
-    wanted: Vec<DrainRecord>,
 }
 
 // === impl Generation ===
@@ -94,7 +92,7 @@ impl Generation {
             report("servers that an earlier agent left DOWN are not lifted", &error);
             Vec::new()
         });
-        let parts = Parts { publish, files, records, downs, pause, remembered, wanted: Vec::new() };
+        let parts = Parts { publish, files, records, downs, pause, remembered };
         Ok(Self::from_parts(config, shared, prepared, parts))
     }
 
@@ -118,8 +116,6 @@ impl Generation {
         }
         let mut health = Health::new(fleet, &parts.remembered);
         health.observe_left_down(left_down, shared.clock.now());
-        let wanted = records.iter().filter(|(_, record)| parts.wanted.contains(record));
-        let wanted = wanted.map(|(server, _)| server.clone()).collect();
         let decider = Decider {
             health,
             ledger: Ledger::new(&servers),
@@ -134,7 +130,6 @@ impl Generation {
             stray_downs,
             pause: parts.pause,
             remembered: parts.remembered,
-            wanted,
         };
         Self { decider, tasks }
     }
@@ -220,10 +215,6 @@ impl Stopped {
         prepared: Prepared,
     ) -> Generation {
         let decider = self.decider;
-        let operator = decider.planner.drains().phases().filter(|(_, phase)| by_operator(*phase));
-        let operator: BTreeSet<&ServerId> = operator.map(|(server, _)| server).collect();
-        let wanted = decider.records.iter().filter(|(server, _)| operator.contains(server));
-        let wanted = wanted.map(|(_, record)| record.clone()).collect();
         let downs = decider.down_records();
         let own = decider.records.into_iter().map(|(_, record)| record);
         let parts = Parts {
@@ -234,7 +225,6 @@ impl Stopped {
             pause: decider.pause,
             // Health of unchanged instances is handed over as a whole, below.
             remembered: Vec::new(),
-            wanted,
         };
         let mut generation = Generation::from_parts(config, shared, prepared, parts);
         generation.decider.planner.inherit(decider.planner);
@@ -253,14 +243,6 @@ fn same_instances(old: &Config, new: &Config) -> BTreeSet<InstanceId> {
     let known: Vec<_> = old.instances().map(|(database, instance)| identity(database, instance)).collect();
     let same = new.instances().filter(|(database, instance)| known.contains(&identity(database, instance)));
     same.map(|(_, instance)| instance.id().clone()).collect()
-}
-
-fn by_operator(phase: DrainPhase) -> bool {
-    matches!(
-        phase,
-        DrainPhase::Sending { reason: DrainReason::Operator, .. }
-            | DrainPhase::Held { reason: DrainReason::Operator, .. }
-    )
 }
 
 #[cfg(test)]

@@ -177,7 +177,7 @@ pub(super) async fn release_all(state_dir: &Path, end: End) {
         let consequence = "the agent may have left something in HAProxy: run `rds-lb-agent release`";
         StateFailed { consequence, error: error.to_string() }.emit(&metrics);
     };
-    if let Err(error) = release::drains(state_dir, &mut released).await {
+    if let Err(error) = release::drains(state_dir, false, &mut released).await {
         report(error);
     }
     if end == End::Stop

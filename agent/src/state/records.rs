@@ -24,6 +24,12 @@ pub struct DrainRecord {
     pub reason: String,
     /// Seconds since 1970.
     pub since: u64,
+    /// An operator asked for it: it does not end with the agent.
+    #[serde(default)]
+    pub operator: bool,
+    /// It ends then, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// The proxy of a record.
@@ -101,6 +107,8 @@ mod tests {
             server: server.into(),
             reason: "sessions due".into(),
             since: 1_800_000_000,
+            operator: false,
+            until: None,
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! - `client`: one session by hand
 //! - `view`: what the agent reports
-//! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`,
+//! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`, `operators_drains`,
 //!   `reload`: the scenarios
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
@@ -14,6 +14,7 @@ mod client;
 mod commands;
 mod holds;
 mod names;
+mod operators_drains;
 mod pace;
 mod proxy;
 mod reload;

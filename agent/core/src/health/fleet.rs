@@ -271,6 +271,11 @@ impl Health {
         self.proxies.insert(proxy, view);
     }
 
+    /// Whether the server's proxy showed it up the last time. An Envoy shows nothing, which counts as up.
+    pub fn is_up(&self, server: &ServerId) -> bool {
+        self.proxies.get(&server.proxy).is_none_or(|view| view.up.contains(server))
+    }
+
     /// A client began a session on this instance at `at`.
     pub fn observe_client_login(&mut self, id: &InstanceId, at: Time) {
         if let Some(instance) =

@@ -141,6 +141,13 @@ impl Breaker {
         self.groups.values().flat_map(|state| state.outstanding.iter().map(|close| &close.instance))
     }
 
+    /// A session was not closed after all: its client has no reason to come back.
+    pub(super) fn not_closed(&mut self, instance: &InstanceId, key: BackendKey) {
+        for state in self.groups.values_mut() {
+            state.outstanding.retain(|close| close.key != key || close.instance != *instance);
+        }
+    }
+
     /// Lifts all pauses: an operator's word.
     pub fn reset(&mut self) {
         self.groups.clear();

@@ -25,6 +25,8 @@ pub struct Released {
     pub lifted: Vec<String>,
     /// No longer drained or DOWN, or in maintenance, which an operator set: not changed.
     pub left_alone: Vec<String>,
+    /// Drained by an operator.
+    pub operators: Vec<String>,
     /// DOWN for its role in a writer backend: server, and the command that lifts it.
     pub stays_down: Vec<(String, String)>,
     /// DOWN by the running agent, which `release` does not change.
@@ -39,17 +41,20 @@ impl Released {
     }
 }
 
-/// Takes back every recorded drain that its proxy still shows, and removes the records of drains that
-/// are over.
+/// Takes back every recorded drain of the agent's own that its proxy still shows, and removes the records
+/// of drains that are over. Operators' drains are left alone unless `operators`.
 ///
 /// # Errors
 /// When the records cannot be read or written.
-pub async fn drains(state_dir: &Path, released: &mut Released) -> Result<(), StateError> {
+pub async fn drains(state_dir: &Path, operators: bool, released: &mut Released) -> Result<(), StateError> {
     let file = DrainRecords::in_directory(state_dir);
     let mut over = Vec::new();
     // All at once: a proxy that hangs must not use up the time of those that answer.
     let mut tasks = JoinSet::new();
-    for record in file.load()? {
+    let all = file.load()?;
+    let (left, wanted) = all.into_iter().partition::<Vec<_>, _>(|record| record.operator && !operators);
+    released.operators.extend(left.iter().map(ToString::to_string));
+    for record in wanted {
         tasks.spawn(async move {
             let result = recorded(&record).await;
             (record, result)

@@ -134,10 +134,12 @@ mod tests {
             server: "pg1".into(),
             reason: "sessions due".into(),
             since: 1_800_000_000,
+            operator: false,
+            until: None,
         };
         records.store(&[record("orders"), record("renamed")]).unwrap();
         let mut released = release::Released::default();
-        release::drains(folder.path(), &mut released).await.unwrap();
+        release::drains(folder.path(), false, &mut released).await.unwrap();
         haproxy.abort();
         assert_eq!((released.taken_back.len(), released.left_alone.len()), (1, 1), "{released:?}");
         assert_eq!(records.load().unwrap(), []);
