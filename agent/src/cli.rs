@@ -38,6 +38,8 @@ pub enum Command {
     Undrain(Undrain),
     /// End what the agent has set in HAProxy: its drains, and servers that its answers keep DOWN
     Release(Release),
+    /// Write HAProxy's server state file (`server-state-file`) without the agent's own drains
+    ServerState(ServerState),
     /// Name the writer where several instances claim to be it. It holds until the next failover
     Writer(Writer),
     /// Make the running agent stop closing sessions and draining servers; health checks go on
@@ -183,6 +185,26 @@ pub struct Drain {
     pub timeout: Duration,
     #[command(flatten)]
     pub control: Control,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For a reload of HAProxy, in place of a dump by `show servers state`: a drain of the agent's in the file would come \
+back after the reload, and look like an operator's. It needs no running agent.
+
+Exit codes: 0 written, 2 HAProxy or the agent's records cannot be read, or the file cannot be written.")]
+pub struct ServerState {
+    /// The runtime socket of HAProxy, as in the configuration of the agent: /path or HOST:PORT
+    #[arg(long, env = "RDS_LB_AGENT_SOCKET")]
+    pub socket: haproxy::Address,
+    /// The file to replace. Default: standard output
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// The state directory of the agent. Default: the one in the configuration file
+    #[arg(long, env = "RDS_LB_AGENT_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigFile,
 }
 
 #[derive(Debug, Args)]

@@ -91,6 +91,12 @@ fn table(value: &Value) {
             seconds("limit_s"),
         ));
     }
+    if rows.iter().any(|row| row.get("hold").and_then(Value::as_str) == Some("capacity_floor")) {
+        print(
+            "capacity_floor: the server is not drained, because too few others would be left. Its sessions go in mode \
+             `retire`; without the right to close sessions in the database, with `close_via: proxy` as well",
+        );
+    }
 }
 
 /// `idle 3.2s`, `in_transaction`, ... with the reason for which it is held.

@@ -7,6 +7,7 @@ mod external;
 mod observe;
 mod release;
 mod run;
+mod server_state;
 mod token;
 mod undrain;
 mod validate;
@@ -47,6 +48,7 @@ pub async fn execute(cli: Cli) -> Exit {
         Command::Drain(arguments) => drain::drain(&arguments).await,
         Command::Undrain(arguments) => undrain::undrain(&arguments).await,
         Command::Release(arguments) => release::release(&arguments).await,
+        Command::ServerState(arguments) => server_state::server_state(&arguments).await,
         Command::Writer(arguments) => control::writer(&arguments).await,
         Command::Pause(arguments) => control::pause(&arguments).await,
         Command::Resume(arguments) => control::resume(&arguments).await,

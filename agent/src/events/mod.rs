@@ -31,7 +31,7 @@ pub use host_block::{
     HostResetFailed, HostUnblocked,
 };
 pub use process::{AgentBroken, ConfigRefused, ConfigTaken, PauseChanged, Started, StateFailed, Stopping};
-pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, SessionsNotListed, StaysDown};
+pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, RivalFound, SessionsNotListed, StaysDown};
 pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;

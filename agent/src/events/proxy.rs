@@ -1,6 +1,6 @@
 //! The runtime socket of HAProxy.
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Event;
 use crate::{metrics::Metrics, state::downs::DownRecord};
@@ -93,6 +93,24 @@ impl Event for StaysDown<'_> {
             server,
             command = self.record.command(),
             "server left the configuration and stays DOWN in HAProxy for its role; the command lifts it"
+        );
+    }
+}
+
+/// Another agent commands the same HAProxy.
+#[derive(Debug)]
+pub struct RivalFound<'a> {
+    pub proxy: &'a str,
+    /// The other agent, in its own words.
+    pub other: &'a str,
+}
+
+impl Event for RivalFound<'_> {
+    fn emit(&self, _: &Metrics) {
+        error!(
+            proxy = self.proxy,
+            other = self.other,
+            "another agent commands the same HAProxy: they end one another's drains; stop one of them"
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use crate::{
     instances::{credentials, door::Door, host_block, liveness, probe, sessions, unfinished::Unfinished},
     proxies::{
         envoy::discovery::Envoys,
-        haproxy::{admin, sweeps},
+        haproxy::{admin, rivals, sweeps},
     },
     shared::Shared,
 };
@@ -51,7 +52,7 @@ impl Prepared {
             database_tasks(config, database, sources, shared, &mut routes, &mut tasks)?;
         }
         for (index, proxy) in config.proxies.iter().enumerate() {
-            haproxy_tasks(index, proxy, shared, &mut routes, &mut tasks);
+            haproxy_tasks(index, proxy, &config.state_dir, shared, &mut routes, &mut tasks);
         }
         envoy::tasks(config, envoys, shared, &mut routes, &mut tasks);
         if config.sessions.mode == Mode::Retire {
@@ -103,7 +104,14 @@ fn database_tasks(
     Ok(())
 }
 
-fn haproxy_tasks(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
+fn haproxy_tasks(
+    index: usize,
+    proxy: &Proxy,
+    state_dir: &Path,
+    shared: &Shared,
+    routes: &mut Routes,
+    tasks: &mut Vec<Task>,
+) {
     let ProxyKind::Haproxy(haproxy) = &proxy.kind else { return };
     let servers: HashMap<(String, String), ServerId> = proxy
         .servers
@@ -120,6 +128,8 @@ fn haproxy_tasks(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Rout
         servers,
         limits: haproxy::runtime::Limits::default(),
     };
+    let state_dir = state_dir.display().to_string();
+    tasks.push(Box::pin(rivals::run(haproxy.socket.clone(), state_dir, shared.clone())));
     tasks.push(Box::pin(sweeps::run(config.clone(), shared.clone())));
     tasks.push(Box::pin(admin::run(config, shared.clone(), commands)));
 }

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use haproxy::Address;
 use serde::{Deserialize, Serialize};
 
 use super::{StateError, file};
@@ -38,6 +39,13 @@ pub enum RecordedProxy<'a> {
     /// By its runtime socket.
     Haproxy(&'a str),
     Envoy,
+}
+
+impl RecordedProxy<'_> {
+    /// Whether it is the HAProxy with this runtime socket.
+    pub fn is_haproxy_at(self, socket: &Address) -> bool {
+        matches!(self, Self::Haproxy(own) if own.parse::<Address>().is_ok_and(|own| own == *socket))
+    }
 }
 
 impl DrainRecord {
@@ -122,6 +130,31 @@ mod tests {
         records.store(&[]).unwrap();
         assert_eq!(records.load().unwrap(), []);
         assert!(!directory.path().join("drains.json").exists());
+    }
+
+    /// The format of the first release, which an older agent reads.
+    #[derive(Deserialize)]
+    #[allow(dead_code, reason = "only read")]
+    struct First {
+        socket: String,
+        backend: String,
+        server: String,
+        reason: String,
+        since: u64,
+    }
+
+    #[test]
+    fn an_older_agent_reads_the_records_and_this_one_reads_those_of_a_newer() {
+        let directory = tempfile::tempdir().unwrap();
+        let records = DrainRecords::in_directory(directory.path());
+        let operators = DrainRecord { operator: true, until: Some(1_900_000_000), ..record("pg1") };
+        records.store(&[operators, record("pg2")]).unwrap();
+        let path = directory.path().join("drains.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let first: Vec<First> = serde_json::from_str(&text).unwrap();
+        assert_eq!(first.len(), 2, "it takes both back");
+        std::fs::write(&path, text.replace("\"since\"", "\"of a newer agent\": {}, \"since\"")).unwrap();
+        assert_eq!(records.load().unwrap().len(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! - `client`: one session by hand
 //! - `view`: what the agent reports
-//! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`, `operators_drains`,
+//! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`, `floor`, `operators_drains`,
 //!   `reload`: the scenarios
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
@@ -12,6 +12,7 @@ mod balancers;
 mod breaker;
 mod client;
 mod commands;
+mod floor;
 mod holds;
 mod names;
 mod operators_drains;

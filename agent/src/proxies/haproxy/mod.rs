@@ -2,6 +2,7 @@
 //!
 //! - [`admin`]: admin flags, drains and closes over the runtime socket.
 //! - [`orders`]: what it is ordered to do.
+//! - [`rivals`]: notices another agent on the same HAProxy.
 //! - [`sweeps`]: its sessions.
 //! - [`agent_check`]: the agent-check server.
 //! - [`release`]: ends what the agent has set, with nothing but the records: [`take_back`] for a drain,
@@ -12,5 +13,6 @@ pub mod agent_check;
 pub mod lift;
 pub mod orders;
 pub mod release;
+pub mod rivals;
 pub mod sweeps;
 pub mod take_back;
