@@ -1,8 +1,10 @@
 //! The command line: its syntax and help. What the commands do is in [`commands`](crate::commands).
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::duration;
 
 /// Checks the health of Amazon RDS databases behind HAProxy or Envoy by IAM logins, and retires old
 /// sessions between transactions. Never in the data path.
@@ -34,6 +36,10 @@ pub enum Command {
     Drain(Drain),
     /// Take back drains made by the agent
     Undrain(Undrain),
+    /// End what the agent has set in HAProxy: its drains, and servers that its answers keep DOWN
+    Release(Release),
+    /// Write HAProxy's server state file (`server-state-file`) without the agent's own drains
+    ServerState(ServerState),
     /// Name the writer where several instances claim to be it. It holds until the next failover
     Writer(Writer),
     /// Make the running agent stop closing sessions and draining servers; health checks go on
@@ -159,11 +165,46 @@ pub struct Sessions {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The drain lasts until `undrain`, also across restarts of the agent and its stop, unless --for ends it. The command \
+answers when the proxy shows the drain, and otherwise withdraws it.
+
+Exit codes: 0 drained (with --until-empty: and empty), 1 not drained, or sessions are left after --timeout (they are \
+printed, and the drain lasts), 2 could not check, 64 wrong usage.")]
 pub struct Drain {
     /// The server, as BACKEND/SERVER
     pub server: String,
+    /// End the drain after this time: 30m
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub lasts: Option<Duration>,
+    /// Wait until no session is left. In mode `retire`, idle sessions are retired whatever their age
+    #[arg(long)]
+    pub until_empty: bool,
+    /// How long to wait for that
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    pub timeout: Duration,
     #[command(flatten)]
     pub control: Control,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For a reload of HAProxy, in place of a dump by `show servers state`: a drain of the agent's in the file would come \
+back after the reload, and look like an operator's. It needs no running agent.
+
+Exit codes: 0 written, 2 HAProxy or the agent's records cannot be read, or the file cannot be written.")]
+pub struct ServerState {
+    /// The runtime socket of HAProxy, as in the configuration of the agent: /path or HOST:PORT
+    #[arg(long, env = "RDS_LB_AGENT_SOCKET")]
+    pub socket: haproxy::Address,
+    /// The file to replace. Default: standard output
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// The state directory of the agent. Default: the one in the configuration file
+    #[arg(long, env = "RDS_LB_AGENT_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigFile,
 }
 
 #[derive(Debug, Args)]
@@ -180,9 +221,24 @@ pub struct Writer {
 pub struct Undrain {
     /// The server, as BACKEND/SERVER
     pub server: Option<String>,
-    /// Take back all recorded drains. Needs neither a running agent nor a valid configuration
+    /// The same as the command `release`
     #[arg(long, required_unless_present = "server", conflicts_with = "server")]
     pub own: bool,
+    #[command(flatten)]
+    pub release: Release,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It needs neither a running agent nor a valid configuration. A server in a writer backend that is not the \
+last known writer stays DOWN: up, it would receive writes. The command that lifts it is printed. Beside \
+a running agent only drains end; `pause` or a stop of the agent lifts the servers that are DOWN.
+
+Exit codes: 0 released, 1 something is left (it is printed), 2 the state directory or the records cannot be read.")]
+pub struct Release {
+    /// Also end operators' drains
+    #[arg(long)]
+    pub operators: bool,
     /// The state directory with the records. Default: the one in the configuration file
     #[arg(long, env = "RDS_LB_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,

@@ -43,6 +43,11 @@ impl Clock {
     }
 }
 
+/// The time until a moment in seconds since 1970; zero if it has passed.
+pub fn seconds_until(unix: u64) -> Duration {
+    Duration::from_secs(unix.saturating_sub(unix_seconds()))
+}
+
 /// How long the host has been suspended since this was called first.
 fn suspended() -> Duration {
     let read = |id| Duration::try_from(clock_gettime(id)).unwrap_or_default();
@@ -69,6 +74,12 @@ impl Suspensions {
         }
         self.total
     }
+}
+
+/// The same in milliseconds.
+pub fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Seconds since 1970, for files and people, not for decisions.

@@ -1,5 +1,10 @@
 //! Messages between tasks and the decider. Plain data.
 
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
 use agent_core::{
     InstanceId, ServerId, Time,
     health::{Observation, ProxyView},
@@ -9,7 +14,7 @@ use agent_core::{
 use agent_database::{LoginReport, Rights};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::state::records::DrainRecord;
+use crate::state::{downs::DownRecord, records::DrainRecord};
 
 /// From tasks to the decider.
 #[derive(Debug)]
@@ -68,8 +73,35 @@ pub enum Input {
     Credentials(bool),
     /// The drain of a server that is no longer configured is gone.
     StrayGone(DrainRecord),
+    /// A server that is no longer configured is not DOWN any more.
+    Lifted(DownRecord),
+    /// Why the proxy was not sent a drain, or did not take it.
+    NotDrained { server: ServerId, error: String },
     /// A request on the control socket.
-    Request(Request, oneshot::Sender<Result<serde_json::Value, String>>),
+    Request(Asked),
+}
+
+/// A request on the control socket, and where its answer goes.
+#[derive(Debug)]
+pub struct Asked {
+    pub request: Request,
+    pub reply: oneshot::Sender<Answer>,
+    /// It has no effect if the decider does not take it by then: its client no longer waits.
+    pub by: Instant,
+    /// Whether the decider has taken it.
+    pub taken: Arc<AtomicBool>,
+}
+
+/// The answer to a request.
+pub type Answer = Result<serde_json::Value, Failure>;
+
+/// A request had no effect, or not the whole one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It was refused, or the effect is known to be missing.
+    Refused(String),
+    /// The effect could not be checked.
+    Unchecked(String),
 }
 
 /// What can be asked.
@@ -86,13 +118,17 @@ pub enum Request {
     Drain {
         /// `backend/server`.
         server: String,
+        /// How long it lasts, if it ends by itself.
+        lasts: Option<Duration>,
+        /// Whether its sessions are retired whatever their age.
+        empty: bool,
     },
     /// Say which of several instances that claim it is the writer.
     Writer {
         database: String,
         instance: String,
     },
-    /// Take back one drain of the agent's own, or all.
+    /// Take back the drain of one server, or all of the agent's own.
     Undrain {
         /// `backend/server`.
         server: Option<String>,

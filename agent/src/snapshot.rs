@@ -10,7 +10,7 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     health::Fleet,
-    plan::{AdminWord, DrainPhase, HoldReason},
+    plan::{AdminWord, DrainPhase, HoldReason, Shortage},
     session::BackendKey,
 };
 use agent_database::{LoginReport, Rights};
@@ -57,6 +57,8 @@ pub struct SessionsView {
     pub retired: u64,
     /// Rows that did not fit into the ledger.
     pub dropped: usize,
+    /// Instances with more sessions than `login_budget` can close within `max_age`.
+    pub shortages: Vec<Shortage>,
     /// What is due and left alone, by reason.
     pub holds: BTreeMap<HoldReason, usize>,
 }

@@ -244,7 +244,7 @@ fn recorded_drains_are_taken_back_without_an_agent_or_a_configuration() {
     ];
     let output = run(&arguments);
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
-    assert_eq!(stdout(&output), "no drains on record\n");
+    assert_eq!(stdout(&output), "nothing on record\n");
 
     // A record that cannot be worked off stays a problem.
     let record = serde_json::json!([{

@@ -13,7 +13,7 @@ use integration_tests::{
     load::{Load, Think, Work},
     on_each_engine,
     process::wait_for,
-    scene::{PATIENCE, Scene, Setting},
+    scene::{Agent, Files, PATIENCE, Scene, Setting},
     standin::{Engine, Options, StopMode},
 };
 use watch::{FDRAIN, Watch};
@@ -199,6 +199,52 @@ async fn undrain_own_needs_no_agent_and_no_configuration() {
     assert_eq!(code, 0, "{out}{err}");
     no_drain_left(&scene).await;
     end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_state_that_is_written_in_the_middle_of_a_drain_does_not_have_it() {
+    let (mut scene, load, server) = in_a_drain(Duration::from_millis(500)).await;
+    let other = if server == "b" { "c" } else { "b" };
+    scene.agent.kill();
+    // An operator's drain stays.
+    scene.proxy.cli(&format!("set server orders_read/{other} state drain")).await.unwrap();
+    let (state, socket) = (scene.agent.state_dir(), scene.proxy.admin_socket());
+    let file = scene.agent.folder().join("server-state");
+    let arguments = ["server-state", "--socket", socket.to_str().unwrap(), "--state-dir"];
+    let rest = [state.to_str().unwrap(), "--file", file.to_str().unwrap()];
+    let (code, out, err) = scene.agent.command(&[&arguments[..], &rest[..]].concat()).await.unwrap();
+    assert_eq!(code, 0, "{out}{err}");
+    let written = watch::bits(&std::fs::read_to_string(&file).unwrap());
+    assert_eq!(written[&format!("orders_read/{server}")], 0, "{written:?}");
+    assert_eq!(written[&format!("orders_read/{other}")], FDRAIN, "{written:?}");
+    end(scene, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_agent_on_the_same_haproxy_is_noticed_and_named() {
+    let scene = set("{mode: observe}", Duration::from_millis(500)).await;
+    let setting = Setting::default();
+    let mut second = Agent::new(Files::new(&setting).unwrap());
+    second.write_config(&second.config_for(&scene.standin, &scene.proxy, &setting)).unwrap();
+    second.environment = scene.standin.environment();
+    second.start().await.unwrap();
+    let first = format!(
+        "process {} with state_dir {}",
+        scene.agent.pid().unwrap(),
+        scene.agent.state_dir().display()
+    );
+    wait_for("the first agent in the second one's log", PATIENCE, async || {
+        let log = second.log();
+        if log.contains("another agent commands the same HAProxy") && log.contains(&first) {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await
+    .unwrap();
+    second.stop().await.unwrap();
+    scene.clear().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

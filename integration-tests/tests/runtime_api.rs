@@ -311,7 +311,10 @@ async fn each_session_is_joined_to_both_of_its_ends() {
         }
         let found = setup.sweep().await;
         let at_clients: BTreeSet<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
-        assert_eq!(found.sessions.iter().map(|session| session.source.unwrap()).collect::<BTreeSet<_>>(), at_clients);
+        assert_eq!(
+            found.sessions.iter().map(|session| session.source.unwrap()).collect::<BTreeSet<_>>(),
+            at_clients
+        );
         let outgoing: BTreeSet<_> = found.sessions.iter().map(|session| session.outgoing).collect();
         assert_eq!(outgoing, setup.echo.peers());
         let ids: BTreeSet<_> = found.sessions.iter().map(|session| (session.id, &session.pointer)).collect();
@@ -380,7 +383,8 @@ async fn a_large_dump_is_whole_while_sessions_come_and_go() {
             let by_stats = sweep(&setup.admin(), worker, limits()).await.unwrap();
             let by_master = sweep_worker(&setup.master(), worker, limits()).await.unwrap();
             for found in [by_stats, by_master] {
-                let sources: BTreeSet<_> = found.sessions.iter().map(|session| session.source.unwrap()).collect();
+                let sources: BTreeSet<_> =
+                    found.sessions.iter().map(|session| session.source.unwrap()).collect();
                 assert!(stay.is_subset(&sources), "{} of {}", sources.len(), stay.len());
                 assert!(found.bytes > 1_000_000);
                 assert!(found.sessions.iter().all(|session| session.age.is_some()));

@@ -63,10 +63,46 @@ fn a_client_that_is_back_before_the_close_is_reported_has_come_back() {
     assert_eq!(rig.planner.take_paused_groups(), []);
 }
 
-#[test]
-fn a_paused_group_stays_paused_under_the_next_planner() {
+/// Ten due sessions of a group that returned at once after each of three closes.
+fn ten_of_prompt_clients() -> Rig {
     let mut rig = ten();
     assert_eq!(close_all(&mut rig), 3);
+    for _ in 0..3 {
+        rig.client("write", "a", millis(50));
+    }
+    rig.wait(millis(100)).look();
+    rig.plan();
+    rig.clients.clear();
+    for _ in 0..10 {
+        rig.client("write", "a", PAST);
+    }
+    rig.wait(millis(100)).look();
+    rig
+}
+
+#[test]
+fn a_pool_that_reconnects_at_its_next_use_is_no_evidence() {
+    let mut rig = Rig::new(policy());
+    for _ in 0..20 {
+        rig.client("write", "a", PAST);
+    }
+    rig.look();
+    let mut closed = close_all(&mut rig);
+    assert_eq!(closed, 3, "a trial");
+    for _ in 0..30 {
+        rig.wait(secs(1)).probe();
+        rig.look();
+        closed += close_all(&mut rig);
+    }
+    assert_eq!(closed, 20);
+    assert_eq!(rig.planner.take_paused_groups(), []);
+}
+
+#[test]
+fn a_paused_group_stays_paused_under_the_next_planner() {
+    let mut rig = ten_of_prompt_clients();
+    assert!(close_all(&mut rig) >= 3);
+    rig.client("write", "a", PAST);
     rig.pass(secs(11));
     assert_eq!(rig.planner.take_paused_groups().len(), 1);
     let earlier = std::mem::replace(&mut rig.planner, Planner::new(policy(), &support::servers()));
@@ -81,9 +117,12 @@ fn a_paused_group_stays_paused_under_the_next_planner() {
 }
 
 #[test]
-fn a_group_that_does_not_come_back_is_paused_loudly_and_gets_a_trial_later() {
-    let mut rig = ten();
-    assert_eq!(close_all(&mut rig), 3);
+fn clients_that_returned_at_once_and_no_longer_do_are_paused_loudly_and_get_a_trial_later() {
+    let mut rig = ten_of_prompt_clients();
+    assert!(close_all(&mut rig) >= 3);
+    for _ in 0..5 {
+        rig.client("write", "a", PAST);
+    }
     rig.pass(secs(11));
     let paused = rig.planner.take_paused_groups();
     assert_eq!(paused.len(), 1);

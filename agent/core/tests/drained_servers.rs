@@ -8,7 +8,7 @@ mod support;
 use agent_core::{
     FaultKind, ServerId,
     health::{State, VerdictReason as Reason},
-    plan::{AdminFlags, Command, DrainReason, DrainSent, Outcome, Plan, UndrainReason},
+    plan::{AdminFlags, Command, DrainReason, DrainSent, Outcome, Plan, Requested, UndrainReason},
 };
 use support::{Rig, millis, policy, secs, server, undrains};
 
@@ -88,7 +88,7 @@ fn a_sibling_is_not_taken_out_before_the_drain_for_refused_logins_is_over() {
 fn a_drain_of_the_agents_own_ends_rather_than_that_the_writer_takes_the_reads() {
     let mut rig = Rig::new(policy());
     let fleet = rig.fleet();
-    rig.planner.request_drain(&b(), &fleet, rig.now).expect("it may be drained");
+    rig.planner.request_drain(&b(), Requested::default(), &fleet, rig.now).expect("it may be drained");
     let plan = rig.plan();
     drained(&mut rig, &plan, DrainReason::Operator);
     for _ in 0..2 {

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use agent_core::{
     FaultKind, ServerId,
     desired::AgentHealth,
-    health::{ServerConfig, VerdictReason},
+    health::{FleetConfig, Health, ServerConfig, VerdictReason},
     plan::{
         AdminFlags, AdminWord, Command, DrainPhase, DrainReason, DrainSent, HoldReason as Reason, Mode,
-        Outcome, Plan, Planner, Policy, UndrainReason,
+        Outcome, Plan, Planner, Policy, Progress, Requested, UndrainReason,
     },
     session::Activity,
 };
@@ -135,7 +135,9 @@ fn where_a_drain_would_outlive_the_agent_only_an_operator_begins_one() {
     rig.planner = Planner::new(draining(), &servers);
     rig.look();
     assert!(drains(&rig.plan()).is_empty());
-    rig.planner.request_drain(&b(), &rig.health.fleet(rig.now), rig.now).expect("an operator may");
+    rig.planner
+        .request_drain(&b(), Requested::default(), &rig.health.fleet(rig.now), rig.now)
+        .expect("an operator may");
     assert_eq!(drains(&rig.plan()), [&b()]);
 }
 
@@ -497,10 +499,46 @@ fn a_writer_that_refuses_logins_is_kept_for_there_is_no_other() {
 // === the operator's ===
 
 #[test]
+fn an_operators_drain_outlives_the_agent_and_its_siblings_first_moments() {
+    let mut rig = Rig::new(policy());
+    rig.health = Health::new(FleetConfig { instances: Vec::new(), servers: support::servers() }, &[]);
+    rig.planner.adopt_operators(&b(), None, rig.now);
+    // Nothing is known of the other servers yet.
+    assert_eq!(pass_with_drain_shown(&mut rig, 20), []);
+    assert_eq!(rig.planner.drains().progress(&b()), Progress::Drained);
+    assert_eq!(rig.planner.release_drains(None, rig.now), [], "it is not the agent's own");
+    assert_eq!(rig.planner.release_drains(Some(&b()), rig.now).len(), 1);
+}
+
+#[test]
+fn an_operators_drain_that_haproxy_does_not_show_after_a_restart_was_ended_meanwhile() {
+    let mut rig = Rig::new(policy());
+    rig.planner.adopt_operators(&b(), None, rig.now);
+    rig.wait(secs(1));
+    let command = rig.planner.observe_admin(&b(), rig.now, AdminFlags::default());
+    assert_eq!(command, Some(Command::Forget { server: b() }));
+    assert_eq!(rig.planner.drains().progress(&b()), Progress::NotDrained);
+}
+
+#[test]
+fn an_operators_drain_ends_when_its_time_is_up() {
+    let mut rig = Rig::new(policy());
+    let fleet = rig.fleet();
+    let requested = Requested { until: Some(rig.now + secs(30)), empty: false };
+    rig.planner.request_drain(&b(), requested, &fleet, rig.now).expect("it may be drained");
+    assert_eq!(drains(&rig.plan()), [&b()]);
+    sent(&mut rig, &b(), DrainSent::Sent);
+    assert_eq!(pass_with_drain_shown(&mut rig, 28), []);
+    let ended = pass_with_drain_shown(&mut rig, 3);
+    assert!(ended.contains(&Command::Undrain { server: b(), reason: UndrainReason::Deadline }), "{ended:?}");
+    assert_eq!(rig.planner.drains().requested(&b()).and_then(|requested| requested.until), None);
+}
+
+#[test]
 fn an_operators_drain_lasts_until_it_is_taken_back() {
     let mut rig = Rig::new(policy());
     let fleet = rig.fleet();
-    rig.planner.request_drain(&b(), &fleet, rig.now).expect("it may be drained");
+    rig.planner.request_drain(&b(), Requested::default(), &fleet, rig.now).expect("it may be drained");
     assert_eq!(drains(&rig.plan()), [&b()]);
     sent(&mut rig, &b(), DrainSent::Sent);
     assert_eq!(pass_with_drain_shown(&mut rig, 1_000), []);
@@ -511,7 +549,7 @@ fn an_operators_drain_lasts_until_it_is_taken_back() {
 fn an_operators_drain_below_the_floor_is_refused_with_the_reason() {
     let mut rig = Rig::new(policy());
     let fleet = rig.fleet();
-    let refused = rig.planner.request_drain(&server("write", "a"), &fleet, rig.now);
+    let refused = rig.planner.request_drain(&server("write", "a"), Requested::default(), &fleet, rig.now);
     assert_eq!(refused, Err(Reason::CapacityFloor));
 }
 

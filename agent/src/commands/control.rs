@@ -1,4 +1,4 @@
-//! `sessions`, `drain`, `writer`, `pause`, `resume`: requests to the running agent.
+//! `sessions`, `writer`, `pause`, `resume`: requests to the running agent.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Exit, complain, print, print_json};
 use crate::{
     api::control::{ControlError, ask},
-    cli::{Control, Drain, Format, Pause, Sessions, Writer},
+    cli::{Control, Format, Pause, Sessions, Writer},
 };
 
 pub(super) async fn sessions(arguments: &Sessions) -> Exit {
@@ -19,14 +19,6 @@ pub(super) async fn sessions(arguments: &Sessions) -> Exit {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-pub(super) async fn drain(arguments: &Drain) -> Exit {
-    let query = [("server", arguments.server.as_str())];
-    answer(&arguments.control, Method::POST, "/drain", &query, |_| {
-        print(format_args!("{}: draining; `undrain {}` takes it back", arguments.server, arguments.server));
-    })
-    .await
 }
 
 pub(super) async fn writer(arguments: &Writer) -> Exit {
@@ -43,7 +35,7 @@ pub(super) async fn writer(arguments: &Writer) -> Exit {
 pub(super) async fn pause(arguments: &Pause) -> Exit {
     let query = [("reason", arguments.reason.as_str())];
     answer(&arguments.control, Method::POST, "/pause", &query, |_| {
-        print("paused: no session is closed and no server drained until `resume`");
+        print("paused: until `resume` no session is closed, no server drained, and none kept DOWN but for its role in a writer backend");
     })
     .await
 }
@@ -68,7 +60,7 @@ pub(super) async fn answer(
             }
             Exit::Ok
         }
-        Err(error @ ControlError::Unreachable { .. }) => {
+        Err(error @ (ControlError::Unreachable { .. } | ControlError::Unavailable(_))) => {
             complain(error);
             Exit::CouldNotCheck
         }
@@ -99,10 +91,16 @@ fn table(value: &Value) {
             seconds("limit_s"),
         ));
     }
+    if rows.iter().any(|row| row.get("hold").and_then(Value::as_str) == Some("capacity_floor")) {
+        print(
+            "capacity_floor: the server is not drained, because too few others would be left. Its sessions go in mode \
+             `retire`; without the right to close sessions in the database, with `close_via: proxy` as well",
+        );
+    }
 }
 
 /// `idle 3.2s`, `in_transaction`, ... with the reason for which it is held.
-fn activity(row: &Value) -> String {
+pub(super) fn activity(row: &Value) -> String {
     let word = row.get("activity").and_then(Value::as_str).unwrap_or("-");
     let idle = row.get("idle_s").and_then(Value::as_f64).map(|idle| format!(" {idle:.1}s"));
     let hold = row.get("hold").and_then(Value::as_str).map(|hold| format!(" ({hold})"));

@@ -2,9 +2,12 @@
 
 mod check;
 mod control;
+mod drain;
 mod external;
 mod observe;
+mod release;
 mod run;
+mod server_state;
 mod token;
 mod undrain;
 mod validate;
@@ -42,8 +45,10 @@ pub async fn execute(cli: Cli) -> Exit {
         Command::Observe(arguments) => observe::observe(&arguments).await,
         Command::Token(arguments) => token::token(&arguments).await,
         Command::Sessions(arguments) => control::sessions(&arguments).await,
-        Command::Drain(arguments) => control::drain(&arguments).await,
+        Command::Drain(arguments) => drain::drain(&arguments).await,
         Command::Undrain(arguments) => undrain::undrain(&arguments).await,
+        Command::Release(arguments) => release::release(&arguments).await,
+        Command::ServerState(arguments) => server_state::server_state(&arguments).await,
         Command::Writer(arguments) => control::writer(&arguments).await,
         Command::Pause(arguments) => control::pause(&arguments).await,
         Command::Resume(arguments) => control::resume(&arguments).await,

@@ -344,6 +344,9 @@ pub struct Sessions {
     /// Exempt sessions.
     #[serde(default)]
     pub exempt: Exempt,
+    /// When closes stop because clients do not come back.
+    #[serde(default)]
+    pub breaker: Breaker,
     /// A session past its limit by this time is closed even in a transaction. Default: never
     pub force_after: Option<At<String>>,
     /// When an instance is no longer the writer that a backend wants, its sessions from that backend
@@ -399,6 +402,20 @@ pub struct Exempt {
     /// Networks of clients as the proxy sees them, such as 10.1.0.0/16.
     #[serde(default)]
     pub networks: Vec<At<String>>,
+}
+
+/// When closes stop because clients do not come back. Clients with the same user, application name and
+/// network are one group.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Breaker {
+    /// How soon after a close a client of the group must log in to count as returned. Default: 10s
+    pub return_within: Option<At<String>>,
+    /// A group that returned in time this often in a row, and then stays away this often in a row, is
+    /// paused. A group that never returned in time is not: its pool reconnects at the next use. Default: 3
+    pub misses: Option<At<u32>>,
+    /// After this time one session of a paused group is closed as a trial. Default: 5m
+    pub retry_after: Option<At<String>>,
 }
 
 /// The addresses that the agent listens on.

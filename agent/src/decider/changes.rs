@@ -9,7 +9,7 @@ use agent_core::{
 
 use super::Running;
 use crate::{
-    events::{Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, VerdictChanged},
+    events::{BudgetTooSmall, Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, VerdictChanged},
     proxies::haproxy::orders,
 };
 
@@ -45,6 +45,16 @@ impl Running {
         if let Some((_, DrainPhase::Sending { reason, .. })) = phases.find(|(known, _)| *known == server) {
             DrainBegun { server, reason }.emit(&self.decider.shared.metrics);
         }
+    }
+
+    /// Reports each instance whose budget is too small once, until it is enough.
+    pub(super) fn tell_shortages(&mut self, plan: &Plan) {
+        for shortage in &plan.shortages {
+            if !self.short.contains(&shortage.instance) {
+                BudgetTooSmall { shortage }.emit(&self.decider.shared.metrics);
+            }
+        }
+        self.short = plan.shortages.iter().map(|shortage| shortage.instance.clone()).collect();
     }
 
     pub(super) fn tell_holds(&mut self, plan: &Plan) {

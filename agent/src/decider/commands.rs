@@ -19,6 +19,7 @@ impl Running {
                 let sent = match self.record(&server, reason.to_string()).await {
                     Ok(()) => self.decider.routes.drain(&server),
                     Err(error) => {
+                        self.causes.insert(server.clone(), format!("the record cannot be written: {error}"));
                         DrainNotRecorded { server: &server, error }.emit(&self.decider.shared.metrics);
                         false
                     }

@@ -2,30 +2,69 @@
 
 use std::time::Duration;
 
-use agent_core::{ServerId, Time};
+use agent_core::{ServerId, Time, health::Down};
 
-use super::Running;
+use super::{Decider, Running};
 use crate::{
     clock::unix_seconds,
     events::{Event, StateFailed},
-    state::records::DrainRecord,
+    state::{downs::DownRecord, records::DrainRecord},
 };
 
 /// What is remembered of instances is written at most this often.
 const REMEMBER: Duration = Duration::from_secs(10);
 
+/// The same of the servers that are down.
+const RECORD_DOWNS: Duration = Duration::from_secs(1);
+
 /// Between two tries to write records that could not be written.
 const AGAIN: Duration = Duration::from_secs(5);
+
+impl Decider {
+    /// The servers that are DOWN in a HAProxy by the agent's answers.
+    pub fn down_records(&self) -> Vec<DownRecord> {
+        let record = |down: Down| {
+            let socket = self.routes.haproxy_name(&down.server)?.to_owned();
+            let (backend, server) = (down.server.backend.to_string(), down.server.server.to_string());
+            Some(DownRecord {
+                socket,
+                backend,
+                server,
+                reason: down.reason.to_string(),
+                by_role: down.by_role,
+            })
+        };
+        let downs = self.health.downs().into_iter().filter_map(record);
+        downs.chain(self.stray_downs.iter().cloned()).collect()
+    }
+
+    /// Writes these records. Whether they had changed.
+    pub async fn store_downs(&mut self) -> Result<bool, String> {
+        let downs = self.down_records();
+        if downs == self.downs {
+            return Ok(false);
+        }
+        let (file, copy) = (self.files.downs.clone(), downs.clone());
+        self.files.disk.write(move || file.store(&copy)).await?;
+        self.downs = downs;
+        Ok(true)
+    }
+}
 
 impl Running {
     pub(super) async fn record(&mut self, server: &ServerId, reason: String) -> Result<(), String> {
         let socket = self.decider.routes.name(server).unwrap_or_default().to_owned();
+        let now = self.decider.shared.clock.now();
+        let requested = self.decider.planner.drains().requested(server);
+        let until = requested.and_then(|requested| requested.until);
         let record = DrainRecord {
             socket,
             backend: server.backend.to_string(),
             server: server.server.to_string(),
             reason,
             since: unix_seconds(),
+            operator: requested.is_some(),
+            until: until.map(|until| unix_seconds() + until.since(now).as_secs()),
         };
         self.decider.records.retain(|(known, _)| known != server);
         self.decider.records.push((server.clone(), record));
@@ -85,6 +124,27 @@ impl Running {
         let stored = self.decider.files.disk.write(move || file.store(&records)).await;
         self.unstored = stored.is_err().then(|| self.decider.shared.clock.now());
         stored
+    }
+
+    /// Writes which servers are DOWN by the agent's answers, after a change.
+    pub(super) async fn record_downs(&mut self, now: Time) {
+        if self.downs_at.is_some_and(|at| now.since(at) < RECORD_DOWNS) {
+            return;
+        }
+        match self.decider.store_downs().await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.downs_at = Some(now);
+                self.episodes.ends("downs");
+            }
+            Err(error) => {
+                self.downs_at = Some(now);
+                if self.episodes.begins("downs", &error) {
+                    let consequence = "a server that leaves the configuration while it is DOWN may stay so";
+                    StateFailed { consequence, error }.emit(&self.decider.shared.metrics);
+                }
+            }
+        }
     }
 
     pub(super) async fn remember(&mut self, now: Time) {

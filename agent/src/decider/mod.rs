@@ -8,6 +8,7 @@
 //! - `publish`: the snapshot that everybody reads, and its metrics.
 //! - `routes`: the tasks that carry out commands.
 //! - `sessions`: all sessions as JSON.
+//! - `waits`: requests whose effect is awaited.
 //! - `changes`: changes and holds as events.
 
 mod changes;
@@ -18,6 +19,7 @@ mod operator;
 mod publish;
 mod routes;
 mod sessions;
+mod waits;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -41,13 +43,16 @@ use tokio_util::sync::CancellationToken;
 
 pub use disk::Disk;
 pub use routes::{Orders, ProxyRoute, Routes};
+use waits::Wait;
 
 use crate::{
+    clock,
     events::{Episodes, Event, GroupPaused},
-    messages::Input,
+    messages::{Answer, Input},
     shared::Shared,
     snapshot::{Line, Snapshot},
     state::{
+        downs::{DownRecord, DownRecords},
         memory::MemoryFile,
         pause::{Pause, PauseFile},
         records::{DrainRecord, DrainRecords},
@@ -61,6 +66,8 @@ const GATHER: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub struct Files {
     pub records: DrainRecords,
+    /// Servers that are down.
+    pub downs: DownRecords,
     pub memory: MemoryFile,
     /// The operator's pause.
     pub pause: PauseFile,
@@ -84,17 +91,15 @@ pub struct Decider {
     pub records: Vec<(ServerId, DrainRecord)>,
     /// Records of proxies or servers that are no longer configured: kept for `undrain --own`.
     pub strays: Vec<DrainRecord>,
+    /// Servers that are DOWN by the agent's answers, as on disk.
+    pub downs: Vec<DownRecord>,
+    /// The same of servers that are no longer configured, until they are lifted.
+    pub stray_downs: Vec<DownRecord>,
     /// The operator's pause.
     pub pause: Option<Pause>,
     /// What was last written about instances.
     pub remembered: Vec<Remembered>,
-    /// Of the recorded drains, those that an operator asked for before a reload: they
-    /// are taken back like all others, and begun again.
-    pub wanted: Vec<ServerId>,
 }
-
-/// The answer to a request on the control socket.
-type Answer = Result<serde_json::Value, String>;
 
 /// What changes while it runs.
 struct Running {
@@ -105,12 +110,18 @@ struct Running {
     rights: Arc<BTreeMap<String, Rights>>,
     retired: u64,
     remembered_at: Option<Time>,
+    downs_at: Option<Time>,
+    /// Instances whose login budget is too small.
+    short: BTreeSet<InstanceId>,
     /// When the records could not be written: the file says something else until they are.
     unstored: Option<Time>,
     episodes: Episodes,
-    /// The answer to a request on the control socket. Its changes are published first, so
-    /// that the next reader sees them.
+    /// Answers to requests on the control socket, sent after what they changed is published.
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    /// Requests whose effect is awaited.
+    waits: Vec<Wait>,
+    /// Why the last drain of a server was not sent or not taken.
+    causes: HashMap<ServerId, String>,
     /// What the last plan held.
     holds: Vec<Hold>,
     /// When the oldest joined session began, as last looked for.
@@ -121,6 +132,18 @@ struct Running {
 }
 
 impl Decider {
+    /// Publishes once more, with all servers released that are not down for their role: from now on no
+    /// answer says otherwise.
+    pub fn release(&mut self) {
+        let now = self.shared.clock.now();
+        self.health.release(true);
+        let fleet = Arc::new(self.health.fleet(now));
+        let lines = Arc::new(publish::lines(&fleet, self.planner.drains(), now));
+        self.publish.send_modify(|last| {
+            *last = Arc::new(Snapshot { at: now, fleet, lines, ..last.as_ref().clone() });
+        });
+    }
+
     /// Decides until told to stop. Returns with its drains still held: who stops
     /// it takes them back, or leaves them to the next one.
     pub async fn run(
@@ -136,24 +159,30 @@ impl Decider {
             rights: Arc::default(),
             retired: 0,
             remembered_at: None,
+            downs_at: None,
+            short: BTreeSet::new(),
             unstored: None,
             episodes: Episodes::default(),
             answers: Vec::new(),
+            waits: Vec::new(),
+            causes: HashMap::new(),
             holds: Vec::new(),
             oldest: None,
             oldest_at: None,
             outgoing: Arc::default(),
             decider: self,
         };
-        for (server, _) in &running.decider.records {
-            running.decider.planner.adopt(server, now);
-        }
-        for server in std::mem::take(&mut running.decider.wanted) {
-            // Only a server without any drain can be refused one.
-            let _ = running.decider.planner.request_drain(&server, &running.fleet, now);
+        for (server, record) in &running.decider.records {
+            if record.operator {
+                let until = record.until.map(|until| now + clock::seconds_until(until));
+                running.decider.planner.adopt_operators(server, until, now);
+            } else {
+                running.decider.planner.adopt(server, now);
+            }
         }
         if running.decider.pause.is_some() {
             running.decider.planner.pause();
+            running.decider.health.release(true);
         }
         let mut wake = running.tick().await;
         loop {
@@ -235,11 +264,10 @@ impl Running {
             }
             Input::Delivered(server, word) => self.decider.planner.delivered(&server, word),
             Input::StrayGone(record) => self.forget_stray(&record).await,
+            Input::Lifted(record) => self.decider.stray_downs.retain(|known| *known != record),
             Input::Credentials(well) => self.decider.planner.observe_credentials(well),
-            Input::Request(request, reply) => {
-                let answer = self.answer(request, now).await;
-                self.answers.push((reply, answer));
-            }
+            Input::NotDrained { server, error } => drop(self.causes.insert(server, error)),
+            Input::Request(asked) => self.request(asked, now).await,
         }
     }
 
@@ -261,6 +289,7 @@ impl Running {
             GroupPaused { group: &group }.emit(&metrics);
         }
         self.tell_holds(&plan);
+        self.tell_shortages(&plan);
         self.publish(now, &plan);
         let Plan { commands, holds, next_wake: wake, .. } = plan;
         self.holds = holds;
@@ -269,6 +298,8 @@ impl Running {
         }
         self.store_again(Some(now)).await;
         self.remember(now).await;
+        self.record_downs(now).await;
+        self.settle_waits(now).await;
         wake
     }
 }

@@ -1,68 +1,118 @@
 //! Requests from the control socket.
 
-use agent_core::{InstanceId, ServerId, Time, plan::HoldReason};
+use std::sync::atomic::Ordering;
 
-use super::{Running, sessions};
+use agent_core::{
+    InstanceId, ServerId, Time,
+    plan::{DrainReason, HoldReason, Progress, Requested},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    Running, sessions,
+    waits::{Effect, Wait},
+};
 use crate::{
     clock::unix_seconds,
     events::{DrainHeld, Event, PauseChanged, WriterChosen},
-    messages::Request,
+    messages::{Asked, Failure, Request},
     state::pause::Pause,
 };
 
 impl Running {
-    pub(super) async fn answer(&mut self, request: Request, now: Time) -> Result<serde_json::Value, String> {
+    /// Takes a request, unless its client no longer waits. It is answered now, or when its effect is seen.
+    pub(super) async fn request(&mut self, asked: Asked, now: Time) {
+        let Asked { request, reply, by, taken } = asked;
+        if Instant::now() > by || reply.is_closed() {
+            return;
+        }
+        taken.store(true, Ordering::Release);
+        match self.answer(request, now).await {
+            Ok((answer, Some(effect))) => self.waits.push(Wait { reply, since: now, answer, effect }),
+            Ok((answer, None)) => self.answers.push((reply, Ok(answer))),
+            Err(failure) => self.answers.push((reply, Err(failure))),
+        }
+    }
+
+    async fn answer(&mut self, request: Request, now: Time) -> Result<(Value, Option<Effect>), Failure> {
         match request {
             Request::Sessions => {
                 let policy = self.decider.planner.policy();
-                Ok(sessions::json(now, &self.decider.ledger, policy, &self.holds))
+                Ok((sessions::json(now, &self.decider.ledger, policy, &self.holds), None))
             }
             Request::Pause { reason } => {
                 self.decider.planner.pause();
-                self.set_pause(Some(Pause { since: unix_seconds(), reason })).await
+                self.decider.health.release(true);
+                let answer = self.set_pause(Some(Pause { since: unix_seconds(), reason })).await?;
+                Ok((answer, Some(Effect::Paused)))
             }
             Request::Resume => {
                 self.decider.planner.resume();
-                self.set_pause(None).await
+                self.decider.health.release(false);
+                Ok((self.set_pause(None).await?, None))
             }
-            Request::Drain { server } => {
+            Request::Drain { server, lasts, empty } => {
                 let server = self.find(&server)?;
-                if !self.decider.routes.reaches(&server) {
-                    return Err(format!(
-                        "{server} is not drained: no Envoy takes endpoints from the agent now"
-                    ));
-                }
-                self.decider
-                    .planner
-                    .request_drain(&server, &self.fleet, now)
-                    .map(|()| serde_json::json!({"draining": server.to_string()}))
-                    .map_err(|reason| {
-                        DrainHeld { server: &server, reason }.emit(&self.decider.shared.metrics);
-                        format!("{server} is not drained: {}", words(reason))
-                    })
+                self.drain(&server, Requested { until: lasts.map(|lasts| now + lasts), empty }, now).await?;
+                let answer = json!({"draining": server.to_string()});
+                Ok((answer, Some(Effect::Drained(server))))
             }
             Request::Writer { database, instance } => {
                 let id = InstanceId::new(&database, &instance);
                 if !self.decider.health.choose_writer(&id) {
                     let known: Vec<String> = self.fleet.instances.keys().map(ToString::to_string).collect();
-                    return Err(format!("no instance {id}; there are {}", known.join(", ")));
+                    let error = format!("no instance {id}; there are {}", known.join(", "));
+                    return Err(Failure::Refused(error));
                 }
                 WriterChosen { instance: &id }.emit(&self.decider.shared.metrics);
-                Ok(serde_json::json!({"writer": id.to_string()}))
+                Ok((json!({"writer": id.to_string()}), None))
             }
             Request::Undrain { server } => {
                 let server = server.map(|server| self.find(&server)).transpose()?;
-                let commands = self.decider.planner.release_drains(server.as_ref(), now);
-                let count = commands.len();
-                for command in commands {
+                let drains = self.decider.planner.drains();
+                let left: Vec<ServerId> = match &server {
+                    Some(server) if drains.progress(server) == Progress::NotDrained => {
+                        let error = format!(
+                            "{server} is not drained by the agent; a drain that was set in HAProxy itself ends \
+                             there: `set server {server} state ready`"
+                        );
+                        return Err(Failure::Refused(error));
+                    }
+                    Some(server) => vec![server.clone()],
+                    None => drains.own().cloned().collect(),
+                };
+                for command in self.decider.planner.release_drains(server.as_ref(), now) {
                     self.carry_out(command).await;
                 }
-                Ok(serde_json::json!({"undraining": count}))
+                Ok((json!({"undraining": left.len()}), Some(Effect::Undrained(left))))
             }
         }
     }
 
-    pub(super) async fn set_pause(&mut self, pause: Option<Pause>) -> Result<serde_json::Value, String> {
+    async fn drain(&mut self, server: &ServerId, requested: Requested, now: Time) -> Result<(), Failure> {
+        if !self.decider.routes.reaches(server) {
+            let error = format!("{server} is not drained: no Envoy takes endpoints from the agent now");
+            return Err(Failure::Refused(error));
+        }
+        self.causes.remove(server);
+        match self.decider.planner.request_drain(server, requested, &self.fleet, now) {
+            // A drain of the agent's own becomes the operator's, on record too.
+            Ok(true) => {
+                let reason = DrainReason::Operator.to_string();
+                self.record(server, reason).await.map_err(|error| {
+                    Failure::Refused(format!("{server} is drained, but only until a restart: {error}"))
+                })
+            }
+            Ok(false) => Ok(()),
+            Err(reason) => {
+                DrainHeld { server, reason }.emit(&self.decider.shared.metrics);
+                Err(not_drained(server, reason))
+            }
+        }
+    }
+
+    async fn set_pause(&mut self, pause: Option<Pause>) -> Result<Value, Failure> {
         let file = self.decider.files.pause.clone();
         let copy = pause.clone();
         let stored = self.decider.files.disk.write(move || file.store(copy.as_ref())).await;
@@ -71,21 +121,26 @@ impl Running {
         self.decider.pause = pause;
         let paused = self.decider.pause.is_some();
         match stored {
-            Ok(()) => Ok(serde_json::json!({"paused": paused})),
-            Err(error) => Err(format!("in force now, but not after a restart: {error}")),
+            Ok(()) => Ok(json!({"paused": paused})),
+            Err(error) => Err(Failure::Refused(format!("in force now, but not after a restart: {error}"))),
         }
     }
 
-    pub(super) fn find(&self, name: &str) -> Result<ServerId, String> {
+    fn find(&self, name: &str) -> Result<ServerId, Failure> {
         let servers = &self.fleet.servers;
         servers.keys().find(|server| server.to_string() == name).cloned().ok_or_else(|| {
             let known: Vec<String> = servers.keys().map(ToString::to_string).collect();
-            format!("no server `{name}`; there are {}", known.join(", "))
+            Failure::Refused(format!("no server `{name}`; there are {}", known.join(", ")))
         })
     }
 }
 
 /// Why a server is not drained, for the operator who requested it.
+pub(super) fn not_drained(server: &ServerId, reason: HoldReason) -> Failure {
+    let error = format!("{server} is not drained: {}", words(reason));
+    if reason == HoldReason::SourceStale { Failure::Unchecked(error) } else { Failure::Refused(error) }
+}
+
 fn words(reason: HoldReason) -> &'static str {
     match reason {
         HoldReason::CapacityFloor => "too few other servers would be left",

@@ -8,9 +8,10 @@ use std::{
 };
 
 use agent_core::{
-    InstanceId, Time,
+    InstanceId, ServerId, Time,
     desired::{AgentHealth, agent_check},
-    plan::{AdminWord, DrainPhase, Plan},
+    health::{Fleet, Verdict},
+    plan::{AdminWord, DrainPhase, Drains, Plan},
     session::Join,
 };
 use haproxy::agent_check::{Admin, Health as HealthWord, Reply};
@@ -24,26 +25,30 @@ use crate::{
 /// How often the oldest session is looked for.
 const OLDEST: Duration = Duration::from_secs(1);
 
+/// The agent-check answer of each server.
+pub(super) fn lines(fleet: &Fleet, drains: &Drains, now: Time) -> HashMap<String, Line> {
+    let line = |server: &ServerId, verdict: &Verdict| {
+        let desired = agent_check(Some(verdict), drains.word(server, now));
+        let reply = Reply {
+            admin: desired.admin.map(|word| match word {
+                AdminWord::Drain => Admin::Drain,
+                AdminWord::Ready => Admin::Ready,
+            }),
+            health: desired.health.map(|health| match health {
+                AgentHealth::Up => HealthWord::Up,
+                AgentHealth::Down(reason) => HealthWord::Down(reason.to_string()),
+            }),
+        };
+        Line { server: server.clone(), text: reply.line(), admin: desired.admin }
+    };
+    fleet.servers.iter().map(|(server, verdict)| (server.to_string(), line(server, verdict))).collect()
+}
+
 impl Running {
     pub(super) fn publish(&mut self, now: Time, plan: &Plan) {
         let view = self.sessions_view(now, plan);
         let planner = &self.decider.planner;
-        let mut lines = HashMap::with_capacity(self.fleet.servers.len());
-        for server in self.fleet.servers.keys() {
-            let desired = agent_check(self.fleet.servers.get(server), planner.drains().word(server, now));
-            let reply = Reply {
-                admin: desired.admin.map(|word| match word {
-                    AdminWord::Drain => Admin::Drain,
-                    AdminWord::Ready => Admin::Ready,
-                }),
-                health: desired.health.map(|health| match health {
-                    AgentHealth::Up => HealthWord::Up,
-                    AgentHealth::Down(reason) => HealthWord::Down(reason.to_string()),
-                }),
-            };
-            let line = Line { server: server.clone(), text: reply.line(), admin: desired.admin };
-            lines.insert(server.to_string(), line);
-        }
+        let lines = lines(&self.fleet, planner.drains(), now);
         if *self.lines != lines {
             self.lines = Arc::new(lines);
         }
@@ -121,6 +126,7 @@ impl Running {
             oldest_s: oldest.unwrap_or_default().as_secs_f64(),
             retired: self.retired,
             dropped: self.decider.ledger.dropped(),
+            shortages: plan.shortages.clone(),
             holds,
         }
     }

@@ -55,6 +55,12 @@ impl Routes {
         self.proxy(server).map(|route| route.name.as_str())
     }
 
+    /// The runtime socket of a server's proxy, if that is a HAProxy.
+    pub(super) fn haproxy_name(&self, server: &ServerId) -> Option<&str> {
+        let route = self.proxy(server)?;
+        matches!(route.orders, Orders::Haproxy(_)).then_some(route.name.as_str())
+    }
+
     /// Whether a drain of this server would reach its proxy: an Envoy has to be connected.
     pub(super) fn reaches(&self, server: &ServerId) -> bool {
         match self.proxy(server).map(|route| &route.orders) {

@@ -1,9 +1,9 @@
 //! All sessions as JSON, for the control socket.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use agent_core::{
-    InstanceId, Time,
+    InstanceId, ServerId, Time,
     plan::{Hold, HoldReason, Policy, Subject, limit_of},
     session::{Activity, BackendKey, Join, Ledger},
 };
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 /// All sessions as JSON, oldest first, with the reason for which a due one is held.
 /// Ages and limits in seconds.
 pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) -> Value {
+    let server_holds = holds.iter();
     let holds: HashMap<(&InstanceId, BackendKey), HoldReason> = holds
         .iter()
         .filter_map(|hold| match &hold.subject {
@@ -19,10 +20,24 @@ pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) 
             Subject::Server(_) => None,
         })
         .collect();
+    let floor: BTreeSet<&ServerId> = server_holds
+        .filter(|hold| hold.reason == HoldReason::CapacityFloor)
+        .filter_map(|hold| match &hold.subject {
+            Subject::Server(server) => Some(server),
+            Subject::Session { .. } => None,
+        })
+        .collect();
     let mut sessions: Vec<_> = ledger.sessions().collect();
     sessions.sort_by_key(|session| session.begin);
     let rows = sessions.into_iter().map(|session| {
         let row = session.row;
+        let hold = holds.get(&(session.instance, row.key)).copied().map(|reason| match session.join {
+            // A drain would help, and is not allowed.
+            Join::Joined(proxy) if reason == HoldReason::DrainingOnly && floor.contains(&proxy.server) => {
+                HoldReason::CapacityFloor
+            }
+            _ => reason,
+        });
         let (server, source, joined) = match session.join {
             Join::Joined(proxy) => (Some(proxy.server.to_string()), Some(proxy.client_name()), "joined"),
             Join::NotJoined => (None, None, "not_joined"),
@@ -39,7 +54,7 @@ pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) 
             "join": joined,
             "activity": activity(row.activity),
             "idle_s": idle(row.activity),
-            "hold": holds.get(&(session.instance, row.key)),
+            "hold": hold,
             "age_s": now.since(session.begin).as_secs_f64(),
             "limit_s": limit_of(policy, &row.key).as_secs_f64(),
         })

@@ -35,9 +35,9 @@ pub use process::{
     AgentBroken, AuthoritiesKept, ConfigRefused, ConfigTaken, DatabaseReady, DatabaseUnusable, PauseChanged,
     Started, StateFailed, Stopping,
 };
-pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, SessionsNotListed};
+pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, RivalFound, SessionsNotListed, StaysDown};
 pub use question::{ConnectionsClosed, UnknownNames};
-pub use session::{CloseFailed, GroupPaused, Retired, RightsMissing};
+pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;
 

@@ -1,9 +1,9 @@
 //! The runtime socket of HAProxy.
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Event;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, state::downs::DownRecord};
 
 /// The socket does not answer. No session is closed and no server drained until it does.
 #[derive(Debug)]
@@ -73,5 +73,41 @@ impl Event for ProxyBack<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.proxy_up.get_or_create(&self.proxy.into()).set(1);
         info!(proxy = self.proxy, version = self.version, pid = self.pid, "runtime socket answers");
+    }
+}
+
+/// A server that left the configuration stays DOWN: in a writer backend, it would receive writes.
+#[derive(Debug)]
+pub struct StaysDown<'a> {
+    pub record: &'a DownRecord,
+}
+
+impl Event for StaysDown<'_> {
+    fn emit(&self, _: &Metrics) {
+        let DownRecord { backend, server, .. } = self.record;
+        warn!(
+            backend,
+            server,
+            command = self.record.command(),
+            "server left the configuration and stays DOWN in HAProxy for its role; the command lifts it"
+        );
+    }
+}
+
+/// Another agent commands the same HAProxy.
+#[derive(Debug)]
+pub struct RivalFound<'a> {
+    pub proxy: &'a str,
+    /// The other agent, in its own words.
+    pub other: &'a str,
+}
+
+impl Event for RivalFound<'_> {
+    fn emit(&self, _: &Metrics) {
+        error!(
+            proxy = self.proxy,
+            other = self.other,
+            "another agent commands the same HAProxy: they end one another's drains; stop one of them"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_core::plan::{Group, Retire, Retired as Result_};
+use agent_core::plan::{Group, Retire, Retired as Result_, Shortage};
 use tracing::{debug, info, warn};
 
 use super::Event;
@@ -63,17 +63,22 @@ impl Event for Retired<'_> {
 pub struct CloseFailed<'a> {
     pub command: &'a Retire,
     pub error: String,
+    /// `false` for another try that failed in the same way: it is not logged.
+    pub news: bool,
 }
 
 impl Event for CloseFailed<'_> {
     fn emit(&self, _: &Metrics) {
+        if !self.news {
+            return;
+        }
         let command = self.command;
         warn!(
             instance = %command.instance,
             server = %command.proxy.server,
             pid = command.key.pid,
             error = self.error,
-            "closing a session failed"
+            "closing a session failed; it is tried again ever more rarely, and other sessions go first"
         );
     }
 }
@@ -110,6 +115,27 @@ impl Event for GroupPaused<'_> {
             network = %self.group.network,
             "clients whose sessions were closed did not log in again; no more sessions of this group are closed \
              until they do, or until `rds-lb-agent resume`"
+        );
+    }
+}
+
+/// An instance has more sessions than the login budget can close within `max_age`.
+#[derive(Debug)]
+pub struct BudgetTooSmall<'a> {
+    pub shortage: &'a Shortage,
+}
+
+impl Event for BudgetTooSmall<'_> {
+    fn emit(&self, _: &Metrics) {
+        let Shortage { instance, sessions, needed_per_s, allowed_per_s, login_budget } = self.shortage;
+        warn!(
+            %instance,
+            sessions,
+            needed_per_s,
+            allowed_per_s,
+            login_budget,
+            "too many sessions for the login budget: they outlive `max_age`; set `login_budget` to at least this, \
+             or a longer `max_age`"
         );
     }
 }

@@ -1,15 +1,15 @@
 //! A generation: the decider and all tasks of one configuration.
 //!
 //! A reload stops one generation and starts the next. The next inherits the health of unchanged
-//! instances, the breaker, the operator's pause and the drain records: recorded drains are taken back, and
-//! those that an operator requested are begun again. Everything else starts anew, the ledger of sessions too.
+//! instances, the breaker, the operator's pause and the drain records: the agent's own drains are taken back,
+//! operators' drains go on. Everything else starts anew, the ledger of sessions too.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use agent_core::{
-    InstanceId, ServerId,
+    InstanceId,
     health::{FleetConfig, Health, Remembered},
-    plan::{DrainPhase, DrainReason, Planner},
+    plan::Planner,
     session::Ledger,
 };
 use tokio::{
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Task,
-    records::{self, load_drains, load_pause, split_records, take_back_stray},
+    records::{self, lift_stray, load_drains, load_pause, split_downs, split_records, take_back_stray},
     tasks::Prepared,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     messages::Input,
     shared::Shared,
     snapshot::Snapshot,
-    state::{StateError, pause::Pause, records::DrainRecord},
+    state::{StateError, downs::DownRecord, pause::Pause, records::DrainRecord},
 };
 
 /// How long a stop waits for commands in progress, so that a drain or a close is not cut off between its
@@ -60,10 +60,9 @@ struct Parts {
     publish: watch::Sender<Arc<Snapshot>>,
     files: Files,
     records: Vec<DrainRecord>,
+    downs: Vec<DownRecord>,
     pause: Option<Pause>,
     remembered: Vec<Remembered>,
-    /// Drains requested by an operator and not taken back.
-    wanted: Vec<DrainRecord>,
 }
 
 // === impl Generation ===
@@ -89,7 +88,11 @@ impl Generation {
         if let Some(pause) = &pause {
             PauseChanged { paused: true, reason: &pause.reason }.emit(&shared.metrics);
         }
-        let parts = Parts { publish, files, records, pause, remembered, wanted: Vec::new() };
+        let downs = files.downs.load().unwrap_or_else(|error| {
+            report("servers that an earlier agent left DOWN are not lifted", &error);
+            Vec::new()
+        });
+        let parts = Parts { publish, files, records, downs, pause, remembered };
         Ok(Self::from_parts(config, shared, prepared, parts))
     }
 
@@ -107,10 +110,14 @@ impl Generation {
         for stray in strays.clone() {
             tasks.push(Box::pin(take_back_stray(stray, shared.clone())));
         }
-        let wanted = records.iter().filter(|(_, record)| parts.wanted.contains(record));
-        let wanted = wanted.map(|(server, _)| server.clone()).collect();
+        let (left_down, stray_downs) = split_downs(parts.downs.clone(), config);
+        for stray in stray_downs.clone() {
+            tasks.push(Box::pin(lift_stray(stray, shared.clone())));
+        }
+        let mut health = Health::new(fleet, &parts.remembered);
+        health.observe_left_down(left_down, shared.clock.now());
         let decider = Decider {
-            health: Health::new(fleet, &parts.remembered),
+            health,
             ledger: Ledger::new(&servers),
             planner: Planner::new(config.sessions.clone(), &servers),
             routes,
@@ -119,9 +126,10 @@ impl Generation {
             files: parts.files,
             records,
             strays,
+            downs: parts.downs,
+            stray_downs,
             pause: parts.pause,
             remembered: parts.remembered,
-            wanted,
         };
         Self { decider, tasks }
     }
@@ -190,6 +198,14 @@ impl Running {
 // === impl Stopped ===
 
 impl Stopped {
+    /// The last answers of this process: no server is kept down any more, except for its role. What is
+    /// down now is recorded first: its proxies may need more than an answer.
+    pub(super) async fn release(&mut self) {
+        // The disk was reported if it fails.
+        let _ = self.decider.store_downs().await;
+        self.decider.release();
+    }
+
     /// The next generation, with what this one learned. `old` is the configuration of this one.
     pub(super) fn next(
         self,
@@ -199,19 +215,16 @@ impl Stopped {
         prepared: Prepared,
     ) -> Generation {
         let decider = self.decider;
-        let operator = decider.planner.drains().phases().filter(|(_, phase)| by_operator(*phase));
-        let operator: BTreeSet<&ServerId> = operator.map(|(server, _)| server).collect();
-        let wanted = decider.records.iter().filter(|(server, _)| operator.contains(server));
-        let wanted = wanted.map(|(_, record)| record.clone()).collect();
+        let downs = decider.down_records();
         let own = decider.records.into_iter().map(|(_, record)| record);
         let parts = Parts {
             publish: decider.publish,
             files: decider.files,
             records: own.chain(decider.strays).collect(),
+            downs,
             pause: decider.pause,
             // Health of unchanged instances is handed over as a whole, below.
             remembered: Vec::new(),
-            wanted,
         };
         let mut generation = Generation::from_parts(config, shared, prepared, parts);
         generation.decider.planner.inherit(decider.planner);
@@ -230,14 +243,6 @@ fn same_instances(old: &Config, new: &Config) -> BTreeSet<InstanceId> {
     let known: Vec<_> = old.instances().map(|(database, instance)| identity(database, instance)).collect();
     let same = new.instances().filter(|(database, instance)| known.contains(&identity(database, instance)));
     same.map(|(_, instance)| instance.id().clone()).collect()
-}
-
-fn by_operator(phase: DrainPhase) -> bool {
-    matches!(
-        phase,
-        DrainPhase::Sending { reason: DrainReason::Operator, .. }
-            | DrainPhase::Held { reason: DrainReason::Operator, .. }
-    )
 }
 
 #[cfg(test)]

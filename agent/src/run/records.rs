@@ -1,30 +1,38 @@
-//! What the state directory holds at a start, and drains that have to be taken back outside of the
+//! What the state directory holds at a start, and what has to be ended in HAProxy outside of the
 //! decider: at the end of the process, and of servers that are no longer configured.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use agent_core::ServerId;
+use haproxy::runtime::{Connection, Limits};
 
 use crate::{
     clock::unix_seconds,
-    config::Config,
+    config::{Config, ProxyKind},
     decider::{Disk, Files},
-    events::{Event, StateFailed},
+    events::{Event, StateFailed, StaysDown},
     messages::Input,
     metrics::Metrics,
-    proxies::haproxy::take_back,
+    proxies::haproxy::{
+        lift::{Lifted, lift},
+        release::{self, Released},
+        take_back,
+    },
     shared::Shared,
     state::{
         StateError,
+        downs::{DownRecord, DownRecords},
         memory::MemoryFile,
         pause::{Pause, PauseFile},
         records::{DrainRecord, DrainRecords},
+        server_state,
     },
 };
 
 pub(super) fn files(state_dir: &Path) -> Files {
     Files {
         records: DrainRecords::in_directory(state_dir),
+        downs: DownRecords::in_directory(state_dir),
         memory: MemoryFile::in_directory(state_dir),
         pause: PauseFile::in_directory(state_dir),
         disk: Disk::default(),
@@ -67,13 +75,7 @@ pub(super) fn split_records(
     records: Vec<DrainRecord>,
     config: &Config,
 ) -> (Vec<(ServerId, DrainRecord)>, Vec<DrainRecord>) {
-    let mut known: BTreeMap<(String, String, String), ServerId> = BTreeMap::new();
-    for proxy in &config.proxies {
-        for server in &proxy.servers {
-            let key = (proxy.name(), server.id.backend.to_string(), server.id.server.to_string());
-            known.insert(key, server.id.clone());
-        }
-    }
+    let known = configured(config);
     let mut own = Vec::new();
     let mut strays = Vec::new();
     for record in records {
@@ -84,6 +86,56 @@ pub(super) fn split_records(
         }
     }
     (own, strays)
+}
+
+/// The servers by the name of their proxy, backend and server.
+fn configured(config: &Config) -> BTreeMap<(String, String, String), ServerId> {
+    let mut known = BTreeMap::new();
+    for proxy in &config.proxies {
+        for server in &proxy.servers {
+            let key = (proxy.name(), server.id.backend.to_string(), server.id.server.to_string());
+            known.insert(key, server.id.clone());
+        }
+    }
+    known
+}
+
+/// The same for servers that are DOWN by the agent's answers.
+pub(super) fn split_downs(downs: Vec<DownRecord>, config: &Config) -> (Vec<ServerId>, Vec<DownRecord>) {
+    let known = configured(config);
+    let mut own = Vec::new();
+    let mut strays = Vec::new();
+    for record in downs {
+        let key = (record.socket.clone(), record.backend.clone(), record.server.clone());
+        match known.get(&key) {
+            Some(server) => own.push(server.clone()),
+            None => strays.push(record),
+        }
+    }
+    (own, strays)
+}
+
+/// Lifts a server that is no longer configured. Tries until it succeeds, and then looks once more: an
+/// agent check that was answered before may take effect late.
+pub(super) async fn lift_stray(record: DownRecord, shared: Shared) {
+    let mut reported = false;
+    loop {
+        match lift(&record).await {
+            Ok(Lifted::Nothing) => return shared.send(Input::Lifted(record)).await,
+            Ok(Lifted::Up) => {
+                let DownRecord { backend, server, .. } = &record;
+                tracing::info!(backend, server, "server of no configuration any more: up again");
+            }
+            Ok(Lifted::Stays) => return StaysDown { record: &record }.emit(&shared.metrics),
+            Err(error) if !reported => {
+                reported = true;
+                let DownRecord { backend, server, .. } = &record;
+                tracing::warn!(backend, server, error, "unconfigured server not lifted; retrying every 10 s");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
 }
 
 /// Takes back the drain of a server that is no longer configured. Tries until it succeeds.
@@ -108,22 +160,61 @@ pub(super) async fn take_back_stray(record: DrainRecord, shared: Shared) {
     }
 }
 
-/// Takes back all recorded drains, and logs the result of each.
-pub(super) async fn take_back_all(state_dir: &Path) {
+/// How the process ends.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// No agent follows that is known of.
+    Stop,
+    /// Another agent follows at once. It takes over the servers that are DOWN.
+    HandOver,
+}
+
+/// Ends what the agent has set in HAProxy, and logs each result.
+pub(super) async fn release_all(state_dir: &Path, end: End) {
     let metrics = Metrics::default();
-    match take_back::own(&DrainRecords::in_directory(state_dir)).await {
-        Ok(undone) => {
-            for server in &undone.taken_back {
-                tracing::info!(server, "drain taken back");
-            }
-            for (server, error) in &undone.failed {
-                tracing::error!(server, error, "drain not taken back; its record is kept for the next start");
-            }
-        }
-        Err(error) => {
-            let consequence =
-                "drains of the agent may be left in the proxy: run `rds-lb-agent undrain --own`";
-            StateFailed { consequence, error: error.to_string() }.emit(&metrics);
+    let mut released = Released::default();
+    let report = |error: StateError| {
+        let consequence = "the agent may have left something in HAProxy: run `rds-lb-agent release`";
+        StateFailed { consequence, error: error.to_string() }.emit(&metrics);
+    };
+    if let Err(error) = release::drains(state_dir, false, &mut released).await {
+        report(error);
+    }
+    if end == End::Stop
+        && let Err(error) = release::downs(state_dir, &mut released).await
+    {
+        report(error);
+    }
+    for server in &released.taken_back {
+        tracing::info!(server, "drain taken back");
+    }
+    for server in &released.lifted {
+        tracing::info!(server, "up again in HAProxy: the agent no longer keeps it down");
+    }
+    for (server, command) in &released.stays_down {
+        tracing::info!(server, command, "stays DOWN in HAProxy for its role; the command lifts it");
+    }
+    for (server, error) in &released.failed {
+        tracing::error!(server, error, "not released; the record is kept for the next start");
+    }
+}
+
+/// Writes HAProxy's server state file once more, after everything was released.
+pub(super) async fn write_state_files(config: &Config) {
+    for proxy in &config.proxies {
+        let ProxyKind::Haproxy(haproxy) = &proxy.kind else { continue };
+        let Some(path) = &haproxy.state_file else { continue };
+        let text = async {
+            let mut connection = Connection::open(&haproxy.socket, Limits::default()).await?;
+            connection.state_file(|_, _| false).await
+        };
+        let written = match text.await {
+            Ok(text) => server_state::replace(path, &text).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = written {
+            let consequence = "HAProxy starts with an old state if it is restarted without an agent";
+            StateFailed { consequence, error }.emit(&Metrics::default());
         }
     }
 }

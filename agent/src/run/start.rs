@@ -12,7 +12,7 @@ use super::{
     generation::Generation,
     listeners::Listeners,
     logging::Logging,
-    records::take_back_all,
+    records::{End, release_all, write_state_files},
     reload::{InForce, Reload},
     tasks::Prepared,
     watch::{Signal, Signals},
@@ -45,7 +45,7 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
             let state_dir = config::state_dir(path);
             let lock = state_dir.exists().then(|| StateLock::acquire(&state_dir));
             if !matches!(lock, Some(Err(StateError::Locked { .. }))) {
-                take_back_all(&state_dir).await;
+                release_all(&state_dir, End::Stop).await;
             }
             return Err(problems.into());
         }
@@ -62,12 +62,13 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
     }
     let lock = StateLock::acquire(&loaded.config.state_dir)?;
     let result = serve(path, loaded.config.clone(), logging).await;
-    take_back_all(&loaded.config.state_dir).await;
+    release_all(&loaded.config.state_dir, *result.as_ref().unwrap_or(&End::Stop)).await;
+    write_state_files(&loaded.config).await;
     drop(lock);
-    result
+    result.map(drop)
 }
 
-async fn serve(path: &Path, config: Config, logging: Logging) -> Result<(), RunError> {
+async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, RunError> {
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::default());
     let _reports = AbortOnDropHandle::new(tokio::spawn(logging.collapse.clone().report(metrics.clone())));
@@ -110,7 +111,8 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<(), RunE
                 error = listeners.failed() => Err(error),
             };
             match event {
-                Ok(Signal::Stop(reason)) => break Err(reason),
+                Ok(Signal::Stop(reason)) => break Err((reason, End::Stop)),
+                Ok(Signal::HandOver(reason)) => break Err((reason, End::HandOver)),
                 Ok(Signal::FilesChanged) => {}
                 Ok(Signal::Reload) => reload.report_again(),
                 Err(error) => {
@@ -125,15 +127,18 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<(), RunE
                 break Ok(changed);
             }
         };
-        let (stopped, rest) = running.stop(&shared).await.map_err(RunError::Internal)?;
+        let (mut stopped, rest) = running.stop(&shared).await.map_err(RunError::Internal)?;
         inputs = rest;
         let changed = match next {
             Ok(changed) => changed,
-            Err(reason) => {
+            Err((reason, end)) => {
                 Stopping { reason }.emit(&metrics);
+                if end == End::Stop {
+                    stopped.release().await;
+                }
                 envoys.take_back().await;
                 listeners.close().await;
-                return Ok(());
+                return Ok(end);
             }
         };
         metrics.forget_states();

@@ -1,6 +1,6 @@
 //! The tasks of one configuration, put together and not started.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use agent_core::{ServerId, plan::Mode};
 use tokio::sync::mpsc;
@@ -12,7 +12,7 @@ use crate::{
     instances::credentials,
     proxies::{
         envoy::discovery::Envoys,
-        haproxy::{admin, sweeps},
+        haproxy::{admin, rivals, sweeps},
     },
     shared::Shared,
 };
@@ -36,7 +36,7 @@ impl Prepared {
             tasks.push(Box::pin(database.run()));
         }
         for (index, proxy) in config.proxies.iter().enumerate() {
-            haproxy_tasks(index, proxy, shared, &mut routes, &mut tasks);
+            haproxy_tasks(index, proxy, &config.state_dir, shared, &mut routes, &mut tasks);
         }
         envoy::tasks(config, envoys, shared, &mut routes, &mut tasks);
         if config.sessions.mode == Mode::Retire {
@@ -46,7 +46,14 @@ impl Prepared {
     }
 }
 
-fn haproxy_tasks(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Routes, tasks: &mut Vec<Task>) {
+fn haproxy_tasks(
+    index: usize,
+    proxy: &Proxy,
+    state_dir: &Path,
+    shared: &Shared,
+    routes: &mut Routes,
+    tasks: &mut Vec<Task>,
+) {
     let ProxyKind::Haproxy(haproxy) = &proxy.kind else { return };
     let servers: HashMap<(String, String), ServerId> = proxy
         .servers
@@ -63,6 +70,8 @@ fn haproxy_tasks(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Rout
         servers,
         limits: haproxy::runtime::Limits::default(),
     };
+    let state_dir = state_dir.display().to_string();
+    tasks.push(Box::pin(rivals::run(haproxy.socket.clone(), state_dir, shared.clone())));
     tasks.push(Box::pin(sweeps::run(config.clone(), shared.clone())));
     tasks.push(Box::pin(admin::run(config, shared.clone(), commands)));
 }

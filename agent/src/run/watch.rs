@@ -20,6 +20,8 @@ pub(super) enum Signal {
     Reload,
     /// The name of the signal.
     Stop(&'static str),
+    /// The same, and another agent follows at once.
+    HandOver(&'static str),
 }
 
 /// After the first change, so that a burst of changes is one reload.
@@ -28,6 +30,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hand_over: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
     changes: mpsc::Receiver<()>,
     /// `None` if files cannot be watched. It watches until it is dropped.
@@ -48,6 +51,7 @@ impl Signals {
         let mut signals = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hand_over: signal(SignalKind::user_defined1())?,
             hangup: signal(SignalKind::hangup())?,
             changes,
             watcher,
@@ -80,6 +84,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.hand_over.recv() => Signal::HandOver("SIGUSR1"),
             _ = self.hangup.recv() => Signal::Reload,
             () = changed(&mut self.changes) => Signal::FilesChanged,
         }

@@ -4,8 +4,12 @@
 //! longer shows it. Each record names the socket of the proxy, so that `undrain --own` needs neither a
 //! running agent nor a valid configuration.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
+use haproxy::Address;
 use serde::{Deserialize, Serialize};
 
 use super::{StateError, file};
@@ -21,6 +25,12 @@ pub struct DrainRecord {
     pub reason: String,
     /// Seconds since 1970.
     pub since: u64,
+    /// An operator asked for it: it does not end with the agent.
+    #[serde(default)]
+    pub operator: bool,
+    /// It ends then, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// The proxy of a record.
@@ -31,6 +41,13 @@ pub enum RecordedProxy<'a> {
     Envoy,
 }
 
+impl RecordedProxy<'_> {
+    /// Whether it is the HAProxy with this runtime socket.
+    pub fn is_haproxy_at(self, socket: &Address) -> bool {
+        matches!(self, Self::Haproxy(own) if own.parse::<Address>().is_ok_and(|own| own == *socket))
+    }
+}
+
 impl DrainRecord {
     pub fn proxy(&self) -> RecordedProxy<'_> {
         if self.socket.starts_with(ENVOY) {
@@ -38,6 +55,12 @@ impl DrainRecord {
         } else {
             RecordedProxy::Haproxy(&self.socket)
         }
+    }
+}
+
+impl fmt::Display for DrainRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} at {}", self.backend, self.server, self.socket)
     }
 }
 
@@ -92,6 +115,8 @@ mod tests {
             server: server.into(),
             reason: "sessions due".into(),
             since: 1_800_000_000,
+            operator: false,
+            until: None,
         }
     }
 
@@ -105,6 +130,31 @@ mod tests {
         records.store(&[]).unwrap();
         assert_eq!(records.load().unwrap(), []);
         assert!(!directory.path().join("drains.json").exists());
+    }
+
+    /// The format of the first release, which an older agent reads.
+    #[derive(Deserialize)]
+    #[allow(dead_code, reason = "only read")]
+    struct First {
+        socket: String,
+        backend: String,
+        server: String,
+        reason: String,
+        since: u64,
+    }
+
+    #[test]
+    fn an_older_agent_reads_the_records_and_this_one_reads_those_of_a_newer() {
+        let directory = tempfile::tempdir().unwrap();
+        let records = DrainRecords::in_directory(directory.path());
+        let operators = DrainRecord { operator: true, until: Some(1_900_000_000), ..record("pg1") };
+        records.store(&[operators, record("pg2")]).unwrap();
+        let path = directory.path().join("drains.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let first: Vec<First> = serde_json::from_str(&text).unwrap();
+        assert_eq!(first.len(), 2, "it takes both back");
+        std::fs::write(&path, text.replace("\"since\"", "\"of a newer agent\": {}, \"since\"")).unwrap();
+        assert_eq!(records.load().unwrap().len(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! - `client`: one session by hand
 //! - `view`: what the agent reports
-//! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`,
+//! - `holds`, `pace`, `rights`, `sight`, `names`, `balancers`, `proxy`, `breaker`, `commands`, `floor`, `operators_drains`,
 //!   `reload`, `unix_clients`: the scenarios
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
@@ -12,8 +12,10 @@ mod balancers;
 mod breaker;
 mod client;
 mod commands;
+mod floor;
 mod holds;
 mod names;
+mod operators_drains;
 mod pace;
 mod proxy;
 mod reload;

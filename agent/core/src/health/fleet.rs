@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    InstanceView, Observation, Remembered, Role, Verdict, WantedRole,
+    InstanceView, Observation, Remembered, Role, State, Verdict, VerdictReason, WantedRole,
     instance::Instance,
     judge::{Admission, Member, Siblings, Writer},
 };
@@ -123,6 +123,21 @@ pub struct Health {
     /// The last verdicts, which tell since when a state has lasted, and what was said before.
     server_verdicts: BTreeMap<ServerId, Verdict>,
     role_verdicts: BTreeMap<(InstanceId, WantedRole), Verdict>,
+    /// Servers that an earlier agent, or an earlier configuration, left DOWN at their proxy, and since
+    /// when this one looks after them.
+    left_down: BTreeMap<ServerId, Time>,
+    /// Whether servers are released: none is kept down, except for its role in a writer backend.
+    released: bool,
+}
+
+/// A server that is down, for the record of what has to be lifted when the agent ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    pub server: ServerId,
+    pub reason: VerdictReason,
+    /// It is in a writer backend and not the last known writer. It stays down when the agent ends: up,
+    /// it would receive writes.
+    pub by_role: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -177,7 +192,44 @@ impl Health {
             proxies: BTreeMap::new(),
             server_verdicts: BTreeMap::new(),
             role_verdicts: BTreeMap::new(),
+            left_down: BTreeMap::new(),
+            released: false,
         }
+    }
+
+    /// These servers are DOWN at their proxy by an earlier agent's answers. As long as something is known
+    /// of them, that decides; otherwise they come up when an earlier observation would have expired.
+    pub fn observe_left_down(&mut self, servers: impl IntoIterator<Item = ServerId>, now: Time) {
+        self.left_down.extend(servers.into_iter().map(|server| (server, now)));
+    }
+
+    /// Whether servers are released from now on, because the agent is paused or stops.
+    pub fn release(&mut self, released: bool) {
+        self.released = released;
+    }
+
+    /// The servers that are down at their proxy: by the last picture, or by an earlier agent.
+    pub fn downs(&self) -> Vec<Down> {
+        let down = |server: &ServerConfig| {
+            let verdict = self.server_verdicts.get(&server.id)?;
+            (verdict.state == State::Down || self.left_down.contains_key(&server.id)).then(|| Down {
+                server: server.id.clone(),
+                reason: verdict.reason,
+                by_role: !self.may_return(server),
+            })
+        };
+        self.servers.iter().filter_map(down).collect()
+    }
+
+    /// Whether a server that is down may come up without proof that it is fit: in a writer backend only
+    /// the last known writer.
+    fn may_return(&self, server: &ServerConfig) -> bool {
+        let instance = &server.instance;
+        server.wanted != WantedRole::Writer
+            || self
+                .databases
+                .get(&instance.database)
+                .is_some_and(|database| database.may_be_writer(&instance.instance))
     }
 
     /// Takes over what an earlier one knows of those instances that are still the same.
@@ -203,6 +255,7 @@ impl Health {
         });
         self.server_verdicts = earlier.server_verdicts;
         self.role_verdicts = earlier.role_verdicts;
+        self.left_down.extend(earlier.left_down);
     }
 
     /// What operators have set for the servers at their proxies. Replaces what was known before.
@@ -213,6 +266,11 @@ impl Health {
     /// What a proxy shows of itself. Replaces what it showed before.
     pub fn observe_proxy(&mut self, proxy: usize, view: ProxyView) {
         self.proxies.insert(proxy, view);
+    }
+
+    /// Whether the server's proxy showed it up the last time. An Envoy shows nothing, which counts as up.
+    pub fn is_up(&self, server: &ServerId) -> bool {
+        self.proxies.get(&server.proxy).is_none_or(|view| view.up.contains(server))
     }
 
     /// A client began a session on this instance at `at`.
@@ -301,12 +359,18 @@ impl Health {
                 servers.iter().map(|server| self.server_verdicts.get(&server.id).copied()).collect();
             let verdicts = database.siblings(&members, fallback, now).judge(key.wanted, &before);
             for ((server, verdict), before) in servers.iter().zip(verdicts).zip(&before) {
-                let may_return =
-                    key.wanted != WantedRole::Writer || database.may_be_writer(&server.instance.instance);
-                let verdict = verdict.after(before.as_ref(), may_return);
+                let lasts = database.rules.trouble_lasts();
+                let left_down = self.left_down.get(&server.id);
+                let forgotten = left_down.is_some_and(|since| self.released || now.since(*since) > lasts);
+                let may_return = self.may_return(server);
+                let verdict = verdict
+                    .left_down(forgotten && may_return)
+                    .after(before.as_ref(), may_return)
+                    .released(self.released && may_return, before.as_ref());
                 fleet.servers.insert(server.id.clone(), verdict);
             }
         }
+        self.left_down.retain(|server, _| fleet.servers.get(server).is_some_and(|verdict| !verdict.known()));
         self.server_verdicts.clone_from(&fleet.servers);
         self.role_verdicts.clone_from(&fleet.by_role);
         fleet

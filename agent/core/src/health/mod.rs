@@ -12,7 +12,7 @@ mod observation;
 mod verdict;
 
 pub use fleet::{
-    Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, ServerConfig,
+    Down, Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, ServerConfig,
 };
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};

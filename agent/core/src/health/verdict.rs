@@ -56,6 +56,8 @@ pub enum VerdictReason {
     ReadersUnseen,
     /// It was down, and what spoke against it has not been seen again for a while.
     NothingAgainst,
+    /// It would be down, but an operator paused the agent, or the agent stops.
+    Released,
     /// Logins are refused here while a sibling accepts them.
     AuthRefused,
     /// The server blocks the agent's address, most likely the proxy's too, while a sibling
@@ -100,6 +102,7 @@ impl fmt::Display for VerdictReason {
             Self::RoleUnproved => "its last answer is too old to prove its role",
             Self::ReadersUnseen => "the readers' state at the proxy cannot be read",
             Self::NothingAgainst => "nothing is known against it any more",
+            Self::Released => "not kept down while the agent is paused or stops",
             Self::AuthRefused => "logins refused here and accepted by a sibling",
             Self::HostBlocked => "the agent's address is blocked (1129) here and not at a sibling",
             Self::Refusing => "refuses connections",
@@ -170,6 +173,32 @@ impl Verdict {
         verdict.dated(before)
     }
 
+    /// Whether this agent has observed something that decides.
+    pub(super) fn known(&self) -> bool {
+        !self.unproved() && self.reason != VerdictReason::NothingAgainst
+    }
+
+    fn unproved(&self) -> bool {
+        matches!(self.proof(), Proof::Unproved | Proof::Remembered)
+    }
+
+    /// The same verdict of a server that an earlier agent left DOWN long ago (`forgotten`): if nothing is
+    /// known of it, it comes up.
+    pub(super) fn left_down(self, forgotten: bool) -> Self {
+        if forgotten && self.unproved() {
+            return Self { state: State::Up, reason: VerdictReason::NothingAgainst, ..self };
+        }
+        self
+    }
+
+    /// The same verdict, up if it is down and `released`.
+    pub(super) fn released(self, released: bool, before: Option<&Verdict>) -> Self {
+        if released && self.state == State::Down {
+            return Self { state: State::Up, reason: VerdictReason::Released, ..self }.dated(before);
+        }
+        self
+    }
+
     /// Whether new sessions may go there for all the agent knows.
     pub fn usable(&self) -> bool {
         self.state == State::Up
@@ -191,9 +220,12 @@ impl Verdict {
             | R::StaleWriter
             | R::Conflict
             | R::Lagging => Proof::Proved,
-            R::SilentKept | R::AuthIllKept | R::HostBlockedKept | R::NothingAgainst | R::ConflictKept => {
-                Proof::Kept
-            }
+            R::SilentKept
+            | R::AuthIllKept
+            | R::HostBlockedKept
+            | R::NothingAgainst
+            | R::Released
+            | R::ConflictKept => Proof::Kept,
             R::LastKnown => Proof::Remembered,
             R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
             R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided => Proof::Unproved,

@@ -1,8 +1,12 @@
 //! The breaker: clients that were closed and do not come back.
 //!
-//! A close is harmless only while the client logs in again. What the agent
-//! cannot see (a client without a retry, a firewall, an expired role) shows as
-//! closes without a return; a few of those in a row pause the group.
+//! A close is harmless only while the client can log in again. What the agent cannot see (a firewall, an
+//! expired role) shows as a change: clients that returned at once after every close no longer do. A few of
+//! those in a row pause the group.
+//!
+//! Clients that never returned at once are no evidence: a pool that reconnects at its next use looks the
+//! same. The first few of a group are closed as a trial, and if none returns in time, the group is *lazy*:
+//! its returns are not waited for.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -71,6 +75,10 @@ struct State {
     outstanding: Vec<AwaitedReturn>,
     misses: u32,
     comes_back: bool,
+    /// Returns in time, without a miss in between. A group with enough of them is missed when it stays away.
+    streak: u32,
+    /// It was given time to return, and did not: its clients log in when they need a session.
+    lazy: bool,
     open: Option<Time>,
 }
 
@@ -115,6 +123,9 @@ impl Breaker {
             // One trial.
             return now.since(since) >= policy.retry_after && others == 0;
         }
+        if state.lazy {
+            return true;
+        }
         let others = if state.comes_back { 0 } else { others };
         state.unanswered(policy, now) + others < misses(policy)
     }
@@ -138,6 +149,13 @@ impl Breaker {
     /// Instances whose closed clients are awaited.
     pub(super) fn awaited(&self) -> impl Iterator<Item = &InstanceId> {
         self.groups.values().flat_map(|state| state.outstanding.iter().map(|close| &close.instance))
+    }
+
+    /// A session was not closed after all: its client has no reason to come back.
+    pub(super) fn not_closed(&mut self, instance: &InstanceId, key: BackendKey) {
+        for state in self.groups.values_mut() {
+            state.outstanding.retain(|close| close.key != key || close.instance != *instance);
+        }
     }
 
     /// Lifts all pauses: an operator's word.
@@ -212,6 +230,7 @@ impl Breaker {
                 state.outstanding.remove(0);
                 state.misses = 0;
                 state.comes_back = true;
+                state.streak = state.streak.saturating_add(1);
                 self.counted.insert(session, now);
                 return;
             }
@@ -230,17 +249,26 @@ impl Breaker {
         let mut paused = Vec::new();
         for (group, state) in &mut self.groups {
             let before = state.outstanding.len();
+            state.outstanding.retain(|close| now <= close.at + GIVEN_UP);
+            let unseen = before - state.outstanding.len();
             state.outstanding.retain(|close| {
                 let deadline = close.at + policy.return_within;
-                now <= close.at + GIVEN_UP && polled(&close.instance).is_none_or(|polled| polled <= deadline)
+                polled(&close.instance).is_none_or(|polled| polled <= deadline)
             });
             let missed = before - state.outstanding.len();
-            state.misses = state.misses.saturating_add(u32::try_from(missed).unwrap_or(u32::MAX));
-            if missed > 0 {
-                // It has to show again that it comes back.
-                state.comes_back = false;
+            if missed == 0 {
+                continue;
             }
-            if missed > 0 && state.misses >= policy.misses && state.open.is_none() {
+            // It has to show again that it comes back.
+            state.comes_back = false;
+            if unseen == 0 && state.open.is_none() && state.streak < policy.misses {
+                state.lazy = true;
+                state.streak = 0;
+                continue;
+            }
+            state.lazy = false;
+            state.misses = state.misses.saturating_add(u32::try_from(missed).unwrap_or(u32::MAX));
+            if state.misses >= policy.misses && state.open.is_none() {
                 state.open = Some(now);
                 paused.push(group.clone());
             }
@@ -285,11 +313,16 @@ mod tests {
         breaker.seen(&Login { instance: &instance(), key, user, application, network, begin }, now);
     }
 
-    /// A group that is paused at this moment.
+    /// A group that is paused at this moment: it returned at once, and does not any more.
     fn paused(breaker: &mut Breaker, group: &Group, now: Time) {
         let policy = Policy::default().breaker;
+        let earlier = now - policy.return_within - SECOND;
         for pid in 0..u64::from(policy.misses) {
-            breaker.closed(group.clone(), instance(), key(pid), true, now - policy.return_within);
+            breaker.closed(group.clone(), instance(), key(pid), true, earlier - SECOND);
+            returns(breaker, group, pid + 1_000, earlier, earlier);
+        }
+        for pid in 0..u64::from(policy.misses) {
+            breaker.closed(group.clone(), instance(), key(pid + 100), true, now - policy.return_within);
         }
         let opened = breaker.expire(&policy, now + SECOND, |_| Some(now + SECOND));
         assert_eq!(opened, std::slice::from_ref(group));

@@ -254,6 +254,8 @@ pub enum HoldReason {
     Breaker,
     /// The right to close it is missing.
     Denied,
+    /// Closing it failed, or it was still there afterwards. It is tried again ever more rarely.
+    CloseFailed,
     /// An operator paused the agent.
     Paused,
     /// Mode `observe`: it would go.
@@ -286,6 +288,7 @@ impl HoldReason {
             // The next trial of a paused group, or of a missing right, is a close like any other.
             Self::Breaker
             | Self::Denied
+            | Self::CloseFailed
             | Self::NotIamUser
             | Self::Exempt
             | Self::Superuser
@@ -326,8 +329,20 @@ pub struct Hold {
     pub since: Time,
 }
 
+/// An instance with more sessions than the login budget can close within `max_age`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shortage {
+    pub instance: InstanceId,
+    pub sessions: usize,
+    /// Closes per second.
+    pub needed_per_s: f64,
+    pub allowed_per_s: f64,
+    /// A `login_budget` that is enough.
+    pub login_budget: u32,
+}
+
 /// What to do now, and what is left alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// When it was made.
     pub at: Time,
@@ -350,6 +365,8 @@ pub struct Plan {
     pub sessions: usize,
     /// Sessions that are due.
     pub due: usize,
+    /// Instances whose budget is too small.
+    pub shortages: Vec<Shortage>,
     /// Whether any of them may have to be closed before long, so that tables and credentials
     /// have to be looked at more often: not while all are held for what does not pass.
     pub closing: bool,

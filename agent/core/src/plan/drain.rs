@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{
     AdminFlags, AdminWord, Command, DrainReason, DrainSent, HoldReason, Mode, Policy, UndrainReason,
+    operator::Requested,
 };
 use crate::{
     ServerId, Time,
@@ -93,7 +94,7 @@ pub enum Left {
 }
 
 impl Carrier {
-    fn shown(self) -> bool {
+    pub(super) fn shown(self) -> bool {
         matches!(self, Self::Command | Self::Answers { shown: true })
     }
 }
@@ -124,7 +125,7 @@ pub enum Shown {
 
 impl Shown {
     /// Drained, and nothing else: it may be the agent's own.
-    fn own_drain(self) -> bool {
+    pub(super) fn own_drain(self) -> bool {
         match self {
             Self::Admin(flags) => flags.drain && !flags.maint,
             Self::Endpoint { drained } => drained,
@@ -160,22 +161,22 @@ pub(super) struct Cohort {
 /// The drains of all servers.
 #[derive(Debug)]
 pub struct Drains {
-    slots: BTreeMap<ServerId, Slot>,
+    pub(super) slots: BTreeMap<ServerId, Slot>,
 }
 
 #[derive(Debug)]
-struct Slot {
+pub(super) struct Slot {
     /// Whether any drain but an operator's may be begun: see [`ServerConfig`].
-    commandable: bool,
-    phase: DrainPhase,
+    pub(super) commandable: bool,
+    pub(super) phase: DrainPhase,
     /// What the proxy showed last, and when it was asked.
-    shown: Option<(Time, Shown)>,
+    pub(super) shown: Option<(Time, Shown)>,
     /// No drain for due sessions before this.
     not_before: Option<Time>,
     /// The last drain could not be sent: none of any kind before this.
     retry_at: Option<Time>,
-    /// An operator has asked for a drain, and has not taken that back.
-    operator: bool,
+    /// The drain that an operator asked for, until it is ended by an operator or its time is up.
+    pub(super) operator: Option<Requested>,
 }
 
 impl Drains {
@@ -186,7 +187,7 @@ impl Drains {
             shown: None,
             not_before: None,
             retry_at: None,
-            operator: false,
+            operator: None,
         };
         Self { slots: servers.iter().map(|server| (server.id.clone(), slot(server))).collect() }
     }
@@ -239,7 +240,7 @@ impl Drains {
                     return None;
                 }
                 // An operator has undone it, or put the server into maintenance.
-                slot.operator = false;
+                slot.operator = None;
                 slot.not_before = Some(at + policy.max_age);
             }
             DrainPhase::Undoing { since, left, .. } if at >= *since => {
@@ -302,38 +303,6 @@ impl Drains {
         }
     }
 
-    /// The operator's own drain. Refused with the reason when it cannot be.
-    pub(super) fn request(
-        &mut self,
-        server: &ServerId,
-        fleet: &Fleet,
-        policy: &Policy,
-        now: Time,
-    ) -> Result<(), HoldReason> {
-        let slot = self.slots.get(server).ok_or(HoldReason::NotJoined)?;
-        if slot.phase == DrainPhase::Idle
-            && let Some(reason) = self.obstacle(server, slot, fleet, policy, now)
-        {
-            return Err(reason);
-        }
-        if let Some(slot) = self.slots.get_mut(server) {
-            slot.operator = true;
-        }
-        Ok(())
-    }
-
-    /// Takes the drain of one server back, or of all.
-    pub(super) fn release(&mut self, server: Option<&ServerId>, policy: &Policy, now: Time) -> Vec<Command> {
-        let mut commands = Vec::new();
-        for (id, slot) in &mut self.slots {
-            if server.is_none_or(|server| server == id) {
-                slot.operator = false;
-                commands.extend(slot.undo(id, UndrainReason::Operator, policy, now));
-            }
-        }
-        commands
-    }
-
     /// What an agent-check answer has to say about the admin state: only what
     /// the runtime API cannot.
     pub fn word(&self, server: &ServerId, now: Time) -> Option<AdminWord> {
@@ -361,6 +330,18 @@ impl Drains {
         }
     }
 
+    /// Other servers of the same backend that are not known to be out. A drain that an operator asked for
+    /// ends only on evidence that too few are left: after a restart nothing is known yet.
+    fn others_left(&self, server: &ServerId, fleet: &Fleet) -> usize {
+        let out = |id: &ServerId, slot: &Slot| {
+            fleet.servers.get(id).is_some_and(|verdict| matches!(verdict.state, State::Down | State::Drain))
+                || slot.phase != DrainPhase::Idle
+                || slot.shown.is_some_and(|(_, shown)| !shown.clear())
+        };
+        let others = self.slots.iter().filter(|(id, _)| *id != server && same_backend(id, server));
+        others.filter(|(id, slot)| !out(id, slot)).count()
+    }
+
     /// One tick: begins, goes on with and ends drains.
     pub(super) fn tick(
         &mut self,
@@ -370,6 +351,11 @@ impl Drains {
         policy: &Policy,
         paused: bool,
     ) -> (Vec<Command>, Vec<(ServerId, HoldReason)>) {
+        for slot in self.slots.values_mut() {
+            if slot.expired(now) && slot.phase == DrainPhase::Idle {
+                slot.operator = None;
+            }
+        }
         let mut commands = self.go_on(now, fleet, cohorts, policy, paused);
         let mut holds = Vec::new();
         let wanted: Vec<(ServerId, DrainReason)> = self
@@ -410,12 +396,18 @@ impl Drains {
         let ids: Vec<ServerId> = self.slots.keys().cloned().collect();
         for id in ids {
             let others = self.others_usable(&id, fleet, None);
+            let others_left = self.others_left(&id, fleet);
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             match slot.phase {
                 DrainPhase::Held { since, reason, carrier } => {
                     let due = cohorts.get(&id).is_some_and(|cohort| cohort.due > 0);
                     let over = match reason {
+                        DrainReason::Operator if slot.expired(now) => Some(UndrainReason::Deadline),
                         // Another server failed meanwhile: this one is needed.
+                        DrainReason::Operator if below_floor(others_left, policy) => {
+                            Some(UndrainReason::CapacityFloor)
+                        }
+                        DrainReason::Operator if carrier.shown() => None,
                         _ if below_floor(others, policy) => Some(UndrainReason::CapacityFloor),
                         _ if !carrier.shown() && now.since(since) > TAKES => Some(UndrainReason::NotTaken),
                         DrainReason::Operator => None,
@@ -458,7 +450,7 @@ impl Drains {
     }
 
     /// Why a drain of this server may not begin.
-    fn obstacle(
+    pub(super) fn obstacle(
         &self,
         server: &ServerId,
         slot: &Slot,
@@ -509,7 +501,7 @@ impl Slot {
         policy: &Policy,
         paused: bool,
     ) -> Option<DrainReason> {
-        if self.operator {
+        if self.operator.is_some() {
             return Some(DrainReason::Operator);
         }
         if paused || !self.commandable {
@@ -533,7 +525,13 @@ impl Slot {
         enough.then_some(DrainReason::SessionsDue)
     }
 
-    fn undo(&mut self, id: &ServerId, reason: UndrainReason, policy: &Policy, now: Time) -> Option<Command> {
+    pub(super) fn undo(
+        &mut self,
+        id: &ServerId,
+        reason: UndrainReason,
+        policy: &Policy,
+        now: Time,
+    ) -> Option<Command> {
         let (not_before, left) = match self.phase {
             DrainPhase::Idle | DrainPhase::Undoing { .. } => return None,
             DrainPhase::Sending { since, .. } => (now + RETRY * 10, Left::Unanswered { sent: since }),

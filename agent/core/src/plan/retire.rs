@@ -31,6 +31,8 @@ pub(super) struct Context<'a> {
     pub(super) can_come_back: bool,
     /// How long the session's instance has said that it is not the writer its server wants.
     pub(super) demoted_for: Option<Duration>,
+    /// Whether an operator wants the server's sessions retired whatever their age.
+    pub(super) emptying: bool,
     /// Whether its proxy closes sessions at a command, which a forced close needs.
     pub(super) commandable: bool,
     /// Nothing observed up to this moment counts: a close was tried then.
@@ -79,7 +81,7 @@ fn due_at(session: &Session<'_>, policy: &Policy) -> (Time, Duration) {
 /// The stance on one session.
 pub(super) fn consider(session: &Session<'_>, context: &Context<'_>) -> Stance {
     let (due, limit) = due_at(session, context.policy);
-    if context.now < due && !context.demoted() {
+    if context.now < due && !context.demoted() && !context.emptying {
         return Stance::NotDue(due);
     }
     if let Some(reason) = out_of_reach(session, context) {

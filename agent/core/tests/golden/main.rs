@@ -15,7 +15,10 @@ use agent_core::{
     FaultKind, ServerId,
     desired::{AgentHealth, Member, endpoints},
     health::{Fleet, ServerConfig},
-    plan::{AdminFlags, Close, Command, DrainSent, Mode, Outcome, Plan, Planner, Policy, Retired, Subject},
+    plan::{
+        AdminFlags, Close, Command, DrainSent, Mode, Outcome, Plan, Planner, Policy, Requested, Retired,
+        Subject,
+    },
 };
 use support::{Rig, begin, instance, millis, policy, secs, server, servers};
 
@@ -287,7 +290,11 @@ fn envoy() {
     scene.note("An operator drains b.");
     let fleet = scene.rig.fleet();
     let now = scene.rig.now;
-    scene.rig.planner.request_drain(&server("read", "b"), &fleet, now).expect("a drain");
+    scene
+        .rig
+        .planner
+        .request_drain(&server("read", "b"), Requested::default(), &fleet, now)
+        .expect("a drain");
     scene.pass(2);
     scene.note("Reader c stops: b is needed.");
     scene.roles[2] = Err(FaultKind::ConnectionRefused);

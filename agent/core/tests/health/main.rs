@@ -1,9 +1,11 @@
 //! The rules of health, one sentence each: observations in, verdicts out.
 //!
 //! - `routing`: the hard cases of which server gets new sessions.
+//! - `released`: what becomes of servers that are down when the agent is paused, stops or starts anew.
 //! - `siblings`: for which siblings a server is taken out. `lasting`: what counts for how long.
 
 mod lasting;
+mod released;
 mod routing;
 mod setup;
 mod siblings;

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
+use reqwest::StatusCode;
 use serde_json::Value;
+
+use crate::clock::unix_millis;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -18,7 +21,16 @@ pub enum ControlError {
     /// The agent's own message.
     #[error("{0}")]
     Refused(String),
+    /// The agent could not do or check it now.
+    #[error("{0}")]
+    Unavailable(String),
 }
+
+/// The agent takes a request within this time, or it has no effect.
+const TAKEN: Duration = Duration::from_secs(5);
+
+/// For its effect, in addition.
+const EFFECT: Duration = Duration::from_secs(35);
 
 /// Sends a request: `GET` to read, `POST` to change.
 pub async fn ask(
@@ -31,19 +43,27 @@ pub async fn ask(
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .no_proxy()
-        .timeout(Duration::from_secs(10))
+        .timeout(TAKEN + EFFECT)
         .build()
         .map_err(unreachable)?;
-    let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect();
+    let by = (unix_millis() + u64::try_from(TAKEN.as_millis()).unwrap_or(u64::MAX)).to_string();
+    let query: Vec<String> = query
+        .iter()
+        .chain([&("by", by.as_str())])
+        .map(|(key, value)| format!("{key}={}", escape(value)))
+        .collect();
     let url = format!("http://agent{path}?{}", query.join("&"));
     let answer = client.request(method, url).send().await.map_err(unreachable)?;
-    let good = answer.status().is_success();
+    let status = answer.status();
     let body: Value = answer.json().await.map_err(unreachable)?;
-    if good {
+    if status.is_success() {
         return Ok(body);
     }
     let words = body.get("error").and_then(Value::as_str).unwrap_or("refused without a message");
-    Err(ControlError::Refused(words.to_owned()))
+    Err(match status {
+        StatusCode::SERVICE_UNAVAILABLE => ControlError::Unavailable(words.to_owned()),
+        _ => ControlError::Refused(words.to_owned()),
+    })
 }
 
 /// Percent-encodes a value of a query.

@@ -4,6 +4,11 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::Path,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,13 +23,19 @@ use serde_json::{Value, json};
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use crate::messages::{Input, Request};
+use crate::{
+    clock::unix_millis,
+    messages::{Asked, Failure, Input, Request},
+};
 
-/// How long a request may wait for the decider.
+/// How long a request may wait for the decider to take it.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may then wait for its effect. The decider gives up earlier.
+const EFFECT: Duration = Duration::from_secs(30);
 
 /// Binds a socket with mode 0600, and replaces one that nothing listens on.
 ///
@@ -54,53 +65,76 @@ struct Parameters {
     database: Option<String>,
     instance: Option<String>,
     reason: Option<String>,
+    /// Of a drain, in seconds.
+    lasts: Option<u64>,
+    empty: Option<bool>,
+    /// The client waits until then for the request to be taken, in milliseconds since 1970.
+    by: Option<u64>,
 }
 
 pub fn router(decider: mpsc::Sender<Input>) -> Router {
+    let route = |request: fn(Parameters) -> Request| {
+        move |state, Query(parameters): Query<Parameters>| {
+            let by = parameters.by;
+            forward(state, request(parameters), by)
+        }
+    };
     Router::new()
-        .route("/sessions", get(|state| forward(state, Request::Sessions)))
-        .route(
-            "/pause",
-            post(|state, Query(parameters): Query<Parameters>| {
-                forward(state, Request::Pause { reason: parameters.reason.unwrap_or_default() })
-            }),
-        )
-        .route("/resume", post(|state| forward(state, Request::Resume)))
+        .route("/sessions", get(route(|_| Request::Sessions)))
+        .route("/pause", post(route(|asked| Request::Pause { reason: asked.reason.unwrap_or_default() })))
+        .route("/resume", post(route(|_| Request::Resume)))
         .route(
             "/drain",
-            post(|state, Query(parameters): Query<Parameters>| {
-                forward(state, Request::Drain { server: parameters.server.unwrap_or_default() })
-            }),
+            post(route(|asked| Request::Drain {
+                server: asked.server.unwrap_or_default(),
+                lasts: asked.lasts.map(Duration::from_secs),
+                empty: asked.empty.unwrap_or_default(),
+            })),
         )
         .route(
             "/writer",
-            post(|state, Query(parameters): Query<Parameters>| {
-                let Parameters { database, instance, .. } = parameters;
-                let (database, instance) = (database.unwrap_or_default(), instance.unwrap_or_default());
-                forward(state, Request::Writer { database, instance })
-            }),
+            post(route(|asked| Request::Writer {
+                database: asked.database.unwrap_or_default(),
+                instance: asked.instance.unwrap_or_default(),
+            })),
         )
-        .route(
-            "/undrain",
-            post(|state, Query(parameters): Query<Parameters>| {
-                forward(state, Request::Undrain { server: parameters.server })
-            }),
-        )
+        .route("/undrain", post(route(|asked| Request::Undrain { server: asked.server })))
         .with_state(decider)
 }
 
-async fn forward(State(decider): State<mpsc::Sender<Input>>, request: Request) -> (StatusCode, Json<Value>) {
+async fn forward(
+    State(decider): State<mpsc::Sender<Input>>,
+    request: Request,
+    by: Option<u64>,
+) -> (StatusCode, Json<Value>) {
+    let unavailable = |error: &str| (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"error": error})));
+    // The agent may have been frozen since the client asked.
+    let waits = by.map_or(TIMEOUT, |by| Duration::from_millis(by.saturating_sub(unix_millis())).min(TIMEOUT));
+    if waits.is_zero() {
+        return unavailable("the agent did not take the request in time; it has no effect");
+    }
     let (reply, answer) = oneshot::channel();
+    let by = Instant::now() + waits;
+    let taken = Arc::new(AtomicBool::default());
+    let asked = Asked { request, reply, by, taken: taken.clone() };
     let asked = async {
-        decider.send(Input::Request(request, reply)).await.ok()?;
+        decider.send(Input::Request(asked)).await.ok()?;
         answer.await.ok()
     };
-    match timeout(TIMEOUT, asked).await {
+    let mut asked = pin!(asked);
+    // A moment more, for a decider that took it at the last one.
+    let answer = match timeout(waits + Duration::from_millis(100), &mut asked).await {
+        Err(_) if taken.load(Ordering::Acquire) => timeout(EFFECT, asked).await,
+        answer => answer,
+    };
+    match answer {
         Ok(Some(Ok(value))) => (StatusCode::OK, Json(value)),
-        Ok(Some(Err(error))) => (StatusCode::CONFLICT, Json(json!({"error": error}))),
-        Ok(None) | Err(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({"error": "the agent is starting or stopping, or does not respond"})),
-        ),
+        Ok(Some(Err(Failure::Refused(error)))) => (StatusCode::CONFLICT, Json(json!({"error": error}))),
+        Ok(Some(Err(Failure::Unchecked(error)))) => unavailable(&error),
+        Ok(None) => unavailable("the agent is starting or stopping"),
+        Err(_) if taken.load(Ordering::Acquire) => {
+            unavailable("the agent took the request and does not report its effect; look at `/state`")
+        }
+        Err(_) => unavailable("the agent did not take the request in time; it has no effect"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_core::plan::{self, Policy};
+use agent_core::plan::{self, BreakerPolicy, Policy};
 
 use super::{
     super::{
@@ -18,6 +18,9 @@ const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 /// A shorter drain would have no effect.
 const SHORTEST_DRAIN: Duration = Duration::from_secs(1);
 
+/// A return takes this long to be seen.
+const SOON: Duration = Duration::from_secs(3);
+
 impl Check {
     pub(super) fn sessions(&mut self, file: &file::Sessions) -> Option<Policy> {
         let default = Policy::default();
@@ -31,6 +34,7 @@ impl Check {
         let capacity_floor = self.share(file.capacity_floor.as_ref(), default.capacity_floor);
         let networks: Vec<Option<plan::Network>> =
             file.exempt.networks.iter().map(|network| self.network(network)).collect();
+        let breaker = self.breaker(&file.breaker);
         let login_budget = file.login_budget.as_ref().map_or(default.login_budget, |budget| *budget.value());
         let policy = Policy {
             mode: match file.mode {
@@ -69,10 +73,32 @@ impl Check {
                 .map_or(plan::Scope::Iam, |users| plan::Scope::Users(users.value().clone())),
             force_after: force_after.ok()?,
             demotion_grace: demotion_grace.ok()?,
+            breaker: breaker?,
             ..default
         };
         self.policy(file, &policy);
         Some(policy)
+    }
+
+    fn breaker(&mut self, file: &file::Breaker) -> Option<BreakerPolicy> {
+        let default = Policy::default().breaker;
+        let return_within = self.duration(file.return_within.as_ref(), default.return_within);
+        let retry_after = self.duration(file.retry_after.as_ref(), default.retry_after);
+        if let Some(at) =
+            file.return_within.as_ref().filter(|_| return_within.is_some_and(|time| time < SOON))
+        {
+            let hint = "sessions are listed once a second while a return is awaited; the minimum is 3s";
+            self.problem(Problem::at(at.location(), "`return_within` is too short").hint(hint));
+        }
+        if let Some(at) = file.misses.as_ref().filter(|at| *at.value() == 0) {
+            let hint = "the minimum is 1";
+            self.problem(Problem::at(at.location(), "`misses` is 0: every group would be paused").hint(hint));
+        }
+        Some(BreakerPolicy {
+            return_within: return_within?,
+            misses: file.misses.as_ref().map_or(default.misses, |misses| *misses.value()),
+            retry_after: retry_after?,
+        })
     }
 
     /// Values that do not fit together, or are unusual.

@@ -21,7 +21,7 @@ use schedule::{Action, CLOSING, Demand, Schedule};
 
 use super::door::Door;
 use crate::{
-    events::{CloseFailed, Event, Retired as RetiredEvent, RightsMissing},
+    events::{CloseFailed, Episodes, Event, Retired as RetiredEvent, RightsMissing},
     messages::{CloseOrder, Input},
     shared::{Backoff, jittered},
 };
@@ -44,7 +44,7 @@ pub struct Config {
 /// Runs until it is dropped.
 pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<CloseOrder>) {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-    let mut reported = None;
+    let (mut reported, mut failures) = (None, Episodes::default());
     loop {
         if let Ok(session) = door.login().await {
             backoff.reset();
@@ -55,6 +55,7 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<C
                 method: None,
                 method_for_any_user: None,
                 reported: &mut reported,
+                failures: &mut failures,
             };
             let fault = table.follow(&mut commands).await;
             tracing::debug!(instance = %door.instance(), %fault, "activity connection lost");
@@ -63,9 +64,9 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<C
             continue;
         }
         let wait = Instant::now() + backoff.wait();
-        // Closes that arrive meanwhile fail at once.
+        // Closes that arrive meanwhile are not tried.
         while let Ok(Some(order)) = tokio::time::timeout_at(wait, commands.recv()).await {
-            door.shared.close_ended(&order.command, Retired::Failed).await;
+            door.shared.close_ended(&order.command, Retired::Busy).await;
         }
         sleep_until(wait).await;
     }
@@ -81,6 +82,8 @@ struct Table<'a> {
     method_for_any_user: Option<Method>,
     /// The rights reported last, across connections.
     reported: &'a mut Option<Rights>,
+    /// The last failure of each session that could not be closed, across connections.
+    failures: &'a mut Episodes,
 }
 
 impl Table<'_> {
@@ -150,7 +153,8 @@ impl Table<'_> {
 
     async fn leave(&mut self, fault: Fault, waiting: VecDeque<CloseOrder>) -> Fault {
         for CloseOrder { command, .. } in waiting {
-            self.door.shared.close_ended(&command, Retired::Failed).await;
+            // It was not tried.
+            self.door.shared.close_ended(&command, Retired::Busy).await;
         }
         fault
     }
@@ -228,7 +232,9 @@ impl Table<'_> {
         };
         let retired = result_of(&outcome);
         if let RetireOutcome::Failed(fault) = &outcome {
-            CloseFailed { command: &command, error: fault.to_string() }.emit(&shared.metrics);
+            let error = fault.to_string();
+            let news = self.failures.begins(&command.key.pid.to_string(), &error);
+            CloseFailed { command: &command, error, news }.emit(&shared.metrics);
         }
         match retired {
             Retired::Closed | Retired::Failed => drop(permit),

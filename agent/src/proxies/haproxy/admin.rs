@@ -124,6 +124,10 @@ struct Proxy {
     state_write: Option<JoinHandle<Result<String, StateError>>>,
 }
 
+fn not_sent(error: impl ToString) -> (DrainSent, String) {
+    (DrainSent::NotSent, error.to_string())
+}
+
 impl Proxy {
     async fn round(&mut self, commands: &mut mpsc::Receiver<Order>) -> Result<(), RuntimeError> {
         let mut connection = Connection::open(&self.config.socket, self.config.limits).await?;
@@ -247,7 +251,18 @@ impl Proxy {
         let outdated = decided.elapsed() > OUTDATED;
         match command {
             Command::Drain(server) => {
-                let sent = if outdated { DrainSent::NotSent } else { self.drain(&server, decided).await };
+                let drained = if outdated {
+                    Err(not_sent("the order waited too long"))
+                } else {
+                    self.drain(&server, decided).await
+                };
+                let sent = match drained {
+                    Ok(()) => DrainSent::Sent,
+                    Err((sent, error)) => {
+                        self.shared.send(Input::NotDrained { server: server.clone(), error }).await;
+                        sent
+                    }
+                };
                 self.shared.send(Input::Outcome(Outcome::Drain { server, sent })).await;
             }
             Command::Undrain(server) if outdated => {
@@ -283,35 +298,38 @@ impl Proxy {
         Connection::open(&self.config.socket, self.config.limits).await
     }
 
-    async fn drain(&mut self, server: &ServerId, decided: Instant) -> DrainSent {
-        let Ok(mut connection) = self.open().await else { return DrainSent::NotSent };
-        let Ok(states) = self.table(&mut connection, server).await else { return DrainSent::NotSent };
-        let Ok(state) = self.row(&states, server) else { return DrainSent::NotSent };
-        // A person may have come first; the time between this look and the next
+    async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), (DrainSent, String)> {
+        let mut connection = self.open().await.map_err(not_sent)?;
+        let states = self.table(&mut connection, server).await.map_err(not_sent)?;
+        let state = self.row(&states, server).map_err(not_sent)?;
+        // An operator may have come first; the time between this look and the next
         // command is all that is left to chance.
-        if !flags_of(state).clear()
-            || !self.another_takes_sessions(&states, server)
-            || decided.elapsed() > DRAIN_TAKES
-        {
-            return DrainSent::NotSent;
+        if !flags_of(state).clear() {
+            return Err(not_sent("it has an admin state set by an operator"));
+        }
+        if !self.another_takes_sessions(&states, server) {
+            return Err(not_sent("no other server of the backend takes new sessions in HAProxy"));
+        }
+        if decided.elapsed() > DRAIN_TAKES {
+            return Err(not_sent("HAProxy took too long to answer"));
         }
         let subject = format!("drain {server}");
         match connection.set_state(&server.backend, &server.server, AdminState::Drain).await {
             Ok(()) => {
                 self.episodes.ends(&subject);
                 let _ = self.flags(&mut connection).await;
-                DrainSent::Sent
+                Ok(())
             }
             // An answer could carry it, but without the agent nothing could take it back.
             Err(error @ (RuntimeError::Denied { .. } | RuntimeError::Refused { .. })) => {
                 let error = error.to_string();
                 if self.episodes.begins(&subject, &error) {
-                    DrainNotTaken { server, error }.emit(&self.shared.metrics);
+                    DrainNotTaken { server, error: error.clone() }.emit(&self.shared.metrics);
                 }
-                DrainSent::NotSent
+                Err(not_sent(error))
             }
             // It may have been taken: the flags will tell, and the record stays.
-            Err(_) => DrainSent::Unclear,
+            Err(error) => Err((DrainSent::Unclear, error.to_string())),
         }
     }
 
@@ -368,7 +386,9 @@ impl Proxy {
             Err(_) => Retired::Failed,
         };
         if let Err(error) = result {
-            CloseFailed { command, error: error.to_string() }.emit(&shared.metrics);
+            let error = error.to_string();
+            let news = self.episodes.begins(&format!("close {}", command.key.pid), &error);
+            CloseFailed { command, error, news }.emit(&shared.metrics);
         }
         match retired {
             Retired::Closed | Retired::Failed => drop(permit),

@@ -2,12 +2,17 @@
 //!
 //! - [`admin`]: admin flags, drains and closes over the runtime socket.
 //! - [`orders`]: what it is ordered to do.
+//! - [`rivals`]: notices another agent on the same HAProxy.
 //! - [`sweeps`]: its sessions.
 //! - [`agent_check`]: the agent-check server.
-//! - [`take_back`]: takes recorded drains back, with nothing but the records.
+//! - [`release`]: ends what the agent has set, with nothing but the records: [`take_back`] for a drain,
+//!   [`lift`] for a server that is DOWN.
 
 pub mod admin;
 pub mod agent_check;
+pub mod lift;
 pub mod orders;
+pub mod release;
+pub mod rivals;
 pub mod sweeps;
 pub mod take_back;

@@ -1,5 +1,4 @@
-//! Takes back the agent's own drains, of one server or of all records. The records alone are enough:
-//! for a stop, a refused start, `ExecStopPost`, and package removal.
+//! Takes back one drain of the agent's own, with nothing but its record.
 
 use std::time::Duration;
 
@@ -7,64 +6,12 @@ use haproxy::{
     Address,
     runtime::{AdminState, Connection, Limits, RuntimeError, ServerState},
 };
-use serde::Serialize;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 
-use crate::state::{
-    StateError,
-    records::{DrainRecord, DrainRecords, RecordedProxy},
-};
+use crate::state::records::{DrainRecord, RecordedProxy};
 
 /// The limits of one command are shorter; this is for a process that was suspended meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What became of the records.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Undone {
-    /// Drains taken back.
-    pub taken_back: Vec<String>,
-    /// Not drained any more, or in maintenance, which an operator set: left alone.
-    pub left_alone: Vec<String>,
-    /// Not reached: server and reason. Their records stay.
-    pub failed: Vec<(String, String)>,
-}
-
-/// Takes back every recorded drain that its proxy still shows, and removes the
-/// records of those that are over.
-///
-/// # Errors
-/// When the records cannot be read or written.
-pub async fn own(file: &DrainRecords) -> Result<Undone, StateError> {
-    let mut undone = Undone::default();
-    let mut over = Vec::new();
-    // All at once: a proxy that hangs must not use up the time of those that answer.
-    let mut tasks = JoinSet::new();
-    for record in file.load()? {
-        tasks.spawn(async move {
-            let result = recorded(&record).await;
-            (record, result)
-        });
-    }
-    while let Some(ended) = tasks.join_next().await {
-        // One that could not be told is left on record.
-        let Ok((record, result)) = ended else { continue };
-        let name = format!("{}/{} at {}", record.backend, record.server, record.socket);
-        match result {
-            Ok(TakenBack::Drain) => undone.taken_back.push(name),
-            Ok(TakenBack::Nothing) => undone.left_alone.push(name),
-            Err(error) => {
-                undone.failed.push((name, error));
-                continue;
-            }
-        }
-        over.push(record);
-    }
-    if !over.is_empty() {
-        // A running agent may have recorded others meanwhile.
-        file.remove(&over)?;
-    }
-    Ok(undone)
-}
 
 /// What was found when a drain was to be taken back.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -116,6 +63,16 @@ pub async fn take_back(
         // Maintenance is never the agent's, and `ready` would end it as well.
         Some(state) if state.forced_drain() && !state.forced_maint() => {
             connection.set_state(backend, server, AdminState::Ready).await?;
+            let states = connection.servers_state(None).await?;
+            if states.iter().find(here).is_some_and(ServerState::forced_drain) {
+                let (peer, command) =
+                    (connection.peer().clone(), format!("set server {backend}/{server} state ready"));
+                return Err(RuntimeError::Refused {
+                    peer,
+                    command,
+                    answer: "HAProxy still shows the drain".into(),
+                });
+            }
             Ok(TakenBack::Drain)
         }
         Some(_) | None => Ok(TakenBack::Nothing),
@@ -129,12 +86,19 @@ mod tests {
         net::UnixListener,
     };
 
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
     use super::*;
+    use crate::{proxies::haproxy::release, state::records::DrainRecords};
 
     /// A HAProxy that knows one backend, and refuses to speak of any other.
     async fn answers(socket: UnixListener) {
         let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port \
             srv_iweight srv_check_state srv_agent_state srv_fqdn";
+        let ready = Arc::new(AtomicBool::default());
         loop {
             let (stream, _) = socket.accept().await.unwrap();
             let mut stream = BufReader::new(stream);
@@ -142,7 +106,12 @@ mod tests {
             while stream.read_line(&mut line).await.unwrap() > 0 {
                 let answer = match line.trim() {
                     "show servers state" => {
-                        format!("1\n{columns}\norders pg1 10.0.0.1 2 8 1 5432 1 0 22 -\n\n> ")
+                        let admin = if ready.load(Ordering::Relaxed) { 0 } else { 8 };
+                        format!("1\n{columns}\norders pg1 10.0.0.1 2 {admin} 1 5432 1 0 22 -\n\n> ")
+                    }
+                    "set server orders/pg1 state ready" => {
+                        ready.store(true, Ordering::Relaxed);
+                        "\n> ".to_owned()
                     }
                     other if other.starts_with("show servers") => "Can't find backend.\n\n> ".to_owned(),
                     _ => "\n> ".to_owned(),
@@ -165,11 +134,14 @@ mod tests {
             server: "pg1".into(),
             reason: "sessions due".into(),
             since: 1_800_000_000,
+            operator: false,
+            until: None,
         };
         records.store(&[record("orders"), record("renamed")]).unwrap();
-        let undone = own(&records).await.unwrap();
+        let mut released = release::Released::default();
+        release::drains(folder.path(), false, &mut released).await.unwrap();
         haproxy.abort();
-        assert_eq!((undone.taken_back.len(), undone.left_alone.len()), (1, 1), "{undone:?}");
+        assert_eq!((released.taken_back.len(), released.left_alone.len()), (1, 1), "{released:?}");
         assert_eq!(records.load().unwrap(), []);
     }
 }

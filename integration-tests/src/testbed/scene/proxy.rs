@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, io, net::SocketAddr};
 use super::{Error, Files, Setting};
 use crate::{
     envoy::{Envoy, EnvoyBinary, EnvoyConfig},
-    haproxy::{Backend, Haproxy, HaproxyBinary, HaproxyConfig, Server},
+    haproxy::{Backend, Haproxy, HaproxyBinary, HaproxyConfig, Level, Server},
     process,
     standin::StandIn,
 };
@@ -59,7 +59,8 @@ impl Proxy for Haproxy {
             .frontend("write", "orders_write")
             .frontend("read", "orders_read")
             .backend(backend("orders_write"))
-            .backend(backend("orders_read").line("balance leastconn"));
+            .backend(backend("orders_read").line("balance leastconn"))
+            .stats_socket("operator", Level::Operator);
         let binary = match setting.haproxy.clone() {
             Some(binary) => binary,
             None => HaproxyBinary::debian()?,

@@ -33,7 +33,8 @@ impl Planner {
         }
         candidates.sort_by_key(|one| {
             let overdue = one.age.saturating_sub(one.limit);
-            (std::cmp::Reverse((overdue, one.age)), one.session.row.key)
+            // One that could not be closed does not go before the others.
+            (self.tries.failures(one.id), std::cmp::Reverse((overdue, one.age)), one.session.row.key)
         });
         let mut free: BTreeMap<(InstanceIndex, Purpose), (u32, Time)> = BTreeMap::new();
         let mut under_way: HashMap<Group, usize> = HashMap::new();

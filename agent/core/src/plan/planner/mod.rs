@@ -5,9 +5,11 @@
 //! demoted. It reads no clock and does no I/O.
 //!
 //! - `survey`: one pass over all sessions: due, free to go, or held.
+//! - `shortage`: instances with more sessions than the budget can close in time.
 //! - `fire`: from those free to go to commands.
 
 mod fire;
+mod shortage;
 mod survey;
 
 use std::{
@@ -17,7 +19,7 @@ use std::{
 
 use super::{
     AdminFlags, AdminWord, Breaker, Budget, Command, Drains, Group, Hold, HoldReason, Outcome, Plan, Policy,
-    Purpose, Retired, Shown, Subject,
+    Purpose, Requested, Retired, Shown, Subject, tries::Tries,
 };
 use crate::{
     DatabaseName, InstanceId, ServerId, Time,
@@ -45,9 +47,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Sessions that no listing has shown are looked for again after this.
 const SWEEP_AGAIN: Duration = Duration::from_secs(30);
 
-/// After a denied close, the instance gets no more for this long.
-const DENIED: Duration = Duration::from_secs(60);
-
 /// A command without an outcome is given up after this.
 const LOST: Duration = Duration::from_secs(30);
 
@@ -67,9 +66,10 @@ pub struct Planner {
     paused: bool,
     credentials_ill: bool,
     in_flight: HashMap<SessionId, Flight>,
-    tried: HashMap<SessionId, Time>,
-    denied: BTreeMap<InstanceId, Time>,
+    tries: Tries<SessionId>,
     demoted: BTreeMap<InstanceId, Time>,
+    /// Instances with more sessions than the budget can close within `max_age`.
+    short: BTreeSet<InstanceId>,
     last_plan: Option<Time>,
     trusted_since: Time,
     events: Vec<Group>,
@@ -99,8 +99,8 @@ impl Planner {
             paused: false,
             credentials_ill: false,
             in_flight: HashMap::new(),
-            tried: HashMap::new(),
-            denied: BTreeMap::new(),
+            tries: Tries::default(),
+            short: BTreeSet::new(),
             demoted: BTreeMap::new(),
             last_plan: None,
             trusted_since: Time::AGENT_START,
@@ -149,7 +149,7 @@ impl Planner {
     pub fn resume(&mut self) {
         self.paused = false;
         self.breaker.reset();
-        self.denied.clear();
+        self.tries.reset();
     }
 
     /// Takes over a drain that a former agent recorded: it is taken back.
@@ -157,15 +157,26 @@ impl Planner {
         self.drains.adopt(server, &self.policy, now);
     }
 
-    /// Drains a server for an operator, above the capacity floor.
+    /// Takes over a drain that an operator asked a former agent for.
+    pub fn adopt_operators(&mut self, server: &ServerId, until: Option<Time>, now: Time) {
+        self.drains.adopt_operators(server, until, &self.policy, now);
+    }
+
+    /// Drains a server for an operator, above the capacity floor. Whether the record of a drain has changed.
     ///
     /// # Errors
     /// Why it cannot be.
-    pub fn request_drain(&mut self, server: &ServerId, fleet: &Fleet, now: Time) -> Result<(), HoldReason> {
-        self.drains.request(server, fleet, &self.policy, now)
+    pub fn request_drain(
+        &mut self,
+        server: &ServerId,
+        requested: Requested,
+        fleet: &Fleet,
+        now: Time,
+    ) -> Result<bool, HoldReason> {
+        self.drains.request(server, requested, fleet, &self.policy, now)
     }
 
-    /// Takes back one drain of the agent's own, or all.
+    /// Takes back the drain of one server, or all of the agent's own.
     pub fn release_drains(&mut self, server: Option<&ServerId>, now: Time) -> Vec<Command> {
         self.drains.release(server, &self.policy, now)
     }
@@ -199,17 +210,11 @@ impl Planner {
                 let Some(index) = self.instances.get(instance) else { return };
                 let session = (*index, *key);
                 let flight = self.in_flight.remove(&session);
-                match (retired, flight) {
-                    // From the command on: its client may be back before this is known.
-                    (Retired::Closed, Some(Flight { group, had_others, since, .. })) => {
-                        self.breaker.closed(group, instance.clone(), *key, had_others, since);
-                    }
-                    (Retired::Denied, _) => {
-                        self.denied.insert(instance.clone(), now);
-                    }
-                    _ => {}
+                // From the command on: its client may be back before this is known.
+                if let (Retired::Closed, Some(Flight { group, had_others, since, .. })) = (retired, flight) {
+                    self.breaker.closed(group, instance.clone(), *key, had_others, since);
                 }
-                self.tried.insert(session, now);
+                self.tries.ended(instance, session, *retired, now);
             }
         }
     }
@@ -218,6 +223,7 @@ impl Planner {
     pub fn plan(&mut self, now: Time, ledger: &Ledger, fleet: &Fleet, budget: &Budget) -> Plan {
         self.settle(now, ledger, fleet);
         let mut pass = self.survey(now, ledger, fleet);
+        self.not_closed(now, &pass.lingering);
         let cohorts = ledger.servers().iter().cloned().zip(pass.cohorts.iter().copied()).collect();
         let (mut commands, server_holds) = self.drains.tick(now, fleet, &cohorts, &self.policy, self.paused);
         self.fire(now, &mut pass, ledger, budget, &mut commands);
@@ -248,6 +254,7 @@ impl Planner {
             probe: pass.probe,
             sessions: ledger.len(),
             due: pass.due,
+            shortages: self.shortages(ledger),
             closing: pass.closing,
         }
     }
@@ -290,8 +297,7 @@ impl Planner {
         }
         self.last_plan = Some(now);
         self.in_flight.retain(|_, flight| now.since(flight.since) <= LOST);
-        self.denied.retain(|_, at| now.since(*at) <= DENIED);
-        if self.tried.len() > 2 * ledger.len() + 1_000 {
+        if self.tries.len() > 2 * ledger.len() + 1_000 {
             let live: HashSet<SessionId> = ledger
                 .instances()
                 .filter_map(|instance| Some((instance, *self.instances.get(instance)?)))
@@ -299,7 +305,7 @@ impl Planner {
                     ledger.sessions_of(instance).map(move |session| (index, session.row.key))
                 })
                 .collect();
-            self.tried.retain(|session, _| live.contains(session));
+            self.tries.retain(|session| live.contains(session));
         }
         for (instance, view) in &fleet.instances {
             if view.role == Some(Role::Reader) && view.usable() {
@@ -307,6 +313,15 @@ impl Planner {
             } else {
                 self.demoted.remove(instance);
             }
+        }
+    }
+
+    /// Sessions that were reported as closed and are still listed: they were not closed, and their clients
+    /// are not awaited.
+    fn not_closed(&mut self, now: Time, lingering: &[(InstanceId, SessionId)]) {
+        for (instance, session) in lingering {
+            self.tries.not_closed(*session, now);
+            self.breaker.not_closed(instance, session.1);
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) struct Pass<'a> {
     /// Instances to log in to before more is closed.
     pub(super) probe: BTreeSet<InstanceId>,
     pub(super) due: usize,
+    /// Sessions that were reported as closed and are still listed.
+    pub(super) lingering: Vec<(InstanceId, SessionId)>,
     /// Whether any of them may be closed before long.
     pub(super) closing: bool,
     pub(super) wake: Option<Time>,
@@ -75,6 +77,8 @@ pub(super) struct ServerFacts {
     /// The last login that proves that clients can come back; `None` if they cannot.
     pub(super) way_back: Option<WayBack>,
     pub(super) demoted_for: Option<Duration>,
+    /// An operator wants its sessions retired whatever their age.
+    pub(super) emptying: bool,
     pub(super) commandable: bool,
 }
 
@@ -90,7 +94,7 @@ impl Planner {
         let waits_since = self.breaker.waits_since();
         let youngest_due = self.policy.max_age.mul_f64((1.0 - self.policy.jitter).max(0.0));
         let youngest_due = youngest_due.saturating_sub(self.policy.window()).saturating_sub(SWEEP_AHEAD);
-        let maybe_demoted = self.policy.demotion_grace.is_some();
+        let any_age = self.policy.demotion_grace.is_some() || pass.facts.iter().any(|facts| facts.emptying);
         let undated = (self.policy.max_age / 20).clamp(UNDATED_LEAST, UNDATED_MOST);
         for instance in ledger.instances() {
             let Some(&index) = self.instances.get(instance) else { continue };
@@ -110,7 +114,7 @@ impl Planner {
                     }
                 }
                 let due = session.begin + youngest_due;
-                if now < due && !maybe_demoted {
+                if now < due && !any_age {
                     pass.wake_at(due);
                     continue;
                 }
@@ -125,6 +129,7 @@ impl Planner {
 
     /// What holds for each server, in the ledger's order.
     pub(super) fn facts(&self, now: Time, ledger: &Ledger, fleet: &Fleet) -> Vec<ServerFacts> {
+        let emptying: BTreeSet<&ServerId> = self.drains.emptying().collect();
         let open_backends = open_backends(&self.servers, fleet, now, self.trusted_since);
         let facts = |id: &ServerId| {
             let config = self.servers.get(id)?;
@@ -134,6 +139,7 @@ impl Planner {
                 proxy_seen: ledger.proxy_seen(id.proxy),
                 way_back: way_back(config, &open_backends, fleet, now).filter(|_| !self.credentials_ill),
                 demoted_for: demoted.map(|since| now.since(*since)),
+                emptying: emptying.contains(id),
                 commandable: config.commandable,
             })
         };
@@ -155,9 +161,13 @@ impl Planner {
             proxy_seen: facts.and_then(|facts| facts.proxy_seen),
             can_come_back: facts.is_some_and(|facts| facts.way_back.is_some()),
             demoted_for: facts.and_then(|facts| facts.demoted_for),
+            emptying: facts.is_some_and(|facts| facts.emptying),
             commandable: facts.is_some_and(|facts| facts.commandable),
-            tried: self.tried.get(&id).copied(),
+            tried: self.tries.last(id),
         };
+        if self.tries.lingers(id, session.seen) {
+            pass.lingering.push((session.instance.clone(), id));
+        }
         let age = now.since(session.begin);
         let limit = limit_of(&self.policy, &session.row.key);
         let stance = match consider(&session, &context) {
@@ -171,8 +181,11 @@ impl Planner {
                 pass.count_due(&session);
                 return;
             }
-            Stance::Fire(_) if self.denied.contains_key(session.instance) => {
+            Stance::Fire(_) if self.tries.denied(session.instance, now) => {
                 Stance::Hold { reason: HoldReason::Denied, watch: false, until: None }
+            }
+            Stance::Fire(_) if let Some((reason, until)) = self.tries.held(id, now) => {
+                Stance::Hold { reason, watch: false, until: Some(until) }
             }
             // One held back with its group need not be watched for a quiet moment.
             Stance::Fire(_)
