@@ -3,13 +3,13 @@
 use agent_core::{
     ServerId,
     desired::{AgentHealth, agent_check},
-    health::{Fleet, InstanceView, Verdict},
+    health::{Fleet, InstanceView, Refusal, Verdict},
     plan::{DrainPhase, Plan, Subject},
 };
 
 use super::Running;
 use crate::{
-    events::{Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, VerdictChanged},
+    events::{Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, RefusedAlone, VerdictChanged},
     proxies::haproxy::orders,
 };
 
@@ -20,6 +20,10 @@ impl Running {
             let before = self.fleet.instances.get(instance);
             if before.is_none_or(|before| differs(before, view)) {
                 InstanceChanged { instance, before, now: view }.emit(metrics);
+            }
+            let alone = |view: &InstanceView| view.refusal == Some(Refusal::ServedForClients);
+            if alone(view) && !before.is_some_and(alone) {
+                RefusedAlone { instance }.emit(metrics);
             }
             if view.conflict && before.is_none_or(|before| !before.conflict) {
                 Conflict { instance }.emit(metrics);

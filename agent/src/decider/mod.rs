@@ -210,7 +210,7 @@ impl Running {
             }
             Input::Admin { proxy, at, flags, view } => {
                 self.decider.ledger.proxy_alive(proxy, at);
-                self.decider.health.observe_proxy(proxy, view);
+                self.decider.health.observe_proxy(proxy, at, view);
                 for (server, flags) in flags {
                     if let Some(command) = self.decider.planner.observe_admin(&server, at, flags) {
                         self.carry_out(command).await;

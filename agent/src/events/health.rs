@@ -144,6 +144,22 @@ impl Event for InstanceChanged<'_> {
     }
 }
 
+/// An instance refuses the agent and serves clients.
+#[derive(Debug)]
+pub struct RefusedAlone<'a> {
+    pub instance: &'a InstanceId,
+}
+
+impl Event for RefusedAlone<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(
+            instance = %self.instance,
+            "connections are refused for the agent and served for clients; check the path from the agent's host \
+             to the database (security group, route, firewall)"
+        );
+    }
+}
+
 /// An operator has named the writer among several claimants.
 #[derive(Debug)]
 pub struct WriterChosen<'a> {

@@ -24,7 +24,8 @@ pub use envoy::{
     LogEntriesLost, NotTaken, SettingUnsafe,
 };
 pub use health::{
-    Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged, WriterChosen,
+    Conflict, InstanceChanged, LoginFailed, LoginWorks, RefusedAlone, TokenFailed, VerdictChanged,
+    WriterChosen,
 };
 pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,

@@ -12,6 +12,7 @@ use super::{
     InstanceView, Observation, Remembered, Role, Verdict, WantedRole,
     instance::Instance,
     judge::{Admission, Member, Siblings, Writer},
+    refusal::{ConnectHistory, Connects, Tries},
 };
 use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time, freshness};
 
@@ -103,6 +104,8 @@ pub struct ProxyView {
     pub up: BTreeSet<ServerId>,
     /// The backends with a `backup` server, so that clients wait or go elsewhere while no other is up.
     pub fallbacks: BTreeSet<Arc<str>>,
+    /// Its counters of connections to each server.
+    pub connects: BTreeMap<ServerId, Connects>,
 }
 
 /// Everything there is to judge.
@@ -123,6 +126,8 @@ pub struct Health {
     admissions: BTreeMap<ServerId, Admission>,
     /// Each proxy's own view, by its index.
     proxies: BTreeMap<usize, ProxyView>,
+    /// The proxies' counters of connections over the last seconds.
+    connects: BTreeMap<ServerId, ConnectHistory>,
     /// The last verdicts, which tell since when a state has lasted, and what was said before.
     server_verdicts: BTreeMap<ServerId, Verdict>,
     role_verdicts: BTreeMap<(InstanceId, WantedRole), Verdict>,
@@ -178,6 +183,7 @@ impl Health {
             servers: config.servers,
             admissions: BTreeMap::new(),
             proxies: BTreeMap::new(),
+            connects: BTreeMap::new(),
             server_verdicts: BTreeMap::new(),
             role_verdicts: BTreeMap::new(),
         }
@@ -213,8 +219,11 @@ impl Health {
         self.admissions = admissions;
     }
 
-    /// What a proxy shows of itself. Replaces what it showed before.
-    pub fn observe_proxy(&mut self, proxy: usize, view: ProxyView) {
+    /// What a proxy shows of itself, asked for at `at`. Replaces what it showed before.
+    pub fn observe_proxy(&mut self, proxy: usize, at: Time, view: ProxyView) {
+        for (server, connects) in &view.connects {
+            self.connects.entry(server.clone()).or_default().observe(at, *connects);
+        }
         self.proxies.insert(proxy, view);
     }
 
@@ -279,6 +288,7 @@ impl Health {
             Fleet { at: now, instances: BTreeMap::new(), servers: BTreeMap::new(), by_role: BTreeMap::new() };
         for (name, database) in &mut self.databases {
             let up = up_writers(name, &self.servers, &self.proxies);
+            database.weigh_refusals(name, &self.servers, &self.connects, now);
             database.settle(now, &up);
             let members = database.members();
             for wanted in [WantedRole::Writer, WantedRole::Reader, WantedRole::Any] {
@@ -350,6 +360,31 @@ impl Database {
             fallback,
             rules: &self.rules,
             now,
+        }
+    }
+
+    /// Compares the agent's refused connections with those of the proxies.
+    fn weigh_refusals(
+        &mut self,
+        database: &DatabaseName,
+        servers: &[ServerConfig],
+        connects: &BTreeMap<ServerId, ConnectHistory>,
+        now: Time,
+    ) {
+        for (name, instance) in &mut self.instances {
+            let Some(since) = instance.refused_since() else {
+                instance.weigh_refusal(false, None);
+                continue;
+            };
+            let histories = servers
+                .iter()
+                .filter(|server| server.instance.database == *database && server.instance.instance == *name)
+                .filter_map(|server| connects.get(&server.id))
+                .filter(|history| history.latest().is_some_and(|at| now.since(at) <= freshness::SOURCE_LOST));
+            let tries: Vec<Option<Tries>> = histories.map(|history| history.tries(since)).collect();
+            let served = tries.contains(&Some(Tries::Served));
+            let all = if served { Some(Tries::Served) } else { tries.iter().flatten().next().copied() };
+            instance.weigh_refusal(!tries.is_empty(), all);
         }
     }
 

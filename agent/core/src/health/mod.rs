@@ -9,6 +9,7 @@ pub mod host_block;
 mod instance;
 mod judge;
 mod observation;
+mod refusal;
 mod verdict;
 
 pub use fleet::{
@@ -18,4 +19,5 @@ pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};
 pub use judge::Admission;
 pub use observation::{Observation, RoleFacts};
+pub use refusal::{Connects, Refusal};
 pub use verdict::{Proof, State, Verdict, VerdictReason, WantedRole};

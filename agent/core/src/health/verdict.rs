@@ -64,6 +64,10 @@ pub enum VerdictReason {
     /// The server blocks the agent's address, most likely the proxy's too, while a sibling
     /// accepts logins from there.
     HostBlocked,
+    /// It refuses the agent's connections, and no proxy shows yet what clients meet.
+    RefusalUnconfirmed,
+    /// It refuses the agent's connections while clients begin sessions there: the agent's own path fails.
+    ServedForClients,
     /// It refuses connections.
     Refusing,
     /// Silent while a sibling is usable.
@@ -105,6 +109,8 @@ impl fmt::Display for VerdictReason {
             Self::NothingAgainst => "nothing is known against it any more",
             Self::AuthRefused => "logins refused here and accepted by a sibling",
             Self::HostBlocked => "the agent's address is blocked (1129) here and not at a sibling",
+            Self::RefusalUnconfirmed => "refused for the agent, not yet seen at the proxy",
+            Self::ServedForClients => "refused for the agent, served for clients",
             Self::Refusing => "refuses connections",
             Self::Silent => "silent while a sibling is usable",
             Self::Superseded => "no answer, and superseded by another writer",
@@ -195,9 +201,13 @@ impl Verdict {
             | R::StaleWriter
             | R::Conflict
             | R::Lagging => Proof::Proved,
-            R::SilentKept | R::AuthIllKept | R::HostBlockedKept | R::NothingAgainst | R::ConflictKept => {
-                Proof::Kept
-            }
+            R::SilentKept
+            | R::AuthIllKept
+            | R::HostBlockedKept
+            | R::NothingAgainst
+            | R::ConflictKept
+            | R::RefusalUnconfirmed
+            | R::ServedForClients => Proof::Kept,
             R::LastKnown => Proof::Remembered,
             R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
             R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided => Proof::Unproved,

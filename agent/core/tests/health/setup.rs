@@ -37,7 +37,7 @@ pub fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]
     let mut setup = Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now };
     setup.closed(&[]);
     let fallbacks = backends.map(|(backend, _)| backend.into()).into();
-    setup.health.observe_proxy(0, ProxyView { fallbacks, ..ProxyView::default() });
+    setup.health.observe_proxy(0, now, ProxyView { fallbacks, ..ProxyView::default() });
     setup
 }
 
@@ -129,7 +129,7 @@ impl Setup {
 
     /// No backend has a fallback.
     pub fn without_fallback(&mut self) -> &mut Self {
-        self.health.observe_proxy(0, ProxyView::default());
+        self.health.observe_proxy(0, self.now, ProxyView::default());
         self
     }
 

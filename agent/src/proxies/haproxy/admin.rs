@@ -6,7 +6,7 @@
 //! stay with the old worker, show its flags, and change nothing that matters.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 
 use agent_core::{
     ServerId,
-    health::ProxyView,
+    health::{Connects, ProxyView},
     plan::{AdminFlags, DrainSent, Outcome, Retire, Retired},
     session::ProxySessionKey,
 };
@@ -46,6 +46,9 @@ use crate::{
 
 /// Between two looks at the admin flags.
 const ROUND: Duration = Duration::from_millis(500);
+
+/// Counters that took longer to arrive are of no moment that is known well enough to compare them.
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// Between two looks while the socket does not answer.
 const LOST: Duration = Duration::from_secs(2);
@@ -153,7 +156,8 @@ impl Proxy {
     async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let at = self.shared.clock.now();
         let states = connection.servers_state(None).await?;
-        let fallbacks = self.fallbacks(&connection.stat().await?);
+        let stats = connection.stat().await?;
+        let prompt = self.shared.clock.now().since(at) <= PROMPT;
         let states: HashMap<(&str, &str), &ServerState> =
             states.iter().map(|state| ((&*state.backend, &*state.server), state)).collect();
         // The table is whole: what it lacks has been taken out of the proxy's configuration.
@@ -166,7 +170,11 @@ impl Proxy {
             let state = states.get(&(&**backend, &**server));
             state.is_some_and(|state| state.takes_new_sessions())
         });
-        let view = ProxyView { up: up.map(|(_, server)| server.clone()).collect(), fallbacks };
+        let view = ProxyView {
+            up: up.map(|(_, server)| server.clone()).collect(),
+            fallbacks: self.fallbacks(&stats),
+            connects: if prompt { self.connects(&stats) } else { BTreeMap::new() },
+        };
         self.shared.send(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
         Ok(())
     }
@@ -229,6 +237,15 @@ impl Proxy {
             .filter(|stat| !self.config.servers.contains_key(&(stat.proxy.clone(), stat.server.clone())))
             .map(|stat| stat.proxy.as_str().into())
             .collect()
+    }
+
+    fn connects(&self, stats: &[Stat]) -> BTreeMap<ServerId, Connects> {
+        let known = stats.iter().filter_map(|stat| {
+            let server = self.config.servers.get(&(stat.proxy.clone(), stat.server.clone()))?;
+            let connects = Connects { begun: stat.tries, failed: stat.failed, aborted: stat.aborted };
+            Some((server.clone(), connects))
+        });
+        known.collect()
     }
 
     /// Whether another of the agent's servers in this backend takes new sessions, for all that
