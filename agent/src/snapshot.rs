@@ -97,12 +97,7 @@ impl Snapshot {
     pub fn empty(at: Time) -> Self {
         Self {
             at,
-            fleet: Arc::new(Fleet {
-                at,
-                instances: BTreeMap::new(),
-                servers: BTreeMap::new(),
-                by_role: BTreeMap::new(),
-            }),
+            fleet: Arc::new(Fleet::empty(at)),
             lines: Arc::default(),
             logins: Arc::default(),
             rights: Arc::default(),

@@ -29,11 +29,15 @@ impl Running {
                 Conflict { instance }.emit(metrics);
             }
         }
+        let observed = !fleet.observed.is_empty();
+        for (server, verdict) in fleet.verdicts() {
+            let before = self.fleet.verdicts().get(server).copied();
+            if before != Some(*verdict) {
+                VerdictChanged { server, before, now: *verdict, observed }.emit(metrics);
+            }
+        }
         for (server, verdict) in &fleet.servers {
             let before = self.fleet.servers.get(server).copied();
-            if before != Some(*verdict) {
-                VerdictChanged { server, before, now: *verdict }.emit(metrics);
-            }
             // The next check says the same, up to `agent-inter` later.
             let changed = before.is_some_and(|before| takes_sessions(&before) != takes_sessions(verdict));
             if changed && let Some(up) = takes_sessions(verdict) {

@@ -69,6 +69,8 @@ metrics! {
         "Duration of liveness queries";
     verdict: Gauges<OfState>, "server_state",
         "1 for the state of the server's verdict, 0 for the other states";
+    verdicts_observed: Counters<OfState>, "verdicts_observed",
+        "Verdicts that the proxy did not get because of `routing: observe`, by their state";
     token_expires: Gauges<OfInstance>, "token_expires_timestamp_seconds",
         "When the token in use expires, in seconds since 1970";
     token_failures: Counters<OfInstance>, "token_failures",

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    InstanceView, Observation, Remembered, Role, Verdict, WantedRole,
+    InstanceView, Observation, Remembered, Role, State, Verdict, VerdictReason, WantedRole,
     instance::Instance,
     judge::{Admission, Member, Siblings, Writer},
     refusal::{ConnectHistory, Connects, Tries},
@@ -38,6 +38,16 @@ pub enum ReaderFallback {
     Writer,
     /// It never does: all reads could overload it.
     None,
+}
+
+/// Whether the agent's verdicts change where proxies send new sessions.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Routing {
+    #[default]
+    Act,
+    /// They are logged, counted and shown. Proxies get neutral answers, as if nothing were known.
+    Observe,
 }
 
 /// The operator's choices about health.
@@ -115,6 +125,7 @@ pub struct FleetConfig {
     pub instances: Vec<(InstanceId, HealthRules)>,
     /// All servers of all proxies.
     pub servers: Vec<ServerConfig>,
+    pub routing: Routing,
 }
 
 /// The fold: observations in, [`Fleet`] out.
@@ -122,6 +133,7 @@ pub struct FleetConfig {
 pub struct Health {
     databases: BTreeMap<DatabaseName, Database>,
     servers: Vec<ServerConfig>,
+    routing: Routing,
     /// What is set for each server at its proxy; one that is missing has not been read.
     admissions: BTreeMap<ServerId, Admission>,
     /// Each proxy's own view, by its index.
@@ -150,12 +162,33 @@ pub struct Fleet {
     /// All instances, by name.
     #[serde(serialize_with = "crate::names::by_text")]
     pub instances: BTreeMap<InstanceId, InstanceView>,
-    /// The verdict of each server.
+    /// The verdict of each server, as proxies get it.
     #[serde(serialize_with = "crate::names::by_text")]
     pub servers: BTreeMap<ServerId, Verdict>,
+    /// Where routing is only observed: the verdict that each server would have.
+    #[serde(serialize_with = "crate::names::by_text")]
+    pub observed: BTreeMap<ServerId, Verdict>,
     /// The verdict of each instance for each role, for those who ask by instance (HTTP).
     #[serde(skip)]
     pub by_role: BTreeMap<(InstanceId, WantedRole), Verdict>,
+}
+
+impl Fleet {
+    /// Nothing is known yet.
+    pub fn empty(at: Time) -> Self {
+        Self {
+            at,
+            instances: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            observed: BTreeMap::new(),
+            by_role: BTreeMap::new(),
+        }
+    }
+
+    /// The verdict of each server by the evidence, also where routing is only observed.
+    pub fn verdicts(&self) -> &BTreeMap<ServerId, Verdict> {
+        if self.observed.is_empty() { &self.servers } else { &self.observed }
+    }
 }
 
 impl Health {
@@ -181,6 +214,7 @@ impl Health {
         Self {
             databases,
             servers: config.servers,
+            routing: config.routing,
             admissions: BTreeMap::new(),
             proxies: BTreeMap::new(),
             connects: BTreeMap::new(),
@@ -210,7 +244,9 @@ impl Health {
             let known = before.iter().find(|known| known.id == *server);
             known.is_some_and(|known| servers.contains(known) && same(&known.instance))
         });
-        self.server_verdicts = earlier.server_verdicts;
+        if self.routing == earlier.routing {
+            self.server_verdicts = earlier.server_verdicts;
+        }
         self.role_verdicts = earlier.role_verdicts;
     }
 
@@ -284,8 +320,7 @@ impl Health {
 
     /// The picture at this moment.
     pub fn fleet(&mut self, now: Time) -> Fleet {
-        let mut fleet =
-            Fleet { at: now, instances: BTreeMap::new(), servers: BTreeMap::new(), by_role: BTreeMap::new() };
+        let mut fleet = Fleet::empty(now);
         for (name, database) in &mut self.databases {
             let up = up_writers(name, &self.servers, &self.proxies);
             database.weigh_refusals(name, &self.servers, &self.connects, now);
@@ -321,6 +356,16 @@ impl Health {
             }
         }
         self.server_verdicts.clone_from(&fleet.servers);
+        if self.routing == Routing::Observe {
+            fleet.observed = std::mem::take(&mut fleet.servers);
+            let neutral = |verdict: &Verdict| Verdict {
+                state: State::Unknown,
+                reason: VerdictReason::RoutingObserved,
+                since: verdict.since,
+            };
+            fleet.servers =
+                fleet.observed.iter().map(|(id, verdict)| (id.clone(), neutral(verdict))).collect();
+        }
         self.role_verdicts.clone_from(&fleet.by_role);
         fleet
     }

@@ -13,7 +13,7 @@ mod refusal;
 mod verdict;
 
 pub use fleet::{
-    Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, ServerConfig,
+    Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, Routing, ServerConfig,
 };
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};

@@ -92,6 +92,8 @@ pub enum VerdictReason {
     Lagging,
     /// Nothing has been proved yet.
     NotProbedYet,
+    /// Routing is only observed: proxies get no verdict.
+    RoutingObserved,
 }
 
 impl fmt::Display for VerdictReason {
@@ -123,6 +125,7 @@ impl fmt::Display for VerdictReason {
             Self::LoginsFail => "logins fail here and are accepted by a sibling",
             Self::Lagging => "too far behind",
             Self::NotProbedYet => "not probed yet",
+            Self::RoutingObserved => "routing is only observed",
         })
     }
 }
@@ -210,7 +213,9 @@ impl Verdict {
             | R::ServedForClients => Proof::Kept,
             R::LastKnown => Proof::Remembered,
             R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
-            R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided => Proof::Unproved,
+            R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided | R::RoutingObserved => {
+                Proof::Unproved
+            }
         }
     }
 }

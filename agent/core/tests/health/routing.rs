@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::health::{Connects, ProxyView, ReaderFallback, Refusal, Role};
+use agent_core::health::{Connects, ProxyView, ReaderFallback, Refusal, Role, Routing};
 
 use super::*;
 
@@ -300,4 +300,20 @@ fn without_memory_the_proxys_own_state_says_which_of_two_was_the_writer() {
         State::Down,
         Reason::Conflict,
     );
+}
+
+// === routing: observe ===
+
+#[test]
+fn where_routing_is_observed_proxies_get_nothing_and_the_verdicts_are_shown() {
+    let mut setup = setup_routing(Routing::Observe, &["a", "b"], &HealthRules::default(), &[]);
+    setup.writer("a").reader("b");
+    for (backend, name) in [("write", "a"), ("write", "b"), ("read", "a"), ("read", "b")] {
+        setup.expect(backend, name, State::Unknown, Reason::RoutingObserved);
+    }
+    let fleet = setup.fleet();
+    let observed = |backend, name| fleet.observed[&ServerId::new(0, backend, name)].reason;
+    assert_eq!(observed("write", "a"), Reason::Proved);
+    assert_eq!(observed("write", "b"), Reason::NotWriter);
+    assert_eq!(fleet.by_role[&(instance("b"), WantedRole::Writer)].reason, Reason::NotWriter);
 }

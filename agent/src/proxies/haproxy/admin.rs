@@ -156,7 +156,7 @@ impl Proxy {
     async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let at = self.shared.clock.now();
         let states = connection.servers_state(None).await?;
-        let stats = connection.stat().await?;
+        let rows = connection.stat().await?;
         let prompt = self.shared.clock.now().since(at) <= PROMPT;
         let states: HashMap<(&str, &str), &ServerState> =
             states.iter().map(|state| ((&*state.backend, &*state.server), state)).collect();
@@ -172,8 +172,8 @@ impl Proxy {
         });
         let view = ProxyView {
             up: up.map(|(_, server)| server.clone()).collect(),
-            fallbacks: self.fallbacks(&stats),
-            connects: if prompt { self.connects(&stats) } else { BTreeMap::new() },
+            fallbacks: self.fallbacks(&rows),
+            connects: if prompt { self.connects(&rows) } else { BTreeMap::new() },
         };
         self.shared.send(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
         Ok(())
