@@ -270,6 +270,10 @@ pub struct Haproxy {
     /// without its own drains, so that HAProxy starts in the last state when no agent runs. Default: it is
     /// not written
     pub state_file: Option<At<String>>,
+    /// Whether the agent also logs in to the address that HAProxy dials for a server, where it differs from
+    /// its own, and reports no server as up whose address it has not proved. `false` is for a HAProxy
+    /// in another network, whose addresses the agent cannot reach. Default: true
+    pub follow_addresses: Option<bool>,
 }
 
 /// How the agent recognizes Envoy, which connects to the agent (`listen.envoy`) to get its endpoints

@@ -92,6 +92,8 @@ pub struct Haproxy {
     pub master: Option<haproxy::Address>,
     /// The server state file that the agent keeps current.
     pub state_file: Option<PathBuf>,
+    /// Whether verdicts follow the addresses that HAProxy dials.
+    pub follow_addresses: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

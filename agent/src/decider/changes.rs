@@ -9,7 +9,10 @@ use agent_core::{
 
 use super::Running;
 use crate::{
-    events::{Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, RefusedAlone, VerdictChanged},
+    events::{
+        AddressDiffers, Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, RefusedAlone, VerdictChanged,
+    },
+    metrics::labels::OfServer,
     proxies::haproxy::orders,
 };
 
@@ -28,6 +31,18 @@ impl Running {
             if view.conflict && before.is_none_or(|before| !before.conflict) {
                 Conflict { instance }.emit(metrics);
             }
+        }
+        for (server, view) in &fleet.addresses {
+            let before = self.fleet.addresses.get(server);
+            if before != Some(view) {
+                let news = before.is_none_or(|before| {
+                    before.state != view.state || before.fault.is_some() != view.fault.is_some()
+                });
+                AddressDiffers { server, view, news }.emit(metrics);
+            }
+        }
+        for server in self.fleet.addresses.keys().filter(|server| !fleet.addresses.contains_key(server)) {
+            metrics.address_proved.get_or_create(&OfServer { server: server.to_string() }).set(1);
         }
         let observed = !fleet.observed.is_empty();
         for (server, verdict) in fleet.verdicts() {

@@ -194,6 +194,7 @@ impl Running {
         let now = self.decider.shared.clock.now();
         match input {
             Input::Health(observation) => self.decider.health.observe(&observation),
+            Input::Address(login) => self.decider.health.observe_address(login),
             Input::Login(instance, report) => {
                 Arc::make_mut(&mut self.logins).insert(instance.to_string(), *report);
             }

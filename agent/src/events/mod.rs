@@ -16,7 +16,7 @@ mod session;
 
 use std::collections::HashMap;
 
-pub use address::{AddressFound, AddressLost};
+pub use address::{AddressDiffers, AddressFound, AddressLost};
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
 pub use endpoints::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft};
 pub use envoy::{

@@ -17,7 +17,9 @@ use crate::{
     decider::{Orders, ProxyRoute, Routes},
     engine,
     events::Episodes,
-    instances::{credentials, door::Door, host_block, liveness, probe, sessions, unfinished::Unfinished},
+    instances::{
+        addresses, credentials, door::Door, host_block, liveness, probe, sessions, unfinished::Unfinished,
+    },
     proxies::{
         envoy::discovery::Envoys,
         haproxy::{admin, sweeps},
@@ -83,6 +85,7 @@ fn database_tasks(
             unfinished: engine::blocks_hosts(database).then(|| Mutex::new(Unfinished::new(Instant::now()))),
         });
         tasks.push(Box::pin(probe::run(door.clone(), database.probe_interval)));
+        tasks.push(Box::pin(addresses::run(door.clone(), database.probe_interval)));
         if !database.liveness {
             continue;
         }
@@ -117,6 +120,7 @@ fn haproxy_tasks(index: usize, proxy: &Proxy, shared: &Shared, routes: &mut Rout
         socket: haproxy.socket.clone(),
         master: haproxy.master.clone(),
         state_file: haproxy.state_file.clone(),
+        follow_addresses: haproxy.follow_addresses,
         servers,
         limits: haproxy::runtime::Limits::default(),
     };

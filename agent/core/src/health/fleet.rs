@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -9,7 +10,9 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    InstanceView, Observation, Remembered, Role, State, Verdict, VerdictReason, WantedRole,
+    AddressLogin, AddressState, AddressView, InstanceView, Observation, Remembered, Role, State, Verdict,
+    VerdictReason, WantedRole,
+    address::Addresses,
     instance::Instance,
     judge::{Admission, Member, Siblings, Writer},
     refusal::{ConnectHistory, Connects, Tries},
@@ -116,6 +119,8 @@ pub struct ProxyView {
     pub fallbacks: BTreeSet<Arc<str>>,
     /// Its counters of connections to each server.
     pub connects: BTreeMap<ServerId, Connects>,
+    /// The address that it dials for each server, where it shows one.
+    pub dials: BTreeMap<ServerId, SocketAddr>,
 }
 
 /// Everything there is to judge.
@@ -140,6 +145,10 @@ pub struct Health {
     proxies: BTreeMap<usize, ProxyView>,
     /// The proxies' counters of connections over the last seconds.
     connects: BTreeMap<ServerId, ConnectHistory>,
+    /// Logins by address.
+    addresses: Addresses,
+    /// The servers whose proxy dials another address than the agent.
+    dialled: BTreeMap<ServerId, AddressView>,
     /// The last verdicts, which tell since when a state has lasted, and what was said before.
     server_verdicts: BTreeMap<ServerId, Verdict>,
     role_verdicts: BTreeMap<(InstanceId, WantedRole), Verdict>,
@@ -168,6 +177,9 @@ pub struct Fleet {
     /// Where routing is only observed: the verdict that each server would have.
     #[serde(serialize_with = "crate::names::by_text")]
     pub observed: BTreeMap<ServerId, Verdict>,
+    /// The servers whose proxy dials another address than the agent.
+    #[serde(serialize_with = "crate::names::by_text")]
+    pub addresses: BTreeMap<ServerId, AddressView>,
     /// The verdict of each instance for each role, for those who ask by instance (HTTP).
     #[serde(skip)]
     pub by_role: BTreeMap<(InstanceId, WantedRole), Verdict>,
@@ -181,6 +193,7 @@ impl Fleet {
             instances: BTreeMap::new(),
             servers: BTreeMap::new(),
             observed: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             by_role: BTreeMap::new(),
         }
     }
@@ -218,6 +231,8 @@ impl Health {
             admissions: BTreeMap::new(),
             proxies: BTreeMap::new(),
             connects: BTreeMap::new(),
+            addresses: Addresses::default(),
+            dialled: BTreeMap::new(),
             server_verdicts: BTreeMap::new(),
             role_verdicts: BTreeMap::new(),
         }
@@ -244,6 +259,7 @@ impl Health {
             let known = before.iter().find(|known| known.id == *server);
             known.is_some_and(|known| servers.contains(known) && same(&known.instance))
         });
+        self.addresses = earlier.addresses;
         if self.routing == earlier.routing {
             self.server_verdicts = earlier.server_verdicts;
         }
@@ -261,6 +277,11 @@ impl Health {
             self.connects.entry(server.clone()).or_default().observe(at, *connects);
         }
         self.proxies.insert(proxy, view);
+    }
+
+    /// A login at an address went well or failed.
+    pub fn observe_address(&mut self, login: AddressLogin) {
+        self.addresses.observe(login);
     }
 
     /// A client began a session on this instance at `at`.
@@ -321,9 +342,11 @@ impl Health {
     /// The picture at this moment.
     pub fn fleet(&mut self, now: Time) -> Fleet {
         let mut fleet = Fleet::empty(now);
+        self.look_at_addresses(now);
+        fleet.addresses.clone_from(&self.dialled);
         for (name, database) in &mut self.databases {
             let up = up_writers(name, &self.servers, &self.proxies);
-            database.weigh_refusals(name, &self.servers, &self.connects, now);
+            database.weigh_refusals(name, &self.servers, &self.dialled, &self.connects, now);
             database.settle(now, &up);
             let members = database.members();
             for wanted in [WantedRole::Writer, WantedRole::Reader, WantedRole::Any] {
@@ -350,7 +373,7 @@ impl Health {
             let verdicts = database.siblings(&members, fallback, now).judge(key.wanted, &before);
             for ((server, verdict), before) in servers.iter().zip(verdicts).zip(&before) {
                 let may_return =
-                    key.wanted != WantedRole::Writer || database.may_be_writer(&server.instance.instance);
+                    key.wanted != WantedRole::Writer || database.may_be_writer(behind(server, &self.dialled));
                 let verdict = verdict.after(before.as_ref(), may_return);
                 fleet.servers.insert(server.id.clone(), verdict);
             }
@@ -370,11 +393,29 @@ impl Health {
         fleet
     }
 
-    fn member<'a>(&self, server: &'a ServerConfig) -> Member<'a> {
+    fn member<'a>(&'a self, server: &'a ServerConfig) -> Member<'a> {
         // Only the agent's own words close an endpoint of an Envoy.
         let unseen = if server.commandable { Admission::Unseen } else { Admission::Open };
         let admission = self.admissions.get(&server.id).copied().unwrap_or(unseen);
-        Member { name: &server.instance.instance, admission }
+        let address = self.dialled.get(&server.id).map_or(AddressState::Proved, |view| view.state);
+        Member { name: behind(server, &self.dialled), admission, address }
+    }
+
+    fn look_at_addresses(&mut self, now: Time) {
+        let (mut dialled, mut known) = (BTreeMap::new(), Vec::new());
+        for server in &self.servers {
+            let view = self.proxies.get(&server.id.proxy);
+            let Some(address) = view.and_then(|view| view.dials.get(&server.id)).copied() else { continue };
+            let Some(database) = self.databases.get(&server.instance.database) else { continue };
+            let lasts = database.rules.trouble_lasts();
+            let history = self.connects.get(&server.id);
+            known.push((server.instance.clone(), address));
+            if let Some(view) = self.addresses.look(server, address, history, now, lasts) {
+                dialled.insert(server.id.clone(), view);
+            }
+        }
+        self.addresses.keep(&known);
+        self.dialled = dialled;
     }
 }
 
@@ -393,7 +434,10 @@ impl Database {
 
     /// All instances, as if they were the members of one backend.
     fn members(&self) -> Vec<Member<'_>> {
-        self.instances.keys().map(|name| Member { name, admission: Admission::Open }).collect()
+        self.instances
+            .keys()
+            .map(|name| Member { name, admission: Admission::Open, address: AddressState::Proved })
+            .collect()
     }
 
     fn siblings<'a>(&'a self, members: &'a [Member<'a>], fallback: bool, now: Time) -> Siblings<'a> {
@@ -413,6 +457,7 @@ impl Database {
         &mut self,
         database: &DatabaseName,
         servers: &[ServerConfig],
+        dialled: &BTreeMap<ServerId, AddressView>,
         connects: &BTreeMap<ServerId, ConnectHistory>,
         now: Time,
     ) {
@@ -423,7 +468,7 @@ impl Database {
             };
             let histories = servers
                 .iter()
-                .filter(|server| server.instance.database == *database && server.instance.instance == *name)
+                .filter(|server| server.instance.database == *database && behind(server, dialled) == name)
                 .filter_map(|server| connects.get(&server.id))
                 .filter(|history| history.latest().is_some_and(|at| now.since(at) <= freshness::SOURCE_LOST));
             let tries: Vec<Option<Tries>> = histories.map(|history| history.tries(since)).collect();
@@ -476,6 +521,11 @@ impl Database {
             self.last_writer = Some(writer);
         }
     }
+}
+
+/// The instance behind the address that the proxy dials.
+fn behind<'a>(server: &'a ServerConfig, dialled: &'a BTreeMap<ServerId, AddressView>) -> &'a InstanceName {
+    dialled.get(&server.id).map_or(&server.instance.instance, |view| &view.instance.instance)
 }
 
 /// The instances of a database that its proxies send writes to.

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    HealthRules, InstanceView, LoginTrouble, OnAuthFailure, ReaderFallback, Refusal, Role, State, Status,
-    Verdict, VerdictReason, WantedRole, instance::Instance,
+    AddressState, HealthRules, InstanceView, LoginTrouble, OnAuthFailure, ReaderFallback, Refusal, Role,
+    State, Status, Verdict, VerdictReason, WantedRole, instance::Instance,
 };
 use crate::{InstanceName, Time, freshness};
 
@@ -34,8 +34,10 @@ pub enum Admission {
 /// A server of the backend that is judged.
 #[derive(Copy, Clone)]
 pub(super) struct Member<'a> {
+    /// The instance behind the address that the proxy dials.
     pub(super) name: &'a InstanceName,
     pub(super) admission: Admission,
+    pub(super) address: AddressState,
 }
 
 /// The instances of one database, and the backend that is judged.
@@ -96,6 +98,9 @@ impl<'a> Siblings<'a> {
             if verdict.state == State::Up && !refusal_doubted(verdict) {
                 *verdict = self.by_logins(member, *verdict, &by_role);
             }
+        }
+        for (member, verdict) in self.members.iter().zip(&mut verdicts) {
+            *verdict = self.by_address(member, wanted, *verdict);
         }
         self.keep_one_unconfirmed(&mut verdicts, before);
         if !self.fallback {
@@ -229,6 +234,26 @@ impl<'a> Siblings<'a> {
         }
     }
 
+    /// The verdict by the address that the proxy dials. The facts of an instance say nothing of an address that
+    /// is not proved to be its own.
+    fn by_address(&self, member: &Member<'_>, wanted: WantedRole, verdict: Verdict) -> Verdict {
+        if verdict.state == State::Down {
+            return verdict;
+        }
+        let view = self.instances.get(member.name).map(Instance::view);
+        let unproved = self.verdict(State::Unknown, VerdictReason::AddressUnproved);
+        match (member.address, view) {
+            (AddressState::Proved | AddressState::OtherInstance, _) => verdict,
+            (AddressState::Dead, Some(view))
+                if wanted != WantedRole::Writer
+                    && self.alternatives(member.name, view, InstanceView::usable) == Admission::Open =>
+            {
+                self.verdict(State::Down, VerdictReason::AddressDead)
+            }
+            (AddressState::Unproved | AddressState::Dead, _) => unproved,
+        }
+    }
+
     /// Whether the agent's refused connections need not be the clients'. The clients' own prove it soon where
     /// there are any. Where there are none, only an instance that answers the agent meanwhile speaks for
     /// the agent's path.
@@ -317,6 +342,7 @@ impl<'a> Siblings<'a> {
             member.name != than.name
                 && verdict.state == State::Up
                 && member.admission == Admission::Open
+                && matches!(member.address, AddressState::Proved | AddressState::OtherInstance)
                 && view.is_some_and(|view| view.accepts_logins(self.now))
         })
     }
@@ -418,6 +444,9 @@ impl<'a> Siblings<'a> {
                 continue;
             }
             match member.admission {
+                _ if member.address == AddressState::Dead => {}
+                // Clients may be served there or not.
+                Admission::Open if member.address == AddressState::Unproved => best = Admission::Unseen,
                 Admission::Open => return Admission::Open,
                 Admission::Unseen => best = Admission::Unseen,
                 Admission::Closed => {}

@@ -4,6 +4,7 @@
 //! immutable picture made of them. The rules are in [`judge`]: a verdict is
 //! `Down` only on positive evidence, never for "I don't know".
 
+mod address;
 mod fleet;
 pub mod host_block;
 mod instance;
@@ -12,6 +13,7 @@ mod observation;
 mod refusal;
 mod verdict;
 
+pub use address::{AddressLogin, AddressState, AddressView};
 pub use fleet::{
     Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, Routing, ServerConfig,
 };

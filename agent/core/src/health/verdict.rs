@@ -90,6 +90,10 @@ pub enum VerdictReason {
     LoginsFail,
     /// It is too far behind.
     Lagging,
+    /// The proxy dials an address that no login has proved to be the instance's.
+    AddressUnproved,
+    /// The address that the proxy dials accepts no connections.
+    AddressDead,
     /// Nothing has been proved yet.
     NotProbedYet,
     /// Routing is only observed: proxies get no verdict.
@@ -124,6 +128,8 @@ impl fmt::Display for VerdictReason {
             Self::Undecided => "several claim to be writer, an operator has to choose",
             Self::LoginsFail => "logins fail here and are accepted by a sibling",
             Self::Lagging => "too far behind",
+            Self::AddressUnproved => "the proxy dials an address that is not proved to be this instance",
+            Self::AddressDead => "the address that the proxy dials accepts no connections",
             Self::NotProbedYet => "not probed yet",
             Self::RoutingObserved => "routing is only observed",
         })
@@ -175,6 +181,8 @@ impl Verdict {
         let was_out =
             |before: &&Verdict| before.state == State::Down || before.reason == VerdictReason::NothingAgainst;
         let verdict = match before.filter(was_out) {
+            // No server is reported up at an address that is not proved.
+            Some(_) if self.reason == VerdictReason::AddressUnproved => self,
             Some(_) if self.state == State::Unknown && may_return => {
                 Self { state: State::Up, reason: VerdictReason::NothingAgainst, ..self }
             }
@@ -203,6 +211,7 @@ impl Verdict {
             | R::NotReader
             | R::StaleWriter
             | R::Conflict
+            | R::AddressDead
             | R::Lagging => Proof::Proved,
             R::SilentKept
             | R::AuthIllKept
@@ -213,9 +222,12 @@ impl Verdict {
             | R::ServedForClients => Proof::Kept,
             R::LastKnown => Proof::Remembered,
             R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
-            R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided | R::RoutingObserved => {
-                Proof::Unproved
-            }
+            R::NotProbedYet
+            | R::RoleUnproved
+            | R::ReadersUnseen
+            | R::Undecided
+            | R::AddressUnproved
+            | R::RoutingObserved => Proof::Unproved,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Which server gets new sessions where the proxy, the agent's own logins or two writers make it hard.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use agent_core::health::{Connects, ProxyView, ReaderFallback, Refusal, Role, Routing};
+use agent_core::health::{
+    AddressLogin, AddressState, Connects, ProxyView, ReaderFallback, Refusal, Role, Routing, WantedRole,
+};
 
 use super::*;
 
@@ -306,7 +308,7 @@ fn without_memory_the_proxys_own_state_says_which_of_two_was_the_writer() {
 
 #[test]
 fn where_routing_is_observed_proxies_get_nothing_and_the_verdicts_are_shown() {
-    let mut setup = setup_routing(Routing::Observe, &["a", "b"], &HealthRules::default(), &[]);
+    let mut setup = setup::setup_routing(Routing::Observe, &["a", "b"], &HealthRules::default(), &[]);
     setup.writer("a").reader("b");
     for (backend, name) in [("write", "a"), ("write", "b"), ("read", "a"), ("read", "b")] {
         setup.expect(backend, name, State::Unknown, Reason::RoutingObserved);
@@ -316,4 +318,103 @@ fn where_routing_is_observed_proxies_get_nothing_and_the_verdicts_are_shown() {
     assert_eq!(observed("write", "a"), Reason::Proved);
     assert_eq!(observed("write", "b"), Reason::NotWriter);
     assert_eq!(fleet.by_role[&(instance("b"), WantedRole::Writer)].reason, Reason::NotWriter);
+}
+
+// === the address that the proxy dials ===
+
+fn address(name: &str) -> SocketAddr {
+    let last = name.bytes().next().unwrap_or_default();
+    SocketAddr::from(([10, 0, 0, last], 5432))
+}
+
+/// The agent logs in to each instance at its own address.
+fn with_addresses() -> Setup {
+    let mut setup = setup(&["a", "b", "c"]);
+    for name in ["a", "b", "c"] {
+        login_at(&mut setup, name, address(name), true, Ok(()));
+    }
+    setup.writer("a").reader("b").reader("c");
+    setup
+}
+
+fn login_at(setup: &mut Setup, name: &str, address: SocketAddr, own: bool, result: Result<(), Fault>) {
+    setup.wait(1);
+    let login = AddressLogin { instance: instance(name), address, at: setup.now, own, result };
+    setup.health.observe_address(login);
+}
+
+fn unconnected() -> Result<(), Fault> {
+    Err(Fault::new(Phase::Tcp, FaultKind::ConnectionRefused, "for the test"))
+}
+
+/// The proxy dials these for the servers of these instances; `failed` tries of clients failed at `c`.
+fn dials(setup: &mut Setup, addresses: &[(&str, SocketAddr)], failed: u64) {
+    let backends = ["write", "read", "any"];
+    let ids = |name: &str| backends.map(|backend| ServerId::new(0, backend, name));
+    let dials = addresses.iter().flat_map(|(name, address)| ids(name).map(|id| (id, *address))).collect();
+    let connects = Connects { begun: failed + 5, failed, aborted: 0 };
+    let view = ProxyView {
+        fallbacks: backends.map(Into::into).into(),
+        connects: ids("c").map(|id| (id, connects)).into(),
+        dials,
+        ..ProxyView::default()
+    };
+    setup.health.observe_proxy(0, setup.now, view);
+    setup.fleet();
+}
+
+#[test]
+fn servers_whose_addresses_are_swapped_are_judged_by_the_instances_behind_them() {
+    let mut setup = with_addresses();
+    dials(&mut setup, &[("a", address("b")), ("b", address("a")), ("c", address("c"))], 0);
+    setup.expect("write", "a", State::Down, Reason::NotWriter);
+    setup.expect("write", "b", State::Up, Reason::Proved);
+    setup.expect("read", "a", State::Up, Reason::Proved);
+    setup.expect("read", "b", State::Down, Reason::NotReader);
+    let fleet = setup.fleet();
+    assert_eq!(fleet.addresses[&ServerId::new(0, "write", "a")].state, AddressState::OtherInstance);
+    assert!(!fleet.addresses.contains_key(&ServerId::new(0, "write", "c")));
+}
+
+#[test]
+fn no_server_is_up_at_an_address_that_is_not_proved() {
+    let mut setup = with_addresses();
+    let elsewhere = SocketAddr::from(([10, 9, 9, 9], 5432));
+    dials(&mut setup, &[("a", elsewhere)], 0);
+    setup.expect("write", "a", State::Unknown, Reason::AddressUnproved);
+    let other = Fault::new(Phase::Tls, FaultKind::CertificateInvalid, "for the test");
+    login_at(&mut setup, "a", elsewhere, false, Err(other));
+    setup.expect("write", "a", State::Unknown, Reason::AddressUnproved);
+    login_at(&mut setup, "a", elsewhere, false, Ok(()));
+    setup.expect("write", "a", State::Up, Reason::Proved);
+}
+
+#[test]
+fn a_reader_at_an_address_that_refuses_clients_too_is_down_and_replaces_no_other() {
+    let mut setup = with_addresses();
+    let dead = SocketAddr::from(([10, 9, 9, 9], 5432));
+    for look in 0..6 {
+        dials(&mut setup, &[("c", dead)], look);
+        login_at(&mut setup, "c", dead, false, unconnected());
+        setup.wait(500);
+    }
+    setup.expect("read", "c", State::Down, Reason::AddressDead);
+    setup.expect("read", "a", State::Down, Reason::NotReader);
+    setup.refuses_connections("b");
+    setup.wait(4_000).alive("a", false);
+    setup.expect("read", "a", State::Up, Reason::WriterServesReads);
+    login_at(&mut setup, "c", dead, false, Ok(()));
+    setup.expect("read", "c", State::Up, Reason::Proved);
+}
+
+#[test]
+fn a_reader_at_an_address_that_refuses_the_agent_alone_keeps_its_state() {
+    let mut setup = with_addresses();
+    let elsewhere = SocketAddr::from(([10, 9, 9, 9], 5432));
+    for _ in 0..6 {
+        dials(&mut setup, &[("c", elsewhere)], 0);
+        login_at(&mut setup, "c", elsewhere, false, unconnected());
+        setup.wait(500);
+    }
+    setup.expect("read", "c", State::Unknown, Reason::AddressUnproved);
 }

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -81,6 +82,8 @@ pub struct Config {
     pub servers: HashMap<(String, String), ServerId>,
     /// HAProxy's server state file, if the agent keeps it current.
     pub state_file: Option<PathBuf>,
+    /// Whether verdicts follow the addresses that HAProxy dials.
+    pub follow_addresses: bool,
     /// What one command may cost.
     pub limits: Limits,
 }
@@ -173,6 +176,7 @@ impl Proxy {
         let view = ProxyView {
             up: up.map(|(_, server)| server.clone()).collect(),
             fallbacks: self.fallbacks(&rows),
+            dials: self.dials(&states),
             connects: if prompt { self.connects(&rows) } else { BTreeMap::new() },
         };
         self.shared.send(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
@@ -237,6 +241,17 @@ impl Proxy {
             .filter(|stat| !self.config.servers.contains_key(&(stat.proxy.clone(), stat.server.clone())))
             .map(|stat| stat.proxy.as_str().into())
             .collect()
+    }
+
+    fn dials(&self, states: &HashMap<(&str, &str), &ServerState>) -> BTreeMap<ServerId, SocketAddr> {
+        if !self.config.follow_addresses {
+            return BTreeMap::new();
+        }
+        let shown = self.config.servers.iter().filter_map(|((backend, server), id)| {
+            let address = states.get(&(&**backend, &**server))?.socket_address()?;
+            Some((id.clone(), SocketAddr::new(address.ip().to_canonical(), address.port())))
+        });
+        shown.collect()
     }
 
     fn connects(&self, stats: &[Stat]) -> BTreeMap<ServerId, Connects> {
@@ -481,6 +496,7 @@ mod tests {
             socket: path.to_str().unwrap().parse().unwrap(),
             master: None,
             state_file: None,
+            follow_addresses: true,
             servers: servers.iter().map(|server| (named(server), server.clone())).collect(),
             limits: Limits::default(),
         };
