@@ -7,7 +7,7 @@ use std::{
 
 use agent_core::{
     InstanceId, ServerId, Time,
-    health::{Observation, ProxyView},
+    health::{AddressLogin, Observation, ProxyView},
     plan::{AdminFlags, AdminWord, Outcome, Retire},
     session::{ActivityRow, BackendKey, ProxySession},
 };
@@ -21,6 +21,8 @@ use crate::state::{downs::DownRecord, records::DrainRecord};
 pub enum Input {
     /// A probe or a liveness query has answered, or not.
     Health(Observation),
+    /// A login at an address went well or failed.
+    Address(AddressLogin),
     /// How a login went.
     Login(InstanceId, Box<LoginReport>),
     /// What the agent may do on an instance.

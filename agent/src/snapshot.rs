@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -78,6 +78,8 @@ pub struct Watch {
     pub closing: bool,
     /// How often each instance is asked whether it lives.
     pub cadence: Arc<BTreeMap<InstanceId, Duration>>,
+    /// Addresses that proxies dial for an instance and the agent does not.
+    pub dialled: Arc<BTreeMap<InstanceId, BTreeSet<SocketAddr>>>,
     /// Where each instance's joined sessions come from: the proxies' outgoing addresses.
     pub outgoing: Arc<BTreeMap<InstanceId, BTreeSet<IpAddr>>>,
 }
@@ -97,12 +99,7 @@ impl Snapshot {
     pub fn empty(at: Time) -> Self {
         Self {
             at,
-            fleet: Arc::new(Fleet {
-                at,
-                instances: BTreeMap::new(),
-                servers: BTreeMap::new(),
-                by_role: BTreeMap::new(),
-            }),
+            fleet: Arc::new(Fleet::empty(at)),
             lines: Arc::default(),
             logins: Arc::default(),
             rights: Arc::default(),

@@ -83,7 +83,8 @@ impl Served {
     /// Publishes the snapshot that results from these observations.
     fn publish(&self, observations: impl IntoIterator<Item = Observation>) {
         let instances = ["a", "b"].map(|name| (InstanceId::new("orders", name), HealthRules::default()));
-        let mut health = Health::new(FleetConfig { instances: instances.into(), servers: Vec::new() }, &[]);
+        let mut health =
+            Health::new(FleetConfig { instances: instances.into(), ..FleetConfig::default() }, &[]);
         for observation in observations {
             health.observe(&observation);
         }

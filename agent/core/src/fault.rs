@@ -133,6 +133,12 @@ impl Fault {
         }
     }
 
+    /// Whether the server itself says that it stops or starts.
+    pub fn is_shutdown(&self) -> bool {
+        let codes = ["57P01", "57P02", "57P03", "1053"];
+        self.kind == FaultKind::StartingUp || self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+
     /// What it proves about the instance.
     pub fn evidence(&self) -> Evidence {
         use FaultKind as K;

@@ -50,7 +50,10 @@ impl Case {
             names.iter().map(one).collect::<Vec<_>>()
         };
         let remembered = remembered_writer.map(remembered).unwrap_or_default();
-        let fold = Health::new(FleetConfig { instances, servers: servers.clone() }, &remembered);
+        let fold = Health::new(
+            FleetConfig { instances, servers: servers.clone(), ..FleetConfig::default() },
+            &remembered,
+        );
         Self { servers, fold, awake: Awake::default(), drained: BTreeSet::new() }
     }
 

@@ -46,6 +46,8 @@ pub struct File {
     /// The proxies in front of the databases, and which instance each of their servers is.
     #[serde(default)]
     pub proxies: Vec<At<Proxy>>,
+    /// Whether the agent changes where proxies send new sessions. Default: act
+    pub routing: Option<At<Routing>>,
     /// The policy for sessions older than the lifetime of an IAM token. Without this section the
     /// agent only observes: it reports what it would do, and needs no right to close sessions.
     pub sessions: Option<Sessions>,
@@ -58,6 +60,17 @@ pub struct File {
     /// Logging to standard error.
     #[serde(default)]
     pub log: Log,
+}
+
+/// Whether the agent changes where proxies send new sessions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Routing {
+    /// It does, by health and role.
+    Act,
+    /// It does not: proxies get neutral answers, and the verdicts that they would get are logged, counted
+    /// and shown in `/state`. HTTP requests for one instance and role are answered as with `act`.
+    Observe,
 }
 
 /// An RDS instance or cluster.
@@ -257,6 +270,10 @@ pub struct Haproxy {
     /// without its own drains, so that HAProxy starts in the last state when no agent runs. Default: it is
     /// not written
     pub state_file: Option<At<String>>,
+    /// Whether the agent also logs in to the address that HAProxy dials for a server, where it differs from
+    /// its own, and reports no server as up whose address it has not proved. `false` is for a HAProxy
+    /// in another network, whose addresses the agent cannot reach. Default: true
+    pub follow_addresses: Option<bool>,
 }
 
 /// How the agent recognizes Envoy, which connects to the agent (`listen.envoy`) to get its endpoints

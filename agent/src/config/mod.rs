@@ -22,7 +22,7 @@ use std::{
 
 use agent_core::{
     InstanceId,
-    health::{HealthRules, ServerConfig},
+    health::{HealthRules, Routing, ServerConfig},
     plan::Policy,
 };
 use agent_database::{Method, Target, TrustSource};
@@ -38,6 +38,7 @@ pub struct Config {
     pub databases: Vec<Database>,
     /// The proxies, in the order of the file.
     pub proxies: Vec<Proxy>,
+    pub routing: Routing,
     pub sessions: Policy,
     pub listen: Listen,
     pub state_dir: PathBuf,
@@ -107,6 +108,8 @@ pub struct Haproxy {
     pub master: Option<haproxy::Address>,
     /// The server state file that the agent keeps current.
     pub state_file: Option<PathBuf>,
+    /// Whether verdicts follow the addresses that HAProxy dials.
+    pub follow_addresses: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -3,13 +3,17 @@
 use agent_core::{
     ServerId,
     desired::{AgentHealth, agent_check},
-    health::{Fleet, InstanceView, Verdict},
+    health::{Fleet, InstanceView, Refusal, Verdict},
     plan::{DrainPhase, Plan, Subject},
 };
 
 use super::Running;
 use crate::{
-    events::{BudgetTooSmall, Conflict, DrainBegun, DrainHeld, Event, InstanceChanged, VerdictChanged},
+    events::{
+        AddressDiffers, BudgetTooSmall, Conflict, DrainBegun, DrainHeld, Event, InstanceChanged,
+        RefusedAlone, VerdictChanged,
+    },
+    metrics::labels::OfServer,
     proxies::haproxy::orders,
 };
 
@@ -21,15 +25,35 @@ impl Running {
             if before.is_none_or(|before| differs(before, view)) {
                 InstanceChanged { instance, before, now: view }.emit(metrics);
             }
+            let alone = |view: &InstanceView| view.refusal == Some(Refusal::ServedForClients);
+            if alone(view) && !before.is_some_and(alone) {
+                RefusedAlone { instance }.emit(metrics);
+            }
             if view.conflict && before.is_none_or(|before| !before.conflict) {
                 Conflict { instance }.emit(metrics);
             }
         }
+        for (server, view) in &fleet.addresses {
+            let before = self.fleet.addresses.get(server);
+            if before != Some(view) {
+                let news = before.is_none_or(|before| {
+                    before.state != view.state || before.fault.is_some() != view.fault.is_some()
+                });
+                AddressDiffers { server, view, news }.emit(metrics);
+            }
+        }
+        for server in self.fleet.addresses.keys().filter(|server| !fleet.addresses.contains_key(server)) {
+            metrics.address_proved.get_or_create(&OfServer { server: server.to_string() }).set(1);
+        }
+        let observed = !fleet.observed.is_empty();
+        for (server, verdict) in fleet.verdicts() {
+            let before = self.fleet.verdicts().get(server).copied();
+            if before != Some(*verdict) {
+                VerdictChanged { server, before, now: *verdict, observed }.emit(metrics);
+            }
+        }
         for (server, verdict) in &fleet.servers {
             let before = self.fleet.servers.get(server).copied();
-            if before != Some(*verdict) {
-                VerdictChanged { server, before, now: *verdict }.emit(metrics);
-            }
             // The next check says the same, up to `agent-inter` later.
             let changed = before.is_some_and(|before| takes_sessions(&before) != takes_sessions(verdict));
             if changed && let Some(up) = takes_sessions(verdict) {

@@ -217,6 +217,7 @@ impl Running {
         let now = self.decider.shared.clock.now();
         match input {
             Input::Health(observation) => self.decider.health.observe(&observation),
+            Input::Address(login) => self.decider.health.observe_address(login),
             Input::Login(instance, report) => {
                 Arc::make_mut(&mut self.logins).insert(instance.to_string(), *report);
             }
@@ -233,7 +234,7 @@ impl Running {
             }
             Input::Admin { proxy, at, flags, view } => {
                 self.decider.ledger.proxy_alive(proxy, at);
-                self.decider.health.observe_proxy(proxy, view);
+                self.decider.health.observe_proxy(proxy, at, view);
                 for (server, flags) in flags {
                     if let Some(command) = self.decider.planner.observe_admin(&server, at, flags) {
                         self.carry_out(command).await;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     desired::{AgentHealth, agent_check},
-    health::{Fleet, Verdict},
+    health::{AddressState, Fleet, Verdict},
     plan::{AdminWord, DrainPhase, Drains, Plan},
     session::Join,
 };
@@ -86,10 +86,21 @@ impl Running {
                 probe: plan.probe.clone(),
                 closing: plan.closing,
                 cadence: Arc::new(cadence),
+                dialled: Arc::new(self.dialled()),
                 outgoing: self.outgoing.clone(),
             },
         };
         self.decider.publish.send_replace(Arc::new(snapshot));
+    }
+
+    /// The addresses to log in at because proxies dial them. One that is another instance's is proved by that
+    /// instance's logins.
+    fn dialled(&self) -> BTreeMap<InstanceId, BTreeSet<SocketAddr>> {
+        let mut dialled: BTreeMap<InstanceId, BTreeSet<SocketAddr>> = BTreeMap::new();
+        for view in self.fleet.addresses.values().filter(|view| view.state != AddressState::OtherInstance) {
+            dialled.entry(view.instance.clone()).or_default().insert(view.dialled);
+        }
+        dialled
     }
 
     pub(super) fn sessions_view(&mut self, now: Time, plan: &Plan) -> SessionsView {

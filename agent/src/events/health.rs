@@ -143,6 +143,22 @@ impl Event for InstanceChanged<'_> {
     }
 }
 
+/// An instance refuses the agent and serves clients.
+#[derive(Debug)]
+pub struct RefusedAlone<'a> {
+    pub instance: &'a InstanceId,
+}
+
+impl Event for RefusedAlone<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(
+            instance = %self.instance,
+            "connections are refused for the agent and served for clients; check the path from the agent's host \
+             to the database (security group, route, firewall)"
+        );
+    }
+}
+
 /// An operator has named the writer among several claimants.
 #[derive(Debug)]
 pub struct WriterChosen<'a> {
@@ -172,6 +188,8 @@ pub struct VerdictChanged<'a> {
     pub server: &'a ServerId,
     pub before: Option<Verdict>,
     pub now: Verdict,
+    /// Routing is only observed: no proxy gets it.
+    pub observed: bool,
 }
 
 impl Event for VerdictChanged<'_> {
@@ -180,14 +198,18 @@ impl Event for VerdictChanged<'_> {
             let labels = OfState { server: self.server.to_string(), state: Word::of(&state) };
             metrics.verdict.get_or_create(&labels).set((state == self.now.state).into());
         }
-        if self.before.map(|verdict| verdict.state) != Some(self.now.state) {
-            info!(
-                server = %self.server,
-                before = self.before.map(|verdict| display(Word::of(&verdict.state))),
-                state = %Word::of(&self.now.state),
-                reason = %self.now.reason,
-                "verdict changed"
-            );
+        if self.before.map(|verdict| verdict.state) == Some(self.now.state) {
+            return;
+        }
+        let (server, reason) = (self.server, self.now.reason);
+        let before = self.before.map(|verdict| tracing::field::display(Word::of(&verdict.state)));
+        let state = Word::of(&self.now.state);
+        if self.observed {
+            let labels = OfState { server: server.to_string(), state: state.clone() };
+            metrics.verdicts_observed.get_or_create(&labels).inc();
+            info!(%server, before, %state, %reason, "verdict changed; the proxy does not get it (routing: observe)");
+        } else {
+            info!(%server, before, %state, %reason, "verdict changed");
         }
     }
 }

@@ -17,7 +17,7 @@ mod session;
 
 use std::collections::HashMap;
 
-pub use address::{AddressFound, AddressLost};
+pub use address::{AddressDiffers, AddressFound, AddressLost};
 pub use drain::{DrainBegun, DrainEnded, DrainForgotten, DrainHeld, DrainNotRecorded, DrainNotTaken};
 pub use endpoints::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft};
 pub use envoy::{
@@ -25,7 +25,8 @@ pub use envoy::{
     LogEntriesLost, NotTaken, SettingUnsafe,
 };
 pub use health::{
-    Conflict, InstanceChanged, LoginFailed, LoginWorks, TokenFailed, VerdictChanged, WriterChosen,
+    Conflict, InstanceChanged, LoginFailed, LoginWorks, RefusedAlone, TokenFailed, VerdictChanged,
+    WriterChosen,
 };
 pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,

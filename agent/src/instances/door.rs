@@ -2,14 +2,18 @@
 //! of its result.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use agent_aws::{TokenSource, source::Proof};
-use agent_core::{Fault, FaultKind, InstanceId, Phase, health::Observation, plan::Purpose};
-use agent_database::{Engine, Limits, LoginReport, Session, Target, TlsTrust};
+use agent_core::{
+    Fault, FaultKind, InstanceId, Phase,
+    health::{AddressLogin, Observation},
+    plan::Purpose,
+};
+use agent_database::{Address, Engine, Limits, LoginReport, Session, Target, TlsTrust};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -82,13 +86,31 @@ impl Door {
     /// # Errors
     /// The fault, which has not been logged.
     pub async fn login_from(&self, source: IpAddr) -> Result<Box<dyn Session>, Fault> {
+        self.login_as(&self.target.clone().dialled_from(source)).await
+    }
+
+    /// Logs in at an address that a proxy dials, with the token in use, and ends the session. It is not a
+    /// probe either.
+    ///
+    /// # Errors
+    /// The fault, which has not been logged.
+    pub async fn login_at(&self, address: SocketAddr) -> Result<(), Fault> {
+        let connect = Address::new(&address.ip().to_string(), address.port());
+        let session = self.login_as(&self.target.clone().dialled_at(connect)).await?;
+        session.close().await;
+        Ok(())
+    }
+
+    async fn login_as(&self, target: &Target) -> Result<Box<dyn Session>, Fault> {
         self.turn().await;
         let permit = self.permit().await;
         let token = self.tokens.token().await;
         let token = token.map_err(|error| Fault::new(Phase::Login, FaultKind::NoToken, error.to_string()))?;
-        let target = self.target.clone().dialled_from(source);
-        let (session, _) = self.engine.login(&target, &self.trust, token.expose_secret(), &self.limits).await;
-        drop(permit);
+        let (session, _) = self.engine.login(target, &self.trust, token.expose_secret(), &self.limits).await;
+        match &session {
+            Err(fault) if fault.phase <= Phase::Tcp => permit.cancel(),
+            _ => drop(permit),
+        }
         if let Err(fault) = &session {
             self.ended(Some(fault));
         }
@@ -152,6 +174,12 @@ impl Door {
             Ok(_) => {
                 self.tokens.report(&token, Proof::Accepted);
                 self.worked(&report);
+                if let Some(address) = report.server_address {
+                    let (instance, at) = (self.instance().clone(), self.shared.clock.now());
+                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                    let login = AddressLogin { instance, address, at, own: true, result: Ok(()) };
+                    self.shared.send(Input::Address(login)).await;
+                }
             }
             Err(fault) => {
                 if fault.kind == FaultKind::LoginRefused {

@@ -46,6 +46,7 @@ label_sets! {
     OfReset { database: String, instance: String, result: ResetResult }
     OfClose { database: String, instance: String, result: CloseResult }
     OfDatabase { database: String }
+    OfServer { server: String }
     OfState { server: String, state: Word }
     OfDrain { server: String, reason: DrainWord }
     OfHold { reason: Word }

@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use labels::{
     LabelNames, OfAddress, OfAnswer, OfClose, OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness,
-    OfLogin, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfState,
+    OfLogin, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfServer, OfState,
 };
 
 type Counters<L> = Family<L, Counter>;
@@ -69,6 +69,10 @@ metrics! {
         "Duration of liveness queries";
     verdict: Gauges<OfState>, "server_state",
         "1 for the state of the server's verdict, 0 for the other states";
+    address_proved: Gauges<OfServer>, "server_address_proved",
+        "Whether a login has proved the address that HAProxy dials for the server; only where the agent dials another one";
+    verdicts_observed: Counters<OfState>, "verdicts_observed",
+        "Verdicts that the proxy did not get because of `routing: observe`, by their state";
     token_expires: Gauges<OfInstance>, "token_expires_timestamp_seconds",
         "When the token in use expires, in seconds since 1970";
     token_failures: Counters<OfInstance>, "token_failures",

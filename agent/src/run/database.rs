@@ -24,7 +24,7 @@ use crate::{
     config::Database,
     engine,
     events::{AuthoritiesKept, DatabaseReady, DatabaseUnusable, Episodes, Event},
-    instances::{door::Door, host_block, liveness, probe, sessions, unfinished::Unfinished},
+    instances::{addresses, door::Door, host_block, liveness, probe, sessions, unfinished::Unfinished},
     messages::{CloseOrder, Input},
     shared::Shared,
 };
@@ -172,7 +172,10 @@ fn tasks_of(
     sessions: sessions::Config,
     orders: Option<mpsc::Receiver<CloseOrder>>,
 ) -> Vec<Task> {
-    let mut tasks: Vec<Task> = vec![Box::pin(probe::run(door.clone(), database.probe_interval))];
+    let mut tasks: Vec<Task> = vec![
+        Box::pin(probe::run(door.clone(), database.probe_interval)),
+        Box::pin(addresses::run(door.clone(), database.probe_interval)),
+    ];
     if let Some(orders) = orders {
         tasks.push(Box::pin(liveness::run(door.clone())));
         if engine::blocks_hosts(database) {

@@ -104,6 +104,7 @@ impl Generation {
                 .map(|(database, instance)| (instance.id().clone(), database.rules.clone()))
                 .collect(),
             servers: servers.clone(),
+            routing: config.routing,
         };
         let Prepared { routes, mut tasks, .. } = prepared;
         let (records, strays) = split_records(parts.records, config);

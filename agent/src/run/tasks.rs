@@ -67,6 +67,7 @@ fn haproxy_tasks(
         socket: haproxy.socket.clone(),
         master: haproxy.master.clone(),
         state_file: haproxy.state_file.clone(),
+        follow_addresses: haproxy.follow_addresses,
         servers,
         limits: haproxy::runtime::Limits::default(),
     };

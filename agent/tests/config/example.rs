@@ -24,8 +24,10 @@ fn the_example_is_valid_and_shows_the_defaults() {
     let example = accepted(EXAMPLE);
     let good = accepted(GOOD);
     assert_eq!(example.sessions.exempt.applications, ["pg_dump", "migrate-*"]);
-    let sessions = Policy { exempt: good.sessions.exempt.clone(), ..example.sessions.clone() };
-    assert_eq!(Config { sessions, ..example }, good);
+    // It begins by observing.
+    let (mode, routing) = (good.sessions.mode, good.routing);
+    let sessions = Policy { exempt: good.sessions.exempt.clone(), mode, ..example.sessions.clone() };
+    assert_eq!(Config { sessions, routing, ..example }, good);
 }
 
 #[test]

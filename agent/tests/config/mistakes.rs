@@ -365,3 +365,11 @@ fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
     assert_eq!(problems.to_string().matches("error: ").count(), places.len());
     assert_eq!(problems.brief().lines().count(), 1, "one line for a log");
 }
+
+#[test]
+fn closing_sessions_while_routing_is_observed_is_refused() {
+    let problem = refused(&format!("{GOOD}routing: observe\n"));
+    assert!(problem.contains("`routing: observe` changes nothing at the proxies"), "{problem}");
+    assert!(problem.contains("hint: set `sessions.mode: observe`"), "{problem}");
+    accepted(&format!("{}routing: observe\n", edited("mode: retire", "mode: observe")));
+}

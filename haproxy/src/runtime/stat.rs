@@ -20,6 +20,13 @@ pub struct Stat {
     pub check_status: String,
     /// The result of the last agent check.
     pub agent_status: String,
+    /// `stot`: tries to connect to it since HAProxy started, each one counted.
+    pub tries: u64,
+    /// `wretr`, `wredis` and `econ`: tries that failed. HAProxy counts each one when the next one begins, a
+    /// second later.
+    pub failed: u64,
+    /// `cli_abrt`: sessions that clients aborted, possibly between two tries.
+    pub aborted: u64,
 }
 
 impl Stat {
@@ -37,19 +44,25 @@ impl Stat {
         };
         let (status, sessions, weight) = (column("status"), column("scur"), column("weight"));
         let (backup, check, agent) = (column("bck"), column("check_status"), column("agent_status"));
+        let failures = ["wretr", "wredis", "econ"].map(column);
+        let (tries, aborted) = (column("stot"), column("cli_abrt"));
         let row = |line| {
             let fields = fields(line);
             let text = |at: Option<usize>| at.and_then(|at| fields.get(at)).cloned().unwrap_or_default();
+            let number = |at: Option<usize>| text(at).parse::<u64>().unwrap_or(0);
             Self {
                 proxy: text(Some(proxy)),
                 server: text(Some(server)),
                 status: text(status),
-                sessions: text(sessions).parse().unwrap_or(0),
+                sessions: number(sessions),
                 weight: text(weight).parse().ok(),
                 // Of a backend, `bck` is a number of servers.
                 backup: text(Some(server)) != "BACKEND" && text(backup) == "1",
                 check_status: text(check),
                 agent_status: text(agent),
+                tries: number(tries),
+                failed: failures.into_iter().map(number).sum(),
+                aborted: number(aborted),
             }
         };
         Ok(lines.map(row).collect())

@@ -85,7 +85,8 @@ fn servers() -> Vec<ServerConfig> {
 /// All well; `a` is the writer.
 fn fleet(servers: &[ServerConfig], now: Time) -> Fleet {
     let instances = INSTANCES.iter().map(|name| (instance(name), HealthRules::default())).collect();
-    let mut health = Health::new(FleetConfig { instances, servers: servers.to_vec() }, &[]);
+    let mut health =
+        Health::new(FleetConfig { instances, servers: servers.to_vec(), ..FleetConfig::default() }, &[]);
     for name in INSTANCES {
         let in_recovery = name != "a";
         let facts = RoleFacts {

@@ -83,11 +83,13 @@ impl Arm {
             let setting = Setting {
                 sessions: "{mode: retire, max_age: 14m}".into(),
                 database: format!("    probe_interval: {}\n", script.probe_interval),
+                state_file: true,
                 ..Setting::default()
             };
             let files = Files::new(&setting)?;
-            let socket = files.envoy();
-            let beside = AgentSockets { agent_check: files.agent_check, envoy: &socket };
+            let (socket, server_state) = (files.envoy(), files.server_state());
+            let beside =
+                AgentSockets { agent_check: files.agent_check, envoy: &socket, server_state: &server_state };
             let balancer = Balancer::start(cell.proxy, script, standin, names, Some(beside), source).await?;
             let mut agent = Agent::new(files);
             let mut config = balancer.config_for(&agent, standin, &setting);

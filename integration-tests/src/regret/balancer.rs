@@ -30,6 +30,8 @@ pub(super) enum Balancer {
 pub(super) struct AgentSockets<'a> {
     pub(super) agent_check: SocketAddr,
     pub(super) envoy: &'a Path,
+    /// HAProxy's server state file, which the agent keeps current.
+    pub(super) server_state: &'a Path,
 }
 
 impl Balancer {
@@ -47,7 +49,7 @@ impl Balancer {
             ProxyKind::Haproxy => {
                 let source = format!("source {source}");
                 let config = match beside {
-                    Some(beside) => beside_agent(script, standin, beside.agent_check, &source),
+                    Some(beside) => beside_agent(script, standin, &beside, &source),
                     None => by_dns(standin, names.address, &source),
                 };
                 Ok(Self::Haproxy(Haproxy::start(&HaproxyBinary::debian()?, config).await?))
@@ -135,7 +137,13 @@ impl Balancer {
 }
 
 /// `deploy/haproxy/haproxy.cfg`, with the waiting room if the script has it.
-fn beside_agent(script: &Script, standin: &StandIn, agent: SocketAddr, source: &str) -> HaproxyConfig {
+fn beside_agent(
+    script: &Script,
+    standin: &StandIn,
+    beside: &AgentSockets<'_>,
+    source: &str,
+) -> HaproxyConfig {
+    let agent = beside.agent_check;
     let backend = |name: &str| {
         let default = format!(
             "default-server agent-check agent-addr {} agent-port {} agent-inter 1s",
@@ -146,16 +154,11 @@ fn beside_agent(script: &Script, standin: &StandIn, agent: SocketAddr, source: &
             let words = format!("{source} agent-send \"{name}/{}\\n\"", server.name());
             backend.server(Server::new(server.name(), server.connect()).words(&words))
         });
-        if script.waiting_room {
-            // Nothing listens there: who finds no server tries again, one second apart.
-            let nothing = (Ipv4Addr::LOCALHOST, 9).into();
-            backend.server(Server::new("wait", nothing).backup().words("no-agent-check"))
-        } else {
-            backend
-        }
+        if script.waiting_room { backend.waiting_room() } else { backend }
     };
+    let config = recipe().server_state_in(beside.server_state);
     let config =
-        recipe().backend(backend("orders_write")).backend(backend("orders_read").line("balance leastconn"));
+        config.backend(backend("orders_write")).backend(backend("orders_read").line("balance leastconn"));
     if script.waiting_room {
         config.defaults_line("retries 10").defaults_line("option redispatch 1")
     } else {

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::{
         Fault, FaultKind, Phase, Time,
-        health::{FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts},
+        health::{FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts, Routing},
     };
 
     const AT: Time = Time::AGENT_START;
@@ -69,7 +69,8 @@ mod tests {
             timeline: None,
             last_writer: *role == Role::Writer,
         });
-        let config = FleetConfig { instances: instances.collect(), servers: Vec::new() };
+        let config =
+            FleetConfig { instances: instances.collect(), servers: Vec::new(), routing: Routing::default() };
         Health::new(config, &remembered.collect::<Vec<_>>())
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -9,9 +10,12 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    InstanceView, Observation, Remembered, Role, State, Verdict, VerdictReason, WantedRole,
+    AddressLogin, AddressState, AddressView, InstanceView, Observation, Remembered, Role, State, Verdict,
+    VerdictReason, WantedRole,
+    address::Addresses,
     instance::Instance,
     judge::{Admission, Member, Siblings, Writer},
+    refusal::{ConnectHistory, Connects, Tries},
 };
 use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time, freshness};
 
@@ -35,6 +39,16 @@ pub enum ReaderFallback {
     Writer,
     /// It never does: all reads could overload it.
     None,
+}
+
+/// Whether the agent's verdicts change where proxies send new sessions.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Routing {
+    #[default]
+    Act,
+    /// They are logged, counted and shown. Proxies get neutral answers, as if nothing were known.
+    Observe,
 }
 
 /// The operator's choices about health.
@@ -100,6 +114,10 @@ pub struct ProxyView {
     pub up: BTreeSet<ServerId>,
     /// The backends with a `backup` server, so that clients wait or go elsewhere while no other is up.
     pub fallbacks: BTreeSet<Arc<str>>,
+    /// Its counters of connections to each server.
+    pub connects: BTreeMap<ServerId, Connects>,
+    /// The address that it dials for each server, where it shows one.
+    pub dials: BTreeMap<ServerId, SocketAddr>,
 }
 
 /// Everything there is to judge.
@@ -109,6 +127,7 @@ pub struct FleetConfig {
     pub instances: Vec<(InstanceId, HealthRules)>,
     /// All servers of all proxies.
     pub servers: Vec<ServerConfig>,
+    pub routing: Routing,
 }
 
 /// The fold: observations in, [`Fleet`] out.
@@ -116,10 +135,17 @@ pub struct FleetConfig {
 pub struct Health {
     databases: BTreeMap<DatabaseName, Database>,
     servers: Vec<ServerConfig>,
+    routing: Routing,
     /// What is set for each server at its proxy; one that is missing has not been read.
     admissions: BTreeMap<ServerId, Admission>,
     /// Each proxy's own view, by its index.
     proxies: BTreeMap<usize, ProxyView>,
+    /// The proxies' counters of connections over the last seconds.
+    connects: BTreeMap<ServerId, ConnectHistory>,
+    /// Logins by address.
+    addresses: Addresses,
+    /// The servers whose proxy dials another address than the agent.
+    dialled: BTreeMap<ServerId, AddressView>,
     /// The last verdicts, which tell since when a state has lasted, and what was said before.
     server_verdicts: BTreeMap<ServerId, Verdict>,
     role_verdicts: BTreeMap<(InstanceId, WantedRole), Verdict>,
@@ -157,12 +183,37 @@ pub struct Fleet {
     /// All instances, by name.
     #[serde(serialize_with = "crate::names::by_text")]
     pub instances: BTreeMap<InstanceId, InstanceView>,
-    /// The verdict of each server.
+    /// The verdict of each server, as proxies get it.
     #[serde(serialize_with = "crate::names::by_text")]
     pub servers: BTreeMap<ServerId, Verdict>,
+    /// Where routing is only observed: the verdict that each server would have.
+    #[serde(serialize_with = "crate::names::by_text")]
+    pub observed: BTreeMap<ServerId, Verdict>,
+    /// The servers whose proxy dials another address than the agent.
+    #[serde(serialize_with = "crate::names::by_text")]
+    pub addresses: BTreeMap<ServerId, AddressView>,
     /// The verdict of each instance for each role, for those who ask by instance (HTTP).
     #[serde(skip)]
     pub by_role: BTreeMap<(InstanceId, WantedRole), Verdict>,
+}
+
+impl Fleet {
+    /// Nothing is known yet.
+    pub fn empty(at: Time) -> Self {
+        Self {
+            at,
+            instances: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            observed: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            by_role: BTreeMap::new(),
+        }
+    }
+
+    /// The verdict of each server by the evidence, also where routing is only observed.
+    pub fn verdicts(&self) -> &BTreeMap<ServerId, Verdict> {
+        if self.observed.is_empty() { &self.servers } else { &self.observed }
+    }
 }
 
 impl Health {
@@ -188,8 +239,12 @@ impl Health {
         Self {
             databases,
             servers: config.servers,
+            routing: config.routing,
             admissions: BTreeMap::new(),
             proxies: BTreeMap::new(),
+            connects: BTreeMap::new(),
+            addresses: Addresses::default(),
+            dialled: BTreeMap::new(),
             server_verdicts: BTreeMap::new(),
             role_verdicts: BTreeMap::new(),
             left_down: BTreeMap::new(),
@@ -224,12 +279,9 @@ impl Health {
     /// Whether a server that is down may come up without proof that it is fit: in a writer backend only
     /// the last known writer.
     fn may_return(&self, server: &ServerConfig) -> bool {
-        let instance = &server.instance;
+        let database = self.databases.get(&server.instance.database);
         server.wanted != WantedRole::Writer
-            || self
-                .databases
-                .get(&instance.database)
-                .is_some_and(|database| database.may_be_writer(&instance.instance))
+            || database.is_some_and(|database| database.may_be_writer(behind(server, &self.dialled)))
     }
 
     /// Takes over what an earlier one knows of those instances that are still the same.
@@ -253,7 +305,10 @@ impl Health {
             let known = before.iter().find(|known| known.id == *server);
             known.is_some_and(|known| servers.contains(known) && same(&known.instance))
         });
-        self.server_verdicts = earlier.server_verdicts;
+        self.addresses = earlier.addresses;
+        if self.routing == earlier.routing {
+            self.server_verdicts = earlier.server_verdicts;
+        }
         self.role_verdicts = earlier.role_verdicts;
         self.left_down.extend(earlier.left_down);
     }
@@ -263,14 +318,22 @@ impl Health {
         self.admissions = admissions;
     }
 
-    /// What a proxy shows of itself. Replaces what it showed before.
-    pub fn observe_proxy(&mut self, proxy: usize, view: ProxyView) {
+    /// What a proxy shows of itself, asked for at `at`. Replaces what it showed before.
+    pub fn observe_proxy(&mut self, proxy: usize, at: Time, view: ProxyView) {
+        for (server, connects) in &view.connects {
+            self.connects.entry(server.clone()).or_default().observe(at, *connects);
+        }
         self.proxies.insert(proxy, view);
     }
 
     /// Whether the server's proxy showed it up the last time. An Envoy shows nothing, which counts as up.
     pub fn is_up(&self, server: &ServerId) -> bool {
         self.proxies.get(&server.proxy).is_none_or(|view| view.up.contains(server))
+    }
+
+    /// A login at an address went well or failed.
+    pub fn observe_address(&mut self, login: AddressLogin) {
+        self.addresses.observe(login);
     }
 
     /// A client began a session on this instance at `at`.
@@ -330,10 +393,12 @@ impl Health {
 
     /// The picture at this moment.
     pub fn fleet(&mut self, now: Time) -> Fleet {
-        let mut fleet =
-            Fleet { at: now, instances: BTreeMap::new(), servers: BTreeMap::new(), by_role: BTreeMap::new() };
+        let mut fleet = Fleet::empty(now);
+        self.look_at_addresses(now);
+        fleet.addresses.clone_from(&self.dialled);
         for (name, database) in &mut self.databases {
             let up = up_writers(name, &self.servers, &self.proxies);
+            database.weigh_refusals(name, &self.servers, &self.dialled, &self.connects, now);
             database.settle(now, &up);
             let members = database.members();
             for wanted in [WantedRole::Writer, WantedRole::Reader, WantedRole::Any] {
@@ -362,7 +427,8 @@ impl Health {
                 let lasts = database.rules.trouble_lasts();
                 let left_down = self.left_down.get(&server.id);
                 let forgotten = left_down.is_some_and(|since| self.released || now.since(*since) > lasts);
-                let may_return = self.may_return(server);
+                let may_return =
+                    key.wanted != WantedRole::Writer || database.may_be_writer(behind(server, &self.dialled));
                 let verdict = verdict
                     .left_down(forgotten && may_return)
                     .after(before.as_ref(), may_return)
@@ -372,15 +438,43 @@ impl Health {
         }
         self.left_down.retain(|server, _| fleet.servers.get(server).is_some_and(|verdict| !verdict.known()));
         self.server_verdicts.clone_from(&fleet.servers);
+        if self.routing == Routing::Observe {
+            fleet.observed = std::mem::take(&mut fleet.servers);
+            let neutral = |verdict: &Verdict| Verdict {
+                state: State::Unknown,
+                reason: VerdictReason::RoutingObserved,
+                since: verdict.since,
+            };
+            fleet.servers =
+                fleet.observed.iter().map(|(id, verdict)| (id.clone(), neutral(verdict))).collect();
+        }
         self.role_verdicts.clone_from(&fleet.by_role);
         fleet
     }
 
-    fn member<'a>(&self, server: &'a ServerConfig) -> Member<'a> {
+    fn member<'a>(&'a self, server: &'a ServerConfig) -> Member<'a> {
         // Only the agent's own words close an endpoint of an Envoy.
         let unseen = if server.commandable { Admission::Unseen } else { Admission::Open };
         let admission = self.admissions.get(&server.id).copied().unwrap_or(unseen);
-        Member { name: &server.instance.instance, admission }
+        let address = self.dialled.get(&server.id).map_or(AddressState::Proved, |view| view.state);
+        Member { name: behind(server, &self.dialled), admission, address }
+    }
+
+    fn look_at_addresses(&mut self, now: Time) {
+        let (mut dialled, mut known) = (BTreeMap::new(), Vec::new());
+        for server in &self.servers {
+            let view = self.proxies.get(&server.id.proxy);
+            let Some(address) = view.and_then(|view| view.dials.get(&server.id)).copied() else { continue };
+            let Some(database) = self.databases.get(&server.instance.database) else { continue };
+            let lasts = database.rules.trouble_lasts();
+            let history = self.connects.get(&server.id);
+            known.push((server.instance.clone(), address));
+            if let Some(view) = self.addresses.look(server, address, history, now, lasts) {
+                dialled.insert(server.id.clone(), view);
+            }
+        }
+        self.addresses.keep(&known);
+        self.dialled = dialled;
     }
 }
 
@@ -399,7 +493,10 @@ impl Database {
 
     /// All instances, as if they were the members of one backend.
     fn members(&self) -> Vec<Member<'_>> {
-        self.instances.keys().map(|name| Member { name, admission: Admission::Open }).collect()
+        self.instances
+            .keys()
+            .map(|name| Member { name, admission: Admission::Open, address: AddressState::Proved })
+            .collect()
     }
 
     fn siblings<'a>(&'a self, members: &'a [Member<'a>], fallback: bool, now: Time) -> Siblings<'a> {
@@ -411,6 +508,32 @@ impl Database {
             fallback,
             rules: &self.rules,
             now,
+        }
+    }
+
+    /// Compares the agent's refused connections with those of the proxies.
+    fn weigh_refusals(
+        &mut self,
+        database: &DatabaseName,
+        servers: &[ServerConfig],
+        dialled: &BTreeMap<ServerId, AddressView>,
+        connects: &BTreeMap<ServerId, ConnectHistory>,
+        now: Time,
+    ) {
+        for (name, instance) in &mut self.instances {
+            let Some(since) = instance.refused_since() else {
+                instance.weigh_refusal(false, None);
+                continue;
+            };
+            let histories = servers
+                .iter()
+                .filter(|server| server.instance.database == *database && behind(server, dialled) == name)
+                .filter_map(|server| connects.get(&server.id))
+                .filter(|history| history.latest().is_some_and(|at| now.since(at) <= freshness::SOURCE_LOST));
+            let tries: Vec<Option<Tries>> = histories.map(|history| history.tries(since)).collect();
+            let served = tries.contains(&Some(Tries::Served));
+            let all = if served { Some(Tries::Served) } else { tries.iter().flatten().next().copied() };
+            instance.weigh_refusal(!tries.is_empty(), all);
         }
     }
 
@@ -457,6 +580,11 @@ impl Database {
             self.last_writer = Some(writer);
         }
     }
+}
+
+/// The instance behind the address that the proxy dials.
+fn behind<'a>(server: &'a ServerConfig, dialled: &'a BTreeMap<ServerId, AddressView>) -> &'a InstanceName {
+    dialled.get(&server.id).map_or(&server.instance.instance, |view| &view.instance.instance)
 }
 
 /// The instances of a database that its proxies send writes to.

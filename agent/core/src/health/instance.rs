@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HealthRules, Observation, RoleFacts};
+use super::{HealthRules, Observation, Refusal, RoleFacts, refusal::Tries};
 use crate::{Evidence, Fault, FaultKind, Phase, Time};
 
 /// How many refusals in a row prove an instance down. One may be a restart of
@@ -111,6 +111,8 @@ pub struct InstanceView {
     pub steady: bool,
     /// Whether it is further behind than `max_lag` allows, or was and has not yet recovered.
     pub lagging: bool,
+    /// While it refuses connections: what the proxies show of that.
+    pub refusal: Option<Refusal>,
 }
 
 /// How new logins fail.
@@ -184,6 +186,8 @@ pub(super) struct Instance {
     refusals: u32,
     first_refusal: Option<Time>,
     last_refusal: Option<Time>,
+    /// Whether the server itself has said that it stops or starts, since its last answer.
+    stops: bool,
     last_silence: Option<Time>,
     last_login_refusal: Option<Time>,
     /// Good logins in a row.
@@ -218,10 +222,12 @@ impl Instance {
                 follows_source: false,
                 steady: false,
                 lagging: false,
+                refusal: None,
             },
             refusals: 0,
             first_refusal: None,
             last_refusal: None,
+            stops: false,
             last_silence: None,
             last_login_refusal: None,
             logins: 0,
@@ -359,6 +365,7 @@ impl Instance {
 
     fn failed(&mut self, fault: &Fault, at: Time, rules: &HealthRules) {
         self.view.last_fault = Some(fault.clone());
+        self.stops |= fault.is_shutdown();
         match fault.evidence() {
             Evidence::Down => self.refused(at),
             Evidence::Silent => self.silent(at, rules),
@@ -396,6 +403,21 @@ impl Instance {
         if over(self.view.login_trouble.map(|trouble| trouble.last)) {
             self.view.login_trouble = None;
         }
+    }
+
+    /// Since when connections are refused.
+    pub(super) fn refused_since(&self) -> Option<Time> {
+        self.first_refusal
+    }
+
+    /// Brings up to date what the proxies show of a refusal; `readable` are their counters.
+    pub(super) fn weigh_refusal(&mut self, readable: bool, tries: Option<Tries>) {
+        let refusing = self.view.status == Status::Refusing;
+        self.view.refusal = match self.view.refusal {
+            _ if !refusing => None,
+            _ if self.stops => Some(Refusal::Confirmed),
+            before => Some(Refusal::next(before, readable, tries)),
+        };
     }
 
     fn refused(&mut self, at: Time) {
@@ -442,6 +464,7 @@ impl Instance {
         self.refusals = 0;
         self.first_refusal = None;
         self.last_refusal = None;
+        self.stops = false;
     }
 
     /// Siblings accepted logins at these times, the last ones of each.

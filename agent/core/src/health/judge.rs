@@ -3,13 +3,20 @@
 //! Pure and total: every combination of facts has a verdict, and every `Down`
 //! names the evidence for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
-    HealthRules, InstanceView, LoginTrouble, OnAuthFailure, ReaderFallback, Role, State, Status, Verdict,
-    VerdictReason, WantedRole, instance::Instance,
+    AddressState, HealthRules, InstanceView, LoginTrouble, OnAuthFailure, ReaderFallback, Refusal, Role,
+    State, Status, Verdict, VerdictReason, WantedRole, instance::Instance,
 };
 use crate::{InstanceName, Time, freshness};
+
+/// Clients of a pool that is in use try again within this, and the proxy counts a refused try a second
+/// later.
+const CLIENTS_TRY: Duration = Duration::from_secs(3);
 
 /// Whether a proxy sends new sessions to a server, by everything an operator can set there:
 /// admin state, weight, disabled agent.
@@ -27,8 +34,10 @@ pub enum Admission {
 /// A server of the backend that is judged.
 #[derive(Copy, Clone)]
 pub(super) struct Member<'a> {
+    /// The instance behind the address that the proxy dials.
     pub(super) name: &'a InstanceName,
     pub(super) admission: Admission,
+    pub(super) address: AddressState,
 }
 
 /// The instances of one database, and the backend that is judged.
@@ -86,10 +95,14 @@ impl<'a> Siblings<'a> {
             self.members.iter().map(|member| self.by_role(member.name, wanted, writer)).collect();
         let by_role = verdicts.clone();
         for (member, verdict) in self.members.iter().zip(&mut verdicts) {
-            if verdict.state == State::Up {
+            if verdict.state == State::Up && !refusal_doubted(verdict) {
                 *verdict = self.by_logins(member, *verdict, &by_role);
             }
         }
+        for (member, verdict) in self.members.iter().zip(&mut verdicts) {
+            *verdict = self.by_address(member, wanted, *verdict);
+        }
+        self.keep_one_unconfirmed(&mut verdicts, before);
         if !self.fallback {
             self.keep_one(&mut verdicts, wanted, writer, before);
         }
@@ -127,7 +140,7 @@ impl<'a> Siblings<'a> {
             return self.verdict(State::Unknown, R::NotProbedYet);
         };
         let view = instance.view();
-        if view.status == Status::Refusing {
+        if view.status == Status::Refusing && !self.doubts_refusal(instance) {
             return self.verdict(State::Down, R::Refusing);
         }
         if !instance.known() {
@@ -194,7 +207,7 @@ impl<'a> Siblings<'a> {
             }
             let readers = self.alternatives(name, view, |other| {
                 other.role == Some(Role::Reader)
-                    && other.steady
+                    && (other.steady || other.refusal == Some(Refusal::ServedForClients))
                     && !other.lagging
                     && self.role_is_fresh(other)
             });
@@ -218,6 +231,74 @@ impl<'a> Siblings<'a> {
             self.verdict(State::Down, VerdictReason::Silent)
         } else {
             self.known_or_proved(view)
+        }
+    }
+
+    /// The verdict by the address that the proxy dials. The facts of an instance say nothing of an address that
+    /// is not proved to be its own.
+    fn by_address(&self, member: &Member<'_>, wanted: WantedRole, verdict: Verdict) -> Verdict {
+        if verdict.state == State::Down {
+            return verdict;
+        }
+        let view = self.instances.get(member.name).map(Instance::view);
+        let unproved = self.verdict(State::Unknown, VerdictReason::AddressUnproved);
+        match (member.address, view) {
+            (AddressState::Proved | AddressState::OtherInstance, _) => verdict,
+            (AddressState::Dead, Some(view))
+                if wanted != WantedRole::Writer
+                    && self.alternatives(member.name, view, InstanceView::usable) == Admission::Open =>
+            {
+                self.verdict(State::Down, VerdictReason::AddressDead)
+            }
+            (AddressState::Unproved | AddressState::Dead, _) => unproved,
+        }
+    }
+
+    /// Whether the agent's refused connections need not be the clients'. The clients' own prove it soon where
+    /// there are any. Where there are none, only an instance that answers the agent meanwhile speaks for
+    /// the agent's path.
+    fn doubts_refusal(&self, instance: &Instance) -> bool {
+        match instance.view().refusal {
+            Some(Refusal::ServedForClients) => true,
+            Some(Refusal::Unconfirmed) => {
+                let waits = instance.refused_since().is_some_and(|since| self.now.since(since) < CLIENTS_TRY);
+                let any =
+                    |fit: fn(&InstanceView) -> bool| self.instances.values().any(|other| fit(other.view()));
+                waits
+                    || !any(InstanceView::usable)
+                    || any(|other| other.refusal == Some(Refusal::ServedForClients))
+            }
+            Some(Refusal::Unseen | Refusal::Confirmed) | None => false,
+        }
+    }
+
+    /// Keeps one server of a backend in which all that are up refuse the agent: two that refuse clients
+    /// too use up all tries of a client within milliseconds.
+    fn keep_one_unconfirmed(&self, verdicts: &mut [Verdict], before: &[Option<Verdict>]) {
+        let unconfirmed = |member: &Member<'_>| {
+            let view = self.instances.get(member.name).map(Instance::view);
+            view.is_some_and(|view| view.refusal == Some(Refusal::Unconfirmed))
+        };
+        let up = self.members.iter().zip(verdicts.iter()).enumerate();
+        let up = up.filter(|(_, (_, verdict))| verdict.state == State::Up);
+        if up.clone().any(|(_, (member, _))| !unconfirmed(member) && member.admission != Admission::Closed) {
+            return;
+        }
+        let kept =
+            up.filter(|(_, (member, _))| unconfirmed(member)).max_by_key(|(index, (member, verdict))| {
+                let before = before.get(*index).copied().flatten();
+                (
+                    member.admission != Admission::Closed,
+                    verdict.reason == VerdictReason::RefusalUnconfirmed,
+                    before.is_some_and(|before| before.reason == VerdictReason::RefusalUnconfirmed),
+                    self.instances.get(member.name).and_then(|instance| instance.view().last_proof),
+                )
+            });
+        let Some(kept) = kept.map(|(index, _)| index) else { return };
+        for (index, (member, verdict)) in self.members.iter().zip(verdicts.iter_mut()).enumerate() {
+            if index != kept && verdict.state == State::Up && unconfirmed(member) {
+                *verdict = self.verdict(State::Down, VerdictReason::Refusing);
+            }
         }
     }
 
@@ -261,6 +342,7 @@ impl<'a> Siblings<'a> {
             member.name != than.name
                 && verdict.state == State::Up
                 && member.admission == Admission::Open
+                && matches!(member.address, AddressState::Proved | AddressState::OtherInstance)
                 && view.is_some_and(|view| view.accepts_logins(self.now))
         })
     }
@@ -362,6 +444,9 @@ impl<'a> Siblings<'a> {
                 continue;
             }
             match member.admission {
+                _ if member.address == AddressState::Dead => {}
+                // Clients may be served there or not.
+                Admission::Open if member.address == AddressState::Unproved => best = Admission::Unseen,
                 Admission::Open => return Admission::Open,
                 Admission::Unseen => best = Admission::Unseen,
                 Admission::Closed => {}
@@ -387,7 +472,11 @@ impl<'a> Siblings<'a> {
                 Status::Usable if view.proved() => VerdictReason::Proved,
                 Status::Silent(_) => VerdictReason::SilentKept,
                 Status::Unknown if view.proved() => VerdictReason::NothingAgainst,
-                Status::Usable | Status::Unknown | Status::Refusing => VerdictReason::LastKnown,
+                Status::Refusing if view.refusal == Some(Refusal::ServedForClients) => {
+                    VerdictReason::ServedForClients
+                }
+                Status::Refusing => VerdictReason::RefusalUnconfirmed,
+                Status::Usable | Status::Unknown => VerdictReason::LastKnown,
             },
         )
     }
@@ -405,6 +494,11 @@ impl<'a> Siblings<'a> {
     fn verdict(&self, state: State, reason: VerdictReason) -> Verdict {
         Verdict { state, reason, since: self.now }
     }
+}
+
+/// Whether a server is up although it refuses the agent.
+fn refusal_doubted(verdict: &Verdict) -> bool {
+    matches!(verdict.reason, VerdictReason::RefusalUnconfirmed | VerdictReason::ServedForClients)
 }
 
 /// Whether the first is on a timeline that the second has left behind.

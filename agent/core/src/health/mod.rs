@@ -4,18 +4,23 @@
 //! immutable picture made of them. The rules are in [`judge`]: a verdict is
 //! `Down` only on positive evidence, never for "I don't know".
 
+mod address;
 mod fleet;
 pub mod host_block;
 mod instance;
 mod judge;
 mod observation;
+mod refusal;
 mod verdict;
 
+pub use address::{AddressLogin, AddressState, AddressView};
 pub use fleet::{
-    Down, Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, ServerConfig,
+    Down, Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, Routing,
+    ServerConfig,
 };
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};
 pub use judge::Admission;
 pub use observation::{Observation, RoleFacts};
+pub use refusal::{Connects, Refusal};
 pub use verdict::{Proof, State, Verdict, VerdictReason, WantedRole};

@@ -63,6 +63,10 @@ pub enum VerdictReason {
     /// The server blocks the agent's address, most likely the proxy's too, while a sibling
     /// accepts logins from there.
     HostBlocked,
+    /// It refuses the agent's connections, and no proxy shows yet what clients meet.
+    RefusalUnconfirmed,
+    /// It refuses the agent's connections while clients begin sessions there: the agent's own path fails.
+    ServedForClients,
     /// It refuses connections.
     Refusing,
     /// Silent while a sibling is usable.
@@ -85,8 +89,14 @@ pub enum VerdictReason {
     LoginsFail,
     /// It is too far behind.
     Lagging,
+    /// The proxy dials an address that no login has proved to be the instance's.
+    AddressUnproved,
+    /// The address that the proxy dials accepts no connections.
+    AddressDead,
     /// Nothing has been proved yet.
     NotProbedYet,
+    /// Routing is only observed: proxies get no verdict.
+    RoutingObserved,
 }
 
 impl fmt::Display for VerdictReason {
@@ -105,6 +115,8 @@ impl fmt::Display for VerdictReason {
             Self::Released => "not kept down while the agent is paused or stops",
             Self::AuthRefused => "logins refused here and accepted by a sibling",
             Self::HostBlocked => "the agent's address is blocked (1129) here and not at a sibling",
+            Self::RefusalUnconfirmed => "refused for the agent, not yet seen at the proxy",
+            Self::ServedForClients => "refused for the agent, served for clients",
             Self::Refusing => "refuses connections",
             Self::Silent => "silent while a sibling is usable",
             Self::Superseded => "no answer, and superseded by another writer",
@@ -116,7 +128,10 @@ impl fmt::Display for VerdictReason {
             Self::Undecided => "several claim to be writer, an operator has to choose",
             Self::LoginsFail => "logins fail here and are accepted by a sibling",
             Self::Lagging => "too far behind",
+            Self::AddressUnproved => "the proxy dials an address that is not proved to be this instance",
+            Self::AddressDead => "the address that the proxy dials accepts no connections",
             Self::NotProbedYet => "not probed yet",
+            Self::RoutingObserved => "routing is only observed",
         })
     }
 }
@@ -165,6 +180,8 @@ impl Verdict {
         let was_out =
             |before: &&Verdict| before.state == State::Down || before.reason == VerdictReason::NothingAgainst;
         let verdict = match before.filter(was_out) {
+            // No server is reported up at an address that is not proved.
+            Some(_) if self.reason == VerdictReason::AddressUnproved => self,
             Some(_) if self.state == State::Unknown && may_return => {
                 Self { state: State::Up, reason: VerdictReason::NothingAgainst, ..self }
             }
@@ -219,16 +236,24 @@ impl Verdict {
             | R::NotReader
             | R::StaleWriter
             | R::Conflict
+            | R::AddressDead
             | R::Lagging => Proof::Proved,
             R::SilentKept
             | R::AuthIllKept
             | R::HostBlockedKept
             | R::NothingAgainst
             | R::Released
-            | R::ConflictKept => Proof::Kept,
+            | R::ConflictKept
+            | R::RefusalUnconfirmed
+            | R::ServedForClients => Proof::Kept,
             R::LastKnown => Proof::Remembered,
             R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
-            R::NotProbedYet | R::RoleUnproved | R::ReadersUnseen | R::Undecided => Proof::Unproved,
+            R::NotProbedYet
+            | R::RoleUnproved
+            | R::ReadersUnseen
+            | R::Undecided
+            | R::AddressUnproved
+            | R::RoutingObserved => Proof::Unproved,
         }
     }
 }

@@ -3,7 +3,8 @@
 use agent_core::{
     InstanceId, Time,
     health::{
-        FleetConfig, Health, Observation, ProxyView, Remembered, Role, ServerConfig, Status, WantedRole,
+        FleetConfig, Health, Observation, ProxyView, Remembered, Role, Routing, ServerConfig, Status,
+        WantedRole,
     },
 };
 
@@ -235,8 +236,12 @@ fn a_server_of_another_instance_is_not_what_the_one_before_was() {
     };
     let rules = || ["a", "b"].map(|name| (instance(name), HealthRules::default())).to_vec();
     let health = |name| {
-        let mut health = Health::new(FleetConfig { instances: rules(), servers: vec![server(name)] }, &[]);
-        health.observe_proxy(0, ProxyView { fallbacks: ["any".into()].into(), ..ProxyView::default() });
+        let mut health = Health::new(
+            FleetConfig { instances: rules(), servers: vec![server(name)], routing: Routing::Act },
+            &[],
+        );
+        let view = ProxyView { fallbacks: ["any".into()].into(), ..ProxyView::default() };
+        health.observe_proxy(0, Time::AGENT_START, view);
         health
     };
     let mut before = health("a");

@@ -6,7 +6,7 @@ use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ServerId, Time,
     health::{
         Admission, Fleet, FleetConfig, Health, HealthRules, Observation, ProxyView, Remembered, RoleFacts,
-        ServerConfig, State, VerdictReason as Reason, WantedRole,
+        Routing, ServerConfig, State, VerdictReason as Reason, WantedRole,
     },
 };
 
@@ -21,6 +21,15 @@ pub fn instance(name: &str) -> InstanceId {
 }
 
 pub fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]) -> Setup {
+    setup_routing(Routing::Act, names, rules, remembered)
+}
+
+pub fn setup_routing(
+    routing: Routing,
+    names: &[&str],
+    rules: &HealthRules,
+    remembered: &[Remembered],
+) -> Setup {
     let server = |backend: &str, name: &str, wanted| ServerConfig {
         id: ServerId::new(0, backend, name),
         instance: instance(name),
@@ -34,10 +43,11 @@ pub fn setup_with(names: &[&str], rules: &HealthRules, remembered: &[Remembered]
         .collect();
     let instances = names.iter().map(|name| (instance(name), rules.clone())).collect();
     let now = Time::AGENT_START + Duration::from_secs(60);
-    let mut setup = Setup { health: Health::new(FleetConfig { instances, servers }, remembered), now };
+    let mut setup =
+        Setup { health: Health::new(FleetConfig { instances, servers, routing }, remembered), now };
     setup.closed(&[]);
     let fallbacks = backends.map(|(backend, _)| backend.into()).into();
-    setup.health.observe_proxy(0, ProxyView { fallbacks, ..ProxyView::default() });
+    setup.health.observe_proxy(0, now, ProxyView { fallbacks, ..ProxyView::default() });
     setup
 }
 
@@ -129,7 +139,7 @@ impl Setup {
 
     /// No backend has a fallback.
     pub fn without_fallback(&mut self) -> &mut Self {
-        self.health.observe_proxy(0, ProxyView::default());
+        self.health.observe_proxy(0, self.now, ProxyView::default());
         self
     }
 

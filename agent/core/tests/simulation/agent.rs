@@ -105,7 +105,7 @@ impl Agent {
     pub fn start(world: &World, policy: &Policy, memory: &[Remembered], records: &[ServerId]) -> Self {
         let rules = HealthRules { probe_interval: Duration::from_secs(10), ..HealthRules::default() };
         let instances = (0..INSTANCES.len()).map(|index| (instance_id(index), rules.clone())).collect();
-        let config = FleetConfig { instances, servers: world.servers.clone() };
+        let config = FleetConfig { instances, servers: world.servers.clone(), ..FleetConfig::default() };
         let mut health = Health::new(config, memory);
         let mut planner = Planner::new(policy.clone(), &world.servers);
         for server in records {

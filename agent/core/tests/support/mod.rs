@@ -107,7 +107,10 @@ impl Rig {
         let instances = ["a", "b", "c"].iter().map(|name| (instance(name), HealthRules::default())).collect();
         let mut rig = Self {
             now: begin(),
-            health: Health::new(FleetConfig { instances, servers: servers.clone() }, &[]),
+            health: Health::new(
+                FleetConfig { instances, servers: servers.clone(), ..FleetConfig::default() },
+                &[],
+            ),
             ledger: Ledger::new(&servers),
             budget: Budget::new(policy.login_budget),
             planner: Planner::new(policy, &servers),

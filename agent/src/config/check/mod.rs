@@ -9,7 +9,10 @@ mod proxies;
 mod sessions;
 mod values;
 
-use agent_core::plan::Policy;
+use agent_core::{
+    health::Routing,
+    plan::{Mode, Policy},
+};
 
 use super::{Config, Database, Log, Problem, Proxy, file, state_dir};
 
@@ -56,6 +59,7 @@ impl Check {
             self.possible_with_envoy(file, policy);
             self.what_innodb_trx_needs(file, policy);
         }
+        let routing = self.routing(file, sessions.as_ref());
         // Everything is checked before the first `?`.
         let envoy = file.proxies.iter().any(|proxy| proxy.value().envoy.is_some());
         let listen = self.listen(&file.listen, envoy);
@@ -63,6 +67,7 @@ impl Check {
         Some(Config {
             databases: databases.into_iter().collect::<Option<_>>()?,
             proxies: proxies?,
+            routing,
             sessions: sessions?,
             listen: listen?,
             state_dir: state_dir?,
@@ -71,5 +76,19 @@ impl Check {
                 level: file.log.level.unwrap_or_default(),
             },
         })
+    }
+
+    fn routing(&mut self, file: &file::File, sessions: Option<&Policy>) -> Routing {
+        let Some(routing) = &file.routing else { return Routing::Act };
+        if *routing.value() == file::Routing::Act {
+            return Routing::Act;
+        }
+        if sessions.is_some_and(|sessions| sessions.mode != Mode::Observe) {
+            let text =
+                "`routing: observe` changes nothing at the proxies, but `sessions.mode` drains or closes";
+            let hint = "set `sessions.mode: observe` until `routing` is `act`";
+            self.problem(Problem::at(routing.location(), text).hint(hint));
+        }
+        Routing::Observe
     }
 }

@@ -48,6 +48,7 @@ impl Check {
             socket: socket?,
             master: master.map_or(Some(None), |master| master.map(Some))?,
             state_file: state_file.map_or(Some(None), |path| path.map(Some))?,
+            follow_addresses: file.follow_addresses.unwrap_or(true),
         })
     }
 

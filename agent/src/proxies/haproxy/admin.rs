@@ -6,7 +6,8 @@
 //! stay with the old worker, show its flags, and change nothing that matters.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -14,7 +15,7 @@ use std::{
 
 use agent_core::{
     ServerId,
-    health::ProxyView,
+    health::{Connects, ProxyView},
     plan::{AdminFlags, DrainSent, Outcome, Retire, Retired},
     session::ProxySessionKey,
 };
@@ -47,6 +48,9 @@ use crate::{
 /// Between two looks at the admin flags.
 const ROUND: Duration = Duration::from_millis(500);
 
+/// Counters that took longer to arrive are of no moment that is known well enough to compare them.
+const PROMPT: Duration = Duration::from_millis(100);
+
 /// Between two looks while the socket does not answer.
 const LOST: Duration = Duration::from_secs(2);
 
@@ -77,6 +81,8 @@ pub struct Config {
     pub servers: HashMap<(String, String), ServerId>,
     /// HAProxy's server state file, if the agent keeps it current.
     pub state_file: Option<PathBuf>,
+    /// Whether verdicts follow the addresses that HAProxy dials.
+    pub follow_addresses: bool,
     /// What one command may cost.
     pub limits: Limits,
 }
@@ -156,7 +162,8 @@ impl Proxy {
     async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let at = self.shared.clock.now();
         let states = connection.servers_state(None).await?;
-        let fallbacks = self.fallbacks(&connection.stat().await?);
+        let rows = connection.stat().await?;
+        let prompt = self.shared.clock.now().since(at) <= PROMPT;
         let states: HashMap<(&str, &str), &ServerState> =
             states.iter().map(|state| ((&*state.backend, &*state.server), state)).collect();
         // The table is whole: what it lacks has been taken out of the proxy's configuration.
@@ -169,7 +176,12 @@ impl Proxy {
             let state = states.get(&(&**backend, &**server));
             state.is_some_and(|state| state.takes_new_sessions())
         });
-        let view = ProxyView { up: up.map(|(_, server)| server.clone()).collect(), fallbacks };
+        let view = ProxyView {
+            up: up.map(|(_, server)| server.clone()).collect(),
+            fallbacks: self.fallbacks(&rows),
+            dials: self.dials(&states),
+            connects: if prompt { self.connects(&rows) } else { BTreeMap::new() },
+        };
         self.shared.send(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
         Ok(())
     }
@@ -232,6 +244,26 @@ impl Proxy {
             .filter(|stat| !self.config.servers.contains_key(&(stat.proxy.clone(), stat.server.clone())))
             .map(|stat| stat.proxy.as_str().into())
             .collect()
+    }
+
+    fn dials(&self, states: &HashMap<(&str, &str), &ServerState>) -> BTreeMap<ServerId, SocketAddr> {
+        if !self.config.follow_addresses {
+            return BTreeMap::new();
+        }
+        let shown = self.config.servers.iter().filter_map(|((backend, server), id)| {
+            let address = states.get(&(&**backend, &**server))?.socket_address()?;
+            Some((id.clone(), SocketAddr::new(address.ip().to_canonical(), address.port())))
+        });
+        shown.collect()
+    }
+
+    fn connects(&self, stats: &[Stat]) -> BTreeMap<ServerId, Connects> {
+        let known = stats.iter().filter_map(|stat| {
+            let server = self.config.servers.get(&(stat.proxy.clone(), stat.server.clone()))?;
+            let connects = Connects { begun: stat.tries, failed: stat.failed, aborted: stat.aborted };
+            Some((server.clone(), connects))
+        });
+        known.collect()
     }
 
     /// Whether another of the agent's servers in this backend takes new sessions, for all that
@@ -482,6 +514,7 @@ mod tests {
             socket: path.to_str().unwrap().parse().unwrap(),
             master: None,
             state_file: None,
+            follow_addresses: true,
             servers: servers.iter().map(|server| (named(server), server.clone())).collect(),
             limits: Limits::default(),
         };

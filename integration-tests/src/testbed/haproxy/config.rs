@@ -3,7 +3,13 @@
 //! Only what the tests turn; anything else is a line of its own ([`Backend::line`] and its
 //! like). Not a model of HAProxy's language: that is the product's.
 
-use std::{collections::BTreeMap, fmt::Write, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use super::Recipe;
 
@@ -99,6 +105,13 @@ impl HaproxyConfig {
         self
     }
 
+    /// The same from a file that another program writes.
+    #[must_use]
+    pub fn server_state_in(self, file: &Path) -> Self {
+        self.global_line(&format!("server-state-file {}", file.display()))
+            .defaults_line("load-server-state-from-file global")
+    }
+
     /// A line of the section `global`.
     #[must_use]
     pub fn global_line(mut self, line: &str) -> Self {
@@ -179,6 +192,13 @@ impl Backend {
     pub fn server(mut self, server: Server) -> Self {
         self.servers.push(server);
         self
+    }
+
+    /// A last server on which nothing listens: clients that find no server try again, one second apart.
+    #[must_use]
+    pub fn waiting_room(self) -> Self {
+        let nothing = (Ipv4Addr::LOCALHOST, 9).into();
+        self.server(Server::new("wait", nothing).backup().words("no-agent-check"))
     }
 
     /// A line of this section, `balance leastconn` for one.

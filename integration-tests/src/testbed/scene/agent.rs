@@ -42,6 +42,11 @@ impl Files {
         Ok(Self { folder, agent_check: address(free_port()?), http: address(free_port()?) })
     }
 
+    /// HAProxy's server state file.
+    pub fn server_state(&self) -> PathBuf {
+        self.folder.path().join("server-state")
+    }
+
     /// The socket for an Envoy.
     pub fn envoy(&self) -> PathBuf {
         self.folder.path().join("envoy.sock")
@@ -125,18 +130,19 @@ impl Agent {
              ca_file: \"{ca}\"\n{extra}    instances:\n{instances}\n\
              proxies:\n{proxies}\
              sessions: {sessions}\nlisten: {{agent_check: \"{check}\", http: \"{http}\", control: \"{control}\", envoy: \"{envoy}\"}}\n\
-             state_dir: \"{state}\"\n",
+             state_dir: \"{state}\"\n{more}",
             user = setting.user,
             ca = standin.ca_file().display(),
             extra = setting.database,
             instances = instances.join("\n"),
-            proxies = proxy.entry(standin, setting),
+            proxies = proxy.entry(standin, &self.files, setting),
             envoy = self.files.envoy().display(),
             sessions = setting.sessions,
             check = self.files.agent_check,
             http = self.files.http,
             control = self.control().display(),
             state = self.state_dir().display(),
+            more = setting.more,
         )
     }
 

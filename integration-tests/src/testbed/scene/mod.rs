@@ -47,6 +47,12 @@ pub struct Setting {
     pub user: String,
     /// Whether the agent knows the master socket.
     pub master: bool,
+    /// Whether the agent keeps HAProxy's server state file current, and HAProxy reads it.
+    pub state_file: bool,
+    /// Whether HAProxy has a waiting room, as in the shipped recipe.
+    pub waiting_room: bool,
+    /// More keys of the agent's configuration, as YAML lines.
+    pub more: String,
 }
 
 impl Default for Setting {
@@ -62,6 +68,9 @@ impl Default for Setting {
             database: String::new(),
             user: "lb_agent".into(),
             master: true,
+            state_file: false,
+            waiting_room: false,
+            more: String::new(),
         }
     }
 }
@@ -104,15 +113,20 @@ impl<P: Proxy> Scene<P> {
 
     /// The same around a stand-in that runs already.
     pub async fn around(standin: Arc<StandIn>, setting: Setting) -> Result<Self, Error> {
+        let scene = Self::begin(standin, setting).await?;
+        scene.routed().await?;
+        Ok(scene)
+    }
+
+    /// The same, without waiting for the proxy to route.
+    pub async fn begin(standin: Arc<StandIn>, setting: Setting) -> Result<Self, Error> {
         let files = Files::new(&setting)?;
         let proxy = P::begin(&standin, &files, &setting).await?;
         let mut agent = Agent::new(files);
         agent.write_config(&agent.config_for(&standin, &proxy, &setting))?;
         agent.environment = standin.environment();
         agent.start().await?;
-        let scene = Self { agent, proxy, standin };
-        scene.routed().await?;
-        Ok(scene)
+        Ok(Self { agent, proxy, standin })
     }
 
     /// Waits until the proxy has exactly the writer up in the writer's backend.

@@ -25,7 +25,7 @@ pub trait Proxy: Sized + Send + Sync {
     fn dial(&self, frontend: &str) -> SocketAddr;
 
     /// Its entry of the agent's `proxies`, as YAML.
-    fn entry(&self, standin: &StandIn, setting: &Setting) -> String;
+    fn entry(&self, standin: &StandIn, files: &Files, setting: &Setting) -> String;
 
     /// The servers that take new sessions, by name.
     fn up(
@@ -50,12 +50,20 @@ impl Proxy for Haproxy {
 
     async fn begin(standin: &StandIn, files: &Files, setting: &Setting) -> Result<Self, Error> {
         let backend = |name: &str| {
-            standin.servers().iter().fold(Backend::new(name), |backend, server| {
+            let backend = standin.servers().iter().fold(Backend::new(name), |backend, server| {
                 let entry = Server::new(server.name(), server.connect()).words(&setting.server_words);
                 backend.server(entry.agent_check(files.agent_check, setting.agent_inter))
-            })
+            });
+            if setting.waiting_room { backend.waiting_room() } else { backend }
         };
-        let config = HaproxyConfig::new()
+        let mut config = HaproxyConfig::new();
+        if setting.state_file {
+            config = config.server_state_in(&files.server_state());
+        }
+        if setting.waiting_room {
+            config = config.defaults_line("retries 10").defaults_line("option redispatch 1");
+        }
+        let config = config
             .frontend("write", "orders_write")
             .frontend("read", "orders_read")
             .backend(backend("orders_write"))
@@ -72,7 +80,7 @@ impl Proxy for Haproxy {
         self.address(frontend)
     }
 
-    fn entry(&self, standin: &StandIn, setting: &Setting) -> String {
+    fn entry(&self, standin: &StandIn, files: &Files, setting: &Setting) -> String {
         let servers: Vec<String> =
             standin.servers().iter().map(|server| format!("{0}: {0}", server.name())).collect();
         let servers = servers.join(", ");
@@ -81,8 +89,13 @@ impl Proxy for Haproxy {
         } else {
             String::new()
         };
+        let state_file = if setting.state_file {
+            format!(", state_file: \"{}\"", files.server_state().display())
+        } else {
+            String::new()
+        };
         format!(
-            "  - haproxy: {{socket: \"{socket}\"{master}}}\n    backends:\n      \
+            "  - haproxy: {{socket: \"{socket}\"{master}{state_file}}}\n    backends:\n      \
              orders_write: {{database: orders, role: writer, servers: {{{servers}}}}}\n      \
              orders_read: {{database: orders, role: reader, servers: {{{servers}}}}}\n",
             socket = self.admin_socket().display(),
@@ -129,7 +142,7 @@ impl Proxy for Envoy {
         self.address(frontend)
     }
 
-    fn entry(&self, _: &StandIn, _: &Setting) -> String {
+    fn entry(&self, _: &StandIn, _: &Files, _: &Setting) -> String {
         format!(
             "  - envoy: {{admin: \"{}\", access_log: \"{}\"}}\n    clusters:\n      \
              orders_write: {{database: orders, role: writer}}\n      \

@@ -1,0 +1,6 @@
+//! Which server gets new sessions, through the whole agent: real servers, a real proxy and the agent's binary.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+mod observe;
+mod state_file;
