@@ -230,6 +230,10 @@ async fn play(rounds: u64, seed: u64) {
     if !game.runs {
         game.scene.agent.start().await.unwrap();
     }
+    // Drains by the command outlive the agent.
+    for server in ["orders_read/b", "orders_read/c", "orders_read/d"] {
+        game.control(&["undrain", server]).await;
+    }
     game.scene.agent.stop().await.unwrap();
     let now = servers(&game.scene).await;
     for (server, is) in now {

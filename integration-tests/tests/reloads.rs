@@ -72,16 +72,12 @@ async fn a_drain_by_command_outlasts_a_reload_and_one_by_hand_outlasts_the_agent
     scene.up("orders_read", &["b", "c"]).await.unwrap();
     drain(&scene).await;
 
-    // The agent's own, requested by an operator: begun again after any other change.
+    // Requested by an operator: kept over any other change.
     let config = scene.agent.config_for(&scene.standin, &scene.proxy, &setting);
     let longer = config.replace("max_age: 10m", "max_age: 11m");
     reload(&scene, &longer).await;
-    wait_for("the drain, begun again", PATIENCE, async || {
-        if said(&scene, "draining: new sessions go elsewhere") >= 2 { Ok(()) } else { Err(scene.agent.log()) }
-    })
-    .await
-    .unwrap();
-    bits(&scene, FDRAIN).await;
+    assert_eq!(scene.proxy.admin_bits("orders_read", "b").await.unwrap(), FDRAIN);
+    assert_eq!(said(&scene, "draining: new sessions go elsewhere"), 1, "{}", scene.agent.log());
 
     // The server leaves the configuration: its drain and the record of it go.
     let without =

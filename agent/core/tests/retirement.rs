@@ -517,20 +517,20 @@ fn a_session_that_cannot_be_closed_does_not_keep_others_from_their_turn() {
 #[test]
 fn a_session_that_is_still_there_after_its_close_pauses_nobody() {
     let mut rig = three();
-    for _ in 0..3 {
+    let (mut tries, mut held_as_failed) = (0, false);
+    for _ in 0..100 {
         let plan = rig.plan();
+        held_as_failed |= held(&plan, &rig.clients[0]) == Some(Reason::CloseFailed);
         for retire in retires(&plan) {
-            // The database accepts the order and the session stays.
+            // The database accepts the order, and the session stays.
+            tries += 1;
             rig.retired(retire, Retired::Closed);
         }
-        for _ in 0..20 {
-            rig.wait(secs(1)).probe();
-            rig.look();
-            rig.plan();
-        }
+        rig.wait(secs(1)).probe();
+        rig.look();
     }
     assert_eq!(rig.planner.take_paused_groups(), []);
-    assert_eq!(held(&rig.plan(), &rig.clients[0]), Some(Reason::CloseFailed));
+    assert!(held_as_failed && (3..=21).contains(&tries), "{tries} tries of three sessions in 100 s");
 }
 
 #[test]

@@ -89,7 +89,7 @@ pub struct Decider {
     pub files: Files,
     /// The agent's own drains, as on disk.
     pub records: Vec<(ServerId, DrainRecord)>,
-    /// Records of proxies or servers that are no longer configured: kept for `undrain --own`.
+    /// Records of proxies or servers that are no longer configured: kept for `release`.
     pub strays: Vec<DrainRecord>,
     /// Servers that are DOWN by the agent's answers, as on disk.
     pub downs: Vec<DownRecord>,

@@ -59,9 +59,9 @@ impl Running {
                 Effect::Paused => self.pause_seen(now, now.since(wait.since) > UP, late),
             };
             let gone = wait.reply.is_closed();
-            if let (Effect::Drained(server), Seen::Failed(_)) | (Effect::Drained(server), Seen::Waits) =
-                (&wait.effect, &seen)
-                && (gone || matches!(seen, Seen::Failed(_)))
+            let over = matches!(seen, Seen::Failed(_)) || gone && matches!(seen, Seen::Waits);
+            if let Effect::Drained(server) = &wait.effect
+                && over
             {
                 for command in self.decider.planner.release_drains(Some(server), now) {
                     self.carry_out(command).await;
@@ -78,14 +78,14 @@ impl Running {
 
     fn drain_seen(&self, server: &ServerId, late: bool) -> Seen {
         let cause = self.causes.get(server);
-        let held = self.holds.iter().find(|hold| hold.subject == Subject::Server(server.clone()));
+        let obstacle = self.holds.iter().find(|hold| hold.subject == Subject::Server(server.clone()));
         match self.decider.planner.drains().progress(server) {
             Progress::Drained => Seen::Done,
             Progress::NotDrained => {
                 let cause = cause.map_or("the drain was ended meanwhile", String::as_str);
                 Seen::Failed(Failure::Refused(format!("{server} is not drained: {cause}")))
             }
-            Progress::Underway => match (cause, held) {
+            Progress::Underway => match (cause, obstacle) {
                 (Some(cause), _) => {
                     Seen::Failed(Failure::Refused(format!("{server} is not drained: {cause}")))
                 }

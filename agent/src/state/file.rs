@@ -56,7 +56,7 @@ pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), StateErr
 
 /// Writes a file whole: temporary file, sync, rename, sync of the directory.
 pub(super) fn write_text(path: &Path, text: &[u8]) -> Result<(), StateError> {
-    // Another process may write at the same time: `undrain --own` beside a running agent.
+    // Another process may write at the same time: `release` beside a running agent.
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
     let mut file = File::create(&temporary).map_err(io_error(&temporary, "create"))?;
     file.write_all(text).map_err(io_error(&temporary, "write"))?;

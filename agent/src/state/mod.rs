@@ -2,7 +2,7 @@
 //!
 //! Each file is small, written as a whole, synced and renamed into place:
 //! - [`records`]: the drains of the agent. Written *before* a drain is sent, so that the next agent or
-//!   `undrain --own` can take it back.
+//!   `release` can take it back.
 //! - [`downs`]: the servers that are DOWN by the agent's answers.
 //! - [`memory`]: the last proven role of each instance.
 //! - [`pause`]: whether an operator has paused the agent.

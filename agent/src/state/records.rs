@@ -1,7 +1,7 @@
 //! The write-ahead record of the drains of the agent.
 //!
 //! A drain is recorded before it is sent to the proxy, and its record is removed only after the proxy no
-//! longer shows it. Each record names the socket of the proxy, so that `undrain --own` needs neither a
+//! longer shows it. Each record names the socket of the proxy, so that `release` needs neither a
 //! running agent nor a valid configuration.
 
 use std::{
@@ -165,7 +165,7 @@ mod tests {
         assert!(error.to_string().contains("drains.json"), "{error}");
     }
 
-    /// As with `undrain --own` beside a running agent.
+    /// As with `release` beside a running agent.
     #[test]
     fn a_record_added_by_one_process_while_another_removes_one_is_kept() {
         let directory = tempfile::tempdir().unwrap();

@@ -109,7 +109,7 @@ async fn freeze_for(frozen: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operators_drain_ends_on_undrain_and_with_the_agent() {
+async fn an_operators_drain_ends_on_undrain_and_is_sent_again_by_the_next_agent() {
     let mut scene = set(OBSERVE).await;
     let control = scene.agent.control();
     let said = async |words: &[&str]| {
@@ -139,7 +139,10 @@ async fn an_operators_drain_ends_on_undrain_and_with_the_agent() {
     shown(&scene, &["UNHEALTHY", "HEALTHY", "HEALTHY"]).await;
     let state_dir = scene.agent.state_dir();
     let own = ["undrain", "--own", "--state-dir", state_dir.to_str().unwrap()];
-    assert_eq!(scene.agent.command(&own).await.unwrap().0, 0, "there is nothing left to ask anybody");
+    let (code, out, _) = scene.agent.command(&own).await.unwrap();
+    assert!(code == 0 && out.contains("drained by an operator"), "{code}: {out}");
+    scene.agent.start().await.unwrap();
+    shown(&scene, &["UNHEALTHY", "DRAINING", "HEALTHY"]).await;
     scene.clear().await.unwrap();
 }
 

@@ -25,9 +25,25 @@ async fn retirement_stops_if_clients_do_not_reconnect_until_an_operator_resumes_
     .unwrap();
     let load = Load::new(scene.writer("app").unwrap(), 8).await.unwrap();
     load.add(Work::Idle, 4);
+    let one_shot = || Login::through(&scene).application("one-shot");
+    // Three that return at once, each time one is closed.
     let mut lonely = Vec::new();
-    for _ in 0..6 {
-        lonely.push(Login::through(&scene).application("one-shot").open(&scene).await);
+    for _ in 0..3 {
+        lonely.push(one_shot().open(&scene).await);
+    }
+    for client in std::mem::take(&mut lonely) {
+        client.closed().await;
+        lonely.push(one_shot().open(&scene).await);
+    }
+    // These are held for now. Those do not return any more.
+    let mut left = Vec::new();
+    for _ in 0..3 {
+        let client = one_shot().open(&scene).await;
+        client.execute("BEGIN").await;
+        left.push(client);
+    }
+    for client in lonely {
+        client.closed().await;
     }
     let paused = wait_for("their group to be paused", PATIENCE, async || {
         let state = scene.agent.state().await.unwrap();
@@ -40,8 +56,9 @@ async fn retirement_stops_if_clients_do_not_reconnect_until_an_operator_resumes_
     let line = "clients whose sessions were closed did not log in again; no more sessions of this group are closed \
                 until they do, or until `rds-lb-agent resume`";
     assert_eq!(said(&scene, line), 1, "{}", scene.agent.log());
-    let left: Vec<Client> = lonely.into_iter().filter(Client::is_open).collect();
-    assert_eq!(left.len(), 3, "three did not come back, and no more of them were closed");
+    for client in &left {
+        client.execute("COMMIT").await;
+    }
     for client in &left {
         held(&scene, client, "breaker", 2.0).await;
     }
@@ -63,5 +80,26 @@ async fn retirement_stops_if_clients_do_not_reconnect_until_an_operator_resumes_
     }
     load.stop().await.unwrap();
     drop(load);
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_reconnects_at_its_next_use_is_retired_whole() {
+    let scene = Scene::set(Setting {
+        standin: Options { replicas: 0, ..Options::default() },
+        sessions: "{mode: retire, max_age: 10s, login_budget: 20, breaker: {return_within: 3s}}".into(),
+        ..Setting::default()
+    })
+    .await
+    .unwrap();
+    let mut pool = Vec::new();
+    for _ in 0..20 {
+        pool.push(Login::through(&scene).application("lazy").open(&scene).await);
+    }
+    for client in pool {
+        client.closed().await;
+    }
+    let state = scene.agent.state().await.unwrap();
+    assert_eq!(state["state"]["paused_groups"], serde_json::json!([]), "{}", scene.agent.log());
     scene.clear().await.unwrap();
 }

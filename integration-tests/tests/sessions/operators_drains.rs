@@ -136,7 +136,8 @@ async fn an_operators_drain_survives_kill_restart_and_reload() {
     assert!(code == 0 && output.contains("draining"), "{code}: {output}");
     assert_eq!(bits(&scene).await, 8, "it is answered after the effect");
     let kept = async |scene: &Scene| {
-        scene.up("orders_read", &["c"]).await.unwrap();
+        let log = || scene.agent.log();
+        scene.up("orders_read", &["c"]).await.unwrap_or_else(|error| panic!("{error}\n{}", log()));
         wait_for("the drain in the new agent", PATIENCE, async || {
             assert_eq!(bits(scene).await, 8, "{}", scene.agent.log());
             let state = scene.agent.state().await.map_err(|error| error.to_string())?;

@@ -425,6 +425,9 @@ impl Drains {
                             (now.since(since) > policy.drain_deadline).then_some(UndrainReason::Deadline)
                         }
                     };
+                    if slot.expired(now) {
+                        slot.operator = None;
+                    }
                     if let Some(why) = over {
                         commands.extend(slot.undo(&id, why, policy, now));
                     }

@@ -246,16 +246,12 @@ fn capacity_floor() {
 #[test]
 fn breaker() {
     let mut scene = Scene::new(policy());
-    scene.note("Ten sessions of one application past their limit. Its clients do not return.");
+    scene.note("Ten sessions of one application past their limit. Its clients log in at their next use.");
     scene.clients_return = false;
     for _ in 0..10 {
         scene.rig.client("write", "a", secs(841));
     }
     scene.pass(30);
-    scene.note("The operator resumes; now they do.");
-    scene.rig.planner.resume();
-    scene.clients_return = true;
-    scene.pass(10);
     scene.compare("breaker");
 }
 

@@ -67,7 +67,7 @@ impl Check {
         }
     }
 
-    /// A relative path would depend on the working directory, which differs for `undrain --own`.
+    /// A relative path would depend on the working directory, which differs for `release`.
     pub(super) fn path(&mut self, at: Option<&At<String>>, default: &str) -> Option<PathBuf> {
         let Some(at) = at else { return Some(default.into()) };
         if at.value().starts_with('/') {

@@ -130,8 +130,8 @@ struct Proxy {
     state_write: Option<JoinHandle<Result<String, StateError>>>,
 }
 
-fn not_sent(error: impl ToString) -> (DrainSent, String) {
-    (DrainSent::NotSent, error.to_string())
+fn not_sent(error: impl Into<String>) -> (DrainSent, String) {
+    (DrainSent::NotSent, error.into())
 }
 
 impl Proxy {
@@ -331,9 +331,10 @@ impl Proxy {
     }
 
     async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), (DrainSent, String)> {
-        let mut connection = self.open().await.map_err(not_sent)?;
-        let states = self.table(&mut connection, server).await.map_err(not_sent)?;
-        let state = self.row(&states, server).map_err(not_sent)?;
+        let failed = |error: RuntimeError| not_sent(error.to_string());
+        let mut connection = self.open().await.map_err(failed)?;
+        let states = self.table(&mut connection, server).await.map_err(failed)?;
+        let state = self.row(&states, server).map_err(failed)?;
         // An operator may have come first; the time between this look and the next
         // command is all that is left to chance.
         if !flags_of(state).clear() {

@@ -66,7 +66,7 @@ pub async fn run(socket: Address, state_dir: String, shared: Shared) {
 fn name(socket: &Address) -> io::Result<SocketAddr> {
     let text = match socket {
         Address::Unix(path) => path.canonicalize().unwrap_or_else(|_| path.clone()).display().to_string(),
-        Address::Tcp(address) => address.to_string(),
+        Address::Tcp(address) => address.clone(),
     };
     // A name is at most 107 bytes long; the end of a path tells more than its beginning.
     let tail = text.char_indices().rev().nth(80).map_or(0, |(index, _)| index);
