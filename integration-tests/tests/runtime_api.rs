@@ -311,7 +311,10 @@ async fn each_session_is_joined_to_both_of_its_ends() {
         }
         let found = setup.sweep().await;
         let at_clients: BTreeSet<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
-        assert_eq!(found.sessions.iter().map(|session| session.source.unwrap()).collect::<BTreeSet<_>>(), at_clients);
+        assert_eq!(
+            found.sessions.iter().map(|session| session.source.unwrap()).collect::<BTreeSet<_>>(),
+            at_clients
+        );
         let outgoing: BTreeSet<_> = found.sessions.iter().map(|session| session.outgoing).collect();
         assert_eq!(outgoing, setup.echo.peers());
         let ids: BTreeSet<_> = found.sessions.iter().map(|session| (session.id, &session.pointer)).collect();
@@ -348,7 +351,7 @@ async fn ages_hold_beside_other_command_lines_old_and_new() {
         for _ in 0..30 {
             let asked = Instant::now();
             let session = setup.session_of(&first).await;
-            let age = session.age.unwrap();
+            let age = session.age().unwrap();
             let (least, most) = (asked - opened, before.elapsed());
             let slack = Duration::from_millis(20);
             assert!(age + slack >= least && age <= most + slack, "{least:?} <= {age:?} <= {most:?}");
@@ -380,10 +383,11 @@ async fn a_large_dump_is_whole_while_sessions_come_and_go() {
             let by_stats = sweep(&setup.admin(), worker, limits()).await.unwrap();
             let by_master = sweep_worker(&setup.master(), worker, limits()).await.unwrap();
             for found in [by_stats, by_master] {
-                let sources: BTreeSet<_> = found.sessions.iter().map(|session| session.source.unwrap()).collect();
+                let sources: BTreeSet<_> =
+                    found.sessions.iter().map(|session| session.source.unwrap()).collect();
                 assert!(stay.is_subset(&sources), "{} of {}", sources.len(), stay.len());
                 assert!(found.bytes > 1_000_000);
-                assert!(found.sessions.iter().all(|session| session.age.is_some()));
+                assert!(found.sessions.iter().all(|session| session.age().is_some()));
             }
         }
         churn.abort();
@@ -535,7 +539,7 @@ async fn sessions_of_old_workers_are_seen_and_closed_through_the_master() {
             let client = clients.get_mut(&worker.pid).unwrap();
             let [session] = &swept.sessions[..] else { panic!("{:?}", swept.sessions) };
             assert_eq!(session.source.unwrap(), client.local_addr().unwrap());
-            assert!(session.age.unwrap() < Duration::from_secs(60));
+            assert!(session.age().unwrap() < Duration::from_secs(60));
             assert!(echoes(client).await);
             let closed = close_in_worker(&setup.master(), worker.pid, session, limits()).await.unwrap();
             assert_eq!(closed, Closed::Sent);
