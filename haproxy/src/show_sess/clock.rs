@@ -8,8 +8,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use jiff::{SignedDuration, civil::DateTime};
 
-/// A smaller difference may be the time that a connection took.
-const LEAST: SignedDuration = SignedDuration::from_secs(5);
+/// A smaller difference may be the time that a connection took: an answer within 5 s is accepted.
+const LEAST: SignedDuration = SignedDuration::from_secs(10);
 
 /// Steps that are remembered. Sessions end long before so many.
 const STEPS: usize = 16;
