@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, Time,
-    health::{FleetConfig, Health, HealthRules, Observation, RoleFacts},
+    health::{FleetConfig, Health, HealthRules, Observation, Remembered, Role, RoleFacts},
 };
 use rds_lb_agent::{
     api::{
@@ -82,9 +82,13 @@ impl Served {
 
     /// Publishes the snapshot that results from these observations.
     fn publish(&self, observations: impl IntoIterator<Item = Observation>) {
+        self.publish_with(&[], observations);
+    }
+
+    fn publish_with(&self, remembered: &[Remembered], observations: impl IntoIterator<Item = Observation>) {
         let instances = ["a", "b"].map(|name| (InstanceId::new("orders", name), HealthRules::default()));
         let mut health =
-            Health::new(FleetConfig { instances: instances.into(), ..FleetConfig::default() }, &[]);
+            Health::new(FleetConfig { instances: instances.into(), ..FleetConfig::default() }, remembered);
         for observation in observations {
             health.observe(&observation);
         }
@@ -235,14 +239,26 @@ async fn the_tcp_port_is_read_only() {
 // === the agent itself ===
 
 #[tokio::test]
-async fn the_agent_is_ready_once_every_instance_has_been_probed() {
+async fn the_agent_is_ready_once_a_login_has_succeeded_or_roles_are_remembered() {
     let served = serve_as_usual().await;
     assert_eq!(served.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
-    served.publish([proved("a", served.ago(1.0), true)]);
-    let (status, body) = served.get("/readyz").await;
-    assert_eq!((status, body.contains("orders/b")), (StatusCode::SERVICE_UNAVAILABLE, true), "{body}");
+    served.publish(["a", "b"].map(|name| failed(name, served.ago(1.0), FaultKind::NoToken)));
+    assert_eq!(served.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     served.publish([proved("a", served.ago(1.0), true), failed("b", served.ago(1.0), FaultKind::TimedOut)]);
-    assert_eq!(served.get("/readyz").await.0, StatusCode::OK, "also after a failure");
+    assert_eq!(served.get("/readyz").await.0, StatusCode::OK);
+    let body = served.json("/readyz").await;
+    assert_eq!((&body["by"], &body["without_login"][0]), (&"login".into(), &"orders/b".into()), "{body}");
+
+    let remembered = Remembered {
+        database: "orders".into(),
+        instance: "a".into(),
+        role: Role::Writer,
+        timeline: None,
+        last_writer: true,
+    };
+    served.publish_with(&[remembered], []);
+    assert_eq!(served.get("/readyz").await.0, StatusCode::OK);
+    assert_eq!(served.json("/readyz").await["by"], "last_known_roles");
 }
 
 #[tokio::test]

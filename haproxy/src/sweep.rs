@@ -2,12 +2,13 @@
 //!
 //! After a reload, existing sessions stay in old workers, which only the master socket reaches.
 
+use jiff::civil::DateTime;
 use tokio::time::Instant;
 
 use crate::{
     Address,
     runtime::{Limits, RuntimeError, ask_once, refusal, stream_once},
-    show_sess::{Parser, Session, resolve},
+    show_sess::{Parser, Session, asked, resolve},
 };
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Sweep {
     pub worker: Worker,
     /// When the dump was requested: ages are of this moment.
     pub at: Instant,
+    /// The date on the clock of HAProxy's host at that moment.
+    pub date: Option<DateTime>,
     pub sessions: Vec<Session>,
     /// The length of the dump.
     pub bytes: u64,
@@ -74,7 +77,7 @@ async fn dump(peer: &Address, command: &str, worker: Worker, limits: Limits) -> 
             what: "it does not contain the connection that asked".into(),
         });
     }
-    Ok(Sweep { worker, at, sessions: resolve(entries), bytes })
+    Ok(Sweep { worker, at, date: asked(&entries), sessions: resolve(entries), bytes })
 }
 
 /// `#<PID> <type> <reloads> <uptime> <version>` with `# workers` and `# old workers` sections.

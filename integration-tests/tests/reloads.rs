@@ -259,8 +259,10 @@ async fn a_reload_applies_the_log_level_and_says_that_the_format_needs_a_restart
     assert_eq!(level("DEBUG"), 0);
     reload(&scene, &format!("{config}log: {{level: debug, format: text}}\n")).await;
     assert_eq!(said(&scene, "`log.format` not changed: it needs a restart of the agent"), 1);
-    scene.standin.stop("c", StopMode::Immediate).await.unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'lb_agent'";
     wait_for("a line of level debug", PATIENCE, async || {
+        // The loss of a connection is logged at this level.
+        scene.standin.execute_sql("a", cut).await.unwrap();
         if level("DEBUG") > 0 { Ok(()) } else { Err(scene.agent.log()) }
     })
     .await

@@ -351,7 +351,7 @@ async fn ages_hold_beside_other_command_lines_old_and_new() {
         for _ in 0..30 {
             let asked = Instant::now();
             let session = setup.session_of(&first).await;
-            let age = session.age.unwrap();
+            let age = session.age().unwrap();
             let (least, most) = (asked - opened, before.elapsed());
             let slack = Duration::from_millis(20);
             assert!(age + slack >= least && age <= most + slack, "{least:?} <= {age:?} <= {most:?}");
@@ -387,7 +387,7 @@ async fn a_large_dump_is_whole_while_sessions_come_and_go() {
                     found.sessions.iter().map(|session| session.source.unwrap()).collect();
                 assert!(stay.is_subset(&sources), "{} of {}", sources.len(), stay.len());
                 assert!(found.bytes > 1_000_000);
-                assert!(found.sessions.iter().all(|session| session.age.is_some()));
+                assert!(found.sessions.iter().all(|session| session.age().is_some()));
             }
         }
         churn.abort();
@@ -539,7 +539,7 @@ async fn sessions_of_old_workers_are_seen_and_closed_through_the_master() {
             let client = clients.get_mut(&worker.pid).unwrap();
             let [session] = &swept.sessions[..] else { panic!("{:?}", swept.sessions) };
             assert_eq!(session.source.unwrap(), client.local_addr().unwrap());
-            assert!(session.age.unwrap() < Duration::from_secs(60));
+            assert!(session.age().unwrap() < Duration::from_secs(60));
             assert!(echoes(client).await);
             let closed = close_in_worker(&setup.master(), worker.pid, session, limits()).await.unwrap();
             assert_eq!(closed, Closed::Sent);

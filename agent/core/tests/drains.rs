@@ -501,11 +501,10 @@ fn a_writer_that_refuses_logins_is_kept_for_there_is_no_other() {
 #[test]
 fn an_operators_drain_outlives_the_agent_and_its_siblings_first_moments() {
     let mut rig = Rig::new(policy());
-    rig.health = Health::new(FleetConfig {
-        instances: Vec::new(),
-        servers: support::servers(),
-        routing: Routing::default(),
-    }, &[]);
+    rig.health = Health::new(
+        FleetConfig { instances: Vec::new(), servers: support::servers(), routing: Routing::default() },
+        &[],
+    );
     rig.planner.adopt_operators(&b(), None, rig.now);
     // Nothing is known of the other servers yet.
     assert_eq!(pass_with_drain_shown(&mut rig, 20), []);

@@ -60,21 +60,36 @@ pub struct Bounded<L> {
     closed: u64,
 }
 
-/// What the connections of one client have in common: the address of its host. All clients of a Unix
-/// socket are one.
+/// What the connections of one client have in common.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    Address(IpAddr),
+    /// Any client of a Unix socket.
+    Unix,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
 pub trait Peer {
-    fn peer(&self) -> Option<IpAddr>;
+    fn peer(&self) -> Host;
 }
 
 impl Peer for SocketAddr {
-    fn peer(&self) -> Option<IpAddr> {
-        Some(self.ip().to_canonical())
+    fn peer(&self) -> Host {
+        Host::Address(self.ip().to_canonical())
     }
 }
 
 impl Peer for unix::SocketAddr {
-    fn peer(&self) -> Option<IpAddr> {
-        None
+    fn peer(&self) -> Host {
+        Host::Unix
     }
 }
 
@@ -84,7 +99,7 @@ struct Connections(Arc<Mutex<BTreeMap<u64, Open>>>);
 
 #[derive(Debug)]
 struct Open {
-    peer: Option<IpAddr>,
+    peer: Host,
     /// The last response, or the connection itself.
     active: Instant,
     closed: CancellationToken,
@@ -108,12 +123,12 @@ impl<L> Bounded<L> {
         Self { listener, limits, metrics, connections: Connections::default(), logged: None, closed: 0 }
     }
 
-    fn log_closed(&mut self, peer: Option<IpAddr>) {
+    fn log_closed(&mut self, peer: Host) {
         self.metrics.http_connections_closed.inc();
         self.closed += 1;
         if self.logged.is_none_or(|at| at.elapsed() >= QUIET) {
             let (limit, closed) = (self.limits.connections, self.closed);
-            ConnectionsClosed { peer, limit, closed }.emit(&self.metrics);
+            ConnectionsClosed { peer: &peer.to_string(), limit, closed }.emit(&self.metrics);
             (self.logged, self.closed) = (Some(Instant::now()), 0);
         }
     }
@@ -165,12 +180,12 @@ impl Connections {
     }
 
     /// Closes a connection if there are `most`. Returns its peer.
-    fn make_room(&self, most: usize) -> Option<Option<IpAddr>> {
+    fn make_room(&self, most: usize) -> Option<Host> {
         let mut open = self.lock();
         if open.len() < most {
             return None;
         }
-        let mut held: HashMap<Option<IpAddr>, usize> = HashMap::new();
+        let mut held: HashMap<Host, usize> = HashMap::new();
         for one in open.values() {
             *held.entry(one.peer).or_default() += 1;
         }
@@ -181,7 +196,7 @@ impl Connections {
         Some(peer)
     }
 
-    fn add(&self, peer: Option<IpAddr>) -> (u64, CancellationToken) {
+    fn add(&self, peer: Host) -> (u64, CancellationToken) {
         let mut open = self.lock();
         let number = open.last_key_value().map_or(0, |(last, _)| last + 1);
         let closed = CancellationToken::new();

@@ -52,18 +52,23 @@ async fn livez(State(source): State<Source>) -> Response {
     (status, Json(json!({"snapshot_age_s": age.as_secs_f64()}))).into_response()
 }
 
-/// 200 once every instance has been probed at least once, with any result.
+/// 200 once a login has succeeded, or the roles that an earlier agent has seen are in force. One database that
+/// cannot be logged in to does not keep the agent from being ready for the others.
 async fn readyz(State(source): State<Source>) -> Response {
     let fleet = source.snapshot.borrow().fleet.clone();
-    let waiting: Vec<String> = fleet
-        .instances
-        .iter()
-        .filter(|(_, view)| view.last_proof.is_none() && view.last_fault.is_none())
-        .map(|(instance, _)| instance.to_string())
-        .collect();
-    let ready = waiting.is_empty() && !fleet.instances.is_empty();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({"ready": ready, "not_probed_yet": waiting}))).into_response()
+    let mut views = fleet.instances.values();
+    let by = if views.clone().any(|view| view.last_login.is_some()) {
+        Some("login")
+    } else if views.any(|view| view.role.is_some()) {
+        Some("last_known_roles")
+    } else {
+        None
+    };
+    let without = fleet.instances.iter().filter(|(_, view)| view.last_login.is_none());
+    let without: Vec<String> = without.map(|(instance, _)| instance.to_string()).collect();
+    let status = if by.is_some() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({"ready": by.is_some(), "by": by, "without_login": without});
+    (status, Json(body)).into_response()
 }
 
 async fn metrics(State(source): State<Source>) -> Response {

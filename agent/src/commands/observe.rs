@@ -29,7 +29,7 @@ pub(super) async fn observe(arguments: &Observe) -> Exit {
     };
     match all(arguments).await {
         Ok((version, mut sessions)) => {
-            sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.age));
+            sessions.sort_by_key(|(_, session)| std::cmp::Reverse(session.age()));
             match arguments.output.output {
                 Format::Json => print_json(&as_json(&version, &sessions, max_age)),
                 Format::Text => as_text(&version, &sessions, max_age),
@@ -75,7 +75,7 @@ enum Standing {
 impl Standing {
     fn of(session: &Session, max_age: Duration) -> Self {
         let window = Policy { max_age, ..Policy::default() }.window();
-        match session.age {
+        match session.age() {
             None => Self::Unknown,
             Some(age) if age >= max_age => Self::Past,
             Some(age) if age >= max_age.saturating_sub(window) => Self::Due,
@@ -109,7 +109,7 @@ fn as_json(version: &str, sessions: &[(Worker, Session)], max_age: Duration) -> 
             "source": client_of(session),
             "outgoing": session.outgoing.to_string(),
             "peer": session.peer.to_string(),
-            "age_s": session.age.map(|age| age.as_secs_f64()),
+            "age_s": session.age().map(|age| age.as_secs_f64()),
             "due": known(standing.is_due()),
             "past_max_age": known(standing == Standing::Past),
             "worker": worker.pid,
@@ -123,7 +123,7 @@ fn as_text(version: &str, sessions: &[(Worker, Session)], max_age: Duration) {
     print(format_args!("HAProxy {version}: {} sessions to servers", sessions.len()));
     print(format_args!("{:<28} {:<24} {:<24} {:>10}", "SERVER", "CLIENT", "DATABASE", "AGE"));
     for (worker, session) in sessions {
-        let age = session.age.map_or_else(|| "?".to_owned(), |age| format!("{:.1}s", age.as_secs_f64()));
+        let age = session.age().map_or_else(|| "?".to_owned(), |age| format!("{:.1}s", age.as_secs_f64()));
         let mark = Standing::of(session, max_age).mark();
         let old = if worker.old { "  old worker" } else { "" };
         let server = format!("{}/{}", session.backend, session.server);

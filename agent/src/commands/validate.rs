@@ -1,7 +1,13 @@
-//! `validate`: checks a configuration file and prints all its errors.
+//! `validate`: checks a configuration file and the files that it names, and prints all errors.
+
+use agent_database::TlsTrust;
 
 use super::{Exit, print};
-use crate::{cli::ConfigFile, config, metrics::labels::Word};
+use crate::{
+    cli::ConfigFile,
+    config::{self, Config},
+    metrics::labels::Word,
+};
 
 pub(super) fn validate(arguments: &ConfigFile) -> Exit {
     match config::load(&arguments.config) {
@@ -14,6 +20,13 @@ pub(super) fn validate(arguments: &ConfigFile) -> Exit {
                 }
             }
             let config = &loaded.config;
+            let unusable = unusable_files(&file.to_string(), config);
+            for error in &unusable {
+                eprintln!("{error}");
+            }
+            if !unusable.is_empty() {
+                return Exit::Usage;
+            }
             print(format_args!(
                 "{file}: ok: {} instances, {} servers, sessions: {}",
                 config.instances().count(),
@@ -27,4 +40,16 @@ pub(super) fn validate(arguments: &ConfigFile) -> Exit {
             Exit::Usage
         }
     }
+}
+
+/// The CA files that cannot be used: the agent would start without their databases.
+fn unusable_files(file: &str, config: &Config) -> Vec<String> {
+    let unusable = config.databases.iter().filter_map(|database| {
+        let error = TlsTrust::load(database.trust.clone()).err()?;
+        Some(format!(
+            "error: {file}:{}: database `{}`: {error}\n  hint: the other databases run without this one",
+            database.lines.ca_file, database.name
+        ))
+    });
+    unusable.collect()
 }

@@ -253,7 +253,8 @@ pub struct Proxy {
     pub backends: Option<BTreeMap<String, Backend>>,
     /// How the agent recognizes Envoy.
     pub envoy: Option<Envoy>,
-    /// The clusters of Envoy, by name.
+    /// The clusters of Envoy, by name. An endpoint with the name of a server of HAProxy is called
+    /// `envoy:CLUSTER/INSTANCE` in logs, metrics and commands.
     pub clusters: Option<BTreeMap<String, Cluster>>,
 }
 
@@ -416,7 +417,8 @@ pub struct Exempt {
     /// Application names. A trailing * matches any suffix.
     #[serde(default)]
     pub applications: Vec<String>,
-    /// Networks of clients as the proxy sees them, such as 10.1.0.0/16.
+    /// Networks of clients as the proxy sees them, such as 10.1.0.0/16. The network of a client on a Unix
+    /// socket is unknown: it is exempt if any network is.
     #[serde(default)]
     pub networks: Vec<At<String>>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use envoy::eds::{Protocol, Rejected};
 use tracing::{debug, info, warn};
 
-use super::Event;
+use super::{Event, rounded};
 use crate::metrics::{
     Metrics,
     labels::{OfPush, PushResult, Word},
@@ -62,7 +62,7 @@ impl Event for EndpointsTaken<'_> {
             proxy = self.proxy,
             node = self.node,
             version = self.version,
-            took_s = self.after.as_secs_f64(),
+            took_s = rounded(self.after.as_secs_f64()),
             "endpoints accepted"
         );
     }

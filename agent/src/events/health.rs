@@ -7,7 +7,7 @@ use agent_core::{
 use agent_database::LoginReport;
 use tracing::{error, info, warn};
 
-use super::Event;
+use super::{Event, rounded};
 use crate::metrics::{
     Metrics,
     labels::{LoginResult, OfLogin, OfPhase, OfState, Phase, Word},
@@ -64,8 +64,8 @@ impl Event for LoginFailed<'_> {
             kind = %Word::of(&self.fault.kind),
             code = self.fault.code,
             blame = %Word::of(&self.fault.blame()),
-            token_age_s = self.token_age_s,
-            token_expires_in_s = self.token_expires_in_s,
+            token_age_s = self.token_age_s.map(rounded),
+            token_expires_in_s = self.token_expires_in_s.map(rounded),
             source = self.report.local_address.map(display),
             address = self.report.server_address.map(display),
             tls_version = tls.map(|tls| &*tls.version),
@@ -94,7 +94,7 @@ impl Event for LoginWorks<'_> {
             info!(
                 instance = %self.instance,
                 user = self.user,
-                took_ms = self.report.phases.total().as_secs_f64() * 1e3,
+                took_ms = rounded(self.report.phases.total().as_secs_f64() * 1e3),
                 tls_version = self.report.tls.as_ref().map(|tls| &*tls.version),
                 "login works"
             );

@@ -69,9 +69,20 @@ impl Episodes {
     }
 }
 
+/// A number for a log line, with three digits after the point.
+fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_in_log_lines_are_rounded() {
+        assert_eq!(rounded(1.692_141_000_000_000_1).to_string(), "1.692");
+        assert_eq!(rounded(900.0).to_string(), "900");
+    }
 
     #[test]
     fn a_failure_is_reported_once_until_it_changes_or_ends() {

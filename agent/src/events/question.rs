@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -89,19 +88,18 @@ impl Event for UnknownName<'_> {
 
 /// HTTP connections were closed for others.
 #[derive(Debug)]
-pub struct ConnectionsClosed {
-    /// Of the last one; `None` is the control socket.
-    pub peer: Option<IpAddr>,
+pub struct ConnectionsClosed<'a> {
+    /// The host of the last one.
+    pub peer: &'a str,
     pub limit: usize,
     /// Since the last such line.
     pub closed: u64,
 }
 
-impl Event for ConnectionsClosed {
+impl Event for ConnectionsClosed<'_> {
     fn emit(&self, _: &Metrics) {
-        let peer = self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
         warn!(
-            peer,
+            peer = self.peer,
             limit = self.limit,
             closed = self.closed,
             "too many HTTP connections: those that were idle for the longest are closed"

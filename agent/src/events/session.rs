@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_core::plan::{Group, Retire, Retired as Result_, Shortage};
 use tracing::{debug, info, warn};
 
-use super::Event;
+use super::{Event, rounded};
 use crate::metrics::{
     Metrics,
     labels::{CloseResult, OfClose, OfDatabase, Word},
@@ -40,10 +40,10 @@ impl Event for Retired<'_> {
                 source = command.proxy.client_name(),
                 client = %command.client,
                 pid = command.key.pid,
-                age_s = command.age.as_secs_f64(),
-                limit_s = command.limit.as_secs_f64(),
+                age_s = rounded(command.age.as_secs_f64()),
+                limit_s = rounded(command.limit.as_secs_f64()),
                 how = %Word::of(&command.how),
-                took_ms = self.took.as_secs_f64() * 1e3,
+                took_ms = rounded(self.took.as_secs_f64() * 1e3),
                 "session retired"
             );
         } else {

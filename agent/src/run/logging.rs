@@ -55,13 +55,12 @@ impl Logging {
     /// Applies a changed `log` section, as far as that is possible without a restart.
     pub(super) fn follow(&self, before: &Log, now: &Log) {
         if before.level != now.level {
-            match &self.level {
-                Some(level) => {
-                    if let Err(error) = level.reload(filter(now.level)) {
-                        tracing::error!(%error, "`log.level` not changed");
-                    }
+            if let Some(level) = &self.level {
+                if let Err(error) = level.reload(filter(now.level)) {
+                    tracing::error!(%error, "`log.level` not changed");
                 }
-                None => tracing::warn!("`log.level` not changed: {LEVEL} is set in the environment"),
+            } else {
+                tracing::warn!("`log.level` not changed: {LEVEL} is set in the environment");
             }
         }
         if before.format != now.format {

@@ -40,3 +40,27 @@ fn a_missing_file_is_an_error_with_its_path_and_a_hint() {
         assert!(said.contains("hint: name the file with --config"), "{command}: {said}");
     }
 }
+
+#[test]
+fn validate_reports_each_ca_file_that_cannot_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for (ca_file, words) in
+        [("/nowhere/ca.pem", "cannot be read"), (empty.to_str().unwrap(), "holds no certificate")]
+    {
+        let text = edited("    instances:", &format!("    ca_file: {ca_file}\n    instances:"));
+        std::fs::write(&path, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"))
+            .env_clear()
+            .args(["validate", "--config"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(64));
+        let said = String::from_utf8(output.stderr).unwrap();
+        let begin = format!("error: {}:5: database `orders`: ", path.display());
+        assert!(said.starts_with(&begin) && said.contains(words), "{said}");
+    }
+}

@@ -4,13 +4,15 @@
 //! at the start of a line; unknown keys and lines are skipped. `age=` is not used (2.8 prints garbage in
 //! TCP mode): an age is the difference to the accept date of the CLI connection that asked.
 
+mod clock;
 mod parser;
 
+pub use clock::HostClock;
 pub use parser::{Entry, Parser};
 
 use std::{net::SocketAddr, time::Duration};
 
-use jiff::civil::DateTime;
+use jiff::{SignedDuration, civil::DateTime};
 
 /// One session of one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +33,14 @@ pub struct Session {
     /// The server address of this connection, which `set server addr` does not change.
     pub peer: SocketAddr,
     /// At the moment when the asking connection was opened; `None` if the dump did not show that
-    /// connection. A difference of local times: one hour off across a change of daylight saving time, so
-    /// another source has to agree.
-    pub age: Option<Duration>,
+    /// connection. A difference of local times, as they are on the host's clock: [`HostClock`] takes out
+    /// its steps.
+    pub apparent_age: Option<SignedDuration>,
+}
+
+/// The date on the clock of HAProxy's host when the dump was asked for.
+pub fn asked(entries: &[Entry]) -> Option<DateTime> {
+    entries.iter().filter(|entry| entry.frontend == "GLOBAL").filter_map(|entry| entry.date).max()
 }
 
 /// Turns the entries of a complete dump into sessions with ages.
@@ -41,17 +48,21 @@ pub struct Session {
 /// The asking connection is the youngest of HAProxy's own (`frontend=GLOBAL`): it was opened for this
 /// dump.
 pub fn resolve(entries: Vec<Entry>) -> Vec<Session> {
-    let asked =
-        entries.iter().filter(|entry| entry.frontend == "GLOBAL").filter_map(|entry| entry.date).max();
+    let asked = asked(&entries);
     entries.into_iter().filter_map(|entry| entry.into_session(asked)).collect()
+}
+
+impl Session {
+    /// The age, if the clock of HAProxy's host has not stepped since it was accepted.
+    pub fn age(&self) -> Option<Duration> {
+        // Negative: accepted after the asking connection.
+        self.apparent_age.map(|age| Duration::try_from(age).unwrap_or_default())
+    }
 }
 
 impl Entry {
     fn into_session(self, asked: Option<DateTime>) -> Option<Session> {
-        let age = asked.zip(self.date).map(|(asked, accepted)| {
-            // Negative: accepted after the asking connection.
-            Duration::try_from(asked.duration_since(accepted)).unwrap_or(Duration::ZERO)
-        });
+        let apparent_age = asked.zip(self.date).map(|(asked, accepted)| asked.duration_since(accepted));
         Some(Session {
             pointer: self.pointer,
             id: self.id?,
@@ -62,7 +73,7 @@ impl Entry {
             source: self.source,
             outgoing: self.outgoing?,
             peer: self.peer?,
-            age,
+            apparent_age,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! A database that cannot be logged in to as configured: the others run, and it starts when it can.
+//! A database that cannot be logged in to: the others run, it starts when it can, and HTTP answers by what is
+//! remembered.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -105,5 +106,42 @@ async fn a_database_without_its_ca_file_or_region_stops_only_itself_at_start_and
     .await
     .unwrap();
     scene.routed().await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_without_credentials_http_answers_by_the_remembered_roles() {
+    let mut scene = Scene::set(Setting::default()).await.unwrap();
+    let memory = scene.agent.state_dir().join("instances.json");
+    wait_for("the roles to be written", PATIENCE, async || {
+        let text = fs::read_to_string(&memory).unwrap_or_default();
+        let all = text.matches("\"role\"").count() == 3;
+        if all { Ok(()) } else { Err(text) }
+    })
+    .await
+    .unwrap();
+    scene.agent.stop().await.unwrap();
+    scene.agent.environment.retain(|(name, _)| {
+        !name.contains("CREDENTIALS") && !name.contains("CONTAINER") && !name.contains("KEY")
+    });
+    scene.agent.start().await.unwrap();
+    wait_for("a login without a token", PATIENCE, async || {
+        let state = scene.agent.state().await.unwrap();
+        let view = state["state"]["fleet"]["instances"]["orders/b"].clone();
+        if view["last_fault"]["kind"] == "no_token" { Ok(()) } else { Err(view) }
+    })
+    .await
+    .unwrap();
+    for (path, expected) in [
+        ("/orders/a/primary", 200),
+        ("/orders/b/primary", 503),
+        ("/orders/c/leader", 503),
+        ("/orders/b/replica", 200),
+        ("/orders/b/read-only", 200),
+        ("/readyz", 200),
+    ] {
+        let (status, body) = scene.agent.get(path).await.unwrap();
+        assert_eq!(status, expected, "{path}: {body}");
+    }
     scene.clear().await.unwrap();
 }

@@ -28,9 +28,10 @@ const WHAT: &str = "reading the role";
 /// nothing large.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// Sessions of the agent's own user, since `program_name` is not visible everywhere.
+/// Sessions of the agent's own user, since `program_name` is not visible everywhere. Names of users are
+/// case-sensitive, while the column's collation is not.
 const AGENTS: &str = "(SELECT COUNT(*) FROM information_schema.PROCESSLIST \
-     WHERE USER = SUBSTRING_INDEX(USER(), '@', 1))";
+     WHERE USER = CAST(SUBSTRING_INDEX(USER(), '@', 1) AS BINARY))";
 
 /// Aurora's view of its readers.
 const AURORA_STATUS: &str = "\

@@ -445,7 +445,7 @@ impl Proxy {
             source: proxy.source,
             outgoing: proxy.outgoing,
             peer: proxy.peer,
-            age: None,
+            apparent_age: None,
         };
         let mut connection = self.open().await?;
         // Pointers of one worker mean nothing in another.

@@ -3,13 +3,16 @@
 //! On connections of its own: a listing of very many sessions takes seconds, and the
 //! flags and drains of [`proxy`](super::proxy) do not wait for it.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use agent_core::session::{HaproxySessionKey, ProxySession, ProxySessionKey};
+use agent_core::{
+    Time,
+    session::{HaproxySessionKey, ProxySession, ProxySessionKey},
+};
 use haproxy::{
     Address,
     runtime::{Connection, RuntimeError},
-    show_sess::Session,
+    show_sess::{HostClock, Session},
     sweep::{Sweep, Worker, sweep, sweep_worker, workers},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -36,10 +39,20 @@ const OLD_WORKERS_TAKE: Duration = Duration::from_secs(5);
 /// Lists the sessions of one HAProxy whenever that is wanted, for ever.
 pub async fn run(config: Config, shared: Shared) {
     let mut snapshot = shared.snapshot.clone();
-    let mut task = Sweeps { config, shared, episodes: Episodes::default() };
+    let mut task = Sweeps {
+        config,
+        shared,
+        episodes: Episodes::default(),
+        clock: HostClock::default(),
+        begun: HashMap::new(),
+    };
+    // The first listing reads the host's clock, so that a later step of it is noticed.
+    let mut first = true;
     loop {
         let proxy = task.config.proxy;
-        if snapshot.wait_for(|snapshot| snapshot.watch.sweep.contains(&proxy)).await.is_err() {
+        if !std::mem::take(&mut first)
+            && snapshot.wait_for(|snapshot| snapshot.watch.sweep.contains(&proxy)).await.is_err()
+        {
             // Everything stops.
             return std::future::pending().await;
         }
@@ -57,6 +70,9 @@ struct Sweeps {
     config: Config,
     shared: Shared,
     episodes: Episodes,
+    clock: HostClock,
+    /// When each session of the last listing began.
+    begun: HashMap<ProxySessionKey, Time>,
 }
 
 impl Sweeps {
@@ -88,16 +104,10 @@ impl Sweeps {
         if let Some(master) = self.config.master.clone() {
             all.extend(self.sweep_old(&master, pid).await);
         }
-        let mut sessions: Vec<ProxySession> = Vec::new();
-        for sweep in &all {
-            // Ages are of the moment each worker was asked; the ledger's of the first.
-            let later = sweep.at.duration_since(began);
-            let own = sweep.sessions.iter().filter_map(|session| self.session(sweep.worker, session, later));
-            sessions.extend(own);
-        }
         let labels = self.config.socket.to_string().as_str().into();
         self.shared.metrics.sweep_seconds.get_or_create(&labels).observe(began.elapsed().as_secs_f64());
         let at = self.shared.clock.now() - began.elapsed();
+        let sessions = self.sessions(at, began, &all);
         self.shared.send(Input::Swept { proxy: self.config.proxy, at, sessions }).await;
         Ok(())
     }
@@ -131,7 +141,30 @@ impl Sweeps {
         all
     }
 
-    fn session(&self, worker: Worker, session: &Session, later: Duration) -> Option<ProxySession> {
+    /// The sessions of all workers, with their ages at `at`.
+    fn sessions(&mut self, at: Time, began: Instant, all: &[Sweep]) -> Vec<ProxySession> {
+        let before = std::mem::take(&mut self.begun);
+        let mut sessions = Vec::new();
+        for sweep in all {
+            let asked = at + sweep.at.duration_since(began);
+            let since_start = asked.since(Time::AGENT_START);
+            if let Some(date) = sweep.date {
+                self.clock.read(date, since_start);
+            }
+            for session in &sweep.sessions {
+                let Some(mut session) = self.session(sweep.worker, session, since_start) else { continue };
+                // What is known of a session does not change with the host's clock.
+                let since = before.get(&session.key).copied().unwrap_or(asked - session.age);
+                session.age = at.since(since);
+                self.begun.insert(session.key.clone(), since);
+                sessions.push(session);
+            }
+        }
+        sessions
+    }
+
+    /// A session with its age when its worker was asked.
+    fn session(&self, worker: Worker, session: &Session, asked: Duration) -> Option<ProxySession> {
         let key = (session.backend.clone(), session.server.clone());
         Some(ProxySession {
             server: self.config.servers.get(&key)?.clone(),
@@ -144,7 +177,7 @@ impl Sweeps {
             source: session.source,
             outgoing: session.outgoing,
             peer: session.peer,
-            age: session.age?.saturating_sub(later),
+            age: self.clock.age(session.apparent_age?, asked),
             old_worker: worker.old,
         })
     }

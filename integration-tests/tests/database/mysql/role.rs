@@ -94,3 +94,17 @@ async fn agents_are_counted() {
     assert_eq!(two.role().await.unwrap().agents, 2);
     lab.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_user_whose_name_differs_in_case_is_another_user() {
+    let lab = Lab::start(0).await;
+    if lab.is_mariadb().await {
+        lab.sql("CREATE USER LB_AGENT IDENTIFIED VIA pam USING 'rds_iam' REQUIRE SSL").await;
+    } else {
+        lab.sql("CREATE USER LB_AGENT IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL").await;
+    }
+    let _other = lab.session("a", "LB_AGENT").await;
+    let facts = lab.session("a", "lb_agent").await.role().await.unwrap();
+    assert_eq!(facts.agents, 1);
+    lab.shutdown().await;
+}
