@@ -29,4 +29,5 @@ pub mod proxies;
 pub mod run;
 pub mod shared;
 pub mod snapshot;
+pub mod starvation;
 pub mod state;

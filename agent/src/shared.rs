@@ -12,7 +12,7 @@ use agent_core::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 
-use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot};
+use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot, starvation::Starvation};
 
 /// What all tasks share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Shared {
     pub decider: mpsc::Sender<Input>,
     /// What must not be cut off half-way.
     pub ongoing: Ongoing,
+    /// How long the agent itself was delayed.
+    pub starvation: Starvation,
 }
 
 impl Shared {
@@ -192,6 +194,7 @@ mod tests {
             snapshot,
             decider,
             ongoing: Ongoing::default(),
+            starvation: Starvation::default(),
         };
         let instance = InstanceId::new("orders", "a");
         let permit = shared.permit(&instance, Purpose::Login).unwrap();

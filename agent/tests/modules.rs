@@ -13,7 +13,7 @@ use std::{
 /// The layers of `agent/src`, lowest first. A module imports from lower layers and from its own, but
 /// not in a circle.
 const LAYERS: [&[&str]; 8] = [
-    &["clock", "metrics", "config", "cli"],
+    &["clock", "starvation", "metrics", "config", "cli"],
     &["engine", "events", "state"],
     &["messages", "snapshot"],
     &["shared"],

@@ -78,6 +78,7 @@ mod tests {
         clock::Clock,
         shared::{Ongoing, SharedBudget},
         snapshot::{Snapshot, Watch},
+        starvation::Starvation,
     };
 
     /// Temporary credentials under a provider's name, and how often they were asked for.
@@ -111,6 +112,7 @@ mod tests {
             snapshot,
             decider,
             ongoing: Ongoing::default(),
+            starvation: Starvation::default(),
         };
         let task = tokio::spawn(run(chain, shared));
         let mut counts = [0; 3];

@@ -24,6 +24,7 @@ use crate::{
     events::{Episodes, Event, LoginFailed, LoginWorks, TokenFailed},
     messages::Input,
     shared::{Permit, Shared},
+    starvation::Wait,
 };
 
 /// Logs in to one instance.
@@ -59,6 +60,7 @@ impl Door {
         self.turn().await;
         let permit = self.permit().await;
         let mut at = self.shared.clock.now();
+        let wait = self.shared.starvation.begin();
         let result = self.attempt().await;
         match &result {
             // Nothing reached the database that could count as a login.
@@ -75,9 +77,16 @@ impl Door {
             }
             Err(fault) => (Err(fault.clone()), Err(fault)),
         };
-        let observation = Observation { instance: self.instance().clone(), at, login: true, result };
-        self.shared.send(Input::Health(observation)).await;
+        if !session.as_ref().is_err_and(|fault| self.is_own_delay(fault, wait)) {
+            let observation = Observation { instance: self.instance().clone(), at, login: true, result };
+            self.shared.send(Input::Health(observation)).await;
+        }
         session
+    }
+
+    /// Whether a time limit passed because the agent itself had no processor: no evidence against the server.
+    pub fn is_own_delay(&self, fault: &Fault, wait: Wait) -> bool {
+        fault.kind == FaultKind::TimedOut && self.shared.starvation.spoils(wait)
     }
 
     /// Logs in from an address of this host, with the token in use. It is not a probe: probes come from

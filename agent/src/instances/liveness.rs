@@ -67,17 +67,23 @@ async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault
         tokio::time::sleep(cadence.unwrap_or(Duration::from_secs(1))).await;
         // If the process is stopped meanwhile, the answer is as old as its query.
         let at = door.shared.clock.now();
-        let asked = Instant::now();
+        let asked = door.shared.starvation.begin();
         let result = session.role().await;
         let OfInstance { database, instance } = labels.clone();
-        let counted = if result.is_ok() { LivenessResult::Ok } else { LivenessResult::Failed };
+        let counted = match &result {
+            Ok(_) => LivenessResult::Ok,
+            Err(fault) if door.is_own_delay(fault, asked) => LivenessResult::Starved,
+            Err(_) => LivenessResult::Failed,
+        };
         metrics.liveness.get_or_create(&OfLiveness { database, instance, result: counted }).inc();
         if result.is_ok() {
-            seconds.observe(asked.elapsed().as_secs_f64());
+            seconds.observe(asked.lasts().as_secs_f64());
         }
         let fault = result.as_ref().err().cloned();
-        let observation = Observation { instance: id.clone(), at, login: false, result };
-        door.shared.send(Input::Health(observation)).await;
+        if counted != LivenessResult::Starved {
+            let observation = Observation { instance: id.clone(), at, login: false, result };
+            door.shared.send(Input::Health(observation)).await;
+        }
         if let Some(fault) = fault {
             return fault;
         }

@@ -60,7 +60,7 @@ label_sets! {
 
 label_values! {
     Phase { Dns = "dns", Tcp = "tcp", Tls = "tls", Login = "login" }
-    LivenessResult { Ok = "ok", Failed = "failed" }
+    LivenessResult { Ok = "ok", Failed = "failed", Starved = "starved" }
     ResetResult { Reset = "reset", Unchanged = "unchanged", Failed = "failed" }
     PushResult { Taken = "taken", Rejected = "rejected" }
     Question { Http = "http", AgentCheck = "agent_check" }

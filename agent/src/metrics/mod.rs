@@ -64,7 +64,7 @@ metrics! {
     login_seconds: Histograms<OfPhase> = Family::new_with_constructor(latency), "login_phase_seconds",
         "Duration of each phase of a login";
     liveness: Counters<OfLiveness>, "liveness",
-        "Liveness queries. `result` is `ok` or `failed`";
+        "Liveness queries. `result` is `ok`, `failed`, or `starved`: not answered in time while the agent had no processor";
     liveness_seconds: Histograms<OfInstance> = Family::new_with_constructor(latency), "liveness_seconds",
         "Duration of liveness queries";
     verdict: Gauges<OfState>, "server_state",

@@ -195,6 +195,7 @@ mod tests {
         clock::Clock,
         shared::{Ongoing, SharedBudget},
         snapshot::Snapshot,
+        starvation::Starvation,
     };
 
     #[tokio::test]
@@ -217,6 +218,7 @@ mod tests {
             snapshot,
             decider,
             ongoing: Ongoing::default(),
+            starvation: Starvation::default(),
         };
         let logins = Logins::new(&config, None);
         let mut doors = Vec::new();

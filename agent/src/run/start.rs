@@ -26,6 +26,7 @@ use crate::{
     proxies::envoy::discovery::Envoys,
     shared::{Ongoing, Shared, SharedBudget},
     snapshot::Snapshot,
+    starvation::Starvation,
     state::{StateError, StateLock},
 };
 
@@ -81,7 +82,9 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         snapshot,
         decider,
         ongoing: Ongoing::default(),
+        starvation: Starvation::default(),
     };
+    let _delays = AbortOnDropHandle::new(tokio::spawn(shared.starvation.clone().measure()));
     let envoys = Envoys::new(metrics.clone());
     envoy::begin(&config, &envoys, &shared);
     let mut listeners = Listeners::open(&config, &envoys, &shared).await?;

@@ -294,6 +294,7 @@ mod tests {
         clock::Clock,
         shared::{Ongoing, SharedBudget},
         snapshot::Snapshot,
+        starvation::Starvation,
     };
 
     /// A session to the only instance, that began now.
@@ -363,6 +364,7 @@ mod tests {
                 snapshot,
                 decider,
                 ongoing: Ongoing::default(),
+                starvation: Starvation::default(),
             };
             let instance = InstanceId::new("orders", "a");
             let (found, addresses) =

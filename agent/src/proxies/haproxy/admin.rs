@@ -483,6 +483,7 @@ mod tests {
         clock::Clock,
         shared::{Ongoing, SharedBudget},
         snapshot::Snapshot,
+        starvation::Starvation,
     };
 
     /// The task of a proxy of which a test answers for the runtime socket.
@@ -508,6 +509,7 @@ mod tests {
             snapshot,
             decider,
             ongoing: Ongoing::default(),
+            starvation: Starvation::default(),
         };
         let named = |server: &ServerId| (server.backend.to_string(), server.server.to_string());
         let config = Config {
