@@ -54,7 +54,10 @@ async fn empty(arguments: &Drain) -> Exit {
             return Exit::Ok;
         }
         if Instant::now() >= until {
-            complain(format_args!("{server}: drained, and not empty after {:?}:", arguments.timeout));
+            complain(format_args!(
+                "{server}: drained, and not empty after {} s:",
+                arguments.timeout.as_secs()
+            ));
             left.iter().for_each(print);
             return Exit::Problem;
         }

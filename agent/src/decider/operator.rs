@@ -4,14 +4,14 @@ use std::sync::atomic::Ordering;
 
 use agent_core::{
     InstanceId, ServerId, Time,
-    plan::{DrainReason, HoldReason, Progress, Requested},
+    plan::{DrainReason, Progress, Requested},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
     Running, sessions,
-    waits::{Effect, Wait},
+    waits::{Effect, Wait, not_drained},
 };
 use crate::{
     clock::unix_seconds,
@@ -132,21 +132,5 @@ impl Running {
             let known: Vec<String> = servers.keys().map(ToString::to_string).collect();
             Failure::Refused(format!("no server `{name}`; there are {}", known.join(", ")))
         })
-    }
-}
-
-/// Why a server is not drained, for the operator who requested it.
-pub(super) fn not_drained(server: &ServerId, reason: HoldReason) -> Failure {
-    let error = format!("{server} is not drained: {}", words(reason));
-    if reason == HoldReason::SourceStale { Failure::Unchecked(error) } else { Failure::Refused(error) }
-}
-
-fn words(reason: HoldReason) -> &'static str {
-    match reason {
-        HoldReason::CapacityFloor => "too few other servers would be left",
-        HoldReason::AdminState => "it has an admin state set by an operator",
-        HoldReason::SourceStale => "the proxy's runtime socket does not answer",
-        HoldReason::NotJoined => "it is not configured",
-        _ => "not now",
     }
 }

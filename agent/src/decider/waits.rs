@@ -9,7 +9,7 @@ use agent_core::{
     ServerId, Time,
     freshness::SOURCE_LOST,
     health::VerdictReason,
-    plan::{Progress, Subject},
+    plan::{HoldReason, Progress, Subject},
 };
 use tokio::sync::oneshot;
 
@@ -89,7 +89,7 @@ impl Running {
                 (Some(cause), _) => {
                     Seen::Failed(Failure::Refused(format!("{server} is not drained: {cause}")))
                 }
-                (None, Some(hold)) => Seen::Failed(super::operator::not_drained(server, hold.reason)),
+                (None, Some(hold)) => Seen::Failed(not_drained(server, hold.reason)),
                 (None, None) if late => Seen::Failed(Failure::Unchecked(format!(
                     "{server} is not drained: the proxy did not show the drain in time; it is taken back"
                 ))),
@@ -148,5 +148,21 @@ impl Running {
             let seen = self.decider.ledger.proxy_seen(server.proxy);
             seen.is_some_and(|seen| now.since(seen) <= SOURCE_LOST)
         })
+    }
+}
+
+/// Why a server is not drained, for the operator who requested it.
+pub(super) fn not_drained(server: &ServerId, reason: HoldReason) -> Failure {
+    let error = format!("{server} is not drained: {}", words(reason));
+    if reason == HoldReason::SourceStale { Failure::Unchecked(error) } else { Failure::Refused(error) }
+}
+
+fn words(reason: HoldReason) -> &'static str {
+    match reason {
+        HoldReason::CapacityFloor => "too few other servers would be left",
+        HoldReason::AdminState => "it has an admin state set by an operator",
+        HoldReason::SourceStale => "the proxy's runtime socket does not answer",
+        HoldReason::NotJoined => "it is not configured",
+        _ => "not now",
     }
 }

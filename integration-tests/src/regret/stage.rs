@@ -156,8 +156,10 @@ impl Stage {
             Event::StopAgent => self.agent(async |agent| Ok(agent.stop().await?)).await?,
             Event::StartAgent => self.agent(async |agent| Ok(agent.spawn()?)).await?,
             Event::UpgradeAgent => {
+                // As systemd restarts it.
                 self.agent(async |agent| {
-                    agent.stop().await?;
+                    agent.signal(Signal::USR1)?;
+                    agent.ended().await?;
                     Ok(agent.spawn()?)
                 })
                 .await?;

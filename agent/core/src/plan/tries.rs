@@ -117,14 +117,12 @@ impl<Session: Copy + Eq + std::hash::Hash> Tries<Session> {
     /// Why a session is not tried now, and until when.
     pub(super) fn held(&self, session: Session, now: Time) -> Option<(HoldReason, Time)> {
         let tried = self.sessions.get(&session)?;
-        let wait = if tried.closed {
-            LINGERS
-        } else if tried.failures > 0 {
-            (FIRST * 2_u32.saturating_pow((tried.failures - 1).min(10))).min(MOST)
-        } else {
-            return None;
-        };
-        let until = tried.at + wait;
+        if tried.closed {
+            // It is not tried again before it is known whether it was closed.
+            return Some((HoldReason::CloseFailed, (tried.at + LINGERS).max(now + FIRST)));
+        }
+        let doubled = 2_u32.saturating_pow(tried.failures.checked_sub(1)?.min(10));
+        let until = tried.at + (FIRST * doubled).min(MOST);
         (now < until).then_some((tried.reason, until))
     }
 
