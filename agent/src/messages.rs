@@ -6,8 +6,8 @@ use std::{
 };
 
 use agent_core::{
-    InstanceId, ServerId, Time,
-    health::{AddressLogin, Observation, ProxyView},
+    Fault, InstanceId, ServerId, Time,
+    health::{AddressLogin, Observation, ProxyView, Source},
     plan::{AdminFlags, AdminWord, Outcome, Retire},
     session::{ActivityRow, BackendKey, ProxySession},
 };
@@ -23,6 +23,8 @@ pub enum Input {
     Health(Observation),
     /// A login at an address went well or failed.
     Address(AddressLogin),
+    /// A source on an instance is lost, or is back.
+    Source { instance: InstanceId, source: Source, lost: Option<Fault> },
     /// How a login went.
     Login(InstanceId, Box<LoginReport>),
     /// What the agent may do on an instance.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use agent_core::{
-    InstanceId, ServerId, Time,
-    health::Fleet,
+    Fault, InstanceId, ServerId, Time,
+    health::{Fleet, Source},
     plan::{AdminWord, DrainPhase, HoldReason, Shortage},
     session::BackendKey,
 };
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub lines: Arc<HashMap<String, Line>>,
     /// The last login on each instance, as far as it got.
     pub logins: Arc<BTreeMap<String, LoginReport>>,
+    /// The sources that are lost on each instance, and why.
+    pub lost: Arc<BTreeMap<String, BTreeMap<Source, Fault>>>,
     /// What the agent may do on each instance.
     pub rights: Arc<BTreeMap<String, Rights>>,
     /// Where the agent's own drains stand; servers without one are left out.
@@ -102,6 +104,7 @@ impl Snapshot {
             fleet: Arc::new(Fleet::empty(at)),
             lines: Arc::default(),
             logins: Arc::default(),
+            lost: Arc::default(),
             rights: Arc::default(),
             drains: BTreeMap::new(),
             sessions: SessionsView::default(),

@@ -29,8 +29,8 @@ use std::{
 };
 
 use agent_core::{
-    InstanceId, ServerId, Time,
-    health::{Fleet, Health, Remembered},
+    Fault, InstanceId, ServerId, Time,
+    health::{Fleet, Health, Remembered, Source},
     plan::{DrainSent, Hold, Outcome, Plan, Planner, Retired},
     session::{Ledger, Seen},
 };
@@ -107,6 +107,7 @@ struct Running {
     fleet: Arc<Fleet>,
     lines: Arc<HashMap<String, Line>>,
     logins: Arc<BTreeMap<String, LoginReport>>,
+    lost: Arc<BTreeMap<String, BTreeMap<Source, Fault>>>,
     rights: Arc<BTreeMap<String, Rights>>,
     retired: u64,
     remembered_at: Option<Time>,
@@ -156,6 +157,7 @@ impl Decider {
             fleet: Arc::new(Snapshot::empty(now).fleet.as_ref().clone()),
             lines: Arc::default(),
             logins: Arc::default(),
+            lost: Arc::default(),
             rights: Arc::default(),
             retired: 0,
             remembered_at: None,
@@ -217,6 +219,15 @@ impl Running {
         let now = self.decider.shared.clock.now();
         match input {
             Input::Health(observation) => self.decider.health.observe(&observation),
+            Input::Source { instance, source, lost } => {
+                let all = Arc::make_mut(&mut self.lost);
+                let sources = all.entry(instance.to_string()).or_default();
+                match lost {
+                    Some(fault) => drop(sources.insert(source, fault)),
+                    None => drop(sources.remove(&source)),
+                }
+                all.retain(|_, sources| !sources.is_empty());
+            }
             Input::Address(login) => self.decider.health.observe_address(login),
             Input::Login(instance, report) => {
                 Arc::make_mut(&mut self.logins).insert(instance.to_string(), *report);

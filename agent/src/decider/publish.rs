@@ -70,6 +70,7 @@ impl Running {
             fleet: self.fleet.clone(),
             lines: self.lines.clone(),
             logins: self.logins.clone(),
+            lost: self.lost.clone(),
             rights: self.rights.clone(),
             drains,
             sessions: view,

@@ -2,7 +2,7 @@
 
 use agent_core::{
     Fault, InstanceId, ServerId,
-    health::{InstanceView, State, Verdict},
+    health::{InstanceView, Source, State, Verdict},
 };
 use agent_database::LoginReport;
 use tracing::{error, info, warn};
@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::{Event, rounded};
 use crate::metrics::{
     Metrics,
-    labels::{LoginResult, OfLogin, OfPhase, OfState, Phase, Word},
+    labels::{LoginResult, OfLogin, OfPhase, OfSource, OfState, Phase, Word},
 };
 
 fn count(metrics: &Metrics, id: &InstanceId, result: LoginResult, report: &LoginReport) {
@@ -99,6 +99,42 @@ impl Event for LoginWorks<'_> {
                 "login works"
             );
         }
+    }
+}
+
+/// A source on an instance is lost after a good login, or is back.
+#[derive(Debug)]
+pub struct SourceChanged<'a> {
+    pub instance: &'a InstanceId,
+    pub source: Source,
+    pub lost: Option<&'a Fault>,
+}
+
+impl Event for SourceChanged<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let Self { instance, source, lost } = self;
+        let labels = OfSource {
+            database: instance.database.to_string(),
+            instance: instance.instance.to_string(),
+            source: Word::of(source),
+        };
+        metrics.source_up.get_or_create(&labels).set(lost.is_none().into());
+        let source = Word::of(source);
+        let Some(fault) = lost else {
+            info!(%instance, %source, "the source is back");
+            return;
+        };
+        metrics.source_losses.get_or_create(&labels).inc();
+        warn!(
+            %instance,
+            %source,
+            phase = %Word::of(&fault.phase),
+            kind = %Word::of(&fault.kind),
+            code = fault.code,
+            blame = %Word::of(&fault.blame()),
+            error = fault.message,
+            "a source is lost; what depends on it is held"
+        );
     }
 }
 

@@ -25,8 +25,8 @@ pub use envoy::{
     LogEntriesLost, NotTaken, SettingUnsafe,
 };
 pub use health::{
-    Conflict, InstanceChanged, LoginFailed, LoginWorks, RefusedAlone, TokenFailed, VerdictChanged,
-    WriterChosen,
+    Conflict, InstanceChanged, LoginFailed, LoginWorks, RefusedAlone, SourceChanged, TokenFailed,
+    VerdictChanged, WriterChosen,
 };
 pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,

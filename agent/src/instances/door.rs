@@ -10,7 +10,7 @@ use std::{
 use agent_aws::{TokenSource, source::Proof};
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase,
-    health::{AddressLogin, Observation},
+    health::{AddressLogin, Observation, Source},
     plan::Purpose,
 };
 use agent_database::{Address, Engine, Limits, LoginReport, Session, Target, TlsTrust};
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::unfinished::Unfinished;
 use crate::{
-    events::{Episodes, Event, LoginFailed, LoginWorks, TokenFailed},
+    events::{Episodes, Event, LoginFailed, LoginWorks, SourceChanged, TokenFailed},
     messages::Input,
     shared::{Permit, Shared},
     starvation::Wait,
@@ -77,6 +77,9 @@ impl Door {
             }
             Err(fault) => (Err(fault.clone()), Err(fault)),
         };
+        if session.is_ok() || result.as_ref().is_err_and(|fault| fault.phase == Phase::Query) {
+            self.source(Source::Role, result.as_ref().err()).await;
+        }
         if !session.as_ref().is_err_and(|fault| self.is_own_delay(fault, wait)) {
             let observation = Observation { instance: self.instance().clone(), at, login: true, result };
             self.shared.send(Input::Health(observation)).await;
@@ -87,6 +90,24 @@ impl Door {
     /// Whether a time limit passed because the agent itself had no processor: no evidence against the server.
     pub fn is_own_delay(&self, fault: &Fault, wait: Wait) -> bool {
         fault.kind == FaultKind::TimedOut && self.shared.starvation.spoils(wait)
+    }
+
+    /// Reports that a source on the instance is lost, when it begins and whenever the cause changes, or that it
+    /// is back.
+    pub async fn source(&self, source: Source, lost: Option<&Fault>) {
+        let subject = format!("source {source:?}");
+        let news = {
+            let mut episodes = self.episodes.lock().unwrap_or_else(PoisonError::into_inner);
+            match lost {
+                Some(fault) => episodes.begins(&subject, &format!("{:?} {:?}", fault.kind, fault.code)),
+                None => episodes.ends(&subject),
+            }
+        };
+        if news {
+            SourceChanged { instance: self.instance(), source, lost }.emit(&self.shared.metrics);
+            let lost = lost.cloned();
+            self.shared.send(Input::Source { instance: self.instance().clone(), source, lost }).await;
+        }
     }
 
     /// Logs in from an address of this host, with the token in use. It is not a probe: probes come from

@@ -47,6 +47,7 @@ label_sets! {
     OfClose { database: String, instance: String, result: CloseResult }
     OfDatabase { database: String }
     OfServer { server: String }
+    OfSource { database: String, instance: String, source: Word }
     OfState { server: String, state: Word }
     OfDrain { server: String, reason: DrainWord }
     OfHold { reason: Word }

@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use labels::{
     LabelNames, OfAddress, OfAnswer, OfClose, OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness,
-    OfLogin, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfServer, OfState,
+    OfLogin, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfServer, OfSource, OfState,
 };
 
 type Counters<L> = Family<L, Counter>;
@@ -69,6 +69,10 @@ metrics! {
         "Duration of liveness queries";
     verdict: Gauges<OfState>, "server_state",
         "1 for the state of the server's verdict, 0 for the other states";
+    source_up: Gauges<OfSource>, "source_up",
+        "Whether a source on an instance that was lost after a good login (role, sessions) can be read again";
+    source_losses: Counters<OfSource>, "source_losses",
+        "Losses of a source on an instance after a good login (role, sessions)";
     address_proved: Gauges<OfServer>, "server_address_proved",
         "Whether a login has proved the address that HAProxy dials for the server; only where the agent dials another one";
     verdicts_observed: Counters<OfState>, "verdicts_observed",

@@ -175,6 +175,13 @@ impl Arm {
             agent.kill();
             return Ok(());
         }
+        // The agent has looked twice without a change to write.
+        let file = agent.folder().join("server-state");
+        wait_for("the server state file to settle", PATIENCE, async || {
+            let age = file.metadata().and_then(|data| data.modified()).ok().and_then(|at| at.elapsed().ok());
+            age.filter(|age| *age > Duration::from_millis(1_200)).map(drop).ok_or("not yet")
+        })
+        .await?;
         let names = standin.servers().iter().map(Server::name);
         let servers = names.flat_map(|name| [format!("orders_write/{name}"), format!("orders_read/{name}")]);
         let answers = answers(port, servers.collect()).await?;

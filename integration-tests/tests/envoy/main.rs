@@ -14,6 +14,7 @@
 //! - `sessions_log`: the file log
 //! - `static_checks`: endpoints in the file, checks answered by the agent
 //! - `static_whole_agent`: the agent itself answers them
+//! - `waiting`: clients that come while no endpoint is usable, with the agent itself
 //! - `whole_agent`: the agent itself beside it
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
@@ -34,4 +35,5 @@ mod seen;
 mod sessions_log;
 mod static_checks;
 mod static_whole_agent;
+mod waiting;
 mod whole_agent;

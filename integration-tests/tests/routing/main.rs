@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
+mod addresses;
 mod observe;
+mod sources;
 mod state_file;

@@ -497,7 +497,8 @@ impl Instance {
 }
 
 /// The trouble that a failed login shows, if any. Faults of the agent's own host, resolver or
-/// certificates say nothing, nor does an error after a login that worked.
+/// certificates say nothing, nor does an error after a login that worked. A server that refuses connections
+/// or restarts is judged by that, and its first answer ends it.
 fn login_trouble(fault: &Fault) -> Option<LoginTrouble> {
     use FaultKind as K;
     match fault.kind {
@@ -505,8 +506,7 @@ fn login_trouble(fault: &Fault) -> Option<LoginTrouble> {
         K::LoginRefused => Some(LoginTrouble::Refused),
         K::HostBlocked => Some(LoginTrouble::Blocked),
         K::TimedOut | K::Disconnected if fault.phase == Phase::Query => None,
-        K::ConnectionRefused | K::Unreachable | K::TimedOut | K::Disconnected => Some(LoginTrouble::Failing),
-        K::StartingUp | K::TooManyConnections => Some(LoginTrouble::Failing),
+        K::Unreachable | K::TimedOut | K::Disconnected | K::TooManyConnections => Some(LoginTrouble::Failing),
         _ => None,
     }
 }

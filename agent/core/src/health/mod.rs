@@ -21,6 +21,6 @@ pub use fleet::{
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};
 pub use judge::Admission;
-pub use observation::{Observation, RoleFacts};
+pub use observation::{Observation, RoleFacts, Source};
 pub use refusal::{Connects, Refusal};
 pub use verdict::{Proof, State, Verdict, VerdictReason, WantedRole};

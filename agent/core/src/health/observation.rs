@@ -40,3 +40,13 @@ pub struct Observation {
     pub login: bool,
     pub result: Result<RoleFacts, Fault>,
 }
+
+/// What the agent reads on its kept connections to an instance.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Role, lag and timeline: health.
+    Role,
+    /// The connection table: ages and activity of sessions.
+    Sessions,
+}

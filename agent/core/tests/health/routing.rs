@@ -163,6 +163,14 @@ fn a_server_whose_logins_hang_is_drained_though_its_open_sessions_work() {
 }
 
 #[test]
+fn a_reader_that_has_restarted_is_up_at_its_first_good_login() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").reader("b").reader("c").refuses_connections("b").wait(4_000).reader("c");
+    setup.refuses_connections("b").expect("read", "b", State::Down, Reason::Refusing);
+    setup.reader("b").expect("read", "b", State::Up, Reason::Proved);
+}
+
+#[test]
 fn a_client_that_logged_in_since_disproves_failed_logins() {
     let mut setup = setup(&["a", "b", "c"]);
     setup.writer("a").reader("b").reader("c").refuses_login("b").reader("c").wait(4_000).refuses_login("b");

@@ -8,6 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use agent_core::{
     Fault, FaultKind, InstanceId,
+    health::Source,
     plan::{Close, Retire, Retired},
     session::{ActivityRow, BackendKey},
 };
@@ -58,7 +59,7 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<C
                 failures: &mut failures,
             };
             let fault = table.follow(&mut commands).await;
-            tracing::debug!(instance = %door.instance(), %fault, "activity connection lost");
+            door.source(Source::Sessions, Some(&fault)).await;
             // A connection that fails repeatedly must not use up the login budget.
             tokio::time::sleep(jittered(CLOSING)).await;
             continue;
@@ -189,6 +190,7 @@ impl Table<'_> {
         let at = self.door.shared.clock.now();
         let scope = only.as_deref().map_or(Scope::All, Scope::Only);
         let mut rows = self.session.activity(scope).await?;
+        self.door.source(Source::Sessions, None).await;
         // Connections of agents are not sessions. Where the server does not show application names, the
         // user alone identifies them.
         let own = &self.door.target;

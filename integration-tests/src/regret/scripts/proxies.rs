@@ -141,6 +141,9 @@ pub(super) const ALL: &[Script] = &[
     Script {
         name: "addresses-swapped",
         what: "HAProxy's addresses of the writer and a reader are swapped",
+        no_plain: Some(
+            "plain has no address to swap; the agent sees a change at its next look, half a second later",
+        ),
         load: Load::Writes,
         seconds: 14,
         gains: true,
