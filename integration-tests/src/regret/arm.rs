@@ -186,6 +186,8 @@ impl Arm {
         let servers = names.flat_map(|name| [format!("orders_write/{name}"), format!("orders_read/{name}")]);
         let answers = answers(port, servers.collect()).await?;
         agent.kill();
+        // Its folder stays, with the server state file in it.
+        *self.agent.lock().await = Some(agent);
         let said = format!("{answers:?}");
         let repeated = LastAnswers::repeat(port, answers)?;
         wait_for("HAProxy to ask about each server", PATIENCE, async || {

@@ -15,18 +15,20 @@ async fn a_lost_source_is_a_warning_and_counted_and_its_return_is_logged() {
         let source = format!(r#""source":"{source}""#);
         events.any(|event| event.contains(what) && event.contains("orders/b") && event.contains(&source))
     };
-    wait_for("both sources to be lost and back", PATIENCE, async || {
-        let kill =
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rds-lb-agent'";
-        let done = |source| logged("a source is lost", source) && logged("the source is back", source);
-        if done("role") && done("sessions") {
-            return Ok(());
+    let both = |what: &str| {
+        if logged(what, "role") && logged(what, "sessions") { Ok(()) } else { Err(scene.agent.log()) }
+    };
+    let kill =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rds-lb-agent'";
+    wait_for("both sources to be lost", PATIENCE, async || {
+        if both("a source is lost").is_err() {
+            scene.standin.execute_sql("b", kill).await.unwrap();
         }
-        scene.standin.execute_sql("b", kill).await.unwrap();
-        Err(scene.agent.log())
+        both("a source is lost")
     })
     .await
     .unwrap();
+    wait_for("both sources to be back", PATIENCE, async || both("the source is back")).await.unwrap();
     let (_, metrics) = scene.agent.get("/metrics").await.unwrap();
     for source in ["role", "sessions"] {
         let labels = format!(r#"{{database="orders",instance="b",source="{source}"}}"#);
