@@ -319,7 +319,8 @@ mod tests {
         let earlier = now - policy.return_within - SECOND;
         for pid in 0..u64::from(policy.misses) {
             breaker.closed(group.clone(), instance(), key(pid), true, earlier - SECOND);
-            returns(breaker, group, pid + 1_000, earlier, earlier);
+            let session = now.since(Time::AGENT_START).as_secs() * 100 + pid;
+            returns(breaker, group, session, earlier, earlier);
         }
         for pid in 0..u64::from(policy.misses) {
             breaker.closed(group.clone(), instance(), key(pid + 100), true, now - policy.return_within);
@@ -394,9 +395,7 @@ mod tests {
         for _ in 0..policy.misses {
             breaker.closed(group("shop"), instance(), key(1), true, now);
         }
-        let later = now + policy.return_within + SECOND;
-        assert_eq!(breaker.expire(&policy, later, |_| Some(later)), []);
-        assert_eq!(breaker.groups[&group("shop")].misses, 1);
+        assert_eq!(breaker.groups[&group("shop")].outstanding.len(), 1);
     }
 
     #[test]

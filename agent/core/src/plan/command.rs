@@ -87,6 +87,15 @@ impl fmt::Display for DrainReason {
     }
 }
 
+/// A drain that an operator asked for.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requested {
+    /// The drain ends then.
+    pub until: Option<Time>,
+    /// Sessions of the server are retired whatever their age.
+    pub empty: bool,
+}
+
 /// Why a drain is taken back.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

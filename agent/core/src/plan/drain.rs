@@ -12,8 +12,8 @@ use std::{
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{
-    AdminFlags, AdminWord, Command, DrainReason, DrainSent, HoldReason, Mode, Policy, UndrainReason,
-    operator::Requested,
+    AdminFlags, AdminWord, Command, DrainReason, DrainSent, HoldReason, Mode, Policy, Requested,
+    UndrainReason,
 };
 use crate::{
     ServerId, Time,

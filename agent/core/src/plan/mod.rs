@@ -23,11 +23,11 @@ mod tries;
 pub use breaker::{Breaker, Group};
 pub use budget::{Budget, Purpose, Ticket};
 pub use command::{
-    AdminFlags, AdminWord, Close, Command, DrainReason, DrainSent, Hold, HoldReason, Outcome, Plan, Retire,
-    Retired, Shortage, Subject, UndrainReason,
+    AdminFlags, AdminWord, Close, Command, DrainReason, DrainSent, Hold, HoldReason, Outcome, Plan,
+    Requested, Retire, Retired, Shortage, Subject, UndrainReason,
 };
 pub use drain::{Carrier, DrainPhase, Drains, Left, Shown};
-pub use operator::{Progress, Requested};
+pub use operator::Progress;
 pub use planner::Planner;
 pub use policy::{BreakerPolicy, Busy, CloseVia, Mode, Policy};
 pub use retire::limit_of;

@@ -4,19 +4,10 @@
 //! the proxy, when their time is up, and while too few other servers are left.
 
 use super::{
-    Command, DrainReason, Drains, HoldReason, Policy, UndrainReason,
+    Command, DrainReason, Drains, HoldReason, Policy, Requested, UndrainReason,
     drain::{Carrier, DrainPhase, Slot},
 };
 use crate::{ServerId, Time, health::Fleet};
-
-/// What an operator asked for.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Requested {
-    /// The drain ends then.
-    pub until: Option<Time>,
-    /// Sessions of the server are retired whatever their age.
-    pub empty: bool,
-}
 
 /// The state of a drain that an operator asked for, or of its end.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
