@@ -9,9 +9,9 @@ use std::time::Duration;
 /// The agent plans and publishes at least once a second. A gap of this length means that the
 /// process was suspended or starved: a frozen virtual machine, a debugger, a host without CPU time.
 /// What was seen before the gap may have changed since, so nothing before it counts as evidence: no
-/// session is closed on it, and no Envoy health check passes a writer on it. Five missed rounds
+/// session is closed on it, and no Envoy health check passes a writer on it. Three missed rounds
 /// leave room for a busy host, and are less than a failover takes.
-pub const STOOD_STILL: Duration = Duration::from_secs(5);
+pub const STOOD_STILL: Duration = Duration::from_secs(3);
 
 /// Whether a gap between two rounds means that the process stood still.
 pub fn stood_still(gap: Duration) -> bool {
@@ -22,7 +22,7 @@ pub fn stood_still(gap: Duration) -> bool {
 /// older one than this: HAProxy keeps the last answer, so a decider that hangs would hold a server
 /// down that has recovered. The same limit holds for Envoy checks that may wait for an answer:
 /// after a pause of the process, the first check must not pass on what was true before.
-const SNAPSHOT_OLD: Duration = Duration::from_secs(5);
+const SNAPSHOT_OLD: Duration = Duration::from_secs(3);
 
 /// An answer over HTTP, and an Envoy check that passes while nothing is known, fall back to 200
 /// after this. They are longer than [`SNAPSHOT_OLD`] because their callers ask again and again and

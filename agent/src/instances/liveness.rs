@@ -35,6 +35,7 @@ pub async fn run(door: Arc<Door>) {
             Ok(session) => {
                 let began = Instant::now();
                 let fault = ask_until_it_fails(&door, session).await;
+                tracing::debug!(instance = %door.instance(), %fault, "liveness connection lost");
                 door.source(Source::Role, Some(&fault)).await;
                 door.probe_now.notify_waiters();
                 // A connection that is lost soon and repeatedly must not use up the login budget.

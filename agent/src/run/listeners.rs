@@ -148,8 +148,8 @@ impl Listeners {
     }
 
     fn checks(&self, shared: &Shared) -> checks::Answers {
-        let snapshot = shared.snapshot.clone();
-        checks::Answers::new(&self.envoys, shared.clock, Arc::new(move || snapshot.borrow().at))
+        let envoys = self.envoys.clone();
+        checks::Answers::new(&self.envoys, shared.clock, Arc::new(move || envoys.decided()))
     }
 
     /// Resolves with the error when a listener ends, which none does by itself.

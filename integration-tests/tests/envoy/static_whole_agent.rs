@@ -69,7 +69,8 @@ async fn a_thawed_agent_sends_no_session_to_the_former_writer() {
     let sessions = NewSessions::of(&stage);
     stage.scene.agent.signal(Signal::CONT).unwrap();
     stage.by_checks("b").await;
-    assert_eq!(sessions.end().await.keys().collect::<Vec<_>>(), ["b"]);
+    let reached = sessions.end().await;
+    assert_eq!(reached.keys().collect::<Vec<_>>(), ["b"], "{}", stage.scene.agent.log());
     stage.clear().await;
 }
 

@@ -54,7 +54,7 @@ async fn a_changed_file_is_in_force_at_once_and_a_bad_one_is_refused() {
     held(&scene, &client, "observing", 3.0).await;
 
     scene.agent.write_config(&config("{max_age: 5s, mode: drain}")).unwrap();
-    held(&scene, &client, "draining_only", 5.0).await;
+    held(&scene, &client, "capacity_floor", 5.0).await;
     assert_eq!(scene.proxy.admin_bits("orders_write", "a").await.unwrap(), 0, "a single writer stays");
     assert_eq!(said(&scene, REFUSED), 1, "a bad file is logged once");
     assert_eq!(said(&scene, TAKEN), 2);

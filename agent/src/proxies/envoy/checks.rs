@@ -48,7 +48,7 @@ pub struct Answers {
     decided: Decided,
 }
 
-/// When the decider last published.
+/// When the decision was made that the published state is by.
 pub type Decided = Arc<dyn Fn() -> Time + Send + Sync>;
 
 // === impl Answers ===

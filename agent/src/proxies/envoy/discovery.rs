@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
+use agent_core::Time;
 use envoy::{
     access_log::{self, Gate, Intake},
     eds::{self, Bounds, Peer, Snapshot},
@@ -57,6 +58,8 @@ pub struct Endpoints(pub Arc<Vec<Published>>);
 #[derive(Clone)]
 pub struct Envoys {
     endpoints: watch::Sender<Endpoints>,
+    /// When the decision was made that the published state is by.
+    decided: watch::Sender<Time>,
     /// Changes with them.
     changed: watch::Sender<()>,
     server: eds::Server<Endpoints>,
@@ -134,6 +137,7 @@ impl Envoys {
         let configured = Configured { endpoints: endpoints.subscribe(), metrics };
         Self {
             endpoints,
+            decided: watch::Sender::new(Time::AGENT_START),
             changed: watch::Sender::new(()),
             server,
             log: access_log::service(Intake::new(sender, configured, access_log::Bounds::default())),
@@ -145,6 +149,18 @@ impl Envoys {
     pub fn publish(&self, endpoints: Vec<Published>) {
         self.endpoints.send_replace(Endpoints(Arc::new(endpoints)));
         self.changed.send_replace(());
+    }
+
+    /// The published state holds by a decision of this time. Called after [`Envoys::publish`]: a newer time beside
+    /// an older state would make what was true before a pause of the process look fresh.
+    pub fn set_decided(&self, at: Time) {
+        self.decided.send_replace(at);
+        self.changed.send_replace(());
+    }
+
+    /// When the decision was made that the published state is by.
+    pub fn decided(&self) -> Time {
+        *self.decided.borrow()
     }
 
     /// Takes back the agent's own drains, since nothing else would: an Envoy keeps the last

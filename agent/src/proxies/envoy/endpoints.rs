@@ -78,6 +78,7 @@ pub async fn run(
             }
         });
         envoys_served.publish(published.collect());
+        envoys_served.set_decided(fleet.at);
         // The decider publishes every second at least; verdicts change rarely.
         loop {
             let drain = drains.iter_mut().map(|drained| Box::pin(drained.changed()));
@@ -96,6 +97,7 @@ pub async fn run(
                     let same = next.servers == fleet.servers && !was_unsure && !unsure(awake, &next);
                     fleet = next;
                     if !same || starting { break }
+                    envoys_served.set_decided(fleet.at);
                 }
                 Ok(()) = addresses.changed() => break,
                 () = sleep_until(rooms_end.unwrap_or_else(Instant::now)), if rooms_end.is_some() => break,
