@@ -5,6 +5,7 @@
 //! `Down` only on positive evidence, never for "I don't know".
 
 mod address;
+mod config;
 mod fleet;
 pub mod host_block;
 mod instance;
@@ -14,10 +15,8 @@ mod refusal;
 mod verdict;
 
 pub use address::{AddressLogin, AddressState, AddressView};
-pub use fleet::{
-    Down, Fleet, FleetConfig, Health, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, Routing,
-    ServerConfig,
-};
+pub use config::{FleetConfig, HealthRules, OnAuthFailure, ProxyView, ReaderFallback, Routing, ServerConfig};
+pub use fleet::{Down, Fleet, Health};
 pub use host_block::{AddressErrors, ConnectErrors, Counted, HostBlockGuard};
 pub use instance::{InstanceView, LoginTrouble, Remembered, Role, Status, Trouble};
 pub use judge::Admission;
