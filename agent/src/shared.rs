@@ -32,6 +32,19 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// For a new process: nothing is used of the budgets of `policy`, nothing goes on.
+    pub fn new(
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        policy: &Policy,
+        snapshot: watch::Receiver<Arc<Snapshot>>,
+        decider: mpsc::Sender<Input>,
+    ) -> Self {
+        let budget = SharedBudget::new(policy);
+        let (ongoing, starvation) = (Ongoing::default(), Starvation::default());
+        Self { clock, metrics, budget, snapshot, decider, ongoing, starvation }
+    }
+
     /// Tells the decider. It never waits for anything else, so this never waits long.
     pub async fn send(&self, input: Input) {
         // It only fails while everything stops.
@@ -187,15 +200,7 @@ mod tests {
         let clock = Clock::start();
         let (decider, _inputs) = mpsc::channel(1);
         let (_publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
-        let shared = Shared {
-            clock,
-            metrics: Arc::default(),
-            budget: SharedBudget::new(&policy),
-            snapshot,
-            decider,
-            ongoing: Ongoing::default(),
-            starvation: Starvation::default(),
-        };
+        let shared = Shared::new(clock, Arc::default(), &policy, snapshot, decider);
         let instance = InstanceId::new("orders", "a");
         let permit = shared.permit(&instance, Purpose::Login).unwrap();
         assert!(shared.permit(&instance, Purpose::Login).is_none(), "there is only one");

@@ -76,9 +76,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        shared::{Ongoing, SharedBudget},
         snapshot::{Snapshot, Watch},
-        starvation::Starvation,
     };
 
     /// Temporary credentials under a provider's name, and how often they were asked for.
@@ -105,15 +103,7 @@ mod tests {
         let clock = Clock::start();
         let (decider, mut inputs) = mpsc::channel(1_024);
         let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
-        let shared = Shared {
-            clock,
-            metrics: Arc::default(),
-            budget: SharedBudget::new(&Policy::default()),
-            snapshot,
-            decider,
-            ongoing: Ongoing::default(),
-            starvation: Starvation::default(),
-        };
+        let shared = Shared::new(clock, Arc::default(), &Policy::default(), snapshot, decider);
         let task = tokio::spawn(run(chain, shared));
         let mut counts = [0; 3];
         for (count, closing) in counts.iter_mut().zip([false, true, false]) {

@@ -191,12 +191,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::{
-        clock::Clock,
-        shared::{Ongoing, SharedBudget},
-        snapshot::Snapshot,
-        starvation::Starvation,
-    };
+    use crate::{clock::Clock, snapshot::Snapshot};
 
     #[tokio::test]
     async fn probes_on_demand_are_for_the_instances_of_one_database() {
@@ -211,15 +206,7 @@ mod tests {
         let clock = Clock::start();
         let (decider, _inputs) = mpsc::channel(1);
         let (_publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
-        let shared = Shared {
-            clock,
-            metrics: Arc::default(),
-            budget: SharedBudget::new(&Policy::default()),
-            snapshot,
-            decider,
-            ongoing: Ongoing::default(),
-            starvation: Starvation::default(),
-        };
+        let shared = Shared::new(clock, Arc::default(), &Policy::default(), snapshot, decider);
         let logins = Logins::new(&config, None);
         let mut doors = Vec::new();
         for database in &config.databases {

@@ -24,9 +24,8 @@ use crate::{
     messages::Input,
     metrics::{Metrics, labels::Word},
     proxies::envoy::discovery::Envoys,
-    shared::{Ongoing, Shared, SharedBudget},
+    shared::Shared,
     snapshot::Snapshot,
-    starvation::Starvation,
     state::{StateError, StateLock},
 };
 
@@ -75,15 +74,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
     let _reports = AbortOnDropHandle::new(tokio::spawn(logging.collapse.clone().report(metrics.clone())));
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
     let (decider, mut inputs) = mpsc::channel::<Input>(INPUTS);
-    let shared = Shared {
-        clock,
-        metrics: metrics.clone(),
-        budget: SharedBudget::new(&config.sessions),
-        snapshot,
-        decider,
-        ongoing: Ongoing::default(),
-        starvation: Starvation::default(),
-    };
+    let shared = Shared::new(clock, metrics.clone(), &config.sessions, snapshot, decider);
     let _delays = AbortOnDropHandle::new(tokio::spawn(shared.starvation.clone().measure()));
     let envoys = Envoys::new(metrics.clone());
     envoy::begin(&config, &envoys, &shared);

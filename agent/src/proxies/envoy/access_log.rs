@@ -290,12 +290,7 @@ mod tests {
     use tokio::{sync::Mutex, time::timeout};
 
     use super::*;
-    use crate::{
-        clock::Clock,
-        shared::{Ongoing, SharedBudget},
-        snapshot::Snapshot,
-        starvation::Starvation,
-    };
+    use crate::{clock::Clock, snapshot::Snapshot};
 
     /// A session to the only instance, that began now.
     fn entry() -> Entry {
@@ -357,15 +352,7 @@ mod tests {
             let mut first = Snapshot::empty(clock.now());
             first.watch.sweep.insert(0);
             let (publish, snapshot) = watch::channel(Arc::new(first));
-            let shared = Shared {
-                clock,
-                metrics: Arc::default(),
-                budget: SharedBudget::new(&Policy::default()),
-                snapshot,
-                decider,
-                ongoing: Ongoing::default(),
-                starvation: Starvation::default(),
-            };
+            let shared = Shared::new(clock, Arc::default(), &Policy::default(), snapshot, decider);
             let instance = InstanceId::new("orders", "a");
             let (found, addresses) =
                 watch::channel(Addresses::from([(instance, vec![([10, 0, 0, 3], 5_432).into()])]));

@@ -9,12 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{
-    clock::Clock,
-    shared::{Ongoing, SharedBudget},
-    snapshot::Snapshot,
-    starvation::Starvation,
-};
+use crate::{clock::Clock, snapshot::Snapshot};
 
 /// The task of a proxy of which a test answers for the runtime socket.
 struct Fixture {
@@ -32,15 +27,7 @@ fn fixture(servers: &[ServerId]) -> Fixture {
     let clock = Clock::start();
     let (decider, inputs) = mpsc::channel(8);
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
-    let shared = Shared {
-        clock,
-        metrics: Arc::default(),
-        budget: SharedBudget::new(&Policy::default()),
-        snapshot,
-        decider,
-        ongoing: Ongoing::default(),
-        starvation: Starvation::default(),
-    };
+    let shared = Shared::new(clock, Arc::default(), &Policy::default(), snapshot, decider);
     let named = |server: &ServerId| (server.backend.to_string(), server.server.to_string());
     let config = Config {
         proxy: 0,
