@@ -62,7 +62,7 @@ pub struct Database {
     pub method: Option<Method>,
 }
 
-/// Where a database stands in the file, for messages.
+/// The lines of a database in the file, for messages.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Lines {
     pub name: u64,

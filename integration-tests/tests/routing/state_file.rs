@@ -56,7 +56,7 @@ async fn haproxy_starts_in_the_last_state_after_a_failover_though_the_agent_is_d
             scene.proxy.stop().await.unwrap();
         }
         scene.proxy.start_again().await.unwrap();
-        assert_eq!(up(&scene, "orders_write").await, ["b"], "nobody but the file tells HAProxy");
+        assert_eq!(up(&scene, "orders_write").await, ["b"], "HAProxy knows it from the file alone");
         assert_eq!(up(&scene, "orders_read").await, ["a", "c"]);
     }
     scene.proxy.reload().await.unwrap();

@@ -78,7 +78,7 @@ impl ConnectHistory {
 
     /// What became of the tries that began after `since`, if that is known of any.
     ///
-    /// Each failure and each aborted session is charged to these tries, whoever's it was. So `Served` is certain.
+    /// Every failure and every aborted session counts against these tries, also those of other tries. So `Served` is certain.
     pub(super) fn tries(&self, since: Time) -> Option<Tries> {
         let looks = self.looks.iter().filter(|(at, _)| *at >= since);
         let (_, first) = looks.clone().next()?;

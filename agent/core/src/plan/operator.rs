@@ -70,7 +70,7 @@ impl Drains {
         }
     }
 
-    /// Ends the drain of one server whoever began it, or all of the agent's own.
+    /// Ends the drain of one server, the agent's or an operator's, or all of the agent's own.
     pub(super) fn release(&mut self, server: Option<&ServerId>, policy: &Policy, now: Time) -> Vec<Command> {
         let mut commands = Vec::new();
         for (id, slot) in &mut self.slots {

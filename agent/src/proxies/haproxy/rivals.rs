@@ -1,9 +1,9 @@
 //! Notices another agent that commands the same HAProxy. Two agents with a state directory each would end one
 //! another's drains and send different answers.
 //!
-//! Each agent listens on an abstract Unix socket that is named after HAProxy's runtime socket. Whoever comes
-//! second finds the name taken, and asks there who it is. It is a report only: nothing waits for it. Agents
-//! on other hosts or in other network namespaces are not found.
+//! Each agent listens on an abstract Unix socket that is named after HAProxy's runtime socket. The second
+//! agent finds the name in use and asks the first for its process id and state directory. This only reports;
+//! nothing waits for it. Agents on other hosts or in other network namespaces are not found.
 
 use std::{
     io,
@@ -79,7 +79,7 @@ fn listen(name: &SocketAddr) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-/// Tells whoever connects. Returns only if the listener fails.
+/// Answers each connection with this agent's identity. Returns only if the listener fails.
 async fn answer(listener: &UnixListener, own: &str) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let _ = timeout(PATIENCE, stream.write_all(own.as_bytes())).await;
