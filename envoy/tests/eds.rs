@@ -507,7 +507,7 @@ async fn a_peer_that_does_not_read_misses_what_is_in_between_and_nothing_queues_
     assert_eq!(slow.next().await.version_info, snapshot(2_000).version(), "the last, and only it");
 }
 
-// In threads of its own: making the snapshots must not keep the connections from answering pings.
+// With threads, so that making the snapshots does not keep the connections from answering pings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_does_not_read_costs_one_response_and_delays_no_one() {
     let large = |port| {
@@ -531,7 +531,6 @@ async fn a_peer_that_does_not_read_costs_one_response_and_delays_no_one() {
     let mut envoy = agent.envoy().await;
     envoy.sees(&agent, 3).await;
     agent.publish.send_replace(large(200));
-    // What it was sent at first is whole, and what comes then is the last.
     let first = deaf.next().await;
     assert_eq!(first.version_info, large(1).version());
     deaf.ack(&first).await;
