@@ -10,6 +10,7 @@
 //! - `agent_check`, `envoy_role_change`, `envoy_failover`, `envoy_hostile_peers`, `parse`, `plan`, `tokens`,
 //!   `idle`: the parts
 //! - `failover_logins`: logins while the writer changes
+//! - `without_agent`: HAProxy's starts while no agent runs
 //! - `commit_to_close`, `restart_to_right`: how soon things are as promised
 //! - [`load`]: real clients through a proxy while their sessions are closed
 
@@ -27,6 +28,7 @@ mod parse;
 mod plan;
 mod restart_to_right;
 mod tokens;
+mod without_agent;
 
 pub use bar::Bar;
 pub use measurement::{Measurement, Report};
@@ -85,6 +87,8 @@ pub enum Bench {
     CommitToClose,
     /// How soon the proxy is right after a `kill -9`.
     RestartToRight,
+    /// HAProxy started while no agent runs.
+    WithoutAgent,
     Load(&'static load::Variant),
 }
 
@@ -112,6 +116,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
             "from a start after kill -9 to the right state in HAProxy",
             Bench::RestartToRight,
         ),
+        ("without_agent", "writes to readers in 200 starts of HAProxy without an agent", Bench::WithoutAgent),
     ];
     all.extend(load::VARIANTS.iter().map(|variant| (variant.name, variant.what, Bench::Load(variant))));
     all
@@ -133,6 +138,7 @@ impl Bench {
             Bench::IdleHeld => idle::run_held(quick, report).await,
             Bench::CommitToClose => commit_to_close::run(quick, report).await,
             Bench::RestartToRight => restart_to_right::run(quick, report).await,
+            Bench::WithoutAgent => without_agent::run(quick, report).await,
             Bench::Load(variant) => load::run(variant, quick, report).await,
         }
     }
