@@ -22,7 +22,7 @@ use super::{
     Purpose, Requested, Retired, Shown, Subject, tries::Tries,
 };
 use crate::{
-    DatabaseName, InstanceId, ServerId, Time,
+    DatabaseName, InstanceId, ProxyIndex, ServerId, Time,
     freshness::stood_still,
     health::{Fleet, InstanceView, Role, ServerConfig},
     session::{BackendKey, Ledger},
@@ -339,7 +339,7 @@ impl Planner {
     }
 
     /// The proxies to list again: those of instances with sessions that are nearly due and not joined.
-    fn sweep(&self, now: Time, pass: &Pass<'_>, ledger: &Ledger) -> BTreeSet<usize> {
+    fn sweep(&self, now: Time, pass: &Pass<'_>, ledger: &Ledger) -> BTreeSet<ProxyIndex> {
         let mut proxies = BTreeSet::new();
         for server in self.servers.values() {
             let Some(settled) = pass.unjoined.get(&server.instance) else { continue };
