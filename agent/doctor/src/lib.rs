@@ -1,0 +1,14 @@
+//! The doctor: reads configurations around the agent and finds mistakes. Pure: from texts to findings. Files,
+//! sockets and databases are read by the agent's command `doctor`.
+//!
+//! # Layout
+//! - [`rule`]: what a rule is. The rules themselves are beside what they read.
+//! - [`finding`], [`position`]: what they find, and where.
+//! - [`setup`]: what is known beside the files.
+//! - [`haproxy`]: the configuration of HAProxy.
+
+pub mod finding;
+pub mod haproxy;
+pub mod position;
+pub mod rule;
+pub mod setup;
