@@ -1,38 +1,17 @@
 //! The rules for HAProxy: each finds its bad example and not its good one, and the recipes are clean.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+mod common;
 
+use std::{fs, path::Path};
+
+use common::setup;
 use doctor::{
-    haproxy::{self, Source},
-    setup::{Agent, Backend, Server, Setup},
+    haproxy,
+    setup::{Agent, Setup},
+    source::Source,
 };
-
-/// An agent of the database `orders` whose instances are at 10.0.0.1 and 10.0.0.2.
-fn setup() -> Setup {
-    let server = |name: &str, address: [u8; 4]| {
-        let server = Server {
-            instance: name.into(),
-            names: vec![format!("orders-{name}.abc.eu-west-1.rds.amazonaws.com")],
-            port: 5432,
-            addresses: vec![address.into()],
-        };
-        (name.to_owned(), server)
-    };
-    let servers = BTreeMap::from([server("a", [10, 0, 0, 1]), server("b", [10, 0, 0, 2])]);
-    let agent = Agent {
-        agent_check: "127.0.0.1:7878".into(),
-        http: "127.0.0.1:7879".into(),
-        retires: false,
-        max_age: Duration::from_secs(840),
-        stats_socket: Some("/run/haproxy/admin.sock".into()),
-        master_socket: true,
-        state_file: None,
-        backends: BTreeMap::from([("orders_write".to_owned(), Backend { mysql: false, servers })]),
-    };
-    Setup { agent: Some(agent), ..Setup::default() }
-}
 
 /// The rules that find something, without what lies outside of an example.
 fn found(text: &str, setup: &Setup) -> Vec<&'static str> {

@@ -13,10 +13,9 @@ mod rules;
 mod words;
 
 pub use model::Config;
-pub use parse::Source;
 pub use rules::all as rules;
 
-use crate::{finding::Finding, position::Position, setup::Setup};
+use crate::{finding::Finding, position::Position, setup::Setup, source::Source};
 
 /// The findings of all rules on the files of one HAProxy, in the order in which HAProxy reads them.
 pub fn check(sources: &[Source], setup: &Setup) -> Vec<Finding> {

@@ -6,13 +6,7 @@ use super::{
     condition::{Truth, holds},
     words::{Environment, words},
 };
-use crate::{position::Position, rule::Found, setup::Version};
-
-/// A file: its name and its text.
-pub struct Source {
-    pub name: String,
-    pub text: String,
-}
+use crate::{position::Position, rule::Found, setup::Version, source::Source};
 
 #[derive(Clone, Debug)]
 pub struct Line {
