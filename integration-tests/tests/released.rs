@@ -1,12 +1,13 @@
-//! What the agent has said ends with the agent: a reader that is DOWN comes up in HAProxy when the agent
+//! What the agent has said ends with the agent: a reader that is down comes up in the proxy when the agent
 //! stops, is paused, or no longer has the server in its configuration. In a writer backend it stays.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use integration_tests::{
+    envoy::Envoy,
     on_each_engine,
     process::{Signal, wait_for},
-    scene::{PATIENCE, Scene, Setting},
+    scene::{PATIENCE, Proxy, Scene, Setting},
     standin::{Engine, Options, StopMode},
 };
 
@@ -78,6 +79,30 @@ async fn after_a_failover_a_stop_does_not_bring_the_old_writer_back(engine: Engi
     scene.agent.stop().await.unwrap();
     scene.up("orders_read", &["a", "b", "c"]).await.unwrap();
     scene.up("orders_write", &["b"]).await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_too_may_use_a_dead_reader_again_after_a_stop() {
+    let mut scene = Scene::<Envoy>::with(Setting::default()).await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    scene.standin.stop("b", StopMode::Immediate).await.unwrap();
+    scene.up("orders_read", &["c"]).await.unwrap();
+    scene.agent.stop().await.unwrap();
+    scene.up("orders_read", &["a", "b", "c"]).await.unwrap();
+    scene.up("orders_write", &["a"]).await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_keeps_its_endpoints_at_a_hand_over() {
+    let mut scene = Scene::<Envoy>::with(Setting::default()).await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    scene.standin.stop("b", StopMode::Immediate).await.unwrap();
+    scene.up("orders_read", &["c"]).await.unwrap();
+    scene.agent.signal(Signal::USR1).unwrap();
+    assert_eq!(scene.agent.ended().await.unwrap().unwrap().code(), Some(0));
+    assert_eq!(scene.proxy.up("orders_read", &scene.standin).await.unwrap(), ["c"]);
     scene.clear().await.unwrap();
 }
 

@@ -134,8 +134,8 @@ struct Running {
 
 impl Decider {
     /// Publishes once more, with all servers released that are not down for their role: from now on no
-    /// answer says otherwise.
-    pub fn release(&mut self) {
+    /// answer says otherwise. Returns when that was decided.
+    pub fn release(&mut self) -> Time {
         let now = self.shared.clock.now();
         self.health.release(true);
         let fleet = Arc::new(self.health.fleet(now));
@@ -143,6 +143,7 @@ impl Decider {
         self.publish.send_modify(|last| {
             *last = Arc::new(Snapshot { at: now, fleet, lines, ..last.as_ref().clone() });
         });
+        now
     }
 
     /// Decides until told to stop. Returns with its drains still held: who stops

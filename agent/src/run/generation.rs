@@ -28,6 +28,7 @@ use crate::{
     decider::{Decider, Files},
     events::{Event, PauseChanged, StateFailed},
     messages::Input,
+    proxies::envoy::discovery::Envoys,
     shared::Shared,
     snapshot::Snapshot,
     state::{StateError, downs::DownRecord, pause::Pause, records::DrainRecord},
@@ -177,12 +178,24 @@ impl Running {
         }
     }
 
-    /// Stops all tasks. Drains stay in force and recorded.
-    pub(super) async fn stop(mut self, shared: &Shared) -> Result<(Stopped, mpsc::Receiver<Input>), String> {
+    /// Stops all tasks. Drains stay in force and recorded. With `last_word`, these are the last answers of
+    /// this process: no server is kept down any more, except for its role.
+    pub(super) async fn stop(
+        mut self,
+        shared: &Shared,
+        last_word: Option<&Envoys>,
+    ) -> Result<(Stopped, mpsc::Receiver<Input>), String> {
         // The decider first, then the tasks that execute its commands, so that no command is lost.
         self.stop.cancel();
-        let (decider, mut inputs) = self.decider.await.map_err(|error| error.to_string())?;
+        let (mut decider, mut inputs) = self.decider.await.map_err(|error| error.to_string())?;
         let rest = shared.ongoing.rest(GRACE).await;
+        if let Some(envoys) = last_word {
+            // What is down now is recorded first: its proxies may need more than an answer. The disk was
+            // reported if it fails.
+            let _ = decider.store_downs().await;
+            // A task publishes it to the Envoys.
+            envoys.published_since(decider.release()).await;
+        }
         self.tasks.shutdown().await;
         drop(rest);
         // Observations refer to the old configuration and are dropped. Operators' requests do not.
@@ -199,14 +212,6 @@ impl Running {
 // === impl Stopped ===
 
 impl Stopped {
-    /// The last answers of this process: no server is kept down any more, except for its role. What is
-    /// down now is recorded first: its proxies may need more than an answer.
-    pub(super) async fn release(&mut self) {
-        // The disk was reported if it fails.
-        let _ = self.decider.store_downs().await;
-        self.decider.release();
-    }
-
     /// The next generation, with what this one learned. `old` is the configuration of this one.
     pub(super) fn next(
         self,

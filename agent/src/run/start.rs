@@ -121,15 +121,15 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
                 break Ok(changed);
             }
         };
-        let (mut stopped, rest) = running.stop(&shared).await.map_err(RunError::Internal)?;
+        if let Err((reason, _)) = &next {
+            Stopping { reason }.emit(&metrics);
+        }
+        let last_word = matches!(next, Err((_, End::Stop))).then_some(&envoys);
+        let (stopped, rest) = running.stop(&shared, last_word).await.map_err(RunError::Internal)?;
         inputs = rest;
         let changed = match next {
             Ok(changed) => changed,
-            Err((reason, end)) => {
-                Stopping { reason }.emit(&metrics);
-                if end == End::Stop {
-                    stopped.release().await;
-                }
+            Err((_, end)) => {
                 envoys.take_back().await;
                 listeners.close().await;
                 return Ok(end);

@@ -14,7 +14,7 @@ use envoy::{
 };
 use tokio::{
     sync::{Mutex, OwnedMutexGuard, mpsc, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -76,14 +76,11 @@ impl Endpoints {
         self.0.iter().find(|published| published.node.as_deref().is_none_or(|own| own == node))
     }
 
-    /// The same without the drains of the agent's own, if there are any.
-    fn undrained(&self) -> Option<Self> {
-        if self.0.iter().all(|published| published.endpoints == published.undrained) {
-            return None;
-        }
+    /// The same without the drains of the agent's own.
+    fn undrained(&self) -> Self {
         let undrained =
             |published: &Published| Published { endpoints: published.undrained.clone(), ..published.clone() };
-        Some(Self(Arc::new(self.0.iter().map(undrained).collect())))
+        Self(Arc::new(self.0.iter().map(undrained).collect()))
     }
 
     /// The endpoints of a configured Envoy, by its name.
@@ -163,17 +160,28 @@ impl Envoys {
         *self.decided.borrow()
     }
 
+    /// Waits until a decision of this time or a later one is published, for a second at most: no task
+    /// publishes where no Envoy is configured.
+    pub async fn published_since(&self, at: Time) {
+        let mut decided = self.decided.subscribe();
+        let published = decided.wait_for(|decided| *decided >= at);
+        if !self.endpoints.borrow().0.is_empty() {
+            let _ = timeout(LAST_WORD, published).await;
+        }
+    }
+
     /// Takes back the agent's own drains, since nothing else would: an Envoy keeps the last
     /// endpoints it was sent. Returns when all Envoys have taken that, or after a second.
     pub async fn take_back(&self) {
-        let Some(undrained) = self.endpoints.borrow().undrained() else { return };
+        let undrained = self.endpoints.borrow().undrained();
         let versions: BTreeSet<String> =
             undrained.0.iter().map(|published| published.endpoints.version().to_owned()).collect();
         self.endpoints.send_replace(undrained);
         self.changed.send_replace(());
         let taken = |peer: &Peer| {
-            peer.waiting_s.is_none()
-                && peer.accepted.as_ref().is_some_and(|version| versions.contains(version))
+            peer.accepted
+                .as_ref()
+                .is_none_or(|version| peer.waiting_s.is_none() && versions.contains(version))
         };
         let until = Instant::now() + LAST_WORD;
         while Instant::now() < until && !self.peers().iter().all(taken) {

@@ -1,10 +1,10 @@
 //! The agent is killed, stopped, upgraded, starved.
 
-use super::{BASE, ENVOY_PG, HAPROXY_PG, Script};
+use super::{BASE, ENVOY_PG, HAPROXY_PG, Load, ONE_READER, Script};
 use crate::{
     regret::script::Event::{
-        Failover, FreezeAgent, KillAgent, Restart, StartAgent, StarveAgent, StopAgent, ThawAgent,
-        UpgradeAgent,
+        Failover, FreezeAgent, KillAgent, Restart, Start, StartAgent, StarveAgent, Stop, StopAgent,
+        ThawAgent, UpgradeAgent,
     },
     standin::StopMode::Fast,
 };
@@ -32,6 +32,36 @@ pub(super) const ALL: &[Script] = &[
         cells: &[HAPROXY_PG, ENVOY_PG],
         ci: true,
         events: &[(2_000, StopAgent), (7_000, StartAgent)],
+        ..BASE
+    },
+    Script {
+        name: "agent-stopped-reader-down",
+        what: "a reader is down while the agent is stopped for good; it is back when the other reader stops",
+        cells: &[HAPROXY_PG, ENVOY_PG],
+        load: Load::Reads,
+        seconds: 14,
+        no_plain: ONE_READER,
+        events: &[
+            (1_000, Stop("b", Fast)),
+            (4_000, StopAgent),
+            (5_000, Start("b")),
+            (9_000, Stop("c", Fast)),
+        ],
+        ..BASE
+    },
+    Script {
+        name: "agent-upgraded-reader-down",
+        what: "a reader is down while the agent is upgraded; it is back when the other reader stops",
+        cells: &[HAPROXY_PG, ENVOY_PG],
+        load: Load::Reads,
+        seconds: 14,
+        no_plain: ONE_READER,
+        events: &[
+            (1_000, Stop("b", Fast)),
+            (4_000, UpgradeAgent),
+            (5_000, Start("b")),
+            (9_000, Stop("c", Fast)),
+        ],
         ..BASE
     },
     Script {
