@@ -14,6 +14,7 @@ use integration_tests::process::wait_for;
 use tokio_postgres::Client;
 
 use super::lab::{Lab, PATIENCE, row, row_that, target_of};
+use crate::lab::{caught, insert_until_closed};
 
 const QUIET: Duration = Duration::from_millis(250);
 const BOTH: [Method; 2] = [Method::Signal, Method::Function];
@@ -315,31 +316,9 @@ async fn a_session_that_never_pauses_is_caught_right_after_its_work() {
         let client = retirement.lab.client("app", "restless").await;
         client.batch_execute("TRUNCATE orders").await.unwrap();
         let target = retirement.target("restless").await;
-        let work = tokio::spawn(async move {
-            let mut acknowledged = 0_u32;
-            loop {
-                let insert = format!("INSERT INTO orders (client, number) VALUES (1, {acknowledged})");
-                if client.batch_execute("BEGIN").await.is_err() {
-                    return (acknowledged, "at BEGIN");
-                }
-                if client.batch_execute(&insert).await.is_err() {
-                    return (acknowledged, "inside");
-                }
-                if client.batch_execute("COMMIT").await.is_err() {
-                    return (acknowledged, "at COMMIT");
-                }
-                acknowledged += 1;
-                // A client that thinks for a moment, and looks at its connection.
-                tokio::time::sleep(Duration::from_millis(u64::from(3 + acknowledged % 20))).await;
-            }
-        });
-        let deadline = Instant::now() + PATIENCE;
-        let outcome = loop {
-            match retirement.agent(method).catch(&target, method).await {
-                RetireOutcome::NeverIdle => assert!(Instant::now() < deadline, "it was never caught"),
-                outcome => break outcome,
-            }
-        };
+        let work =
+            tokio::spawn(insert_until_closed(async move |sql| client.batch_execute(sql).await.is_ok()));
+        let outcome = caught(retirement.agent(method), &target, method).await;
         assert_eq!(outcome, RetireOutcome::Closed);
         let (acknowledged, broken) = work.await.unwrap();
         // Caught between two transactions: nothing acknowledged is missing, nothing else is there.
