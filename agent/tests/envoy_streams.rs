@@ -21,8 +21,9 @@ use rds_lb_agent::{
     clock::Clock,
     metrics::Metrics,
     proxies::envoy::{
-        checks::{Answers, Checked},
-        discovery::{Envoys, Published},
+        checks::Answers,
+        discovery::Envoys,
+        published::{Checked, Published},
     },
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -44,7 +45,8 @@ impl Drop for Served {
 async fn served(node: Option<&str>) -> Served {
     let metrics = Arc::new(Metrics::default());
     let envoys = Envoys::new(metrics.clone());
-    let answers = Answers::new(&envoys, Clock::start(), Arc::new(|| Time::AGENT_START));
+    let answers =
+        Answers::new(envoys.published(), envoys.changes(), Clock::start(), Arc::new(|| Time::AGENT_START));
     envoys.publish(vec![Published {
         proxy: "envoy:known".into(),
         node: node.map(Into::into),

@@ -20,8 +20,8 @@ use crate::{
     decider::{Orders, ProxyRoute, Routes},
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
-        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, endpoints::Addresses,
-        hand_offs, hand_offs::HandOffs,
+        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, hand_offs,
+        hand_offs::HandOffs, session_addresses::Addresses,
     },
     shared::Shared,
     state::log::PositionFile,

@@ -24,9 +24,8 @@ use tokio::{
 
 use super::{
     drains::Drained,
-    endpoints::Addresses,
     hand_offs::HandOffs,
-    session_addresses::{SessionAddresses, label},
+    session_addresses::{Addresses, SessionAddresses, label},
 };
 use crate::{
     events::{AccessLogHeard, AccessLogLost, EntriesSkipped, Episodes, Event},
