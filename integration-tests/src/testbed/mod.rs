@@ -5,9 +5,11 @@
 //! - [`scene`]: the stand-in, a proxy and the agent, set up together
 //! - [`load`]: clients that count what breaks
 //! - [`length`]: how long tests run
+//! - `start`: what both proxies need to start
 
 pub mod envoy;
 pub mod haproxy;
 pub mod length;
 pub mod load;
 pub mod scene;
+mod start;

@@ -13,7 +13,6 @@ use integration_tests::standin::Options;
 
 use super::{
     clients::{eventually, row, row_that},
-    lab::PATIENCE,
     retirement::{ALL, Retirement, lives},
 };
 use crate::lab::{caught, insert_until_closed};

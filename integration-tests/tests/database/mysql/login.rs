@@ -2,11 +2,11 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
 use agent_core::{Evidence, FaultKind, Phase};
-use agent_database::{Address, Limits, Session as _, TlsTrust, mysql};
+use agent_database::{Session as _, TlsTrust, mysql};
 use integration_tests::{
     process::wait_for,
     standin::{Options, StopMode},

@@ -1,9 +1,9 @@
 //! Logins: how they go, and how they fail, each for its own reason.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use agent_core::{Evidence, FaultKind, Phase};
-use agent_database::{Address, Limits, Session as _, TlsTrust};
+use agent_database::Session as _;
 use integration_tests::standin::{Options, StopMode};
 
 use super::lab::{Lab, PATIENCE};
