@@ -241,7 +241,6 @@ pub enum Lacks {
     Replication,
     /// See locks that outlive transactions: sessions are closed despite them.
     Locks,
-    /// Close sessions.
     Closing,
 }
 

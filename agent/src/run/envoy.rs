@@ -38,10 +38,10 @@ pub(super) fn begin(config: &Config, envoys: &Envoys, shared: &Shared) {
         ProxyKind::Envoy(envoy) => Some((proxy, envoy)),
         ProxyKind::Haproxy(_) => None,
     });
-    let told = configured.map(|(proxy, envoy)| {
+    let published = configured.map(|(proxy, envoy)| {
         endpoints::nothing_known(proxy.name(), envoy.node.clone(), &proxy.servers, &fleet)
     });
-    envoys.publish(told.collect());
+    envoys.publish(published.collect());
 }
 
 /// Adds the tasks of all Envoys, if there are any.

@@ -5,8 +5,8 @@
 //! query parameters
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
 //!
-//! [`verify`] is stricter than RDS is known to be where that keeps a wrong signer from
-//! passing: hosts are compared as they are written, and no parameter may be unknown or twice.
+//! [`verify`] is stricter than RDS is known to be, so that a wrong signer does not pass: hosts
+//! are compared literally, and unknown or repeated parameters are refused.
 
 use std::{fmt, time::Duration};
 

@@ -107,7 +107,7 @@ async fn a_refused_login_is_counted_with_its_reason_and_tried_again(engine: Engi
 
     // A server whose certificate does not have the name gets no token.
     let mut wrong = bench.app.clone();
-    wrong.endpoint = "orders.elsewhere.rds.amazonaws.com".to_owned();
+    "orders.elsewhere.rds.amazonaws.com".clone_into(&mut wrong.endpoint);
     let seen = bench.standin.journal().attempts().len();
     let refused = Load::new(wrong, 1).await.err().unwrap().to_string();
     let tls = engine == Engine::Postgresql && refused.contains("TLS");

@@ -83,7 +83,6 @@ pub struct AccessLogs {
 }
 
 impl AccessLogs {
-    /// Without any session.
     pub fn new(reports: mpsc::Receiver<Report>) -> Self {
         let (table, known) = (Sessions::new(Limits::default()), SessionAddresses::default());
         Self { reports, table, known, connected: BTreeSet::new() }

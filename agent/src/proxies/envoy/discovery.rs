@@ -43,7 +43,7 @@ pub struct Envoys {
     endpoints: watch::Sender<Endpoints>,
     /// When the decision was made that the published state is by.
     decided: watch::Sender<Time>,
-    /// Changes with them.
+    /// Notified when either of the two above changes.
     changed: watch::Sender<()>,
     server: eds::Server<Endpoints>,
     /// One for all listeners: it counts the streams of each Envoy.
@@ -140,7 +140,7 @@ impl Envoys {
         self.access_logs.clone().lock_owned().await
     }
 
-    /// Who takes endpoints.
+    /// The Envoys that are connected for endpoints.
     pub fn peers(&self) -> Vec<Peer> {
         self.server.peers().list()
     }

@@ -65,7 +65,6 @@ pub struct Login {
     pub tls: Option<Tls>,
     pub user: String,
     pub secret: Secret,
-    /// The default database.
     pub database: Option<String>,
 }
 

@@ -42,7 +42,7 @@ async fn a_session_that_never_pauses_is_caught_right_after_its_work() {
 }
 
 #[tokio::test]
-async fn a_catch_has_the_guards_of_a_close_and_an_end() {
+async fn a_catch_checks_what_a_close_checks_and_has_a_time_limit() {
     let mut retirement = Retirement::start().await;
     let mut client = retirement.lab.client("app").await;
     let target = retirement.target(&client).await;

@@ -188,7 +188,7 @@ async fn refused_logins_never_block_the_address_and_refused_certificates_do() {
 }
 
 #[tokio::test]
-async fn a_question_that_is_given_up_ends_the_session() {
+async fn a_cancelled_query_ends_the_session() {
     let lab = Lab::start(0).await;
     let mut kept = lab.session("a", "lb_agent").await;
     kept.role().await.unwrap();
@@ -202,7 +202,7 @@ async fn a_question_that_is_given_up_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_slow_statement_is_given_up_by_the_server_and_the_session_goes_on() {
+async fn a_slow_statement_is_cancelled_by_the_server_and_the_session_stays_usable() {
     let mut lab = Lab::start(0).await;
     lab.limits.query = Duration::from_millis(800);
     let mut kept = lab.session("a", "lb_agent").await;

@@ -100,7 +100,7 @@ async fn each_refusal_has_its_own_kind() {
 }
 
 #[tokio::test]
-async fn a_slow_statement_is_given_up_by_the_server_and_the_session_goes_on() {
+async fn a_slow_statement_is_cancelled_by_the_server_and_the_session_stays_usable() {
     let mut lab = Lab::start(0).await;
     lab.limits.query = Duration::from_millis(400);
     let mut kept = lab.session("a", "lb_agent").await;

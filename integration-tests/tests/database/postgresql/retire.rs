@@ -146,7 +146,7 @@ async fn work_is_never_cut() {
 }
 
 #[tokio::test]
-async fn too_short_a_pause_is_told_and_left() {
+async fn a_session_that_was_idle_too_briefly_is_reported_and_kept() {
     let mut retirement = Retirement::start().await;
     let client = retirement.lab.client("app", "hasty").await;
     let target = retirement.target("hasty").await;
@@ -218,7 +218,7 @@ impl Retirement {
 }
 
 #[tokio::test]
-async fn users_who_do_not_log_in_by_iam_and_superusers_are_left_alone() {
+async fn users_without_iam_and_superusers_are_never_closed() {
     let mut retirement = Retirement::start().await;
     let legacy = retirement.lab.password_client("legacy").await;
     let mut target = retirement.target("legacy").await;
@@ -249,7 +249,7 @@ async fn users_who_do_not_log_in_by_iam_and_superusers_are_left_alone() {
 }
 
 #[tokio::test]
-async fn an_agent_without_the_right_is_told_so_and_goes_on() {
+async fn a_missing_privilege_is_reported_and_the_session_stays_usable() {
     let mut retirement = Retirement::start().await;
     let client = retirement.lab.client("app2", "one").await;
     let target = retirement.target("one").await;
@@ -331,7 +331,7 @@ async fn a_session_that_never_pauses_is_caught_right_after_its_work() {
 }
 
 #[tokio::test]
-async fn a_catch_has_the_guards_of_a_close_and_an_end() {
+async fn a_catch_checks_what_a_close_checks_and_has_a_time_limit() {
     let mut retirement = Retirement::start().await;
     let idle = retirement.lab.client("app", "idle").await;
     let target = retirement.target("idle").await;

@@ -16,7 +16,6 @@ const MORE_DATA: u8 = 0x01;
 /// The limit for EOF packets: longer ones with the same first byte are rows.
 pub(super) const LONGEST_END: usize = 8;
 
-/// An error packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
     /// Such as 1045 or 1129.
@@ -54,7 +53,6 @@ impl ServerError {
     }
 }
 
-/// An OK packet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Done {
     pub(super) affected: u64,

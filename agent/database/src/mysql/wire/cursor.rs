@@ -51,7 +51,6 @@ impl<'a> Cursor<'a> {
         Ok(u32::from_le_bytes([a, b, c, d]))
     }
 
-    /// A length-encoded integer.
     pub fn length_encoded(&mut self) -> Result<u64, Malformed> {
         match self.u8()? {
             0xfc => self.number::<2>(),
