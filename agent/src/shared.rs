@@ -23,7 +23,6 @@ pub struct Shared {
     pub budget: SharedBudget,
     /// What the decider last published.
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    /// To the decider.
     pub decider: mpsc::Sender<Input>,
     /// What must not be cut off half-way.
     pub ongoing: Ongoing,

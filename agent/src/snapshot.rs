@@ -23,7 +23,6 @@ use crate::state::pause::Pause;
 pub struct Snapshot {
     /// When it was made.
     pub at: Time,
-    /// Instances and verdicts.
     pub fleet: Arc<Fleet>,
     /// The agent-check answer of each server, by `backend/server`.
     #[serde(skip)]

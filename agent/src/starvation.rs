@@ -44,7 +44,7 @@ impl Default for Starvation {
 }
 
 impl Wait {
-    /// Until now.
+    /// The duration until now.
     pub fn lasts(&self) -> Duration {
         self.began.elapsed()
     }

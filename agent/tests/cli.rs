@@ -174,8 +174,8 @@ fn check_distinguishes_problems_from_checks_that_cannot_be_made() {
     assert!(stdout(&refused).contains("orders/a: FAILED"), "{}", stdout(&refused));
     assert!(stdout(&refused).contains("hint: is the instance running"), "{}", stdout(&refused));
     let json = with_keys(&mut agent(&["check", "--config", &config, "--output", "json"])).output().unwrap();
-    for said in [stdout(&refused), stderr(&refused), stdout(&json), stderr(&json)] {
-        assert!(!said.contains("made-up-secret") && !said.contains("X-Amz-Signature"), "{said}");
+    for output in [stdout(&refused), stderr(&refused), stdout(&json), stderr(&json)] {
+        assert!(!output.contains("made-up-secret") && !output.contains("X-Amz-Signature"), "{output}");
     }
 
     let without_keys = run(&["check", "--config", &config, "--output", "json"]);

@@ -22,8 +22,9 @@ use rds_lb_agent::{
     api::bounded::{Bounded, Limits},
     clock::Clock,
     proxies::envoy::{
-        checks::{Answers, Checked, CheckedEndpoint, router},
-        discovery::{Envoys, Published},
+        checks::{Answers, router},
+        discovery::Envoys,
+        published::{Checked, CheckedEndpoint, Published},
     },
 };
 use reqwest::Response;
@@ -49,7 +50,7 @@ async fn serve() -> Served {
     let (clock, decided) = (Clock::start(), Arc::new(AtomicU64::new(0)));
     let at = decided.clone();
     let decided_at = move || Time::since_start(Duration::from_millis(at.load(Ordering::Relaxed)));
-    let answers = Answers::new(&envoys, clock, Arc::new(decided_at));
+    let answers = Answers::new(envoys.published(), envoys.changes(), clock, Arc::new(decided_at));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {
@@ -171,7 +172,7 @@ async fn what_a_decider_that_hangs_last_said_is_no_evidence() {
             ("orders_write".into(), down(WhileUnknown::Waits)),
         ]),
     }]);
-    let answers = Answers::new(&envoys, clock, Arc::new(move || at));
+    let answers = Answers::new(envoys.published(), envoys.changes(), clock, Arc::new(move || at));
     let status = |cluster| answers.answer(cluster, None, Some("b")).map(|answer| answer.status);
     assert_eq!((status("orders_read"), status("orders_write")), (Some(503), Some(503)));
     tokio::time::advance(Duration::from_secs(5)).await;

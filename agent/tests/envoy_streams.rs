@@ -21,8 +21,9 @@ use rds_lb_agent::{
     clock::Clock,
     metrics::Metrics,
     proxies::envoy::{
-        checks::{Answers, Checked},
-        discovery::{Envoys, Published},
+        checks::Answers,
+        discovery::Envoys,
+        published::{Checked, Published},
     },
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -44,7 +45,8 @@ impl Drop for Served {
 async fn served(node: Option<&str>) -> Served {
     let metrics = Arc::new(Metrics::default());
     let envoys = Envoys::new(metrics.clone());
-    let answers = Answers::new(&envoys, Clock::start(), Arc::new(|| Time::AGENT_START));
+    let answers =
+        Answers::new(envoys.published(), envoys.changes(), Clock::start(), Arc::new(|| Time::AGENT_START));
     envoys.publish(vec![Published {
         proxy: "envoy:known".into(),
         node: node.map(Into::into),
@@ -69,15 +71,15 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 #[tokio::test]
 async fn the_access_log_of_an_envoy_that_is_nobodys_is_refused_and_told_of() {
     let agent = served(Some("known")).await;
-    let said = async |node: &str| {
+    let stream = async |node: &str| {
         let node = Some(Node { id: node.into(), ..Node::default() });
         let identifier = Some(Identifier { node, log_name: "sessions".into() });
         let message = StreamAccessLogsMessage { identifier, log_entries: None };
         let mut client = AccessLogServiceClient::connect(agent.address.clone()).await.unwrap();
         client.stream_access_logs(stream::iter([message])).await.map(|_| ())
     };
-    said("known").await.unwrap();
-    let refused = said("other").await.unwrap_err();
+    stream("known").await.unwrap();
+    let refused = stream("other").await.unwrap_err();
     assert!(refused.message().contains("\"other\" is configured"), "{}", refused.message());
     until("counted", || agent.metrics.text().contains("rdslb_access_log_streams_refused_total 1\n")).await;
     // From now on it is known.
@@ -88,7 +90,7 @@ async fn the_access_log_of_an_envoy_that_is_nobodys_is_refused_and_told_of() {
         undrained: Snapshot::default(),
         checked: Checked::new(),
     }]);
-    said("other").await.unwrap();
+    stream("other").await.unwrap();
 }
 
 /// A drain is a health status in the endpoints: an Envoy has to have requested them.

@@ -26,9 +26,8 @@ pub struct Permits {
 #[derive(Debug, Default)]
 struct Holders {
     next: u64,
-    /// The total weight.
     weight: usize,
-    /// The newest last.
+    /// In the order of arrival.
     by_number: BTreeMap<u64, Holder>,
 }
 

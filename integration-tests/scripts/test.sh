@@ -4,7 +4,8 @@
 #   test.sh [ARGUMENTS]         every test; those in modules called `long` run briefly
 #   test.sh --long [ARGUMENTS]  only those, at full length
 #
-# Arguments go to the runner (a test's name, for one).
+# Arguments go to the runner, such as the name of a test. NEXTEST_PROFILE selects a profile of
+# .config/nextest.toml for the first form.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

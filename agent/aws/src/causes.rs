@@ -7,11 +7,11 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = one_line(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
-        let said = one_line(&cause.to_string());
+        let message = one_line(&cause.to_string());
         // Many errors contain the text of their cause.
-        if !said.is_empty() && !text.contains(&said) {
+        if !message.is_empty() && !text.contains(&message) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&message);
         }
         source = cause.source();
     }

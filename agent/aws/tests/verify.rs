@@ -49,26 +49,26 @@ fn verified(token: &str, secret_key: &str) -> (String, BTreeMap<String, String>)
     let (signed, signature) = query.rsplit_once("&X-Amz-Signature=").expect("the signature last");
     let mut pairs: Vec<&str> = signed.split('&').collect();
     pairs.sort_unstable();
-    let said: BTreeMap<String, String> = pairs
+    let parameters: BTreeMap<String, String> = pairs
         .iter()
         .map(|pair| pair.split_once('=').expect("a value"))
         .map(|(name, value)| (decoded(name), decoded(value)))
         .collect();
-    assert_eq!(said.len(), pairs.len(), "a parameter twice");
+    assert_eq!(parameters.len(), pairs.len(), "a parameter twice");
 
-    let (_, scope) = said["X-Amz-Credential"].split_once('/').expect("a scope");
+    let (_, scope) = parameters["X-Amz-Credential"].split_once('/').expect("a scope");
     // HTTPS's own port is not named in the header that is signed. botocore's tokens say the same.
     let header = host.strip_suffix(":443").unwrap_or(host);
     let request =
         format!("GET\n/\n{}\nhost:{header}\n\nhost\n{}", pairs.join("&"), hex(&Sha256::digest(b"")));
     let to_sign = format!(
         "AWS4-HMAC-SHA256\n{}\n{scope}\n{}",
-        said["X-Amz-Date"],
+        parameters["X-Amz-Date"],
         hex(&Sha256::digest(request.as_bytes()))
     );
     let key = scope.split('/').fold(format!("AWS4{secret_key}").into_bytes(), |key, part| hmac(&key, part));
     assert_eq!(signature, hex(&hmac(&key, &to_sign)), "the signature");
-    (host.to_owned(), said)
+    (host.to_owned(), parameters)
 }
 
 fn users() -> impl Strategy<Value = String> {
@@ -96,17 +96,17 @@ proptest! {
         let credentials = Credentials::new(&access_key, &secret_key, session.clone(), expiry, "made up");
         let token = sign(&target, &credentials, date + Duration::from_nanos(nanos.into())).expect("signed");
 
-        let (said_host, said) = verified(token.expose_secret(), &secret_key);
-        prop_assert_eq!(said_host, format!("{}:{port}", host.to_lowercase()));
-        prop_assert_eq!(&said["Action"], "connect");
-        prop_assert_eq!(&said["DBUser"], &user);
-        prop_assert_eq!(&said["X-Amz-Expires"], "900");
-        prop_assert_eq!(&said["X-Amz-SignedHeaders"], "host");
-        prop_assert_eq!(said.get("X-Amz-Security-Token"), session.as_ref());
+        let (token_host, parameters) = verified(token.expose_secret(), &secret_key);
+        prop_assert_eq!(token_host, format!("{}:{port}", host.to_lowercase()));
+        prop_assert_eq!(&parameters["Action"], "connect");
+        prop_assert_eq!(&parameters["DBUser"], &user);
+        prop_assert_eq!(&parameters["X-Amz-Expires"], "900");
+        prop_assert_eq!(&parameters["X-Amz-SignedHeaders"], "host");
+        prop_assert_eq!(parameters.get("X-Amz-Security-Token"), session.as_ref());
         let at = Timestamp::try_from(date).expect("a date");
-        prop_assert_eq!(&said["X-Amz-Date"], &at.strftime("%Y%m%dT%H%M%SZ").to_string());
+        prop_assert_eq!(&parameters["X-Amz-Date"], &at.strftime("%Y%m%dT%H%M%SZ").to_string());
         let scope = format!("{access_key}/{}/{region}/rds-db/aws4_request", at.strftime("%Y%m%d"));
-        prop_assert_eq!(&said["X-Amz-Credential"], &scope);
+        prop_assert_eq!(&parameters["X-Amz-Credential"], &scope);
 
         prop_assert_eq!(token.signed_at(), date);
         let life = Duration::from_secs(left.unwrap_or(900).min(900));

@@ -66,7 +66,6 @@ pub enum FaultKind {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blame {
-    /// The database server.
     Database,
     /// The network or name service between agent and database.
     Network,

@@ -245,7 +245,6 @@ pub enum Lacks {
     Replication,
     /// See locks that outlive transactions: sessions are closed despite them.
     Locks,
-    /// Close sessions.
     Closing,
 }
 

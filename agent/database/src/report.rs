@@ -34,7 +34,6 @@ pub struct PhaseTimes {
     pub dns: Option<Duration>,
     #[serde(serialize_with = "seconds")]
     pub tcp: Option<Duration>,
-    /// Handshake and verification.
     #[serde(serialize_with = "seconds")]
     pub tls: Option<Duration>,
     /// From the first byte inside TLS until the session is ready.

@@ -34,7 +34,6 @@ const QUIET: Duration = Duration::from_secs(60);
 
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
-    /// Open connections.
     pub connections: usize,
     /// From the connection to the first response. Longer than a check by Envoy may be left unanswered.
     pub first: Duration,

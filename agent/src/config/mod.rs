@@ -104,7 +104,6 @@ pub enum ProxyKind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Haproxy {
     pub socket: haproxy::Address,
-    /// Its master socket.
     pub master: Option<haproxy::Address>,
     /// The server state file that the agent keeps current.
     pub state_file: Option<PathBuf>,

@@ -13,13 +13,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The disk of the state directory. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    place: Arc<Semaphore>,
+    permit: Arc<Semaphore>,
     patience: Duration,
 }
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { place: Arc::new(Semaphore::new(1)), patience: PATIENCE }
+        Self { permit: Arc::new(Semaphore::new(1)), patience: PATIENCE }
     }
 }
 
@@ -32,11 +32,11 @@ impl Disk {
         &self,
         work: impl FnOnce() -> Result<(), E> + Send + 'static,
     ) -> Result<(), String> {
-        let Ok(place) = self.place.clone().try_acquire_owned() else {
+        let Ok(permit) = self.permit.clone().try_acquire_owned() else {
             return Err("the disk has not finished an earlier write".into());
         };
         let task = tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _permit = permit;
             work().map_err(|error| error.to_string())
         });
         match tokio::time::timeout(self.patience, task).await {

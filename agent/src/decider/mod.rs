@@ -69,7 +69,6 @@ pub struct Files {
     /// Servers that are down.
     pub downs: DownRecords,
     pub memory: MemoryFile,
-    /// The operator's pause.
     pub pause: PauseFile,
     /// One write at a time, in order.
     pub disk: Disk,
@@ -95,7 +94,6 @@ pub struct Decider {
     pub downs: Vec<DownRecord>,
     /// The same of servers that are no longer configured, until they are lifted.
     pub stray_downs: Vec<DownRecord>,
-    /// The operator's pause.
     pub pause: Option<Pause>,
     /// What was last written about instances.
     pub remembered: Vec<Remembered>,

@@ -31,7 +31,6 @@ pub(super) struct Wait {
     pub(super) effect: Effect,
 }
 
-/// What is awaited.
 #[derive(Clone, Debug)]
 pub(super) enum Effect {
     Drained(ServerId),

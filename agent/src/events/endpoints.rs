@@ -15,7 +15,6 @@ use crate::metrics::{
 #[derive(Debug)]
 pub struct EnvoyConnected<'a> {
     pub proxy: &'a str,
-    /// The `node.id`.
     pub node: &'a str,
     pub address: &'a str,
     pub protocol: Protocol,
@@ -31,7 +30,6 @@ impl Event for EnvoyConnected<'_> {
 /// An endpoint stream ended. The Envoy keeps its endpoints and reconnects.
 #[derive(Debug)]
 pub struct EnvoyLeft<'a> {
-    /// The `node.id`.
     pub node: &'a str,
     pub address: &'a str,
 }
@@ -46,7 +44,6 @@ impl Event for EnvoyLeft<'_> {
 #[derive(Debug)]
 pub struct EndpointsTaken<'a> {
     pub proxy: &'a str,
-    /// The `node.id`.
     pub node: &'a str,
     pub version: &'a str,
     /// Time from sending to the answer.
@@ -72,7 +69,6 @@ impl Event for EndpointsTaken<'_> {
 #[derive(Debug)]
 pub struct EndpointsRejected<'a> {
     pub proxy: &'a str,
-    /// The `node.id`.
     pub node: &'a str,
     pub rejected: &'a Rejected,
 }

@@ -15,7 +15,6 @@ use crate::metrics::{Metrics, labels::OfHandOff};
 #[derive(Debug)]
 pub struct AccessLogHeard<'a> {
     pub proxy: &'a str,
-    /// The `node.id`.
     pub node: &'a str,
 }
 
@@ -30,7 +29,6 @@ impl Event for AccessLogHeard<'_> {
 #[derive(Debug)]
 pub struct AccessLogLost<'a> {
     pub proxy: &'a str,
-    /// The `node.id`.
     pub node: &'a str,
     /// Whether other Envoys of the same configuration still stream theirs.
     pub others: bool,
@@ -146,7 +144,6 @@ impl Event for HandOffFailed<'_> {
 pub struct AdminBack<'a> {
     pub proxy: &'a str,
     pub version: &'a str,
-    /// Its `node.id`.
     pub node: &'a str,
     pub state: &'a str,
 }

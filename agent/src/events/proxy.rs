@@ -47,7 +47,6 @@ impl Event for SessionsNotListed<'_> {
 /// The master socket does not list old workers, so sessions in them are not joined.
 #[derive(Debug)]
 pub struct OldWorkersNotListed<'a> {
-    /// The master socket.
     pub proxy: &'a str,
     pub error: String,
 }

@@ -20,8 +20,8 @@ use crate::{
     decider::{Orders, ProxyRoute, Routes},
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
-        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, endpoints::Addresses,
-        hand_offs, hand_offs::HandOffs,
+        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, hand_offs,
+        hand_offs::HandOffs, session_addresses::Addresses,
     },
     shared::Shared,
     state::log::PositionFile,
@@ -38,10 +38,10 @@ pub(super) fn begin(config: &Config, envoys: &Envoys, shared: &Shared) {
         ProxyKind::Envoy(envoy) => Some((proxy, envoy)),
         ProxyKind::Haproxy(_) => None,
     });
-    let told = configured.map(|(proxy, envoy)| {
+    let published = configured.map(|(proxy, envoy)| {
         endpoints::nothing_known(proxy.name(), envoy.node.clone(), &proxy.servers, &fleet)
     });
-    envoys.publish(told.collect());
+    envoys.publish(published.collect());
 }
 
 /// Adds the tasks of all Envoys, if there are any.

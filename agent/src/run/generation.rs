@@ -254,6 +254,7 @@ fn same_instances(old: &Config, new: &Config) -> BTreeSet<InstanceId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::testing::{A, B, C, config};
 
     fn running(task: impl Future<Output = ()> + Send + 'static) -> Running {
         let mut tasks = JoinSet::new();
@@ -272,18 +273,6 @@ mod tests {
         assert!(error.contains("made up"), "{error}");
         broken.abandon().await;
     }
-
-    fn config(user: &str, a: &str, b: &str) -> Config {
-        let text = format!(
-            "databases:\n  - name: orders\n    engine: postgresql\n    user: {user}\n    region: eu-west-1\n    \
-             instances:\n      - {{name: a, endpoint: '{a}:5432'}}\n      - {{name: b, endpoint: '{b}:5432'}}\n"
-        );
-        crate::config::parse("test", &text).unwrap().config
-    }
-
-    const A: &str = "a.abc.eu-west-1.rds.amazonaws.com";
-    const B: &str = "b.abc.eu-west-1.rds.amazonaws.com";
-    const C: &str = "c.abc.eu-west-1.rds.amazonaws.com";
 
     #[test]
     fn an_instance_is_the_same_if_its_endpoint_and_address_are() {

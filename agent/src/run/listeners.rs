@@ -149,7 +149,12 @@ impl Listeners {
 
     fn checks(&self, shared: &Shared) -> checks::Answers {
         let envoys = self.envoys.clone();
-        checks::Answers::new(&self.envoys, shared.clock, Arc::new(move || envoys.decided()))
+        checks::Answers::new(
+            self.envoys.published(),
+            self.envoys.changes(),
+            shared.clock,
+            Arc::new(move || envoys.decided()),
+        )
     }
 
     /// Resolves with the error when a listener ends, which none does by itself.

@@ -19,7 +19,6 @@ const OWN: [&str; 6] = ["rds_lb_agent", "agent_core", "agent_aws", "agent_databa
 /// The environment variable that overrides the level in the file, in the syntax of `tracing`.
 const LEVEL: &str = "RDS_LB_AGENT_LOG";
 
-/// The process's log.
 pub(super) struct Logging {
     /// The caller has to run [`Collapse::report`].
     pub(super) collapse: Collapse,

@@ -112,18 +112,7 @@ fn is_for(source: &TokenSource, instance: &Instance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn config(user: &str, a: &str, b: &str) -> Config {
-        let text = format!(
-            "databases:\n  - name: orders\n    engine: postgresql\n    user: {user}\n    region: eu-west-1\n    \
-             instances:\n      - {{name: a, endpoint: '{a}:5432'}}\n      - {{name: b, endpoint: '{b}:5432'}}\n"
-        );
-        crate::config::parse("test", &text).unwrap().config
-    }
-
-    const A: &str = "a.abc.eu-west-1.rds.amazonaws.com";
-    const B: &str = "b.abc.eu-west-1.rds.amazonaws.com";
-    const C: &str = "c.abc.eu-west-1.rds.amazonaws.com";
+    use crate::run::testing::{A, B, C, config};
 
     #[tokio::test]
     async fn a_reload_keeps_the_token_source_of_an_unchanged_target() {

@@ -21,6 +21,8 @@ mod records;
 mod reload;
 mod start;
 mod tasks;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 use std::{io, pin::Pin};

@@ -273,14 +273,14 @@ error: rds-lb-agent.yaml:13:35: `14` is not a duration
 
 #[test]
 fn values_that_do_not_fit_together_are_refused() {
-    for (setting, place, message) in [
+    for (setting, position, message) in [
         ("max_age: 4s", "13:35", "`max_age` is too short"),
         ("quiet: 500ms, quiet_min: 700ms", "13:51", "`quiet_min` is longer than `quiet`"),
         ("quiet_min: 50ms", "13:37", "`quiet_min` is too short"),
         ("login_budget: 1", "13:40", "`login_budget` is too small"),
     ] {
         let problem = refused(&edited("max_age: 14m", setting));
-        assert!(problem.starts_with(&format!("error: {FILE}:{place}: {message}\n")), "{problem}");
+        assert!(problem.starts_with(&format!("error: {FILE}:{position}: {message}\n")), "{problem}");
         assert!(problem.contains("hint: "), "{problem}");
     }
 }
@@ -341,7 +341,7 @@ sessions:";
 
 #[test]
 fn invalid_yaml_is_refused_with_its_position() {
-    for (text, place) in [
+    for (text, position) in [
         ("databases: [", "1:"),
         ("databases:\n  - name: orders\n\tengine: postgresql\n", "2:"),
         ("databases:\n  - name: 'orders\n", "2:"),
@@ -349,7 +349,7 @@ fn invalid_yaml_is_refused_with_its_position() {
         ("", "1:1:"),
     ] {
         let problem = refused(text);
-        assert!(problem.starts_with(&format!("error: {FILE}:{place}")), "{text:?}: {problem}");
+        assert!(problem.starts_with(&format!("error: {FILE}:{position}")), "{text:?}: {problem}");
     }
 }
 
@@ -360,9 +360,9 @@ fn all_errors_are_reported_at_once_in_the_order_of_the_file() {
     let text = text.replace("    user:", "    max_lag: 5\n    probe_interval: x\n    user:")
         + "listen: {http: nowhere}\nstate_dir: here\n";
     let problems = parse(FILE, &text).unwrap_err();
-    let places: Vec<(u64, u64)> = problems.problems.iter().map(|one| (one.line, one.column)).collect();
-    assert_eq!(places, [(4, 24), (5, 14), (6, 21), (14, 77), (15, 76), (16, 35), (17, 16), (18, 12)]);
-    assert_eq!(problems.to_string().matches("error: ").count(), places.len());
+    let positions: Vec<(u64, u64)> = problems.problems.iter().map(|one| (one.line, one.column)).collect();
+    assert_eq!(positions, [(4, 24), (5, 14), (6, 21), (14, 77), (15, 76), (16, 35), (17, 16), (18, 12)]);
+    assert_eq!(problems.to_string().matches("error: ").count(), positions.len());
     assert_eq!(problems.brief().lines().count(), 1, "one line for a log");
 }
 

@@ -18,10 +18,10 @@ fn run_and_validate_exit_64_with_the_problem_on_standard_error() {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(64), "{command}");
-        let said = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         let begin = format!("error: {}:5:5: unknown key `instanses`\n", path.display());
-        assert!(said.starts_with(&begin), "{command}: {said}");
-        assert!(said.contains("hint: did you mean `instances`?"), "{command}: {said}");
+        assert!(stderr.starts_with(&begin), "{command}: {stderr}");
+        assert!(stderr.contains("hint: did you mean `instances`?"), "{command}: {stderr}");
     }
 }
 
@@ -57,9 +57,12 @@ fn a_missing_file_is_an_error_with_its_path_and_a_hint() {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(64), "{command}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.starts_with("error: /nonexistent/config.yaml: cannot read it: "), "{command}: {said}");
-        assert!(said.contains("hint: name the file with --config"), "{command}: {said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.starts_with("error: /nonexistent/config.yaml: cannot read it: "),
+            "{command}: {stderr}"
+        );
+        assert!(stderr.contains("hint: name the file with --config"), "{command}: {stderr}");
     }
 }
 
@@ -81,8 +84,8 @@ fn validate_reports_each_ca_file_that_cannot_be_used() {
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(64));
-        let said = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         let begin = format!("error: {}:5: database `orders`: ", path.display());
-        assert!(said.starts_with(&begin) && said.contains(words), "{said}");
+        assert!(stderr.starts_with(&begin) && stderr.contains(words), "{stderr}");
     }
 }

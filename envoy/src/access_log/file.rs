@@ -21,13 +21,12 @@ use super::{Event, Skipped, entry::from_json};
 /// No line of the shipped format comes near this.
 const MAX_LINE: usize = 16 * 1024;
 
-/// Read at once.
+/// The number of bytes that one read takes.
 const CHUNK: usize = 64 * 1024;
 
 /// Where reading has come to.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The file's device.
     pub device: u64,
     /// The file itself, whatever it is called by now.
     pub inode: u64,
@@ -35,7 +34,6 @@ pub struct Position {
     pub offset: u64,
 }
 
-/// What was read.
 #[derive(Debug, Default)]
 pub struct Lines {
     /// The events, in order.

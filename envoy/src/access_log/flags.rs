@@ -67,7 +67,6 @@ impl Flags {
         self.0 & flags.0 == flags.0
     }
 
-    /// Whether none is.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }

@@ -22,7 +22,6 @@ const MAX_NODE: usize = 256;
 pub struct Message {
     /// The `node.id` of the sender, in the first message of a stream; it may be empty.
     pub node: Option<String>,
-    /// In order.
     pub events: Vec<Event>,
     /// Entries without an event, with the reason.
     pub skipped: Vec<Skipped>,

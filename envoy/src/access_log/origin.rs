@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// name are two Envoys, for example after a hot restart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
-    /// `node.id`.
+    /// The `node.id` of the Envoy.
     pub node: Arc<str>,
     /// The host or process of its connections.
     pub peer: Arc<str>,

@@ -30,7 +30,6 @@ use tonic::{
 use super::{Event, Origin, message::Message};
 use crate::{caller::Caller, permits::Permits};
 
-/// Limits of streams.
 #[derive(Copy, Clone, Debug)]
 pub struct Bounds {
     /// Open streams, shared fairly among the callers. An Envoy has one for each worker thread and each
@@ -57,7 +56,6 @@ pub enum Report {
         origin: Origin,
         /// When it was received.
         at: Instant,
-        /// In order.
         events: Vec<Event>,
         /// Entries without an event.
         skipped: usize,

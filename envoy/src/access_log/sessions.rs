@@ -57,10 +57,8 @@ impl Limits {
     }
 }
 
-/// A live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Envoy's stream id.
     pub id: Arc<str>,
     /// When the client was accepted: Unix time by the clock of Envoy's host. For display and identity, not
     /// for ages.
@@ -106,7 +104,7 @@ struct Node {
     /// Microseconds by which its clock is behind this host's: the minimum of all entries that show when they
     /// were written.
     behind: Option<i128>,
-    /// The last entry.
+    /// When the last entry arrived.
     heard: Instant,
     sessions: HashMap<Arc<str>, Entry>,
     /// By address and port of both ends: a new session on the same pair means that the old one has ended.

@@ -52,7 +52,6 @@ pub enum Rule {
     NoAccessLog,
     /// No entry when a session is connected to a server.
     NotOnConnected,
-    /// No periodic entries.
     NoLogInterval,
 }
 

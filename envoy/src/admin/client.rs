@@ -5,6 +5,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{Clusters, ServerInfo, Settings, Stats};
@@ -14,6 +15,9 @@ const TAKES: Duration = Duration::from_secs(5);
 
 /// No answer is larger; that with 1,000 clusters is a few MB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// Everything except the unreserved characters of RFC 3986.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Where an admin interface is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +107,7 @@ impl Admin {
 
     /// Statistics whose names match a regular expression of plain characters, `.`, `|`, `^` and `$`.
     pub async fn stats(&self, filter: &str) -> Result<Stats, AdminError> {
-        let path = format!("/stats?format=json&filter={}", escape(filter));
+        let path = format!("/stats?format=json&filter={}", utf8_percent_encode(filter, ENCODED));
         let answer = self.ask(&path).await?;
         Stats::read(&answer).ok_or_else(|| self.strange(&path, "no `stats` in it"))
     }
@@ -149,13 +153,4 @@ fn chain(error: &reqwest::Error) -> String {
         cause = error.source();
     }
     words
-}
-
-/// Percent-encodes a value of a query.
-fn escape(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    value
-        .bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }

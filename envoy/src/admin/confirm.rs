@@ -26,7 +26,6 @@ pub enum Difference {
         cluster: String,
         address: SocketAddr,
     },
-    /// Another health status.
     Health {
         cluster: String,
         endpoint: String,

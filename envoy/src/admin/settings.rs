@@ -48,11 +48,9 @@ pub struct ListenerSettings {
     pub name: String,
     /// Whether it waits for the client's first bytes.
     pub tls_inspector: bool,
-    /// Its `tcp_proxy` filters.
     pub proxies: Vec<TcpProxySettings>,
 }
 
-/// One `tcp_proxy`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TcpProxySettings {
     pub clusters: Vec<String>,

@@ -37,9 +37,9 @@ pub enum Protocol {
 /// One stream of an Envoy. Ages are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Peer {
-    /// `node.id`.
+    /// The `node.id` of the Envoy.
     pub node: String,
-    /// `node.cluster`.
+    /// The `node.cluster` of the Envoy.
     pub node_cluster: String,
     pub address: String,
     pub protocol: Protocol,
@@ -62,7 +62,7 @@ pub struct Peer {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rejected {
     pub age_s: f64,
-    /// Of the snapshot.
+    /// The version of the snapshot that was sent.
     pub version: String,
     /// The clusters that were in the response.
     pub clusters: Vec<String>,

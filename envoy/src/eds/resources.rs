@@ -39,11 +39,11 @@ const OVERPROVISIONING: u32 = 100_000;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
     Healthy,
-    /// None: a drain.
+    /// Takes no new sessions: the agent drains it.
     Draining,
     /// A reduced share, or all while no other endpoint is healthy.
     Degraded,
-    /// None.
+    /// Takes no sessions.
     Unhealthy,
 }
 

@@ -28,7 +28,6 @@ use crate::{
     serve::{Limits, Listener},
 };
 
-/// Limits of streams.
 #[derive(Copy, Clone, Debug)]
 pub struct Bounds {
     /// Open streams, shared fairly among the callers. Each cluster of an Envoy has its own; Envoy retries
@@ -59,26 +58,15 @@ impl Default for Bounds {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The first request of a stream.
-    Connected {
-        /// `node.id`.
-        node: String,
-        address: Arc<str>,
-        protocol: Protocol,
-    },
+    Connected { node: String, address: Arc<str>, protocol: Protocol },
     Accepted {
-        /// `node.id`.
         node: String,
-        /// Of the snapshot.
         version: String,
         /// From the response to the ACK.
         after: Duration,
     },
     /// A NACK: Envoy keeps what it had.
-    Rejected {
-        /// `node.id`.
-        node: String,
-        rejected: Rejected,
-    },
+    Rejected { node: String, rejected: Rejected },
     Left {
         /// `node.id`; empty if there was no request.
         node: String,

@@ -66,7 +66,6 @@ const WINDOW: u32 = 65_535;
 /// The pause after a failed accept: the process may be out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where Envoys connect.
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),

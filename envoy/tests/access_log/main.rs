@@ -49,7 +49,6 @@ fn event(kind: Kind, id: &str, port: u16, lasted: Duration) -> Event {
     }
 }
 
-/// Events by session.
 fn by_session(events: impl IntoIterator<Item = Event>) -> BTreeMap<Arc<str>, Vec<Event>> {
     let mut sessions: BTreeMap<Arc<str>, Vec<Event>> = BTreeMap::new();
     for event in events {

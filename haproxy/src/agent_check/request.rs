@@ -8,7 +8,7 @@ pub const MAX_REQUEST: usize = 512;
 pub enum Request {
     /// The text before the newline.
     Complete(String),
-    /// No newline yet.
+    /// The newline has not arrived.
     Partial(String),
     /// Too long, or not UTF-8.
     Invalid,

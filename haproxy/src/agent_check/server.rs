@@ -15,7 +15,6 @@ use tokio::{
 
 use super::{Request, request::MAX_REQUEST};
 
-/// Limits of connections.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
     /// Open connections; more wait in the kernel's queue.

@@ -18,7 +18,7 @@ impl fmt::Display for Version {
 /// The fields of `show info` that the agent uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// As printed.
+    /// The version as HAProxy prints it.
     pub version_text: String,
     pub version: Version,
     /// Of the worker that answers.

@@ -38,9 +38,7 @@ pub enum Operational {
 /// Whether a health check or an agent check runs.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Check {
-    /// Not configured.
     Absent,
-    /// Configured and running.
     Enabled,
     /// Configured, and stopped by `disable health` or `disable agent`: the state stays as it was.
     Disabled,

@@ -10,9 +10,8 @@ pub struct Stat {
     /// `UP`, `DOWN (agent)`, `MAINT`, `DRAIN (agent)` and so on; `no check` for a server that is up
     /// and has no `check`, even if it has an agent check.
     pub status: String,
-    /// Sessions now.
+    /// The number of open sessions.
     pub sessions: u64,
-    /// The effective weight.
     pub weight: Option<u64>,
     /// Whether it is a `backup`, which takes sessions only when no other server does.
     pub backup: bool,

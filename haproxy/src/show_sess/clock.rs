@@ -19,7 +19,7 @@ const STEPS: usize = 16;
 pub struct HostClock {
     /// The last reading of both clocks.
     last: Option<(DateTime, Duration)>,
-    /// Oldest first.
+    /// The oldest step comes first.
     steps: VecDeque<Step>,
 }
 

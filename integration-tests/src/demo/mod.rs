@@ -28,7 +28,6 @@ const MAX_AGE: Duration = Duration::from_secs(15);
 /// The limits of sessions differ by this share of it, both ways.
 const JITTER: f64 = 0.10;
 
-/// The default duration.
 pub const LENGTH: Duration = Duration::from_secs(60);
 
 /// How long the holder keeps its transaction open: well past the limit.

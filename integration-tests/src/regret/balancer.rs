@@ -75,7 +75,6 @@ impl Balancer {
         }
     }
 
-    /// The agent's configuration.
     pub(super) fn config_for(&self, agent: &Agent, standin: &StandIn, setting: &Setting) -> String {
         match self {
             Self::Haproxy(haproxy) => agent.config_for(standin, haproxy, setting),

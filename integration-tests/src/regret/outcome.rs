@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 pub enum Outcome {
     /// Logged in, ran its transaction and received the acknowledgement within 5 s.
     Ok,
-    /// The same, later.
+    /// The statement succeeded, but late.
     Slow,
     /// No login within 10 s, or an error before anything ran.
     Failed,

@@ -28,7 +28,7 @@ pub struct Row {
     pub plain: Counts,
     /// Acting less the mean of both mutes, in the order of [`Outcome::BAD`].
     pub regret: [f64; 5],
-    /// Acting less plain.
+    /// The acting arm less the plain arm.
     pub regret_to_plain: [f64; 5],
     /// What the mutes differ by, summed over the plays.
     pub allowance: [f64; 5],

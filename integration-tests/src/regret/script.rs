@@ -58,7 +58,6 @@ pub enum ProxyKind {
 pub enum Load {
     Writes,
     Reads,
-    /// Half of each.
     Both,
 }
 
@@ -83,7 +82,7 @@ pub enum Event {
     Failover(&'static str),
     /// The server comes back as a replica of the present writer.
     Rejoin(&'static str),
-    /// As superuser.
+    /// Runs a statement as superuser on a server.
     Sql(&'static str, &'static str),
 
     // === AWS ===
@@ -119,9 +118,8 @@ pub enum Event {
 /// Where a server's entry in the proxy leads to.
 #[derive(Clone, Copy, Debug)]
 pub enum Address {
-    /// To another server.
+    /// The name resolves to this server.
     Of(&'static str),
-    /// Nothing listens there.
     Dead,
 }
 
@@ -129,7 +127,6 @@ pub enum Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     Open,
-    /// Connections are refused.
     Refused,
     /// Connections are accepted, and nothing passes.
     Silent,

@@ -25,7 +25,7 @@ pub enum Request {
     Token {
         /// The database user
         user: String,
-        /// The server that it is for; good for each if not said
+        /// The server that it is for; for every server by default
         #[arg(long)]
         server: Option<String>,
     },
@@ -107,7 +107,7 @@ pub enum Request {
     },
 }
 
-/// [`Behaviour`], as it is said on the command line.
+/// [`Behaviour`] on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
 pub enum ConsoleBehaviour {
     /// Answers
@@ -134,7 +134,7 @@ impl From<ConsoleBehaviour> for Behaviour {
 /// The longest request, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// How long a client may take to say its request.
+/// The time limit for a client to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Listens for requests on `path`, which is this user's alone.
@@ -186,7 +186,7 @@ pub async fn ask(path: &Path, request: &Request) -> Result<String, Box<dyn std::
 }
 
 impl Request {
-    /// Does it; the text is for people, and empty when there is nothing to say.
+    /// Carries it out, and returns text for the operator; empty if there is none.
     pub async fn carry_out(self, standin: &StandIn) -> Result<String, Error> {
         match self {
             Request::Status => return standin.status().await,

@@ -8,8 +8,8 @@ use super::{Error, StandIn, StopMode, server::PATIENCE};
 use crate::process::wait_for;
 
 impl StandIn {
-    /// Makes a replica a writer, and waits until it is one. The others are left as they
-    /// are: the old writer still takes writes, its replicas still follow it.
+    /// Makes a replica a writer, and waits until it is one. The other servers are not
+    /// changed: the old writer still accepts writes, and its replicas still follow it.
     pub async fn promote(&self, replica: &str) -> Result<(), Error> {
         let server = self.server(replica)?;
         self.engine().promote(server).await?;
@@ -108,7 +108,7 @@ impl StandIn {
         self.gate.throttle(logins_per_second);
     }
 
-    /// Takes back every [`StandIn::refuse_tokens`].
+    /// Reverts every [`StandIn::refuse_tokens`].
     pub fn accept_tokens(&self) {
         self.gate.accept();
     }

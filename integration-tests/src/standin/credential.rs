@@ -21,7 +21,7 @@ const REMEMBERED: Duration = Duration::from_hours(1);
 pub struct Credential {
     /// `ASIA…`: not a secret.
     pub access_key: String,
-    /// Signs; never sent.
+    /// Signs tokens and is never sent.
     pub secret_key: String,
     /// Sent with each request, percent-encoded in a token.
     pub session_token: String,
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expired_long_ago_is_forgotten() {
+    fn credentials_expired_long_ago_are_forgotten() {
         let issuer = issuer();
         let first = issuer.current(NOW);
         issuer.current(NOW + Duration::from_hours(2));

@@ -48,11 +48,11 @@ pub enum Behaviour {
     /// ends is answered then.
     Silent,
     Failing,
-    /// Refuses connections; its port stays its own.
+    /// Refuses connections. The port stays reserved.
     Refusing,
 }
 
-/// The endpoint, on a thread of its own, on a free port of 127.0.0.1.
+/// The credentials endpoint, on its own thread and a free port of 127.0.0.1.
 pub struct CredentialsServer {
     address: SocketAddr,
     issuer: Arc<Issuer>,
@@ -70,7 +70,7 @@ impl fmt::Debug for CredentialsServer {
 }
 
 impl CredentialsServer {
-    /// Starts it; what it serves comes from `issuer`.
+    /// Starts the endpoint, which serves the credentials of `issuer`.
     pub fn start(issuer: Arc<Issuer>) -> Result<Self, Error> {
         let what = || Error::io("listen for the credentials endpoint");
         let runtime = background_runtime("credentials endpoint")?;
@@ -106,7 +106,7 @@ impl CredentialsServer {
         self.address
     }
 
-    /// Who issues and remembers what it serves: to rotate and to revoke.
+    /// The issuer, for rotating and revoking credentials.
     pub fn issuer(&self) -> &Issuer {
         &self.issuer
     }

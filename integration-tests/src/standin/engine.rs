@@ -1,8 +1,7 @@
-//! What differs between the engines, as one list: each line is answered by `postgresql` or
-//! by `mariadb`.
+//! The operations that differ between the engines. Each dispatches to `postgresql` or `mariadb`.
 //!
-//! What a server is, how it is started and frozen, and who the writer is, is the same for
-//! both and not here.
+//! Not here: starting and freezing servers and keeping track of the writer, which are the same
+//! for both.
 
 use std::path::Path;
 
@@ -26,7 +25,7 @@ pub enum Engine {
     Mariadb,
 }
 
-/// Makes a test of each of these functions for each engine, which it is given.
+/// Defines a test per engine for each of these functions, which take the engine.
 #[macro_export]
 macro_rules! on_each_engine {
     ($($test:ident),+ $(,)?) => {
@@ -78,7 +77,7 @@ impl Engine {
         }
     }
 
-    /// Lays out what a server's folder has beside its data.
+    /// Writes the files of a server's folder, except its data.
     pub(super) fn lay_out(self, server: &Server) -> Result<(), process::Error> {
         match self {
             Engine::Postgresql => postgresql::lay_out(server),
@@ -86,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// All that a template is made from, beside the engine's programs.
+    /// All inputs of a template, except the engine's programs.
     pub(super) fn sources(self) -> Vec<String> {
         let own = match self {
             Engine::Postgresql => postgresql::sources(),

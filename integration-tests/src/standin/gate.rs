@@ -46,8 +46,8 @@ pub(super) struct Door {
     pub(super) region: String,
 }
 
-/// Judges tokens for as long as it lives, on a thread of its own: a test that blocks its
-/// own runtime does not block logins.
+/// Judges tokens until it is dropped. It has its own thread, so that a test that blocks its
+/// runtime does not block logins.
 pub(super) struct Gate {
     judge: Arc<Judge>,
     runtime: Option<Runtime>,
@@ -134,7 +134,7 @@ impl Gate {
         *self.judge.throttle.lock().unwrap_or_else(PoisonError::into_inner) = throttle;
     }
 
-    /// Takes back every [`Gate::refuse`].
+    /// Reverts every [`Gate::refuse`].
     pub(super) fn accept(&self) {
         self.judge.closed.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

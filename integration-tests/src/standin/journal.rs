@@ -26,9 +26,9 @@ pub struct LoginAttempt {
     /// The user that logs in.
     pub user: String,
     /// The address that the server saw: a client's, or a proxy's. Empty on MariaDB, which does
-    /// not say it to PAM.
+    /// not pass it to PAM.
     pub from: String,
-    /// Accepted, or why not.
+    /// Accepted, or the reason of the refusal.
     pub verdict: Result<(), Refusal>,
 }
 

@@ -1,7 +1,7 @@
 //! The stand-in's servers as MariaDB: settings, users and tables, replication by GTID.
 //!
-//! Every server keeps a complete log of what happened since it was a copy of the template, so
-//! a replica is made from such a copy by letting it catch up: there are no backups here.
+//! Every server keeps its complete binary log since it was copied from the template, so a new
+//! replica starts from the same copy and catches up. No backups are needed.
 
 use std::{env, fmt::Write as _, path::PathBuf, time::Duration};
 
@@ -17,15 +17,15 @@ use crate::{
     process::{self, Launch, wait_for},
 };
 
-/// The superuser, who comes in through the Unix socket only. Named as on RDS.
+/// The superuser, with RDS's name, who logs in through the Unix socket only.
 const SUPERUSER: &str = "rdsadmin";
 
-/// Says where MariaDB's programs are, when they are not where Debian has them.
+/// The environment variable with the folder of MariaDB's programs, if it is not Debian's.
 pub const FOLDER_VARIABLE: &str = "STANDIN_MARIADB_BIN";
 
 const NEEDED: [&str; 3] = ["mariadbd", "mariadb-install-db", "mariadb"];
 
-/// How long the end of a writer may wait for its replicas.
+/// The longest wait of a writer that stops for its replicas.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// By [`FOLDER_VARIABLE`], else in `PATH` and where Debian has servers.
@@ -131,7 +131,7 @@ pub(super) fn configure(server: &Server, upstream: Option<&Server>) -> Result<()
     set("report_host", server.name().to_owned());
     set("init_file", path(first(server)));
     set("read_only", if upstream.is_some() { "ON" } else { "OFF" }.to_owned());
-    // Each stand-in has a password of its own, also with copied data.
+    // The template's data has another stand-in's password.
     let sql = format!(
         "SET sql_log_bin = 0;\nALTER USER {SUPERUSER}@localhost IDENTIFIED BY '{}';\n",
         common.passwords.superuser
@@ -145,29 +145,28 @@ fn socket(server: &Server) -> PathBuf {
     server.sockets().join("mariadb.sock")
 }
 
-/// Its own: a server that starts removes all temporary tables from its folder, whoever uses
-/// them.
+/// Not shared: a server that starts removes all temporary tables from this folder.
 fn temporary(server: &Server) -> PathBuf {
     server.folder().join("tmp")
 }
 
-/// Says who the server is in the logs that replicas follow.
+/// The `server_id`, by which binary logs name their server.
 fn identity(server: &Server) -> PathBuf {
     server.folder().join("identity.cnf")
 }
 
-/// What a server runs at each start.
+/// Statements that a server runs at each start (`init_file`).
 fn first(server: &Server) -> PathBuf {
     server.folder().join("first.sql")
 }
 
-/// Folders of its own for data and temporary tables, and an identity that no server had.
+/// Makes empty folders for data and temporary tables, and a new `server_id`.
 fn begin(server: &Server) -> Result<(), process::Error> {
     for folder in [&server.data(), &temporary(server)] {
         remove_folder(folder)?;
         make_folder(folder, 0o700, server.common().account.as_ref())?;
     }
-    // A new one for each beginning: a replica skips what it takes for its own.
+    // A replica skips events with its own `server_id`, so each start from the template has a new one.
     let new = format!("[mariadbd]\nserver_id = {}\n", fastrand::u32(1..));
     write(&identity(server), &new, 0o644, None)
 }
@@ -330,10 +329,10 @@ pub(super) async fn set_passwords(writer: &Server, users: [(&str, &str); 2]) -> 
 
 // === replication ===
 
-/// It ends when every replica has what it sent; one that hangs is not waited for long.
+/// Stops the writer when every replica has received its log, or after [`HAND_OVER`].
 pub(super) async fn hand_over(writer: &Server) -> Result<(), Error> {
     match writer.execute("SHUTDOWN WAIT FOR ALL SLAVES").await {
-        // It may be gone before it has taken leave, or not have run at all.
+        // It may close the connection before it answers, or not run at all.
         Ok(_) | Err(Error::Sql { .. }) => {}
         // A frozen one is thawed by the stop, and cannot be asked before.
         Err(_) => return writer.stop(StopMode::Fast).await,
@@ -368,7 +367,7 @@ pub(super) async fn follow(replica: &Server, writer: &Server) -> Result<(), Erro
     wait_until_follows(writer, replica).await
 }
 
-/// With what it holds, if that is also the new writer's; from nothing if not.
+/// Keeps the data if the new writer has all of it; otherwise starts from the template.
 pub(super) async fn rejoin(old: &Server, writer: &Server) -> Result<(), Error> {
     configure(old, Some(writer))?;
     old.start().await?;

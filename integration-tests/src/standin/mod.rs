@@ -5,10 +5,10 @@
 //! `rds_iam` (users of `pam` on MariaDB) log in with a token that is verified inside the server's own login,
 //! signature, expiry, host, port, user and the credential behind it; the credentials come
 //! from an endpoint such as the one in ECS. All of it lives in a temporary folder and on
-//! loopback addresses, and is gone when the [`StandIn`] is.
+//! loopback addresses, and is removed when the [`StandIn`] is dropped.
 //!
-//! Not a model of RDS's control plane: there is no topology API here. And the keys are made
-//! up: nothing of it opens anything.
+//! Not a model of RDS's control plane: it has no topology API. The keys are invented and give
+//! access to nothing.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,16 +22,16 @@
 //! ```
 //!
 //! # Layout
-//! - [`StandIn`]: starts it, and everything that can be done to it
+//! - [`StandIn`]: starts and stops it; methods for faults and failovers
 //! - [`Options`]: which [`Engine`], how large it is, how long credentials live
 //! - [`CredentialsServer`]: the credentials endpoint and its ways to fail
 //! - [`token`]: signing and verifying; each [`token::Refusal`] has its reason
-//! - [`Journal`]: which logins were tried, and what became of them
-//! - [`console`]: the same by commands over a socket; [`Summary`]: what one has to know
+//! - [`Journal`]: the attempted logins and their outcomes
+//! - [`console`]: the same as commands over a socket; [`Summary`]: addresses, files, passwords
 //! - `control`: promote, freeze, refuse, …
-//! - `engine`: what differs between the engines; `postgresql`, `mariadb`: how each does it
-//! - `server`, `programs`, `certificate`, `gate`: how it is done
-//! - `template`: what is made once and copied
+//! - `engine`: dispatches to `postgresql` or `mariadb` where the engines differ
+//! - `server`, `programs`, `certificate`, `gate`: processes, binaries, TLS, token verification
+//! - `template`: the data that all stand-ins copy
 
 mod certificate;
 pub mod console;
@@ -124,7 +124,7 @@ pub enum SqlError {
     Mariadb(#[from] mysql::Error),
 }
 
-/// A server's own words, where there are any: the error alone only says "db error".
+/// The server's message, if there is one: the error itself only prints "db error".
 fn said(error: &tokio_postgres::Error) -> String {
     error
         .as_db_error()
@@ -133,8 +133,8 @@ fn said(error: &tokio_postgres::Error) -> String {
 
 /// A running stand-in.
 ///
-/// [`StandIn::shutdown`] ends it and says what went wrong; dropping it ends it too, blocking
-/// for a moment.
+/// [`StandIn::shutdown`] stops it and returns errors; dropping it stops it too, and blocks
+/// briefly.
 #[derive(Debug)]
 pub struct StandIn {
     servers: Vec<Server>,
@@ -326,7 +326,7 @@ impl StandIn {
         Ok(VerifiedTls::from_ca_file(self.ca_file()).map_err(process::Error::io(what))?)
     }
 
-    /// Where its files are, for a test that adds some of its own; gone with it.
+    /// The folder of its files, where a test may add others. Removed with the stand-in.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

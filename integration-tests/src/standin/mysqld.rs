@@ -1,12 +1,11 @@
-//! A real MySQL in MariaDB's place, where one is to be had: `STANDIN_MYSQL_BIN` names the
-//! folder of its `mysqld`.
+//! A real MySQL instead of MariaDB, if `STANDIN_MYSQL_BIN` names the folder of a `mysqld`.
 //!
-//! Debian has none, so nothing needs it. Where it is, every test of a writer of the MySQL
-//! family runs on it unchanged. There are no replicas here.
+//! Debian has none, so no test requires it. With it, every test of a writer of the MySQL family
+//! runs on MySQL unchanged. Replicas are not supported.
 //!
-//! Its plugin is `pam/rds_iam.c`, under the name that RDS's has: the operator's scripts run
-//! as they are. MySQL 9 has no plugin by which the small client could prove a password, so
-//! users with one send it, over TLS.
+//! Its plugin is `pam/rds_iam.c`, with the name of RDS's plugin, so that the operator's scripts
+//! run unchanged. The tests' client supports none of the password plugins of MySQL 9, so
+//! passwords are sent in clear text over TLS.
 
 use std::{env, fmt::Write as _, sync::LazyLock};
 
@@ -22,13 +21,13 @@ use crate::{
     tls::VerifiedTls,
 };
 
-/// Named as on RDS. It comes in by TCP, from anywhere.
+/// RDS's name. It logs in by TCP from any host.
 const SUPERUSER: &str = "rdsadmin";
 
-/// Says where its program is.
+/// The environment variable with the folder of its `mysqld`.
 pub const FOLDER_VARIABLE: &str = "STANDIN_MYSQL_BIN";
 
-/// Whether MariaDB's place is taken.
+/// Whether MySQL runs instead of MariaDB.
 pub(super) fn is_chosen() -> bool {
     static CHOSEN: LazyLock<bool> = LazyLock::new(|| env::var_os(FOLDER_VARIABLE).is_some());
     *CHOSEN

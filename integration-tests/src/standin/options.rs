@@ -1,39 +1,36 @@
-//! How large a stand-in is, what its servers are called, how long its credentials live.
+//! Size of a stand-in, names of its servers, lifetime of its credentials.
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use super::{Engine, Error};
 
-/// What is not said is as in [`Options::default`]: a writer and two replicas.
+/// [`Options::default`] has a writer and two replicas.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the servers are.
     pub engine: Engine,
-    /// How many replicas there are beside the writer; at most nine.
+    /// The number of replicas beside the writer, at most 9.
     pub replicas: usize,
     /// The first part of each name: `orders` gives `orders-a.….rds.amazonaws.com`.
     pub prefix: String,
     /// The region in the names, for which tokens have to be signed.
     pub region: String,
-    /// The port of all servers; a free one if not said.
+    /// The port of all servers; `None`: a free one.
     pub port: Option<u16>,
     /// Connections that a server takes.
     pub max_connections: u32,
-    /// How long credentials of the endpoint live.
+    /// The lifetime of the endpoint's credentials.
     pub credential_life: Duration,
-    /// The endpoint serves new credentials when the current have less than this left; a
-    /// quarter of their life if not said.
+    /// The endpoint serves new credentials when the current ones expire in less than this;
+    /// `None`: a quarter of their lifetime.
     pub renew_before: Option<Duration>,
     /// Failed connections from one address after which MariaDB blocks it.
     pub max_connect_errors: u32,
-    /// Whether MariaDB shows what sessions do; with it come open transactions and the locks
-    /// of tables. RDS often has it off.
+    /// MariaDB's `performance_schema`, which shows open transactions and table locks. Often off on
+    /// RDS.
     pub performance_schema: bool,
-    /// Loopback addresses that have names, as MariaDB finds them when clients come from there;
-    /// no other has one.
+    /// The loopback addresses that MariaDB resolves to host names. No other is resolved.
     pub names: Vec<(Ipv4Addr, String)>,
-    /// More settings for `postgresql.conf` or `my.cnf`: names and values, quoted where they
-    /// need it.
+    /// Further settings for `postgresql.conf` or `my.cnf`: names and quoted values.
     pub settings: Vec<(String, String)>,
 }
 
@@ -56,7 +53,7 @@ impl Default for Options {
     }
 }
 
-/// The part of RDS names that stands for account and region; made up.
+/// The part of RDS names that identifies account and region; invented.
 const ACCOUNT: &str = "c1a2b3d4e5f6";
 
 impl Options {

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::process::{self, Launch, Signal, wait_for};
 
-/// The superuser, who comes in through the Unix socket only. Named as on RDS.
+/// The superuser, with RDS's name, who logs in through the Unix socket only.
 const SUPERUSER: &str = "rdsadmin";
 
-/// Says where PostgreSQL's programs are, when they are not where Debian has them.
+/// The environment variable with the folder of PostgreSQL's programs, if it is not Debian's.
 pub const FOLDER_VARIABLE: &str = "STANDIN_POSTGRES_BIN";
 
 const NEEDED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
@@ -90,7 +90,7 @@ pub(super) fn lay_out(server: &Server) -> Result<(), process::Error> {
     configure(server, None)
 }
 
-/// Writes its settings; it follows `upstream` as long as it is in recovery.
+/// Writes the settings. The server follows `upstream` while it is in recovery.
 fn configure(server: &Server, upstream: Option<&Server>) -> Result<(), process::Error> {
     let common = server.common();
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));

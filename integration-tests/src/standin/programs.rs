@@ -1,4 +1,4 @@
-//! The programs of the engines, and the libraries that they load in place of the system's.
+//! The programs of the engines, and the libraries that they load instead of the system's.
 
 use std::{
     env, fs, io,
@@ -13,29 +13,29 @@ use crate::process::{Error, Launch};
 pub(super) struct Programs(Vec<PathBuf>);
 
 impl Programs {
-    /// Looks for all of `needed` in the folder that the environment says in `variable`; if it
-    /// says none, in each of `places`: the first that has them all, in any of its folders.
+    /// Looks for all `needed` programs in the folder that the environment variable `variable` names.
+    /// If it is not set: in each of `candidates`, of which the first that has all of them is taken.
     pub(super) fn find(
         product: &str,
         package: &str,
         needed: &[&str],
         variable: &str,
-        places: impl IntoIterator<Item = Vec<PathBuf>>,
+        candidates: impl IntoIterator<Item = Vec<PathBuf>>,
     ) -> Result<Self, Error> {
-        let said = env::var_os(variable).map(PathBuf::from);
-        let among = |place: &[PathBuf]| {
+        let named = env::var_os(variable).map(PathBuf::from);
+        let among = |folders: &[PathBuf]| {
             let found = needed.iter().map(|program| {
-                let mut candidates = place.iter().map(|folder| folder.join(program));
-                candidates.find(|candidate| candidate.is_file())
+                let mut paths = folders.iter().map(|folder| folder.join(program));
+                paths.find(|path| path.is_file())
             });
             found.collect::<Option<Vec<PathBuf>>>().map(Self)
         };
-        let found = match &said {
+        let found = match &named {
             Some(folder) => among(std::slice::from_ref(folder)),
-            None => places.into_iter().find_map(|place| among(&place)),
+            None => candidates.into_iter().find_map(|folders| among(&folders)),
         };
         found.ok_or_else(|| {
-            let where_looked = said.map_or_else(
+            let where_looked = named.map_or_else(
                 || "looked where Debian has them, and in PATH".to_owned(),
                 |folder| format!("{variable} is {}", folder.display()),
             );
@@ -61,7 +61,7 @@ impl Programs {
     }
 }
 
-/// In `pam/`: what every engine loads in place of the system's libpam.
+/// In `pam/`: what every engine loads instead of the system's libpam.
 pub(super) const PAM: &str = "libpam.so.0";
 
 /// What the libraries are compiled from.

@@ -151,7 +151,7 @@ impl Server {
         self.folder.join("data")
     }
 
-    /// Gives it the template's data in place of its own.
+    /// Replaces its data with the template's.
     pub(super) async fn copy_template(&self) -> Result<(), process::Error> {
         remove_folder(&self.data())?;
         copy_folder(&self.common.template, &self.data(), &self.common.logs).await
@@ -251,7 +251,7 @@ impl Server {
         Ok(stopped?)
     }
 
-    /// Lets a frozen server go on; any other is left as it is.
+    /// Resumes a frozen server; does nothing to any other.
     pub(super) async fn thaw(&self) -> Result<(), Error> {
         Ok(self.running.lock().await.thaw()?)
     }

@@ -10,9 +10,8 @@ use super::{DATABASE, Engine, Error, StandIn};
 /// authorization of the credentials endpoint: those of a stand-in are no secrets.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// What the servers are.
     pub engine: Engine,
-    /// By name; the writer is said in `writer`.
+    /// In the order of their names.
     pub servers: Vec<ServerSummary>,
     /// The writer's name, such as `a`.
     pub writer: String,

@@ -5,13 +5,14 @@
 //! query parameters
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
 //!
-//! [`verify`] is stricter than RDS is known to be where that keeps a wrong signer from
-//! passing: hosts are compared as they are written, and no parameter may be unknown or twice.
+//! [`verify`] is stricter than RDS is known to be, so that a wrong signer does not pass: hosts
+//! are compared literally, and unknown or repeated parameters are refused.
 
 use std::{fmt, time::Duration};
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use super::credential::{Credential, Issued};
@@ -336,32 +337,16 @@ fn encoded(parameters: &[(String, String)]) -> Vec<String> {
     parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect()
 }
 
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)
-}
-
 fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| if is_unreserved(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+    // Signature Version 4 encodes everything except `A-Za-z0-9-_.~`.
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// `None` where a character should have been encoded: `+` for a space, for one.
+/// `None` unless the text is encoded as [`encode`] does: `+` is no space.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                let (high, low) = (digit(bytes.next()?)?, digit(bytes.next()?)?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte if is_unreserved(byte) => byte,
-            _ => return None,
-        });
-    }
-    String::from_utf8(decoded).ok()
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    (encode(&decoded) == text).then(|| decoded.into_owned())
 }
 
 #[cfg(test)]

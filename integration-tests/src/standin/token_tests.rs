@@ -153,7 +153,7 @@ fn no_parameter_can_be_changed_added_or_left_out() {
 }
 
 #[test]
-fn what_is_no_token_is_malformed() {
+fn an_invalid_token_is_malformed() {
     for text in
         ["", "a password", "host:1/?", "host/?Action=connect", "host:1/?Action", "/?%zz=1", "host:1/?a=b+c"]
     {

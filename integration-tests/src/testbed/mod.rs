@@ -6,6 +6,7 @@
 //! - [`load`]: clients that count what breaks
 //! - [`packets`]: paths that lose packets
 //! - [`length`]: how long tests run
+//! - `start`: what both proxies need to start
 
 pub mod envoy;
 pub mod haproxy;
@@ -13,3 +14,4 @@ pub mod length;
 pub mod load;
 pub mod packets;
 pub mod scene;
+mod start;

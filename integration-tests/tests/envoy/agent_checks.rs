@@ -18,8 +18,9 @@ use integration_tests::{
 use rds_lb_agent::{
     clock::Clock,
     proxies::envoy::{
-        checks::{Answers, Checked, CheckedEndpoint, router},
-        discovery::{Envoys, Published},
+        checks::{Answers, router},
+        discovery::Envoys,
+        published::{Checked, CheckedEndpoint, Published},
     },
 };
 use serde_json::json;
@@ -46,7 +47,8 @@ impl Agent {
     async fn start(lab: &Lab) -> Self {
         let envoys = Envoys::default();
         let clock = Clock::start();
-        let answers = Answers::new(&envoys, clock, Arc::new(move || clock.now()));
+        let answers =
+            Answers::new(envoys.published(), envoys.changes(), clock, Arc::new(move || clock.now()));
         let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let grpc = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let addresses = (http.local_addr().unwrap(), grpc.local_addr().unwrap());

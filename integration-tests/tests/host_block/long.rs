@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::lab::{AGENT, CHECKED, LIMIT, Lab, counted, errors, of};
 
-/// Logins at once.
+/// The number of concurrent logins.
 const AT_ONCE: u32 = 8;
 
 const LISTENING: &str = "127.0.0.4";

@@ -1,10 +1,12 @@
 //! The clients that measure: they work, and what is broken on purpose is counted as broken.
 //!
-//! - `postgresql`, `mariadb`: the clients, by engine
+//! - `clients`: what clients of both engines count
+//! - `postgresql`, `mariadb`: what differs by engine
 //! - `retirement`: the same clients while the agent retires their sessions
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test")]
 
+mod clients;
 mod mariadb;
 mod postgresql;
 mod retirement;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use integration_tests::{
-    load::{Ending, Load, LoadReport, Think, Work},
+    load::{Ending, LoadReport, Think, Work},
     process::wait_for,
     standin::Engine,
 };
 
 use crate::{BUSY, Bench, MIXED, PATIENCE};
 
-/// Closes sessions without any guard; how many.
-async fn terminate(bench: &Bench, which: &str) -> u32 {
+/// Closes sessions without any guard, and returns how many.
+pub async fn terminate(bench: &Bench, which: &str) -> u32 {
     let closed = format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
          WHERE application_name LIKE 'load-%' AND {which}"
@@ -71,56 +71,6 @@ async fn undisturbed_clients_of_every_kind_work_and_lose_nothing() {
     assert!(verified.is_exact(), "{verified:?}");
     assert_eq!(verified.rows_in_table, report.rows_inserted);
     assert!(verified.commits_in_table >= 50, "{verified:?}");
-    bench.tear_down().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_close_during_a_long_pause_is_a_clean_retirement() {
-    let bench = Bench::set_up(Engine::Postgresql).await;
-    bench.load.add(MIXED, 12);
-    bench.load.all_in(PATIENCE).await.unwrap();
-    // Idle for much longer than a short pause: in a long one, most of which is still to come.
-    let pausing = "state = 'idle' AND state_change < clock_timestamp() - interval '200 ms'";
-    // The look has to read what the server said.
-    let enough = |report: &LoadReport| report.causes.get("clean 57P01").is_some_and(|n| *n >= 20);
-    bench.until("clean retirements", enough, || terminate(&bench, pausing)).await;
-
-    let report = bench.load.stop().await.unwrap();
-    let broken = report.broken_at_begin + report.broken_inside + report.broken_at_commit;
-    assert!(broken * 5 <= report.clean_retirements, "{report:?}");
-    // The last ones may find that the load is to stop.
-    assert!(report.logins > 12 && report.max_relogins_per_s > 0, "{report:?}");
-    assert!(bench.load.verify(&bench.app).await.unwrap().is_exact());
-    bench.tear_down().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn blind_closes_are_counted_in_the_phase_they_hit() {
-    let bench = Bench::set_up(Engine::Postgresql).await;
-    bench.load.add(BUSY, 6);
-    bench.load.all_in(PATIENCE).await.unwrap();
-
-    // What the server said can be lost: a reset overtakes it where the client was just sending.
-    let in_transaction = |report: &LoadReport| report.causes.get("inside 57P01").is_some_and(|n| *n >= 10);
-    let close = || terminate(&bench, "state = 'idle in transaction'");
-    bench.until("closes inside", in_transaction, close).await;
-
-    // Clients that pause so briefly are hit between their look and BEGIN now and then.
-    let at_begin = |report: &LoadReport| report.broken_at_begin >= 3;
-    let close = || terminate(&bench, "state = 'idle'");
-    bench.until("closes at BEGIN", at_begin, close).await;
-
-    // A proxy says nothing: its close is a bare one.
-    let by_proxy = |report: &LoadReport| report.causes.contains_key("inside closed");
-    let close = async || drop(bench.haproxy.cli("shutdown sessions server orders/a").await.unwrap());
-    bench.until("closes by the proxy", by_proxy, close).await;
-
-    let report = bench.load.stop().await.unwrap();
-    assert_eq!(report.rate_inside().events, report.broken_inside);
-    assert!(report.rate_inside().low > 0.0 && report.rate_inside().high < 1.0);
-    let verified = bench.load.verify(&bench.app).await.unwrap();
-    assert_eq!(verified.commits_lost, 0, "{verified:?}");
-    assert!(verified.commits_unacknowledged <= report.broken_at_commit, "{verified:?} {report:?}");
     bench.tear_down().await;
 }
 
@@ -218,26 +168,5 @@ async fn idle_sessions_are_reported_one_by_one() {
     let untouched =
         |work: &str| report.steady.iter().filter(|s| s.work == work).all(|s| s.closed_s.is_none());
     assert!(untouched("listen") && untouched("advisory-lock"));
-    bench.tear_down().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_login_is_counted_with_its_reason_and_tried_again() {
-    let bench = Bench::set_up(Engine::Postgresql).await;
-    bench.standin.refuse_tokens(None, None).unwrap();
-    bench.load.add(BUSY, 1);
-    bench.until("refusals", |report| report.failed_logins >= 2, async || ()).await;
-    assert!(bench.load.report().causes["login: 28000"] >= 2, "{:?}", bench.load.report());
-    bench.standin.accept_tokens();
-    bench.load.all_in(PATIENCE).await.unwrap();
-    bench.load.stop().await.unwrap();
-
-    // Verified TLS: a name that no certificate has gets no token.
-    let mut wrong = bench.app.clone();
-    wrong.endpoint = "orders.elsewhere.rds.amazonaws.com".to_owned();
-    let seen = bench.standin.journal().attempts().len();
-    let refused = Load::new(wrong, 1).await.err().unwrap().to_string();
-    assert!(refused.contains("TLS") || refused.contains("certificate"), "{refused}");
-    assert_eq!(bench.standin.journal().attempts().len(), seen, "a token was sent");
     bench.tear_down().await;
 }

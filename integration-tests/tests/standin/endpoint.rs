@@ -45,7 +45,7 @@ async fn served(server: &CredentialsServer) -> HashMap<String, String> {
 }
 
 #[tokio::test]
-async fn it_serves_credentials_to_who_is_authorized() {
+async fn credentials_are_served_to_authorized_clients() {
     let server = endpoint(Duration::from_hours(6), Duration::from_hours(1));
     let body = served(&server).await;
     let issued = server.issuer().current(Timestamp::now());

@@ -38,7 +38,7 @@ async fn errors_counted(standin: &StandIn) -> String {
 }
 
 #[tokio::test]
-async fn connections_without_a_login_block_their_address_and_a_login_starts_the_count_anew() {
+async fn connections_without_a_login_block_their_address_and_a_login_resets_the_count() {
     let options =
         Options { engine: Engine::Mariadb, replicas: 0, max_connect_errors: 5, ..Options::default() };
     let standin = StandIn::start(options).await.unwrap();

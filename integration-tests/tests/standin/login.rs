@@ -19,10 +19,10 @@ use super::{Refused, client::log_in_with, log_in, on_each_engine, started};
 on_each_engine!(
     a_genuine_token_logs_in_and_each_wrong_one_is_refused_for_its_reason,
     a_token_that_is_far_too_long_is_refused_by_the_server_itself,
-    genuine_tokens_are_refused_for_a_while,
-    only_a_user_with_a_password_logs_in_with_one,
+    genuine_tokens_can_be_refused_temporarily,
+    only_users_with_a_password_log_in_with_one,
     logins_without_tls_or_to_another_server_name_fail,
-    the_agents_users_can_what_they_should,
+    the_agents_users_have_the_documented_privileges,
 );
 
 /// Whatever is wrong with a token, the client reads this.
@@ -123,7 +123,7 @@ async fn a_token_that_is_far_too_long_is_refused_by_the_server_itself(engine: En
     assert_eq!(standin.journal().attempts(), [], "the gate was not asked");
 }
 
-async fn genuine_tokens_are_refused_for_a_while(engine: Engine) {
+async fn genuine_tokens_can_be_refused_temporarily(engine: Engine) {
     let standin = started(engine, 0).await;
     let logs_in = async |user: &str| log_in(&standin, "a", user).await.is_ok();
     assert!(logs_in("app").await && logs_in("lb_agent").await);
@@ -140,7 +140,7 @@ async fn genuine_tokens_are_refused_for_a_while(engine: Engine) {
     assert!(standin.refuse_tokens(Some("z"), None).is_err(), "there is no such server");
 }
 
-async fn only_a_user_with_a_password_logs_in_with_one(engine: Engine) {
+async fn only_users_with_a_password_log_in_with_one(engine: Engine) {
     let standin = started(engine, 0).await;
     let (not_the_password, closed) = match engine {
         Engine::Postgresql => ("28P01", "28000"),
@@ -211,7 +211,7 @@ async fn logins_without_tls_or_to_another_server_name_fail(engine: Engine) {
     assert!(VerifiedTls::from_ca_file(Path::new("/nonexistent")).is_err());
 }
 
-async fn the_agents_users_can_what_they_should(engine: Engine) {
+async fn the_agents_users_have_the_documented_privileges(engine: Engine) {
     let standin = started(engine, 0).await;
     match engine {
         Engine::Postgresql => agents_of_postgresql(&standin).await,

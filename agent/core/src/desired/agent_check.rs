@@ -45,14 +45,14 @@ mod tests {
 
     #[test]
     fn only_down_takes_a_server_away() {
-        let say = |state| {
+        let health_of = |state| {
             let verdict = Verdict { state, reason: VerdictReason::Refusing, since: Time::AGENT_START };
             agent_check(Some(&verdict), None).health
         };
-        assert_eq!(say(State::Up), Some(AgentHealth::Up));
-        assert_eq!(say(State::Drain), Some(AgentHealth::Up));
-        assert_eq!(say(State::Down), Some(AgentHealth::Down(VerdictReason::Refusing)));
-        assert_eq!(say(State::Unknown), None);
+        assert_eq!(health_of(State::Up), Some(AgentHealth::Up));
+        assert_eq!(health_of(State::Drain), Some(AgentHealth::Up));
+        assert_eq!(health_of(State::Down), Some(AgentHealth::Down(VerdictReason::Refusing)));
+        assert_eq!(health_of(State::Unknown), None);
         assert_eq!(agent_check(None, None), AgentCheck::default());
     }
 }

@@ -31,7 +31,6 @@ pub struct Health {
     proxies: BTreeMap<ProxyIndex, ProxyView>,
     /// The proxies' counters of connections over the last seconds.
     connects: BTreeMap<ServerId, ConnectHistory>,
-    /// Logins by address.
     addresses: Addresses,
     /// The servers whose proxy dials another address than the agent.
     dialled: BTreeMap<ServerId, AddressView>,

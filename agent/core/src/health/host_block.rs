@@ -83,7 +83,6 @@ pub struct AddressErrors {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unseen {
-    /// `performance_schema` is off.
     PerformanceSchemaOff,
     /// The agent's user may not read `performance_schema.host_cache`.
     NotGranted,
@@ -185,7 +184,7 @@ pub struct HostBlockGuard {
     /// The failures of all when a login was last asked for because of them.
     base: Option<u64>,
     unseen: Option<Unseen>,
-    told: Option<Time>,
+    reported_at: Option<Time>,
     last_reset: Option<Time>,
 }
 
@@ -200,8 +199,8 @@ struct Watched {
     asked: Option<u64>,
     /// Logins in a row that changed nothing.
     unhelped: u32,
-    /// When it was last told that it is near.
-    told: Option<Time>,
+    /// When it was last reported to be near the limit.
+    reported_at: Option<Time>,
     /// Whether the last time was reported.
     loud: bool,
 }
@@ -282,9 +281,9 @@ impl HostBlockGuard {
             if self.last_reset.is_none_or(|last| now.since(last) >= RESET_GAP) {
                 self.base = Some(aborted);
                 self.last_reset = Some(now);
-                let loud = old(self.told, now);
+                let loud = old(self.reported_at, now);
                 if loud {
-                    self.told = Some(now);
+                    self.reported_at = Some(now);
                 }
                 look.news.push(News::Growing { aborted: grown, loud });
                 look.reset = Some(Reset::Own);
@@ -323,9 +322,9 @@ impl Watched {
             match self.nearness {
                 Nearness::Blocked => news.push(News::Blocked { address, refused }),
                 Nearness::Near => {
-                    self.loud = old(self.told, now);
+                    self.loud = old(self.reported_at, now);
                     if self.loud {
-                        self.told = Some(now);
+                        self.reported_at = Some(now);
                     }
                     news.push(News::Near { address, errors, way, loud: self.loud });
                 }
@@ -338,7 +337,7 @@ impl Watched {
     /// Whether something is counted against it, or was until lately.
     fn matters(&self, now: Time) -> bool {
         let lately = |at: Option<Time>| at.is_some_and(|at| now.since(at) < TELL);
-        self.errors > 0 || lately(self.last_reset) || lately(self.told)
+        self.errors > 0 || lately(self.last_reset) || lately(self.reported_at)
     }
 
     fn may_reset(&self, now: Time) -> bool {
@@ -351,9 +350,9 @@ impl Watched {
     }
 }
 
-/// Whether something reported then may be reported again.
-fn old(told: Option<Time>, now: Time) -> bool {
-    told.is_none_or(|told| now.since(told) >= TELL)
+/// Whether an event that was last reported at this time may be reported again.
+fn old(reported_at: Option<Time>, now: Time) -> bool {
+    reported_at.is_none_or(|reported_at| now.since(reported_at) >= TELL)
 }
 
 /// How near so many errors are.

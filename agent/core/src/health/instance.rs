@@ -46,7 +46,6 @@ pub enum Status {
     Usable,
     /// It does not answer, this many times in a row.
     Silent(u32),
-    /// It refuses connections.
     Refusing,
 }
 
@@ -69,7 +68,6 @@ pub struct Remembered {
 /// One instance as the fleet shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InstanceView {
-    /// Whether it answers.
     pub status: Status,
     /// Its role by its own last word.
     pub role: Option<Role>,

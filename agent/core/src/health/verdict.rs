@@ -67,7 +67,6 @@ pub enum VerdictReason {
     RefusalUnconfirmed,
     /// It refuses the agent's connections while clients begin sessions there: the agent's own path fails.
     ServedForClients,
-    /// It refuses connections.
     Refusing,
     /// Silent while a sibling is usable.
     Silent,

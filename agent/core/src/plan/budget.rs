@@ -83,12 +83,12 @@ impl Budget {
     /// How many operations of this kind may begin now.
     pub fn free(&self, instance: &InstanceId, purpose: Purpose, now: Time) -> u32 {
         let counted = self.used_with(instance, purpose).filter(|one| one.counts(now)).count();
-        let places = match purpose {
+        let permitted = match purpose {
             Purpose::Login => self.per_second,
             Purpose::Close => self.per_second.saturating_sub(1),
             Purpose::Failover => self.failover_per_second,
         };
-        places.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX))
+        permitted.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX))
     }
 
     /// How many operations of just this kind are under way.

@@ -56,7 +56,7 @@ pub enum DrainPhase {
         #[serde(flatten)]
         carrier: Carrier,
     },
-    /// Being taken back.
+    /// The drain is being ended.
     Undoing {
         since: Time,
         /// When the runtime API was last asked to.

@@ -13,7 +13,6 @@ pub enum Mode {
     /// Report what it would do. Needs no right to close anything.
     #[default]
     Observe,
-    /// Drain servers only.
     Drain,
     /// Retire sessions in place, drain where it helps.
     Retire,

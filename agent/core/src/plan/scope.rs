@@ -110,7 +110,6 @@ impl Serialize for Network {
 /// Who is left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Exempt {
-    /// Database users.
     pub users: Vec<String>,
     /// Names of databases inside the server.
     pub databases: Vec<String>,

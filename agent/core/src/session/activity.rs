@@ -28,7 +28,7 @@ pub enum Age {
 }
 
 impl Age {
-    /// What is certain.
+    /// The lower bound.
     pub fn at_least(self) -> Duration {
         match self {
             Self::Exactly(age) | Self::AtLeast(age) => age,

@@ -292,9 +292,9 @@ impl Table {
         match claims.entry(canonical(session.outgoing)) {
             hash_map::Entry::Occupied(mut claim) => claim.get_mut().contested = true,
             hash_map::Entry::Vacant(_) if full => *self.dropped_claims.entry(proxy).or_default() += 1,
-            hash_map::Entry::Vacant(place) => {
+            hash_map::Entry::Vacant(vacant) => {
                 let begin = at - session.age;
-                place.insert(Claim { begin, seen: at, contested: false, server, session: session.into() });
+                vacant.insert(Claim { begin, seen: at, contested: false, server, session: session.into() });
             }
         }
     }
@@ -329,12 +329,12 @@ impl Table {
                 }
             }
         }
-        let places = MAX_ROWS.saturating_sub(self.rows.len());
+        let free = MAX_ROWS.saturating_sub(self.rows.len());
         if matches!(seen, Seen::All) {
             self.polled = Some(at);
-            self.dropped_rows = new.len().saturating_sub(places);
+            self.dropped_rows = new.len().saturating_sub(free);
         }
-        for row in new.into_iter().take(places) {
+        for row in new.into_iter().take(free) {
             let begin = Begin::of(at, row.age);
             let idle = matches!(row.activity, Activity::Idle(_)).then_some(at);
             let joint = join(&self.claims, row.client, begin);

@@ -25,9 +25,8 @@ pub enum ProxySessionKey {
 pub struct HaproxySessionKey {
     /// The process id of the worker that has it.
     pub worker: u32,
-    /// As printed.
+    /// The address of the session in the process, as HAProxy prints it.
     pub pointer: Arc<str>,
-    /// The `id=` field.
     pub id: u64,
     /// The accept date as printed, in the proxy's local time.
     pub accepted: Arc<str>,

@@ -88,7 +88,6 @@ pub enum Kind {
     Holder,
     /// Does not log in by IAM.
     Password,
-    /// LISTENs.
     Listener,
     /// Holds an advisory lock.
     Locker,

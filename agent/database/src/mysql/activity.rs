@@ -162,7 +162,6 @@ fn agents(rows: &[Process], own_user: &str) -> usize {
 #[derive(Default)]
 struct Look {
     processes: Vec<Vec<Option<String>>>,
-    /// By connection id.
     events: HashMap<u64, Event>,
     pauses: HashMap<u64, Duration>,
 }

@@ -294,11 +294,11 @@ mod tests {
 
     /// A login and its set-up against a server that sends all of this at once: what the server
     /// has read, whether it requested the token, and the result.
-    fn converse(says: &[u8]) -> (Vec<u8>, bool, Result<ServerVersion, Fault>) {
+    fn converse(server_bytes: &[u8]) -> (Vec<u8>, bool, Result<ServerVersion, Fault>) {
         run(async {
             let (ours, theirs) = duplex(1 << 20);
             let (mut reader, mut writer) = tokio::io::split(theirs);
-            writer.write_all(says).await.unwrap();
+            writer.write_all(server_bytes).await.unwrap();
             writer.shutdown().await.unwrap();
             let endpoint = Address::new("a.example", 3306);
             let target = Target::new(InstanceId::new("orders", "a"), endpoint, "lb_agent", "");
@@ -348,9 +348,9 @@ mod tests {
         #[test]
         fn no_conversation_receives_more_than_one_token(payloads in proptest::collection::vec(payload(), 0..12)) {
             let numbers = [3, 5].into_iter().chain(1..);
-            let says: Vec<u8> =
+            let server_bytes: Vec<u8> =
                 numbers.zip(&payloads).flat_map(|(number, payload)| packet(number, payload)).collect();
-            let (read, asked, outcome) = converse(&says);
+            let (read, asked, outcome) = converse(&server_bytes);
             let first_asks = payloads.first().is_some_and(|payload| payload.starts_with(SWITCH));
             prop_assert_eq!(asked, first_asks);
             prop_assert_eq!(tokens_in(&read), usize::from(first_asks));
@@ -361,8 +361,8 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_never_receive_the_token(says in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let (read, _, outcome) = converse(&says);
+        fn arbitrary_bytes_never_receive_the_token(server_bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let (read, _, outcome) = converse(&server_bytes);
             prop_assert!(outcome.is_err());
             prop_assert_eq!(tokens_in(&read), 0);
         }
@@ -370,10 +370,10 @@ mod tests {
         /// A conversation cut off at any byte is a lost connection, not a login.
         #[test]
         fn a_truncated_login_is_a_lost_connection(cut in 1_usize..60) {
-            let says = [packet(3, SWITCH), packet(5, OK), packet(1, OK)].concat();
-            let (_, _, outcome) = converse(&says);
+            let server_bytes = [packet(3, SWITCH), packet(5, OK), packet(1, OK)].concat();
+            let (_, _, outcome) = converse(&server_bytes);
             prop_assert!(outcome.is_ok());
-            let (_, _, outcome) = converse(&says[..says.len().saturating_sub(cut)]);
+            let (_, _, outcome) = converse(&server_bytes[..server_bytes.len().saturating_sub(cut)]);
             prop_assert_eq!(outcome.unwrap_err().kind, FaultKind::Disconnected);
         }
     }

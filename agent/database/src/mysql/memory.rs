@@ -73,11 +73,11 @@ pub(super) struct Facts {
     pub(super) readable: bool,
     /// It is on and may be read.
     pub(super) performance_schema: bool,
-    /// It records transactions.
+    /// Whether it records transactions.
     pub(super) events: bool,
     /// It shows table locks and user locks.
     pub(super) locks: bool,
-    /// It times statements.
+    /// Whether it times statements.
     pub(super) statements: bool,
     /// The server listens on IPv4 only.
     pub(super) ipv4_only: bool,
@@ -100,12 +100,12 @@ pub(super) struct Account {
 impl Facts {
     /// The account of a user. An account without a name matches any user.
     pub(super) fn account(&self, user: &str) -> Account {
-        let nobody = Account { iam: false, superuser: false };
-        let Some(accounts) = &self.accounts else { return nobody };
+        let unknown = Account { iam: false, superuser: false };
+        let Some(accounts) = &self.accounts else { return unknown };
         match (accounts.get(user), accounts.get("")) {
             (Some(own), None) => *own,
             (Some(own), Some(anybody)) => merge(*own, *anybody),
-            (None, _) => nobody,
+            (None, _) => unknown,
         }
     }
 }

@@ -31,7 +31,8 @@ mod role;
 mod session;
 mod types;
 mod version;
-mod wire;
+#[doc(hidden)]
+pub mod wire;
 
 use std::time::Duration;
 

@@ -245,21 +245,21 @@ fn statements(parameters: &Parameters<'_>, mariadb: bool) -> String {
 }
 
 /// The last result with a row: a procedure ends with its outcome.
-fn said(answered: &Answered) -> Option<(&str, &ResultSet)> {
+fn guard_result(answered: &Answered) -> Option<(&str, &ResultSet)> {
     answered.results.iter().rev().find_map(|result| Some((result.cell(0, 0)?, result)))
 }
 
 /// Whether the guard may have read `innodb_trx`, which it does as its last step for a session
 /// without any recorded transaction.
 fn has_asked(answered: &Answered) -> bool {
-    said(answered).is_none_or(|(verdict, result)| {
+    guard_result(answered).is_none_or(|(verdict, result)| {
         let came_so_far = matches!(verdict, "close" | "closed" | "touching" | "not_idle" | "gone");
         came_so_far && result.cell(0, 2).is_none_or(|transactions| transactions == "0")
     })
 }
 
 fn judge(answered: &Answered, method: Method) -> Verdict {
-    let Some((verdict, result)) = said(answered) else {
+    let Some((verdict, result)) = guard_result(answered) else {
         let fault = match &answered.refused {
             // It ended between the last read and `KILL`.
             Some(error) if error.number == NO_SUCH_THREAD => return Verdict::Outcome(RetireOutcome::Gone),

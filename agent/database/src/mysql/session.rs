@@ -30,7 +30,6 @@ enum Link {
     /// A query is under way. The state remains if its future is dropped: the next packet would
     /// then belong to the abandoned query.
     Asking(Fault),
-    /// Unusable.
     Ended(Fault),
 }
 

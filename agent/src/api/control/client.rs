@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -50,7 +51,7 @@ pub async fn ask(
     let query: Vec<String> = query
         .iter()
         .chain([&("by", by.as_str())])
-        .map(|(key, value)| format!("{key}={}", escape(value)))
+        .map(|(key, value)| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
         .collect();
     let url = format!("http://agent{path}?{}", query.join("&"));
     let answer = client.request(method, url).send().await.map_err(unreachable)?;
@@ -64,13 +65,4 @@ pub async fn ask(
         StatusCode::SERVICE_UNAVAILABLE => ControlError::Unavailable(words.to_owned()),
         _ => ControlError::Refused(words.to_owned()),
     })
-}
-
-/// Percent-encodes a value of a query.
-fn escape(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    value
-        .bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }

@@ -16,7 +16,6 @@ pub(super) const CLOSING: Duration = Duration::from_secs(1);
 /// What there is to do at one moment.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Demand {
-    /// Sessions are watched.
     pub(super) watched: bool,
     /// Some session may have to be closed before long.
     pub(super) closing: bool,

@@ -24,9 +24,8 @@ use tokio::{
 
 use super::{
     drains::Drained,
-    endpoints::Addresses,
     hand_offs::HandOffs,
-    session_addresses::{SessionAddresses, label},
+    session_addresses::{Addresses, SessionAddresses, label},
 };
 use crate::{
     events::{AccessLogHeard, AccessLogLost, EntriesSkipped, Episodes, Event},
@@ -84,7 +83,6 @@ pub struct AccessLogs {
 }
 
 impl AccessLogs {
-    /// Without any session.
     pub fn new(reports: mpsc::Receiver<Report>) -> Self {
         let (table, known) = (Sessions::new(Limits::default()), SessionAddresses::default());
         Self { reports, table, known, connected: BTreeSet::new() }

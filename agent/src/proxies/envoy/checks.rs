@@ -4,13 +4,9 @@
 //! The endpoint is named by the Host header or by `x-rdslb-endpoint`, as its name or its
 //! address. What is answered is decided in [`agent_core::desired`].
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use agent_core::{
-    Time,
-    desired::{Check, CheckAnswer},
-    freshness::Freshness,
-};
+use agent_core::{Time, desired::CheckAnswer, freshness::Freshness};
 use axum::{
     Router,
     extract::{Path, State},
@@ -21,23 +17,8 @@ use axum::{
 use envoy::health::{Answer, HEADER, Source, Waiting, named};
 use tokio::sync::watch;
 
-use super::{
-    discovery::{Endpoints, Envoys},
-    endpoints::wire,
-};
+use super::published::{Endpoints, wire};
 use crate::clock::Clock;
-
-/// The endpoints of each cluster, by its name.
-pub type Checked = BTreeMap<String, Vec<CheckedEndpoint>>;
-
-/// One endpoint, as checks name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckedEndpoint {
-    pub name: String,
-    /// Its addresses, `IP:PORT`.
-    pub addresses: Vec<String>,
-    pub check: Check,
-}
 
 /// Answers health checks from the published state.
 #[derive(Clone)]
@@ -54,9 +35,14 @@ pub type Decided = Arc<dyn Fn() -> Time + Send + Sync>;
 // === impl Answers ===
 
 impl Answers {
-    /// Answers from the state that `envoys` publishes, while the decider is at work.
-    pub fn new(envoys: &Envoys, clock: Clock, decided: Decided) -> Self {
-        Self { endpoints: envoys.published(), changes: envoys.changes(), clock, decided }
+    /// Answers from `endpoints` while the decider is at work. `changes` wakes waiting checks.
+    pub fn new(
+        endpoints: watch::Receiver<Endpoints>,
+        changes: watch::Receiver<()>,
+        clock: Clock,
+        decided: Decided,
+    ) -> Self {
+        Self { endpoints, changes, clock, decided }
     }
 }
 

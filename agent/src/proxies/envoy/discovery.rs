@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use agent_core::Time;
 use envoy::{
     access_log::{self, Gate, Intake},
-    eds::{self, Bounds, Peer, Snapshot},
+    eds::{self, Bounds, Peer},
     health::Checks,
     serve::{Routes, RoutesBuilder},
 };
@@ -19,7 +19,8 @@ use tokio::{
 
 use super::{
     access_log::AccessLogs,
-    checks::{Answers, Checked},
+    checks::Answers,
+    published::{Endpoints, Published},
 };
 use crate::{
     events::{
@@ -36,72 +37,19 @@ const REPORTS: usize = 32;
 /// How long Envoys have to take the last endpoints of an agent that stops.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// The published state of one configured Envoy.
-#[derive(Clone, Debug)]
-pub struct Published {
-    /// Its name in logs and metrics.
-    pub proxy: String,
-    /// Its `node.id`; `None` where any will do.
-    pub node: Option<String>,
-    pub endpoints: Snapshot,
-    /// The same without the drains of the agent's own: what is left when it stops.
-    pub undrained: Snapshot,
-    /// What health checks are answered.
-    pub checked: Checked,
-}
-
-/// The published state of all Envoys. Immutable.
-#[derive(Clone, Debug, Default)]
-pub struct Endpoints(pub Arc<Vec<Published>>);
-
 /// All Envoys: their published state, and which are connected. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Envoys {
     endpoints: watch::Sender<Endpoints>,
     /// When the decision was made that the published state is by.
     decided: watch::Sender<Time>,
-    /// Changes with them.
+    /// Notified when either of the two above changes.
     changed: watch::Sender<()>,
     server: eds::Server<Endpoints>,
     /// One for all listeners: it counts the streams of each Envoy.
     log: access_log::Server,
     /// One task reads at a time: that of the configuration in force.
     access_logs: Arc<Mutex<AccessLogs>>,
-}
-
-// === impl Endpoints ===
-
-impl Endpoints {
-    fn of(&self, node: &str) -> Option<&Published> {
-        self.0.iter().find(|published| published.node.as_deref().is_none_or(|own| own == node))
-    }
-
-    /// The same without the drains of the agent's own.
-    fn undrained(&self) -> Self {
-        let undrained =
-            |published: &Published| Published { endpoints: published.undrained.clone(), ..published.clone() };
-        Self(Arc::new(self.0.iter().map(undrained).collect()))
-    }
-
-    /// The endpoints of a configured Envoy, by its name.
-    pub fn sent_to(&self, proxy: &str) -> Option<Snapshot> {
-        self.0.iter().find(|published| published.proxy == proxy).map(|published| published.endpoints.clone())
-    }
-
-    /// The `node.id` of a configured Envoy (`None` where any will do), by its name.
-    pub fn node_of(&self, proxy: &str) -> Option<Option<&str>> {
-        self.0.iter().find(|published| published.proxy == proxy).map(|published| published.node.as_deref())
-    }
-
-    fn proxy_of(&self, node: &str) -> String {
-        self.of(node).map_or_else(|| "-".into(), |published| published.proxy.clone())
-    }
-}
-
-impl eds::Source for Endpoints {
-    fn for_node(&self, node: &str) -> Option<Snapshot> {
-        self.of(node).map(|published| published.endpoints.clone())
-    }
 }
 
 /// Accepts access logs only from Envoys that receive endpoints.
@@ -203,7 +151,7 @@ impl Envoys {
         self.access_logs.clone().lock_owned().await
     }
 
-    /// Who takes endpoints.
+    /// The Envoys that are connected for endpoints.
     pub fn peers(&self) -> Vec<Peer> {
         self.server.peers().list()
     }

@@ -1,18 +1,15 @@
 //! Publishes what Envoys are sent and what their health checks are answered, whenever a verdict, an
 //! address or a drain changes. The rules are in [`agent_core::desired`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::{
-    InstanceId, ServerId,
+    ServerId,
     desired::{Awake, EndpointHealth, Member, checks, endpoints},
     freshness::STARTING,
     health::{Fleet, ServerConfig},
 };
-use envoy::eds::{Cluster, Endpoint, Health, Snapshot, WaitingRooms};
+use envoy::eds::{Cluster, Endpoint, Snapshot, WaitingRooms};
 use futures_util::future::select_all;
 use tokio::{
     sync::watch,
@@ -20,9 +17,10 @@ use tokio::{
 };
 
 use super::{
-    checks::{Checked, CheckedEndpoint},
-    discovery::{Envoys, Published},
+    discovery::Envoys,
     drains::Drained,
+    published::{Checked, CheckedEndpoint, Published, wire},
+    session_addresses::Addresses,
 };
 use crate::shared::Shared;
 
@@ -38,9 +36,6 @@ pub struct Config {
     /// The agent's own drains on it.
     pub drained: Drained,
 }
-
-/// The addresses of each instance, as far as its name could be resolved.
-pub type Addresses = BTreeMap<InstanceId, Vec<SocketAddr>>;
 
 /// Publishes for all Envoys, for ever.
 pub async fn run(
@@ -171,13 +166,4 @@ fn checked(clusters: &Clusters<'_>, fleet: &Fleet, awake: Awake, addresses: &Add
         ((*name).to_owned(), endpoints.collect())
     };
     clusters.iter().map(endpoints).collect()
-}
-
-pub(super) fn wire(health: EndpointHealth) -> Health {
-    match health {
-        EndpointHealth::Healthy => Health::Healthy,
-        EndpointHealth::Degraded => Health::Degraded,
-        EndpointHealth::Draining => Health::Draining,
-        EndpointHealth::Unhealthy => Health::Unhealthy,
-    }
 }

@@ -1,6 +1,6 @@
 //! One Envoy. It connects to the agent, so these tasks answer its requests.
 //!
-//! - [`endpoints`]: publishes endpoints and the answers to health checks.
+//! - [`published`]: the state that is published; [`endpoints`] makes it from verdicts, addresses and drains.
 //! - [`discovery`]: the services that Envoys call, on one listener. [`checks`]: their active health checks.
 //! - [`drains`]: the agent's own drains, as a health status in its endpoints.
 //! - [`access_log`]: the sessions in their access logs.
@@ -15,4 +15,5 @@ pub mod discovery;
 pub mod drains;
 pub mod endpoints;
 pub mod hand_offs;
+pub mod published;
 pub mod session_addresses;

@@ -4,7 +4,7 @@
 //! remembered.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     time::Duration,
 };
@@ -12,7 +12,8 @@ use std::{
 use agent_core::{InstanceId, ServerId, health::ServerConfig};
 use tokio::time::Instant;
 
-use super::endpoints::Addresses;
+/// The addresses of each instance, as far as its name could be resolved.
+pub type Addresses = BTreeMap<InstanceId, Vec<SocketAddr>>;
 
 /// The suffix of the fallback clusters in the shipped configuration.
 const FALLBACK: &str = "_dns";

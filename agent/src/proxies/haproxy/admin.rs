@@ -73,7 +73,6 @@ const DRAIN_TAKES: Duration = Duration::from_secs(9);
 pub struct Config {
     /// Its index in the configuration.
     pub proxy: ProxyIndex,
-    /// Its stats socket.
     pub socket: Address,
     /// Its master socket, if it has one.
     pub master: Option<Address>,

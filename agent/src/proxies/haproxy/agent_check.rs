@@ -104,14 +104,15 @@ mod tests {
         let server = ServerId::new(ProxyIndex(0), "orders", "pg1");
         let line = Line { server, text: "down #refused\n".into(), admin: None };
         let lines = Arc::new(HashMap::from([("orders/pg1".to_owned(), line)]));
-        let said = || Arc::new(Snapshot { lines: lines.clone(), ..Snapshot::empty(clock.now()) });
-        let (publish, snapshot) = watch::channel(said());
+        let snapshot_of_lines =
+            || Arc::new(Snapshot { lines: lines.clone(), ..Snapshot::empty(clock.now()) });
+        let (publish, snapshot) = watch::channel(snapshot_of_lines());
         let (decider, _inputs) = mpsc::channel(1);
         let answers = Answers::new(snapshot, decider, &Arc::new(Metrics::default())).fresh_by(clock);
         assert_eq!(answers.line("orders/pg1"), "down #refused\n");
         tokio::time::advance(Duration::from_secs(6)).await;
         assert_eq!(answers.line("orders/pg1"), "#no opinion\n", "nothing is known of now");
-        publish.send_replace(said());
+        publish.send_replace(snapshot_of_lines());
         assert_eq!(answers.line("orders/pg1"), "down #refused\n");
     }
 }

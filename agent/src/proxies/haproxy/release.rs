@@ -19,7 +19,6 @@ use crate::state::{
 /// The result, by server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Released {
-    /// Drains taken back.
     pub taken_back: Vec<String>,
     /// Readers, and the last writer, that are up again.
     pub lifted: Vec<String>,

@@ -24,7 +24,7 @@ use crate::{
     shared::Shared,
 };
 
-/// Between two listings.
+/// The pause between two listings.
 const REST: Duration = Duration::from_secs(1);
 
 /// Between two tries when one has failed.

@@ -39,7 +39,7 @@ const ALL_NAMES: usize = 16 << 10;
 /// The maximum length of a version that a peer claims to have, in bytes. The agent's own are shorter.
 const LONGEST_VERSION: usize = 64;
 
-/// The wildcard.
+/// The wildcard subscribes to all clusters.
 const ALL: &str = "*";
 
 /// One variant of the protocol, on one stream, for one type of resource.
@@ -58,7 +58,6 @@ pub trait Subscription: Default + Send + 'static {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Push<R> {
     pub response: R,
-    /// Of the snapshot.
     pub version: String,
     /// The clusters in it, with the removed ones.
     pub clusters: Vec<String>,
@@ -70,12 +69,10 @@ pub enum Heard {
     Asked,
     /// An ACK of the last response.
     Accepted {
-        /// Of the snapshot.
         version: String,
     },
     /// A NACK of the last response.
     Rejected {
-        /// Of the snapshot.
         version: String,
         clusters: Vec<String>,
     },

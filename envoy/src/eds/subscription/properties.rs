@@ -14,7 +14,6 @@ use crate::{
     },
 };
 
-/// Snapshots by number.
 pub(super) mod support {
     use std::net::{Ipv4Addr, SocketAddr};
 

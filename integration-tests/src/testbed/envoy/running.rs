@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,14 +14,12 @@ use tempfile::TempDir;
 use super::{EnvoyBinary, EnvoyConfig, Host};
 use crate::{
     process::{Account, Error, Launch, Process, Signal, free_port, tail},
+    testbed::start::{STARTS, own_folder, port_was_taken},
     tools::guardian::Guardian,
 };
 
 /// How long a start and an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Free ports may be taken again before Envoy has them: then others are tried.
-const STARTS: u32 = 3;
 
 /// A running Envoy. Dropping it kills it and removes its folder.
 #[derive(Debug)]
@@ -47,7 +44,7 @@ impl Envoy {
         let mut tries = 1;
         loop {
             match Self::start_once(binary, &config, account.clone()).await {
-                Err(Error::Ended { log, .. }) if log.contains("cannot bind") && tries < STARTS => tries += 1,
+                Err(error) if port_was_taken(&error) && tries < STARTS => tries += 1,
                 done => return done,
             }
         }
@@ -58,7 +55,7 @@ impl Envoy {
         config: &EnvoyConfig,
         account: Option<Account>,
     ) -> Result<Self, Error> {
-        let folder = own_folder(account.as_ref()).map_err(Error::io("make a folder for Envoy"))?;
+        let folder = own_folder("envoy", account.as_ref()).map_err(Error::io("make a folder for Envoy"))?;
         let path = folder.path();
         let guardian = Guardian::watch(path)?;
         let program = binary.runnable_in(path)?;
@@ -184,16 +181,6 @@ async fn ask(socket: &Path, path: &str) -> reqwest::Result<(u16, String)> {
     let client = reqwest::Client::builder().unix_socket(socket).no_proxy().timeout(PATIENCE).build()?;
     let answer = client.get(format!("http://admin{path}")).send().await?;
     Ok((answer.status().as_u16(), answer.text().await?))
-}
-
-/// A folder that Envoy's account owns, and others may look into.
-fn own_folder(account: Option<&Account>) -> io::Result<TempDir> {
-    let mode = fs::Permissions::from_mode(0o755);
-    let folder = tempfile::Builder::new().prefix("rdslb-envoy-").permissions(mode).tempdir()?;
-    if let Some(Account { uid, gid }) = account {
-        chown(folder.path(), Some(*uid), Some(*gid))?;
-    }
-    Ok(folder)
 }
 
 fn launch(program: &Path, folder: &Path, account: Option<&Account>) -> Result<Process, Error> {

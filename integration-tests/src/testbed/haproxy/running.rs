@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,14 +18,12 @@ use tokio::{
 use super::{HaproxyBinary, HaproxyConfig, Logged, Version, config::Place};
 use crate::{
     process::{Account, Error, Launch, Process, Signal, children_of, free_port, send_signal, wait_for},
+    testbed::start::{STARTS, own_folder, port_was_taken},
     tools::guardian::Guardian,
 };
 
 /// How long a start, a reload and a command may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Free ports may be taken again before HAProxy has them: then others are tried.
-const STARTS: u32 = 3;
 
 /// A running HAProxy, master and workers. Dropping it kills them and removes its folder.
 #[derive(Debug)]
@@ -54,7 +51,7 @@ impl Haproxy {
         let mut tries = 1;
         loop {
             match Self::start_once(binary, &config, account.clone()).await {
-                Err(Error::Ended { log, .. }) if log.contains("cannot bind") && tries < STARTS => tries += 1,
+                Err(error) if port_was_taken(&error) && tries < STARTS => tries += 1,
                 done => return done,
             }
         }
@@ -65,7 +62,8 @@ impl Haproxy {
         config: &HaproxyConfig,
         account: Option<Account>,
     ) -> Result<Self, Error> {
-        let folder = own_folder(account.as_ref()).map_err(Error::io("make a folder for HAProxy"))?;
+        let folder =
+            own_folder("haproxy", account.as_ref()).map_err(Error::io("make a folder for HAProxy"))?;
         let path = folder.path();
         let guardian = Guardian::watch(path)?;
         let program = binary.runnable_in(path)?;
@@ -285,16 +283,6 @@ pub async fn ask(socket: &Path, command: &str) -> Result<String, Error> {
     };
     let answered = timeout(PATIENCE, exchange).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     answered.map_err(Error::io(format!("send {command:?} to {}", socket.display())))
-}
-
-/// A folder that HAProxy's account owns, and others may look into.
-fn own_folder(account: Option<&Account>) -> io::Result<TempDir> {
-    let mode = fs::Permissions::from_mode(0o755);
-    let folder = tempfile::Builder::new().prefix("rdslb-haproxy-").permissions(mode).tempdir()?;
-    if let Some(Account { uid, gid }) = account {
-        chown(folder.path(), Some(*uid), Some(*gid))?;
-    }
-    Ok(folder)
 }
 
 fn launch(program: &Path, folder: &Path, account: Option<&Account>) -> Result<Process, Error> {

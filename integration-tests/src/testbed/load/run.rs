@@ -61,7 +61,7 @@ impl Load {
     pub async fn new(target: Target, seed: u64) -> Result<Self, LoadError> {
         let mut session = open(&target).await?;
         let tables = statements::tables(session.engine());
-        session.execute(tables).await.map_err(|ending| sql(tables, ending))?;
+        session.execute(tables).await.map_err(|ending| LoadError::sql(tables, ending))?;
         session.close().await;
         let load = Self {
             target: Arc::new(target),
@@ -148,6 +148,8 @@ async fn open(target: &Target) -> Result<Session, LoadError> {
     opened.map_err(|reason| LoadError::Login { target: target.clone(), reason })
 }
 
-pub(super) fn sql(statement: &str, ending: Ending) -> LoadError {
-    LoadError::Sql { statement: statement.to_owned(), ending }
+impl LoadError {
+    pub(super) fn sql(statement: &str, ending: Ending) -> Self {
+        Self::Sql { statement: statement.to_owned(), ending }
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::{LoadError, client::Shared, run::sql, session::Session, statements};
+use super::{LoadError, client::Shared, session::Session, statements};
 use crate::process;
 
 /// How long statements of clients that went away may take to end.
@@ -113,5 +113,5 @@ async fn count(session: &mut Session, statement: &str) -> Result<u64, LoadError>
 }
 
 async fn value(session: &mut Session, statement: &str) -> Result<Option<String>, LoadError> {
-    session.value(statement).await.map_err(|ending| sql(statement, ending))
+    session.value(statement).await.map_err(|ending| LoadError::sql(statement, ending))
 }

@@ -230,7 +230,7 @@ impl Agent {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
-    /// `/state`.
+    /// The answer to `GET /state`.
     pub async fn state(&self) -> Result<Value, Error> {
         let (_, body) = self.get("/state").await?;
         Ok(serde_json::from_str(&body).unwrap_or_default())

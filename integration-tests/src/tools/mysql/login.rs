@@ -1,4 +1,4 @@
-//! Dialling, TLS, and the login itself.
+//! TCP or a Unix socket, TLS, and the login.
 
 use std::{
     fmt, io,
@@ -7,16 +7,19 @@ use std::{
     sync::Arc,
 };
 
+use agent_database::mysql::wire::{
+    Cursor, Packets, Wire,
+    greeting::capability,
+    put_counted,
+    request::{FIRST_PLUGIN, NEEDED, fixed_part, put_text},
+};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use sha1::{Digest, Sha1};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::{
-    Error, Session,
-    packets::{Fields, Packets, Wire},
-};
+use super::{Error, Session, Stream, receive};
 
 /// Where the server listens.
 #[derive(Clone, Debug)]
@@ -30,16 +33,16 @@ pub enum Dial {
 #[derive(Clone, Debug)]
 pub struct Tls {
     pub config: Arc<ClientConfig>,
-    /// The name that the certificate has to have.
+    /// Verified against the certificate.
     pub name: String,
 }
 
-/// What the user proves itself with. Not shown by `Debug`.
+/// A credential, redacted in `Debug`.
 #[derive(Clone)]
 pub enum Secret {
-    /// Sent as it is when the server asks for it, over TLS only.
+    /// Sent in clear text when the server asks for it, over TLS only.
     Token(String),
-    /// Proved by `mysql_native_password`, and never sent.
+    /// For `mysql_native_password`, which does not send it.
     Password(String),
 }
 
@@ -52,32 +55,19 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A login that can be tried any number of times.
+/// The parameters of a login.
 #[derive(Clone, Debug)]
 pub struct Login {
     pub dial: Dial,
-    /// The address to come from, such as 127.0.0.2; the system's choice if not said.
+    /// The local address, such as 127.0.0.2.
     pub from: Option<IpAddr>,
     /// `None`: no TLS, and no token is ever sent.
     pub tls: Option<Tls>,
     pub user: String,
-    /// Its token or password.
     pub secret: Secret,
-    /// The database to start in, if any.
     pub database: Option<String>,
 }
 
-/// PROTOCOL_41, TRANSACTIONS, SECURE_CONNECTION, MULTI_STATEMENTS, MULTI_RESULTS,
-/// PLUGIN_AUTH, and the long passwords of old: what this client speaks.
-const SPOKEN: u32 = 1 | 0x200 | 0x2000 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x8_0000;
-const CONNECT_WITH_DB: u32 = 8;
-const SSL: u32 = 0x800;
-const CONNECT_ATTRS: u32 = 0x10_0000;
-/// utf8mb4_general_ci
-const COLLATION: u8 = 45;
-const LARGEST_PACKET: u32 = 1 << 24;
-
-const NATIVE: &[u8] = b"mysql_native_password";
 const CLEAR: &[u8] = b"mysql_clear_password";
 
 impl Login {
@@ -85,72 +75,72 @@ impl Login {
         self.log_in(self.dialled().await?, None).await
     }
 
-    /// The same on what was dialled already, so that the caller can look at the socket, and
-    /// with a name of the client's program: the connection attribute `program_name`.
+    /// Logs in on an open connection, with the connection attribute `program_name`.
     pub async fn connect_on(&self, stream: TcpStream, program: &str) -> Result<Session, Error> {
         self.log_in(Box::new(stream), Some(program)).await
     }
 
-    async fn log_in(&self, dialled: Box<dyn Wire>, program: Option<&str>) -> Result<Session, Error> {
-        let mut packets = Packets::new(dialled);
-        let greeting = Greeting::parse(&packets.receive().await?)?;
+    async fn log_in(&self, mut stream: Box<dyn Stream>, program: Option<&str>) -> Result<Session, Error> {
+        let mut packets = Packets::new(&mut stream);
+        let greeting = Greeting::parse(&receive(&mut packets).await?)?;
 
-        let mut capabilities = SPOKEN;
+        let mut capabilities =
+            NEEDED & !capability::SSL | capability::LONG_PASSWORD | capability::TRANSACTIONS;
         if self.database.is_some() {
-            capabilities |= CONNECT_WITH_DB;
+            capabilities |= capability::CONNECT_WITH_DB;
         }
         if program.is_some() {
-            capabilities |= CONNECT_ATTRS;
+            capabilities |= capability::CONNECT_ATTRS;
         }
-        if let Some(tls) = &self.tls {
-            if greeting.capabilities & SSL == 0 {
+        if self.tls.is_some() {
+            if greeting.capabilities & capability::SSL == 0 {
                 return Err(Error::Protocol("the server offers no TLS"));
             }
-            capabilities |= SSL;
-            packets.send(&start_of_response(capabilities)).await?;
-            packets = tls.over(packets).await?;
+            capabilities |= capability::SSL;
+            packets.write(&fixed_part(capabilities)).await?;
         }
+        let number = packets.number();
+        if let Some(tls) = &self.tls {
+            stream = tls.over(stream).await?;
+        }
+        let mut packets = Packets::counting_from(stream, number);
 
-        let mut response = start_of_response(capabilities);
-        response.extend_from_slice(self.user.as_bytes());
-        response.push(0);
-        let (proof, plugin) = match &self.secret {
-            // Named after the plugin that asks for tokens, nothing would be taken for the token.
-            Secret::Token(_) => (Vec::new(), NATIVE),
-            Secret::Password(password) => (proof_of(password, &greeting.salt), NATIVE),
+        let mut request = fixed_part(capabilities);
+        put_text(&mut request, self.user.as_bytes());
+        let response = match &self.secret {
+            Secret::Token(_) => Vec::new(),
+            Secret::Password(password) => native_response(password, &greeting.salt),
         };
-        // A proof has twenty bytes, or none.
-        response.push(u8::try_from(proof.len()).unwrap_or_default());
-        response.extend_from_slice(&proof);
+        put_counted(&mut request, &response);
         if let Some(database) = &self.database {
-            response.extend_from_slice(database.as_bytes());
-            response.push(0);
+            put_text(&mut request, database.as_bytes());
         }
-        response.extend_from_slice(plugin);
-        response.push(0);
+        put_text(&mut request, FIRST_PLUGIN);
         if let Some(program) = program {
-            let attribute = [counted("program_name")?, counted(program)?].concat();
-            response.push(u8::try_from(attribute.len()).map_err(|_| TOO_LONG)?);
-            response.extend_from_slice(&attribute);
+            let mut attribute = Vec::new();
+            put_counted(&mut attribute, b"program_name");
+            put_counted(&mut attribute, program.as_bytes());
+            put_counted(&mut request, &attribute);
         }
-        packets.send(&response).await?;
+        packets.write(&request).await?;
 
         loop {
-            let answer = packets.receive().await?;
+            let answer = receive(&mut packets).await?;
             match answer.split_first() {
-                Some((0x00, _)) => return Ok(Session::new(packets, greeting.id, greeting.version)),
-                Some((0xfe, asked)) => {
-                    let mut asked = Fields(asked);
-                    let plugin = asked.text();
-                    let proof = self.answer_to(plugin, asked.0)?;
-                    packets.send(&proof).await?;
+                Some((0x00, _)) => {
+                    return Ok(Session::new(Wire::new(packets), greeting.id, greeting.version));
                 }
-                _ => return Err(Error::Protocol("neither in nor out after the login")),
+                Some((0xfe, switch)) => {
+                    let mut switch = Cursor::new(switch);
+                    let response = self.response_to(switch.until_zero()?, switch.rest())?;
+                    packets.write(&response).await?;
+                }
+                _ => return Err(Error::Protocol("an unknown answer to the login")),
             }
         }
     }
 
-    async fn dialled(&self) -> Result<Box<dyn Wire>, Error> {
+    async fn dialled(&self) -> Result<Box<dyn Stream>, Error> {
         let address = match &self.dial {
             Dial::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
             Dial::Tcp(address) => *address,
@@ -164,55 +154,30 @@ impl Login {
         Ok(Box::new(stream))
     }
 
-    fn answer_to(&self, plugin: &[u8], data: &[u8]) -> Result<Vec<u8>, Error> {
+    fn response_to(&self, plugin: &[u8], data: &[u8]) -> Result<Vec<u8>, Error> {
         match (plugin, &self.secret) {
-            (CLEAR, Secret::Token(token)) if self.tls.is_some() => {
-                let mut answer = token.clone().into_bytes();
-                answer.push(0);
-                Ok(answer)
+            (CLEAR, Secret::Token(token)) if self.tls.is_some() => Ok([token.as_bytes(), &[0]].concat()),
+            (CLEAR, _) => Err(Error::Protocol("the server asks for the password in clear text")),
+            // The response of a user without a password: the server refuses it with its own message.
+            (FIRST_PLUGIN, Secret::Token(_)) => Ok(Vec::new()),
+            (FIRST_PLUGIN, Secret::Password(password)) => {
+                Ok(native_response(password, data.strip_suffix(b"\0").unwrap_or(data)))
             }
-            (CLEAR, _) => Err(Error::Protocol("the server asks for the secret itself")),
-            // As for a user without a password: the server refuses in its own words.
-            (NATIVE, Secret::Token(_)) => Ok(Vec::new()),
-            (NATIVE, Secret::Password(password)) => {
-                Ok(proof_of(password, data.strip_suffix(b"\0").unwrap_or(data)))
-            }
-            _ => Err(Error::Protocol("the server asks for a plugin that is not spoken here")),
+            _ => Err(Error::Protocol("the server asks for an unknown plugin")),
         }
     }
 }
 
 impl Tls {
-    async fn over(&self, mut packets: Packets) -> Result<Packets, Error> {
+    async fn over(&self, stream: Box<dyn Stream>) -> Result<Box<dyn Stream>, Error> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let name = ServerName::try_from(self.name.clone()).map_err(invalid)?;
-        let plain = std::mem::replace(&mut packets.wire, Box::new(tokio::io::empty()));
-        let stream = TlsConnector::from(self.config.clone()).connect(name, plain).await?;
-        Ok(packets.over(Box::new(stream)))
+        Ok(Box::new(TlsConnector::from(self.config.clone()).connect(name, stream).await?))
     }
 }
 
-/// How a request for TLS and the response to the greeting both begin.
-fn start_of_response(capabilities: u32) -> Vec<u8> {
-    let mut start = Vec::with_capacity(64);
-    start.extend_from_slice(&capabilities.to_le_bytes());
-    start.extend_from_slice(&LARGEST_PACKET.to_le_bytes());
-    start.push(COLLATION);
-    start.extend_from_slice(&[0; 23]);
-    start
-}
-
-const TOO_LONG: Error = Error::Protocol("a name of a program that is too long");
-
-/// A short text with its length before it.
-fn counted(text: &str) -> Result<Vec<u8>, Error> {
-    // A length beyond 250 is written in another way, which no name of a program needs.
-    let length = u8::try_from(text.len()).ok().filter(|length| *length <= 200).ok_or(TOO_LONG)?;
-    Ok([&[length], text.as_bytes()].concat())
-}
-
 /// `SHA1(password) XOR SHA1(salt + SHA1(SHA1(password)))`
-fn proof_of(password: &str, salt: &[u8]) -> Vec<u8> {
+fn native_response(password: &str, salt: &[u8]) -> Vec<u8> {
     if password.is_empty() {
         return Vec::new();
     }
@@ -221,7 +186,7 @@ fn proof_of(password: &str, salt: &[u8]) -> Vec<u8> {
     once.iter().zip(salted).map(|(once, salted)| once ^ salted).collect()
 }
 
-/// What the server says first.
+/// The server's greeting. The agent's own parser skips the salt, which only passwords need.
 struct Greeting {
     version: String,
     id: u32,
@@ -230,22 +195,21 @@ struct Greeting {
 }
 
 impl Greeting {
-    fn parse(payload: &[u8]) -> Result<Self, Error> {
-        let mut fields = Fields(payload);
-        if fields.number(1)? != 10 {
-            return Err(Error::Protocol("not version 10 of the protocol"));
+    fn parse(packet: &[u8]) -> Result<Self, Error> {
+        let mut cursor = Cursor::new(packet);
+        if cursor.u8()? != 10 {
+            return Err(Error::Protocol("not a greeting of protocol 10"));
         }
-        let version = String::from_utf8_lossy(fields.text()).into_owned();
-        let id = u32::try_from(fields.number(4)?).unwrap_or_default();
-        let mut salt = fields.take(8)?.to_vec();
-        fields.take(1)?;
-        let low = fields.number(2)?;
-        fields.take(3)?;
-        let high = fields.number(2)?;
-        fields.take(11)?;
-        // Twelve bytes; the closing NUL is none of them.
-        salt.extend_from_slice(fields.text());
-        let capabilities = u32::try_from(high << 16 | low).unwrap_or_default();
-        Ok(Self { version, id, salt, capabilities })
+        let version = String::from_utf8_lossy(cursor.until_zero()?).into_owned();
+        let id = cursor.u32()?;
+        let mut salt = cursor.take(8)?.to_vec();
+        cursor.take(1)?;
+        let low = cursor.u16()?;
+        cursor.take(3)?;
+        let high = cursor.u16()?;
+        cursor.take(11)?;
+        // Twelve bytes, without the final zero.
+        salt.extend_from_slice(cursor.until_zero()?);
+        Ok(Self { version, id, salt, capabilities: u32::from(high) << 16 | u32::from(low) })
     }
 }

@@ -17,7 +17,7 @@ fn without_performance_schema() -> Options {
 }
 
 #[tokio::test]
-async fn a_row_says_who_from_where_doing_what_for_how_long() {
+async fn a_row_has_user_address_activity_and_duration() {
     let lab = Lab::start(0).await;
     let mut agent = lab.session("a", "lb_agent").await;
     let mut client = lab.named_client("app", "shop").await;
@@ -115,7 +115,7 @@ async fn only_idle_is_idle() {
 }
 
 #[tokio::test]
-async fn without_performance_schema_the_operator_says_what_to_rely_on() {
+async fn without_performance_schema_the_configured_source_is_used() {
     let lab = Lab::start_with(without_performance_schema()).await;
     let mut untouched = lab.client("app").await;
     untouched.query("START TRANSACTION").await.unwrap();
@@ -146,7 +146,7 @@ async fn without_performance_schema_the_operator_says_what_to_rely_on() {
 }
 
 #[tokio::test]
-async fn what_is_switched_off_later_is_unknown() {
+async fn instruments_disabled_later_make_the_state_unknown() {
     let lab = Lab::start(0).await;
     let client = lab.client("app").await;
     for (off, on) in [
@@ -174,7 +174,7 @@ async fn what_is_switched_off_later_is_unknown() {
 }
 
 #[tokio::test]
-async fn users_are_told_apart_by_how_they_log_in() {
+async fn users_are_distinguished_by_their_authentication() {
     let lab = Lab::start(1).await;
     let mut agent = lab.session("a", "lb_agent").await;
     let legacy = lab.password_client().await;
@@ -231,7 +231,7 @@ async fn what_the_agent_may_not_see_is_unknown() {
 
 /// The server refuses to count below 0, and a neighbour's statement may end after the look began.
 #[tokio::test]
-async fn sessions_at_work_do_not_spoil_the_look_at_the_others() {
+async fn busy_sessions_do_not_hide_quiet_ones() {
     let lab = Lab::start(0).await;
     let quiet = lab.client("app").await;
     let mut busy = Vec::new();

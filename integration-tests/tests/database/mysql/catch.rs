@@ -13,9 +13,9 @@ use integration_tests::standin::Options;
 
 use super::{
     clients::{eventually, row, row_that},
-    lab::PATIENCE,
     retirement::{ALL, Retirement, lives},
 };
+use crate::lab::{caught, insert_until_closed};
 
 #[tokio::test]
 async fn a_session_that_never_pauses_is_caught_right_after_its_work() {
@@ -28,30 +28,8 @@ async fn a_session_that_never_pauses_is_caught_right_after_its_work() {
         client.query("DELETE FROM orders").await.unwrap();
         let target = retirement.target(&client).await;
         let id = client.id();
-        let work = tokio::spawn(async move {
-            let mut acknowledged = 0_u32;
-            loop {
-                let insert = format!("INSERT INTO orders (client, number) VALUES (1, {acknowledged})");
-                if client.query("BEGIN").await.is_err() {
-                    return (acknowledged, "at BEGIN");
-                }
-                if client.query(&insert).await.is_err() {
-                    return (acknowledged, "inside");
-                }
-                if client.query("COMMIT").await.is_err() {
-                    return (acknowledged, "at COMMIT");
-                }
-                acknowledged += 1;
-                tokio::time::sleep(Duration::from_millis(u64::from(3 + acknowledged % 20))).await;
-            }
-        });
-        let deadline = Instant::now() + PATIENCE;
-        let outcome = loop {
-            match retirement.agent(method).catch(&target, method).await {
-                RetireOutcome::NeverIdle => assert!(Instant::now() < deadline, "it was never caught"),
-                outcome => break outcome,
-            }
-        };
+        let work = tokio::spawn(insert_until_closed(async move |sql| client.query(sql).await.is_ok()));
+        let outcome = caught(retirement.agent(method), &target, method).await;
         assert_eq!(outcome, RetireOutcome::Closed);
         let (acknowledged, broken) = work.await.unwrap();
         // Caught between two transactions: nothing acknowledged is missing, nothing else is there.
@@ -64,7 +42,7 @@ async fn a_session_that_never_pauses_is_caught_right_after_its_work() {
 }
 
 #[tokio::test]
-async fn a_catch_has_the_guards_of_a_close_and_an_end() {
+async fn a_catch_checks_what_a_close_checks_and_has_a_time_limit() {
     let mut retirement = Retirement::start().await;
     let mut client = retirement.lab.client("app").await;
     let target = retirement.target(&client).await;

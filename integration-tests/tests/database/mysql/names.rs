@@ -17,7 +17,7 @@ const NAMED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 8);
 const QUIET: Duration = Duration::from_millis(250);
 
 #[tokio::test]
-async fn a_name_is_nobodys_address_unless_the_server_shows_its_socket() {
+async fn a_host_name_is_no_address_unless_the_server_shows_the_socket() {
     for (performance_schema, mode) in
         [(true, OpenTransactions::PerformanceSchema), (false, OpenTransactions::InnodbTrx)]
     {

@@ -45,7 +45,7 @@ async fn only_a_read_only_default_of_the_whole_server_makes_it_read_only() {
 }
 
 #[tokio::test]
-async fn a_hook_that_fails_for_the_agent_is_the_word_of_a_living_server() {
+async fn a_failing_login_hook_proves_that_the_server_is_alive() {
     let lab = Lab::start(0).await;
     lab.sql("SET GLOBAL init_connect = 'INSERT INTO orders.nothing VALUES (1)'").await;
     let fault = lab.try_login("a", "lb_agent_plain").await.0.err().unwrap();
@@ -125,7 +125,7 @@ async fn an_incomplete_answer_is_no_role() {
 }
 
 #[tokio::test]
-async fn a_writable_server_that_follows_a_source_says_so() {
+async fn a_writable_server_that_follows_a_source_is_reported() {
     let lab = Lab::start(1).await;
     let mut replica = lab.session("b", "lb_agent").await;
     assert!(!lab.session("a", "lb_agent").await.role().await.unwrap().follows_source);

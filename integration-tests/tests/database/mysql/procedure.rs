@@ -40,7 +40,7 @@ async fn the_procedure_has_floors_that_its_caller_cannot_lower() {
 
 /// What is not said is not the same as anything.
 #[tokio::test]
-async fn a_caller_that_leaves_something_out_closes_nobody() {
+async fn incomplete_parameters_close_no_session() {
     let mut retirement = Retirement::start().await;
     let mut client = retirement.lab.client("app").await;
     let target = retirement.target(&client).await;

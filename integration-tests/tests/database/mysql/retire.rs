@@ -125,7 +125,7 @@ async fn closes_by_identity(mut retirement: Retirement) {
 }
 
 #[tokio::test]
-async fn users_who_do_not_log_in_by_iam_and_superusers_are_left_alone() {
+async fn users_without_iam_and_superusers_are_never_closed() {
     let mut retirement = Retirement::start().await;
     let mut client = retirement.lab.password_client().await;
     let target = retirement.target(&client).await;
@@ -151,7 +151,7 @@ async fn users_who_do_not_log_in_by_iam_and_superusers_are_left_alone() {
 }
 
 #[tokio::test]
-async fn an_agent_without_the_right_is_told_so_and_goes_on() {
+async fn a_missing_privilege_is_reported_and_the_session_stays_usable() {
     let mut retirement = Retirement::start().await;
     let mut client = retirement.lab.client("app2").await;
     let target = retirement.target(&client).await;

@@ -81,7 +81,7 @@ async fn rights_are_what_was_granted() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_seen_is_said() {
+async fn missing_visibility_is_reported() {
     let lab = Lab::start_with(Options { replicas: 0, performance_schema: false, ..Options::default() }).await;
     for (mode, sight) in [
         (OpenTransactions::PerformanceSchema, TransactionSight::Nothing),

@@ -11,7 +11,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_writer_and_a_replica_say_what_they_are() {
+async fn a_writer_and_a_replica_report_their_roles() {
     let lab = Lab::start(1).await;
     let mut writer = lab.session("a", "lb_agent").await;
     let facts = writer.role().await.unwrap();
@@ -60,7 +60,7 @@ async fn the_kept_sessions_see_a_promotion() {
 
 /// Aurora is not available here: its answers are those of its manual.
 #[tokio::test]
-async fn aurora_is_asked_for_its_own_words() {
+async fn aurora_reports_its_role_and_lag_by_its_own_variables_and_tables() {
     const LAG: [&str; 1] = ["lag_ms"];
     let missing = error(8, 1146, "42S02", "Table 'information_schema.REPLICA_HOST_STATUS' doesn't exist");
     for (innodb_read_only, status, in_recovery, lag) in [

@@ -50,11 +50,11 @@ pub enum Then {
 /// How its certificate is made.
 #[derive(Clone, Copy, Default)]
 pub struct Certificate {
-    /// Ended long ago.
+    /// The certificate has expired.
     pub expired: bool,
     /// Signed by an unknown authority.
     pub unknown_authority: bool,
-    /// For another server.
+    /// The certificate is for another server.
     pub other_name: bool,
 }
 

@@ -25,7 +25,7 @@ fn is(fault: &Fault, phase: Phase, kind: FaultKind, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_login_goes_as_rds_asks_for_it() {
+async fn a_login_follows_the_protocol_of_rds() {
     let settings_and_who = || {
         let who = [&["aurora_version", "3.08.0"][..], &["version_comment", "Source distribution"]];
         [ok(1, true), rows(2, &["Variable_name", "Value"], &who)].concat()
@@ -76,7 +76,7 @@ async fn only_a_clear_password_is_ever_answered() {
 }
 
 #[tokio::test]
-async fn an_account_without_a_password_is_left_again() {
+async fn a_login_without_a_password_is_closed_again() {
     let (fault, report, seen) =
         refusal(Script::answers([switch(3, "mysql_native_password", b"salt"), ok(5, false)])).await;
     is(&fault, Phase::Login, FaultKind::LoginRefused, &["mysql_native_password"]);
@@ -85,7 +85,7 @@ async fn an_account_without_a_password_is_left_again() {
 }
 
 #[tokio::test]
-async fn the_token_goes_out_once() {
+async fn the_token_is_sent_once() {
     let again = [switch(5, CLEAR, b""), switch(5, "dialog", b"\x04Password: "), packet(5, b"\x01more?")];
     for question in again {
         let (fault, report, seen) =
@@ -155,7 +155,7 @@ async fn a_server_that_does_not_prove_its_name_gets_no_token() {
 }
 
 #[tokio::test]
-async fn what_is_refused_instead_of_a_greeting_is_named() {
+async fn an_error_instead_of_a_greeting_is_reported() {
     let cases = [
         (1129, FaultKind::HostBlocked, Evidence::Alive, "host_cache"),
         (1130, FaultKind::PermissionDenied, Evidence::Alive, "matches this address"),
@@ -225,7 +225,7 @@ async fn each_refused_login_has_its_own_reason() {
 }
 
 #[tokio::test]
-async fn what_is_not_of_the_protocol_is_a_fault_of_the_protocol() {
+async fn invalid_packets_are_protocol_faults() {
     let well = packet(0, &greeting(CAPABILITIES));
     let greetings = [
         (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n".to_vec(), "out of its order"),

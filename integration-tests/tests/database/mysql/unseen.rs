@@ -11,7 +11,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn without_performance_schema_nothing_is_closed_unless_the_operator_chose_so() {
+async fn without_performance_schema_nothing_is_closed_unless_configured() {
     let options = || Options { replicas: 0, performance_schema: false, ..Options::default() };
     for mode in [OpenTransactions::PerformanceSchema, OpenTransactions::Strict] {
         let mut retirement = Retirement::start_with(options(), mode).await;
@@ -81,7 +81,7 @@ async fn a_witness_that_is_out_of_date_closes_nothing() {
 
 /// The table of `deploy/mysql/README.md`, row by row.
 #[tokio::test]
-async fn what_holds_a_session_and_what_cannot_be_seen_is_as_the_readme_says() {
+async fn reasons_to_hold_and_their_visibility_are_as_the_readme_states() {
     const ENGINES: &str = "CREATE TABLE orders.notes (note INT) ENGINE = MyISAM";
     const ALWAYS_SEEN: [&str; 4] = [
         "START TRANSACTION WITH CONSISTENT SNAPSHOT",

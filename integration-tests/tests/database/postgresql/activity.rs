@@ -12,7 +12,7 @@ fn idle(activity: Activity) -> bool {
 }
 
 #[tokio::test]
-async fn a_row_says_who_from_where_since_when_doing_what() {
+async fn a_row_has_user_address_start_and_activity() {
     let lab = Lab::start(0).await;
     let mut agent = lab.session("a", "lb_agent").await;
     let client = lab.client("app", "shop").await;
@@ -78,7 +78,7 @@ async fn only_idle_is_idle() {
 }
 
 #[tokio::test]
-async fn users_are_told_apart_by_how_they_log_in() {
+async fn users_are_distinguished_by_their_authentication() {
     let lab = Lab::start(1).await;
     let mut agent = lab.session("a", "lb_agent").await;
     let _legacy = lab.password_client("legacy").await;

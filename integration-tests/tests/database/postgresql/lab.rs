@@ -1,69 +1,42 @@
-//! A stand-in, logins to it through the crate under test, and clients to look at.
+//! The lab with a PostgreSQL, and clients to watch.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use agent_core::{Fault, InstanceId, session::ActivityRow};
+use agent_core::{Fault, session::ActivityRow};
 use agent_database::{
-    Address, Limits, LoginReport, RetireTarget, Scope, Session as _, Target, TlsTrust,
+    Limits, LoginReport, RetireTarget, Scope, Session as _, Target, TlsTrust,
     postgresql::{self, PostgresqlSession},
 };
-use integration_tests::{
-    process::wait_for,
-    standin::{DATABASE, Options, StandIn},
-};
+use integration_tests::{process::wait_for, standin::Engine};
 use tokio_postgres::Client;
 
-/// How long anything may take that is expected to happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use crate::lab;
+pub use crate::lab::PATIENCE;
 
-/// A stand-in and the trust in its authority.
-pub struct Lab {
-    pub standin: StandIn,
-    pub trust: TlsTrust,
-    pub limits: Limits,
+pub type Lab = lab::Lab<Postgresql>;
+
+#[derive(Default)]
+pub struct Postgresql;
+
+impl lab::Client for Postgresql {
+    type Session = PostgresqlSession;
+
+    fn engine(&self) -> Engine {
+        Engine::Postgresql
+    }
+
+    async fn login(
+        &self,
+        target: &Target,
+        trust: &TlsTrust,
+        token: &str,
+        limits: &Limits,
+    ) -> (Result<PostgresqlSession, Fault>, LoginReport) {
+        postgresql::login(target, trust, token, limits).await
+    }
 }
 
 impl Lab {
-    /// A writer and so many replicas.
-    pub async fn start(replicas: usize) -> Self {
-        Self::start_with(Options { replicas, ..Options::default() }).await
-    }
-
-    pub async fn start_with(options: Options) -> Self {
-        let standin = StandIn::start(options).await.unwrap();
-        let trust = TlsTrust::from_file(standin.ca_file()).unwrap();
-        Self { standin, trust, limits: Limits::default() }
-    }
-
-    pub fn target(&self, server: &str, user: &str) -> Target {
-        let server = self.standin.server(server).unwrap();
-        let endpoint = Address::new(server.endpoint(), server.connect().port());
-        Target::new(InstanceId::new("orders", server.name()), endpoint, user, DATABASE)
-            .dialled_at(Address::new(&server.connect().ip().to_string(), server.connect().port()))
-    }
-
-    pub async fn try_login(
-        &self,
-        server: &str,
-        user: &str,
-    ) -> (Result<PostgresqlSession, Fault>, LoginReport) {
-        let token = self.standin.token(server, user).unwrap();
-        postgresql::login(&self.target(server, user), &self.trust, &token, &self.limits).await
-    }
-
-    /// The agent's own session as one of the stand-in's users.
-    pub async fn session(&self, server: &str, user: &str) -> PostgresqlSession {
-        self.try_login(server, user).await.0.unwrap()
-    }
-
-    /// The fault of a login that must not succeed, and its report.
-    pub async fn refusal(&self, target: &Target, trust: &TlsTrust, token: &str) -> (Fault, LoginReport) {
-        let (outcome, report) = postgresql::login(target, trust, token, &self.limits).await;
-        let fault = outcome.err().expect("the login succeeded");
-        assert!(!fault.to_string().contains(token), "the token is in {fault}");
-        (fault, report)
-    }
-
     /// A client of an application that logs in with a token.
     pub async fn client(&self, user: &str, application: &str) -> Client {
         let mut login = self.standin.login("a", user).unwrap();
@@ -80,14 +53,6 @@ impl Lab {
         let (client, connection) = login.connect(self.standin.tls().unwrap()).await.unwrap();
         tokio::spawn(connection);
         client
-    }
-
-    pub async fn sql(&self, statement: &str) -> Vec<Vec<Option<String>>> {
-        self.standin.execute_sql("a", statement).await.unwrap()
-    }
-
-    pub async fn shutdown(self) {
-        self.standin.shutdown().await.unwrap();
     }
 }
 

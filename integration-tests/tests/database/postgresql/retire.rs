@@ -14,6 +14,7 @@ use integration_tests::process::wait_for;
 use tokio_postgres::Client;
 
 use super::lab::{Lab, PATIENCE, row, row_that, target_of};
+use crate::lab::{caught, insert_until_closed};
 
 const QUIET: Duration = Duration::from_millis(250);
 const BOTH: [Method; 2] = [Method::Signal, Method::Function];
@@ -145,7 +146,7 @@ async fn work_is_never_cut() {
 }
 
 #[tokio::test]
-async fn too_short_a_pause_is_told_and_left() {
+async fn a_session_that_was_idle_too_briefly_is_reported_and_kept() {
     let mut retirement = Retirement::start().await;
     let client = retirement.lab.client("app", "hasty").await;
     let target = retirement.target("hasty").await;
@@ -217,7 +218,7 @@ impl Retirement {
 }
 
 #[tokio::test]
-async fn users_who_do_not_log_in_by_iam_and_superusers_are_left_alone() {
+async fn users_without_iam_and_superusers_are_never_closed() {
     let mut retirement = Retirement::start().await;
     let legacy = retirement.lab.password_client("legacy").await;
     let mut target = retirement.target("legacy").await;
@@ -248,7 +249,7 @@ async fn users_who_do_not_log_in_by_iam_and_superusers_are_left_alone() {
 }
 
 #[tokio::test]
-async fn an_agent_without_the_right_is_told_so_and_goes_on() {
+async fn a_missing_privilege_is_reported_and_the_session_stays_usable() {
     let mut retirement = Retirement::start().await;
     let client = retirement.lab.client("app2", "one").await;
     let target = retirement.target("one").await;
@@ -315,31 +316,9 @@ async fn a_session_that_never_pauses_is_caught_right_after_its_work() {
         let client = retirement.lab.client("app", "restless").await;
         client.batch_execute("TRUNCATE orders").await.unwrap();
         let target = retirement.target("restless").await;
-        let work = tokio::spawn(async move {
-            let mut acknowledged = 0_u32;
-            loop {
-                let insert = format!("INSERT INTO orders (client, number) VALUES (1, {acknowledged})");
-                if client.batch_execute("BEGIN").await.is_err() {
-                    return (acknowledged, "at BEGIN");
-                }
-                if client.batch_execute(&insert).await.is_err() {
-                    return (acknowledged, "inside");
-                }
-                if client.batch_execute("COMMIT").await.is_err() {
-                    return (acknowledged, "at COMMIT");
-                }
-                acknowledged += 1;
-                // A client that thinks for a moment, and looks at its connection.
-                tokio::time::sleep(Duration::from_millis(u64::from(3 + acknowledged % 20))).await;
-            }
-        });
-        let deadline = Instant::now() + PATIENCE;
-        let outcome = loop {
-            match retirement.agent(method).catch(&target, method).await {
-                RetireOutcome::NeverIdle => assert!(Instant::now() < deadline, "it was never caught"),
-                outcome => break outcome,
-            }
-        };
+        let work =
+            tokio::spawn(insert_until_closed(async move |sql| client.batch_execute(sql).await.is_ok()));
+        let outcome = caught(retirement.agent(method), &target, method).await;
         assert_eq!(outcome, RetireOutcome::Closed);
         let (acknowledged, broken) = work.await.unwrap();
         // Caught between two transactions: nothing acknowledged is missing, nothing else is there.
@@ -352,7 +331,7 @@ async fn a_session_that_never_pauses_is_caught_right_after_its_work() {
 }
 
 #[tokio::test]
-async fn a_catch_has_the_guards_of_a_close_and_an_end() {
+async fn a_catch_checks_what_a_close_checks_and_has_a_time_limit() {
     let mut retirement = Retirement::start().await;
     let idle = retirement.lab.client("app", "idle").await;
     let target = retirement.target("idle").await;

@@ -64,7 +64,7 @@ async fn agents_are_counted_by_name() {
 }
 
 #[tokio::test]
-async fn a_server_that_allows_little_still_tells_its_role() {
+async fn the_role_is_read_with_minimal_privileges() {
     let lab = Lab::start(1).await;
     // Taken away under the open session, which goes on with what is left.
     lab.sql("REVOKE EXECUTE ON FUNCTION pg_control_checkpoint() FROM PUBLIC").await;

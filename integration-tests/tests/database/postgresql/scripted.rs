@@ -34,7 +34,7 @@ pub enum Script {
 /// How its certificate is made.
 #[derive(Clone, Copy, Default)]
 pub struct Certificate {
-    /// Ended long ago.
+    /// The certificate has expired.
     pub expired: bool,
 }
 

@@ -85,7 +85,7 @@ async fn a_login_that_is_not_answered_times_out() {
 }
 
 #[tokio::test]
-async fn rubbish_inside_tls_is_a_fault_of_the_protocol() {
+async fn invalid_data_inside_tls_is_a_protocol_fault() {
     let (fault, _, read) = login(Script::Say(b"HTTP/1.1 200 OK\r\n\r\n"), Certificate::default()).await;
     assert_eq!(fault.phase, Phase::Login);
     assert!(matches!(fault.kind, FaultKind::Protocol | FaultKind::Disconnected), "{fault}");

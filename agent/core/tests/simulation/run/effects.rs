@@ -71,7 +71,6 @@ impl Run {
         self.world.admin.drain(server)
     }
 
-    /// The guarded statement.
     pub(super) fn close(&mut self, retire: &Retire) -> Retired {
         let now = self.world.now;
         let (index, _) = self.world.config(&retire.proxy.server);

@@ -9,22 +9,21 @@ const MORE_RESULTS: u16 = 0x0008;
 
 /// The first byte of each kind of packet.
 pub(super) const OK: u8 = 0x00;
-pub(super) const ERROR: u8 = 0xff;
+pub const ERROR: u8 = 0xff;
 pub(super) const END: u8 = 0xfe;
 const MORE_DATA: u8 = 0x01;
 
 /// The limit for EOF packets: longer ones with the same first byte are rows.
 pub(super) const LONGEST_END: usize = 8;
 
-/// An error packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::mysql) struct ServerError {
+pub struct ServerError {
     /// Such as 1045 or 1129.
-    pub(in crate::mysql) number: u16,
+    pub number: u16,
     /// Servers omit it before the login.
-    pub(in crate::mysql) sqlstate: Option<String>,
+    pub sqlstate: Option<String>,
     /// Without control characters, and bounded.
-    pub(in crate::mysql) message: String,
+    pub message: String,
 }
 
 impl fmt::Display for ServerError {
@@ -34,7 +33,7 @@ impl fmt::Display for ServerError {
 }
 
 impl ServerError {
-    pub(in crate::mysql) fn parse(packet: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(packet: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(packet);
         if cursor.u8()? != ERROR {
             return Err(Malformed("not an error"));
@@ -54,7 +53,6 @@ impl ServerError {
     }
 }
 
-/// An OK packet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Done {
     pub(super) affected: u64,

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// How a packet violates the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::mysql) struct Malformed(pub(in crate::mysql) &'static str);
+pub struct Malformed(pub &'static str);
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,14 +17,14 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 /// The unread rest of a packet.
-pub(super) struct Cursor<'a>(&'a [u8]);
+pub struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(packet: &'a [u8]) -> Self {
+    pub fn new(packet: &'a [u8]) -> Self {
         Self(packet)
     }
 
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Malformed("a packet is cut short"))?;
         self.0 = rest;
         Ok(taken)
@@ -36,23 +36,22 @@ impl<'a> Cursor<'a> {
         Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
         // One byte always fits.
         Ok(self.number::<1>()?.to_le_bytes()[0])
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
         let [a, b, ..] = self.number::<2>()?.to_le_bytes();
         Ok(u16::from_le_bytes([a, b]))
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
         let [a, b, c, d, ..] = self.number::<4>()?.to_le_bytes();
         Ok(u32::from_le_bytes([a, b, c, d]))
     }
 
-    /// A length-encoded integer.
-    pub(super) fn length_encoded(&mut self) -> Result<u64, Malformed> {
+    pub fn length_encoded(&mut self) -> Result<u64, Malformed> {
         match self.u8()? {
             0xfc => self.number::<2>(),
             0xfd => self.number::<3>(),
@@ -63,13 +62,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// A length-encoded string.
-    pub(super) fn counted(&mut self) -> Result<&'a [u8], Malformed> {
+    pub fn counted(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.length_encoded()?;
         self.take(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
     /// A zero-terminated string.
-    pub(super) fn until_zero(&mut self) -> Result<&'a [u8], Malformed> {
+    pub fn until_zero(&mut self) -> Result<&'a [u8], Malformed> {
         let end = self.0.iter().position(|&byte| byte == 0).ok_or(Malformed("a text without an end"))?;
         let text = self.take(end)?;
         self.take(1)?;
@@ -77,20 +76,20 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next byte, without consuming it.
-    pub(super) fn peek(&self) -> Option<u8> {
+    pub fn peek(&self) -> Option<u8> {
         self.0.first().copied()
     }
 
-    pub(super) fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn rest(&mut self) -> &'a [u8] {
+    pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
 
     /// Fails if bytes are left.
-    pub(super) fn end(&self) -> Result<(), Malformed> {
+    pub fn end(&self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed("a packet is longer than it should be")) }
     }
 }
@@ -109,7 +108,7 @@ pub(super) fn put_length(packet: &mut Vec<u8>, number: usize) {
 }
 
 /// Appends a length-encoded string.
-pub(super) fn put_counted(packet: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_counted(packet: &mut Vec<u8>, bytes: &[u8]) {
     put_length(packet, bytes.len());
     packet.extend_from_slice(bytes);
 }

@@ -5,23 +5,23 @@ use super::cursor::{Cursor, Malformed, printable};
 /// Capability flags. A connection uses those that both sides set.
 ///
 /// <https://dev.mysql.com/doc/dev/mysql-server/latest/group__group__cs__capabilities__flags.html>
-pub(in crate::mysql) mod capability {
+pub mod capability {
     /// To MariaDB: the client does not use MariaDB's own capabilities.
-    pub(in crate::mysql) const LONG_PASSWORD: u32 = 1;
-    pub(in crate::mysql) const LONG_FLAG: u32 = 1 << 2;
-    pub(in crate::mysql) const CONNECT_WITH_DB: u32 = 1 << 3;
-    pub(in crate::mysql) const PROTOCOL_41: u32 = 1 << 9;
-    pub(in crate::mysql) const SSL: u32 = 1 << 11;
-    pub(in crate::mysql) const TRANSACTIONS: u32 = 1 << 13;
-    pub(in crate::mysql) const SECURE_CONNECTION: u32 = 1 << 15;
-    pub(in crate::mysql) const MULTI_STATEMENTS: u32 = 1 << 16;
-    pub(in crate::mysql) const MULTI_RESULTS: u32 = 1 << 17;
-    pub(in crate::mysql) const PLUGIN_AUTH: u32 = 1 << 19;
-    pub(in crate::mysql) const CONNECT_ATTRS: u32 = 1 << 20;
+    pub const LONG_PASSWORD: u32 = 1;
+    pub const LONG_FLAG: u32 = 1 << 2;
+    pub const CONNECT_WITH_DB: u32 = 1 << 3;
+    pub const PROTOCOL_41: u32 = 1 << 9;
+    pub const SSL: u32 = 1 << 11;
+    pub const TRANSACTIONS: u32 = 1 << 13;
+    pub const SECURE_CONNECTION: u32 = 1 << 15;
+    pub const MULTI_STATEMENTS: u32 = 1 << 16;
+    pub const MULTI_RESULTS: u32 = 1 << 17;
+    pub const PLUGIN_AUTH: u32 = 1 << 19;
+    pub const CONNECT_ATTRS: u32 = 1 << 20;
 }
 
 /// Far above the size of real ones, which have about 100 bytes.
-pub(in crate::mysql) const LARGEST_GREETING: usize = 64 * 1024;
+pub const LARGEST_GREETING: usize = 64 * 1024;
 
 /// The protocol version since MySQL 3.21.
 const PROTOCOL_10: u8 = 10;

@@ -9,6 +9,8 @@
 //! Not here: TLS (`crate::tls`), when the token may be sent (`super::gate`), and what an error
 //! means (`super::classify`).
 //!
+//! Public only for the MySQL client of the integration tests, which also logs in with passwords.
+//!
 //! Nothing here has a time limit; callers set them. A [`Wire`] whose query was abandoned is out
 //! of sync and has to be dropped.
 //!
@@ -21,9 +23,9 @@
 
 mod answer;
 mod cursor;
-pub(super) mod greeting;
+pub mod greeting;
 mod packets;
-pub(super) mod request;
+pub mod request;
 mod result;
 #[cfg(test)]
 pub(super) mod testing;
@@ -32,9 +34,10 @@ use std::{fmt, io};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(super) use self::{
-    answer::{LoginAnswer, ServerError},
-    cursor::Malformed,
+pub(super) use self::answer::LoginAnswer;
+pub use self::{
+    answer::{ERROR, ServerError},
+    cursor::{Cursor, Malformed, put_counted},
     packets::Packets,
 };
 
@@ -42,16 +45,16 @@ pub(super) use self::{
 /// sessions; a server that sends more is broken or hostile.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-const COM_QUIT: u8 = 1;
+pub const COM_QUIT: u8 = 1;
 const COM_QUERY: u8 = 3;
 
 /// A connection after the login.
-pub(super) struct Wire<S> {
-    packets: Packets<S>,
+pub struct Wire<S> {
+    pub packets: Packets<S>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    pub(super) fn new(packets: Packets<S>) -> Self {
+    pub fn new(packets: Packets<S>) -> Self {
         Self { packets }
     }
 
@@ -60,14 +63,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// One round trip: one or several statements, separated by `;`.
-    pub(super) async fn query(&mut self, sql: &str) -> Result<Answered, WireError> {
+    pub async fn query(&mut self, sql: &str) -> Result<Answered, WireError> {
         self.packets.begin();
         self.packets.write(&[&[COM_QUERY], sql.as_bytes()].concat()).await?;
         result::read_all(&mut self.packets, LARGEST_ANSWER).await
     }
 
     /// Sends `COM_QUIT` and closes the stream.
-    pub(super) async fn quit(mut self) {
+    pub async fn quit(mut self) {
         self.packets.begin();
         // The stream is closed even if this fails.
         let _ = self.packets.write(&[COM_QUIT]).await;
@@ -77,34 +80,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
 /// The results of one round trip.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answered {
+pub struct Answered {
     /// In order, up to the failed statement.
-    pub(super) results: Vec<ResultSet>,
+    pub results: Vec<ResultSet>,
     /// The error of the failed statement. The connection stays usable.
-    pub(super) refused: Option<ServerError>,
+    pub refused: Option<ServerError>,
 }
 
 /// The result of one statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ResultSet {
+pub struct ResultSet {
     /// Empty for a statement without a result set.
-    pub(super) columns: Vec<String>,
+    pub columns: Vec<String>,
     /// One cell per column; `None` is NULL. Invalid UTF-8 is replaced.
-    pub(super) rows: Vec<Vec<Option<String>>>,
+    pub rows: Vec<Vec<Option<String>>>,
     /// The number of changed rows of a statement without a result set.
-    pub(super) affected: u64,
+    pub affected: u64,
 }
 
 impl ResultSet {
     /// The cell at a row and column; `None` for NULL and for no such cell.
-    pub(super) fn cell(&self, row: usize, column: usize) -> Option<&str> {
+    pub fn cell(&self, row: usize, column: usize) -> Option<&str> {
         self.rows.get(row)?.get(column)?.as_deref()
     }
 }
 
 /// Why a round trip failed. The connection is unusable after it.
 #[derive(Debug)]
-pub(super) enum WireError {
+pub enum WireError {
     /// The stream failed or ended.
     Lost(io::Error),
     /// The server violated the protocol.

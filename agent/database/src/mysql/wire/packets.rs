@@ -12,7 +12,7 @@ const FULL_PIECE: usize = 0xff_ffff;
 
 /// A stream that is read and written packet by packet.
 #[derive(Debug)]
-pub(in crate::mysql) struct Packets<S> {
+pub struct Packets<S> {
     stream: S,
     /// The sequence number of the next packet, from either side.
     number: u8,
@@ -25,22 +25,22 @@ impl<S> Packets<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
-    pub(in crate::mysql) fn new(stream: S) -> Self {
+    pub fn new(stream: S) -> Self {
         Self { stream, number: 0 }
     }
 
     /// Continues the numbering of another stream: TLS begins in the middle of a login.
-    pub(in crate::mysql) fn counting_from(stream: S, number: u8) -> Self {
+    pub fn counting_from(stream: S, number: u8) -> Self {
         Self { stream, number }
     }
 
     /// The sequence number of the next packet.
-    pub(in crate::mysql) fn number(&self) -> u8 {
+    pub fn number(&self) -> u8 {
         self.number
     }
 
     /// Begins a command, which restarts the numbering.
-    pub(super) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.number = 0;
     }
 
@@ -50,7 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
     ///
     /// A server that closes a connection may send the reason before it reads the next command.
     /// That error has sequence number 0, where the response to a command has 1.
-    pub(in crate::mysql) async fn read(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
+    pub async fn read(&mut self, most: usize) -> Result<Vec<u8>, WireError> {
         const OUT_OF_ORDER: WireError = WireError::Malformed(Malformed("a packet out of its order"));
         let mut payload = Vec::new();
         let mut last_word = false;
@@ -84,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
     }
 
     /// Writes one payload and flushes.
-    pub(in crate::mysql) async fn write(&mut self, payload: &[u8]) -> Result<(), WireError> {
+    pub async fn write(&mut self, payload: &[u8]) -> Result<(), WireError> {
         let mut rest = payload;
         loop {
             let (piece, behind) = rest.split_at(rest.len().min(FULL_PIECE));
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn large_payloads_come_in_pieces() {
-        for size in [0, 1, FULL_PIECE - 1, FULL_PIECE, FULL_PIECE + 1, 2 * FULL_PIECE] {
+        for size in [0, 1, 65_536, FULL_PIECE - 1, FULL_PIECE, FULL_PIECE + 1, 2 * FULL_PIECE] {
             let payload: Vec<u8> = (0..=250).cycle().take(size).collect();
             run(async {
                 let (ours, theirs) = duplex(1 << 16);

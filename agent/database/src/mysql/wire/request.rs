@@ -14,7 +14,7 @@ const UTF8MB4: u8 = 45;
 const LARGEST_PACKET: u32 = 1 << 24;
 
 /// The capabilities that an IAM login needs.
-pub(in crate::mysql) const NEEDED: u32 = can::PROTOCOL_41
+pub const NEEDED: u32 = can::PROTOCOL_41
     | can::SSL
     | can::SECURE_CONNECTION
     | can::PLUGIN_AUTH
@@ -26,11 +26,16 @@ pub(in crate::mysql) const NEEDED: u32 = can::PROTOCOL_41
 /// It must not be `mysql_clear_password`: a server would take the empty response for the password
 /// and refuse it. With any other name the server requests a switch of plugins, and the token is
 /// sent only then.
-const FIRST_PLUGIN: &[u8] = b"mysql_native_password";
+pub const FIRST_PLUGIN: &[u8] = b"mysql_native_password";
 
-/// The request for TLS: the fixed part of a login request.
+/// The request for TLS.
 pub(in crate::mysql) fn tls_request(greeting: &Greeting, target: &Target) -> Vec<u8> {
-    let mut packet = capabilities(greeting, target).to_le_bytes().to_vec();
+    fixed_part(capabilities(greeting, target))
+}
+
+/// The fixed part of a login request, which is also the request for TLS.
+pub fn fixed_part(capabilities: u32) -> Vec<u8> {
+    let mut packet = capabilities.to_le_bytes().to_vec();
     packet.extend_from_slice(&LARGEST_PACKET.to_le_bytes());
     packet.push(UTF8MB4);
     packet.extend_from_slice(&[0; 23]);
@@ -68,7 +73,7 @@ fn capabilities(greeting: &Greeting, target: &Target) -> u32 {
 }
 
 /// A zero-terminated string. A zero inside would shift the following fields.
-fn put_text(packet: &mut Vec<u8>, text: &[u8]) {
+pub fn put_text(packet: &mut Vec<u8>, text: &[u8]) {
     packet.extend(text.iter().copied().filter(|&byte| byte != 0));
     packet.push(0);
 }

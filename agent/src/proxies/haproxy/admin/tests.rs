@@ -101,21 +101,21 @@ async fn a_drain_is_not_sent_where_no_other_server_is_left_by_the_proxys_own_wor
         "orders other 10.0.0.3 2 0 1 5432",
     ];
     for rows in not_sent {
-        let (drained, told) = drain_beside(rows).await;
+        let (drained, received) = drain_beside(rows).await;
         assert!(!drained, "{rows}");
         assert!(
             matches!(
-                &told[..],
+                &received[..],
                 [Input::NotDrained { .. }, Input::Outcome(Outcome::Drain { sent: DrainSent::NotSent, .. })]
             ),
-            "{told:?}"
+            "{received:?}"
         );
     }
-    let (drained, told) = drain_beside("orders pg2 10.0.0.2 2 0 1 5432").await;
+    let (drained, received) = drain_beside("orders pg2 10.0.0.2 2 0 1 5432").await;
     assert!(drained);
     assert!(
-        matches!(told.last(), Some(Input::Outcome(Outcome::Drain { sent: DrainSent::Sent, .. }))),
-        "{told:?}"
+        matches!(received.last(), Some(Input::Outcome(Outcome::Drain { sent: DrainSent::Sent, .. }))),
+        "{received:?}"
     );
 }
 
@@ -157,20 +157,20 @@ async fn an_order_that_has_waited_too_long_is_not_sent() {
         proxy.command(order).await;
     }
     assert!(!called().await, "nothing was sent");
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     for _ in 0..3 {
-        told.push(inputs.recv().await.unwrap());
+        received.push(inputs.recv().await.unwrap());
     }
     assert!(
         matches!(
-            &told[..],
+            &received[..],
             [
                 Input::NotDrained { .. },
                 Input::Outcome(Outcome::Drain { sent: DrainSent::NotSent, .. }),
                 Input::Outcome(Outcome::Undrain { taken: false, .. }),
             ]
         ),
-        "{told:?}"
+        "{received:?}"
     );
     for number in 0..3 {
         // Nothing answers, so each waits for its time limit.

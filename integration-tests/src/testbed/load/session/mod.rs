@@ -189,7 +189,6 @@ impl Connection {
         }
     }
 
-    /// Has ended, so.
     fn end(&mut self, ending: Ending) {
         match self {
             Connection::Postgresql(connection) => connection.end(ending),
