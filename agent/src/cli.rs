@@ -46,6 +46,8 @@ pub enum Command {
     Pause(Pause),
     /// End a pause
     Resume(Control),
+    /// Find mistakes in the configurations of HAProxy and Envoy. Changes nothing
+    Doctor(Doctor),
     /// Check a configuration file. Errors have a line, a column and a hint
     Validate(ConfigFile),
     /// Print the JSON Schema of the configuration, which documents every key
@@ -153,6 +155,35 @@ pub struct Token {
     /// The AWS region. Default: the region in the name of the endpoint, else the one of the AWS environment
     #[arg(long, env = "RDS_LB_AGENT_REGION")]
     pub region: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+docs/DOCTOR.md has every rule with the reason, the fix and examples.
+
+Exit codes: 0 nothing found, 1 errors found (with --strict: or warnings), 2 something could not be examined, 64 wrong \
+usage or configuration.")]
+pub struct Doctor {
+    /// The configuration of the agent, with which the proxies have to agree. Default: it is not compared
+    #[arg(long, short, env = "RDS_LB_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// A configuration file of HAProxy, or a folder of *.cfg files; in the order of HAProxy's own -f
+    #[arg(long, value_name = "PATH")]
+    pub haproxy: Vec<PathBuf>,
+    /// The version of HAProxy, like 3.2. Default: every version
+    #[arg(long, value_name = "VERSION")]
+    pub haproxy_version: Option<String>,
+    /// A configuration file of Envoy, or the output of its /config_dump
+    #[arg(long, value_name = "FILE")]
+    pub envoy: Vec<PathBuf>,
+    /// Leave out what a rule finds
+    #[arg(long, value_name = "RULE")]
+    pub allow: Vec<String>,
+    /// Exit 1 for warnings too
+    #[arg(long)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

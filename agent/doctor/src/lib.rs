@@ -5,9 +5,11 @@
 //! - [`rule`]: what a rule is. The rules themselves are beside what they read.
 //! - [`finding`], [`position`]: what they find, and where.
 //! - [`setup`]: what is known beside the files.
+//! - [`catalogue`]: all rules, as a list and as a page.
 //! - [`source`]: a text to be examined.
 //! - [`haproxy`], [`envoy`]: the configurations of the proxies.
 
+pub mod catalogue;
 pub mod envoy;
 pub mod finding;
 pub mod haproxy;

@@ -2,6 +2,7 @@
 
 mod check;
 mod control;
+mod doctor;
 mod drain;
 mod external;
 mod observe;
@@ -52,6 +53,7 @@ pub async fn execute(cli: Cli) -> Exit {
         Command::Writer(arguments) => control::writer(&arguments).await,
         Command::Pause(arguments) => control::pause(&arguments).await,
         Command::Resume(arguments) => control::resume(&arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Validate(arguments) => validate::validate(&arguments),
         Command::Schema => version::schema(),
         Command::Version(arguments) => version::version(&arguments),
