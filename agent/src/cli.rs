@@ -46,8 +46,10 @@ pub enum Command {
     Pause(Pause),
     /// End a pause
     Resume(Control),
-    /// Find mistakes in the configurations of HAProxy and Envoy. Changes nothing
+    /// Find mistakes in the proxies' configurations and on the way to the databases. Changes nothing
     Doctor(Doctor),
+    /// Print configurations for the proxies, the databases, IAM and clients, from the agent's own
+    Render(Render),
     /// Check a configuration file. Errors have a line, a column and a hint
     Validate(ConfigFile),
     /// Print the JSON Schema of the configuration, which documents every key
@@ -176,6 +178,12 @@ pub struct Doctor {
     /// A configuration file of Envoy, or the output of its /config_dump
     #[arg(long, value_name = "FILE")]
     pub envoy: Vec<PathBuf>,
+    /// Log in to each instance of --config, and report what is wrong on the way: network, TLS, token, rights
+    #[arg(long, requires = "config")]
+    pub live: bool,
+    /// With --live: also log in through this port of a proxy, and compare the certificate. May be repeated
+    #[arg(long, value_name = "DATABASE=HOST:PORT", requires = "live")]
+    pub through: Vec<String>,
     /// Leave out what a rule finds
     #[arg(long, value_name = "RULE")]
     pub allow: Vec<String>,
@@ -184,6 +192,53 @@ pub struct Doctor {
     pub strict: bool,
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Clients of the first backend use the port of the database, those of the next ones the ports after it; --port chooses \
+the first port.
+
+Exit codes: 0 printed, 64 wrong usage or configuration.")]
+pub struct Render {
+    /// What to print
+    #[arg(value_enum)]
+    pub what: Rendered,
+    /// The endpoint of the cluster for a backend, or cluster of Envoy: the fallback by DNS, and the name that clients
+    /// verify. May be repeated
+    #[arg(long, value_name = "BACKEND=HOST:PORT")]
+    pub cluster: Vec<String>,
+    /// The address on which clients reach the proxy
+    #[arg(long, default_value = "127.0.0.1")]
+    pub bind: std::net::IpAddr,
+    /// The port of the first backend. Default: the port of its database
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// For `client` and `iam`: the database user of the clients
+    #[arg(long, default_value = "app")]
+    pub user: String,
+    /// For `iam`: the number of the AWS account
+    #[arg(long, default_value = "ACCOUNT")]
+    pub account: String,
+    /// For `iam`: the resource id of an instance or its cluster (DbiResourceId, DbClusterResourceId). May be repeated
+    #[arg(long, value_name = "DATABASE/INSTANCE=ID")]
+    pub resource: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rendered {
+    /// The configuration of HAProxy.
+    Haproxy,
+    /// The bootstrap of Envoy.
+    Envoy,
+    /// The statements that create the agent's user.
+    Grants,
+    /// The policy that allows the logins of the agent and of the clients.
+    Iam,
+    /// Settings of clients: libpq, psycopg, SQLAlchemy, Go, Node, JDBC, mysql, mariadb.
+    Client,
 }
 
 #[derive(Debug, Args)]

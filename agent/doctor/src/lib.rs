@@ -8,12 +8,16 @@
 //! - [`catalogue`]: all rules, as a list and as a page.
 //! - [`source`]: a text to be examined.
 //! - [`haproxy`], [`envoy`]: the configurations of the proxies.
+//! - [`live`]: what logins have shown.
+//! - [`render`]: the configurations that have no such mistakes.
 
 pub mod catalogue;
 pub mod envoy;
 pub mod finding;
 pub mod haproxy;
+pub mod live;
 pub mod position;
+pub mod render;
 pub mod rule;
 pub mod setup;
 pub mod source;

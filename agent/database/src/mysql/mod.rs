@@ -18,6 +18,7 @@
 //! - `version`: MySQL or MariaDB, which version, Aurora or not.
 
 mod activity;
+mod circumstances;
 mod classify;
 mod gate;
 mod host_block;
@@ -47,7 +48,9 @@ pub use session::MySqlSession;
 pub use version::ServerVersion;
 
 use crate::{
-    engine::{Answer, Engine, Login, Method, RetireOutcome, RetireTarget, Rights, Scope, Session},
+    engine::{
+        Answer, Circumstances, Engine, Login, Method, RetireOutcome, RetireTarget, Rights, Scope, Session,
+    },
     report::LoginReport,
     target::{Limits, Target},
     trust::TlsTrust,
@@ -135,6 +138,10 @@ impl Session for MySqlSession {
 
     fn connect_errors(&mut self) -> Answer<'_, Result<Option<ConnectErrors>, Fault>> {
         Box::pin(async { MySqlSession::connect_errors(self).await.map(Some) })
+    }
+
+    fn circumstances(&mut self) -> Answer<'_, Result<Circumstances, Fault>> {
+        Box::pin(circumstances::circumstances(self))
     }
 
     fn fault(&self) -> Option<&Fault> {

@@ -1,4 +1,6 @@
-//! `doctor`: reads files and hands them to the rules. The rules are in the crate [`doctor`](::doctor).
+//! `doctor`: reads files, logs in, and hands what it sees to the rules, which are in the crate [`doctor`](::doctor).
+
+mod live;
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +9,7 @@ use std::{
 };
 
 use agent_core::plan::Mode;
+use agent_database::Address;
 use doctor::{
     catalogue, envoy,
     finding::Report,
@@ -21,8 +24,8 @@ use crate::{
     config::{self, Config, Proxy, ProxyKind, file::Engine},
 };
 
-pub(super) fn doctor(arguments: &Doctor) -> Exit {
-    let (version, config) = match usable(arguments) {
+pub(super) async fn doctor(arguments: &Doctor) -> Exit {
+    let Usable { version, config, ports } = match usable(arguments) {
         Ok(usable) => usable,
         Err(error) => {
             complain(error);
@@ -48,6 +51,9 @@ pub(super) fn doctor(arguments: &Doctor) -> Exit {
         let setup = setup(|proxy| matches!(proxy.kind, ProxyKind::Envoy(_)));
         report.findings.extend(envoy::check(&files, &setup));
     }
+    if let Some(config) = config.as_ref().filter(|_| arguments.live) {
+        live::examine(config, &ports, &mut report).await;
+    }
     report.finish(&arguments.allow);
     match arguments.output.output {
         Format::Json => print_json(&report),
@@ -62,8 +68,14 @@ pub(super) fn doctor(arguments: &Doctor) -> Exit {
     }
 }
 
-/// The version of HAProxy and the agent's configuration, if the arguments make sense.
-fn usable(arguments: &Doctor) -> Result<(Option<doctor::setup::Version>, Option<Config>), String> {
+/// The arguments, if they make sense.
+struct Usable {
+    version: Option<doctor::setup::Version>,
+    config: Option<Config>,
+    ports: Vec<live::Port>,
+}
+
+fn usable(arguments: &Doctor) -> Result<Usable, String> {
     let rules: Vec<&str> = catalogue::all().iter().map(|about| about.id).collect();
     for allowed in &arguments.allow {
         if !rules.contains(&allowed.as_str()) {
@@ -82,10 +94,29 @@ fn usable(arguments: &Doctor) -> Result<(Option<doctor::setup::Version>, Option<
         None => None,
         Some(path) => Some(config::load(path).map_err(|problems| problems.to_string())?.config),
     };
-    if arguments.haproxy.is_empty() && arguments.envoy.is_empty() {
-        return Err("nothing to examine: name files with --haproxy or --envoy".into());
+    let ports = match &config {
+        Some(config) => arguments.through.iter().map(|text| port(config, text)).collect::<Result<_, _>>()?,
+        None if arguments.live => return Err("--live needs the agent's configuration: --config".into()),
+        None => Vec::new(),
+    };
+    if arguments.haproxy.is_empty() && arguments.envoy.is_empty() && !arguments.live {
+        return Err("nothing to examine: name files with --haproxy or --envoy, or log in with --live".into());
     }
-    Ok((version, config))
+    Ok(Usable { version, config, ports })
+}
+
+/// A port of a proxy: `DATABASE=HOST:PORT`.
+fn port(config: &Config, text: &str) -> Result<live::Port, String> {
+    let parts = text.split_once('=').and_then(|(database, address)| {
+        let (host, port) = address.rsplit_once(':')?;
+        Some((database, Address::new(host.trim_matches(['[', ']']), port.parse().ok()?)))
+    });
+    let (database, address) =
+        parts.ok_or_else(|| format!("--through: `{text}` is not DATABASE=HOST:PORT"))?;
+    if !config.databases.iter().any(|known| known.name == database) {
+        return Err(format!("--through: there is no database `{database}`"));
+    }
+    Ok(live::Port { database: database.to_owned(), address })
 }
 
 /// The files in HAProxy's order: of a folder those with the extension `cfg`, by name.
