@@ -178,6 +178,10 @@ pub struct Doctor {
     /// A configuration file of Envoy, or the output of its /config_dump
     #[arg(long, value_name = "FILE")]
     pub envoy: Vec<PathBuf>,
+    /// The JSON output of `aws rds describe-db-instances`, `describe-db-clusters` or `describe-db-parameters`, of `aws ec2
+    /// describe-security-groups` or of `aws iam get-policy-version`. May be repeated
+    #[arg(long, value_name = "FILE")]
+    pub aws: Vec<PathBuf>,
     /// Log in to each instance of --config, and report what is wrong on the way: network, TLS, token, rights
     #[arg(long, requires = "config")]
     pub live: bool,

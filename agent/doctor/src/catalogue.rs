@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{envoy, haproxy, live, rule::About};
+use crate::{aws, envoy, haproxy, live, rule::About};
 
 /// A part of the catalogue: title, language of the examples, rules.
 type Part = (&'static str, &'static str, Vec<About>);
@@ -11,6 +11,7 @@ fn parts() -> Vec<Part> {
     vec![
         ("HAProxy", "haproxy", haproxy::rules().map(|rule| rule.about).collect()),
         ("Envoy", "yaml", envoy::rules().map(|rule| rule.about).collect()),
+        ("AWS", "json", aws::rules().map(|rule| rule.about).collect()),
         ("The live path", "", live::rules().map(|rule| rule.about).collect()),
     ]
 }

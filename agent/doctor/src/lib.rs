@@ -7,10 +7,13 @@
 //! - [`setup`]: what is known beside the files.
 //! - [`catalogue`]: all rules, as a list and as a page.
 //! - [`source`]: a text to be examined.
+//! - `tree`: YAML and JSON with lines.
 //! - [`haproxy`], [`envoy`]: the configurations of the proxies.
+//! - [`aws`]: answers of the AWS API.
 //! - [`live`]: what logins have shown.
 //! - [`render`]: the configurations that have no such mistakes.
 
+pub mod aws;
 pub mod catalogue;
 pub mod envoy;
 pub mod finding;
@@ -21,3 +24,4 @@ pub mod render;
 pub mod rule;
 pub mod setup;
 pub mod source;
+mod tree;

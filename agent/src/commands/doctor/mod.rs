@@ -11,7 +11,7 @@ use std::{
 use agent_core::plan::Mode;
 use agent_database::Address;
 use doctor::{
-    catalogue, envoy,
+    aws, catalogue, envoy,
     finding::Report,
     haproxy,
     setup::{Agent, Backend, Server, Setup},
@@ -40,6 +40,7 @@ pub(super) async fn doctor(arguments: &Doctor) -> Exit {
         haproxy: version,
         environment: environment.clone(),
         agent: config.as_ref().map(|config| agent(config, wanted)),
+        today: None,
     };
     let files = read(&arguments.haproxy, &mut report);
     if !files.is_empty() {
@@ -50,6 +51,11 @@ pub(super) async fn doctor(arguments: &Doctor) -> Exit {
     if !files.is_empty() {
         let setup = setup(|proxy| matches!(proxy.kind, ProxyKind::Envoy(_)));
         report.findings.extend(envoy::check(&files, &setup));
+    }
+    let files = read(&arguments.aws, &mut report);
+    if !files.is_empty() {
+        let today = jiff::Timestamp::now().as_second().div_euclid(24 * 3600);
+        report.findings.extend(aws::check(&files, &Setup { today: Some(today), ..Setup::default() }));
     }
     if let Some(config) = config.as_ref().filter(|_| arguments.live) {
         live::examine(config, &ports, &mut report).await;
@@ -99,8 +105,11 @@ fn usable(arguments: &Doctor) -> Result<Usable, String> {
         None if arguments.live => return Err("--live needs the agent's configuration: --config".into()),
         None => Vec::new(),
     };
-    if arguments.haproxy.is_empty() && arguments.envoy.is_empty() && !arguments.live {
-        return Err("nothing to examine: name files with --haproxy or --envoy, or log in with --live".into());
+    let files = arguments.haproxy.len() + arguments.envoy.len() + arguments.aws.len();
+    if files == 0 && !arguments.live {
+        return Err(
+            "nothing to examine: name files with --haproxy, --envoy or --aws, or log in with --live".into()
+        );
     }
     Ok(Usable { version, config, ports })
 }
