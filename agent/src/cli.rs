@@ -46,6 +46,10 @@ pub enum Command {
     Pause(Pause),
     /// End a pause
     Resume(Control),
+    /// Find mistakes in the proxies' configurations and on the way to the databases. Changes nothing
+    Doctor(Doctor),
+    /// Print configurations for the proxies, the databases, IAM and clients, from the agent's own
+    Render(Render),
     /// Check a configuration file. Errors have a line, a column and a hint
     Validate(ConfigFile),
     /// Print the JSON Schema of the configuration, which documents every key
@@ -153,6 +157,92 @@ pub struct Token {
     /// The AWS region. Default: the region in the name of the endpoint, else the one of the AWS environment
     #[arg(long, env = "RDS_LB_AGENT_REGION")]
     pub region: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+docs/DOCTOR.md has every rule with the reason, the fix and examples.
+
+Exit codes: 0 nothing found, 1 errors found (with --strict: or warnings), 2 something could not be examined, 64 wrong \
+usage or configuration.")]
+pub struct Doctor {
+    /// The configuration of the agent, with which the proxies have to agree. Default: it is not compared
+    #[arg(long, short, env = "RDS_LB_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// A configuration file of HAProxy, or a folder of *.cfg files; in the order of HAProxy's own -f
+    #[arg(long, value_name = "PATH")]
+    pub haproxy: Vec<PathBuf>,
+    /// The version of HAProxy, like 3.2. Default: every version
+    #[arg(long, value_name = "VERSION")]
+    pub haproxy_version: Option<String>,
+    /// A configuration file of Envoy, or the output of its /config_dump
+    #[arg(long, value_name = "FILE")]
+    pub envoy: Vec<PathBuf>,
+    /// The JSON output of `aws rds describe-db-instances`, `describe-db-clusters` or `describe-db-parameters`, of `aws ec2
+    /// describe-security-groups` or of `aws iam get-policy-version`. May be repeated
+    #[arg(long, value_name = "FILE")]
+    pub aws: Vec<PathBuf>,
+    /// Log in to each instance of --config, and report what is wrong on the way: network, TLS, token, rights
+    #[arg(long, requires = "config")]
+    pub live: bool,
+    /// With --live: also log in through this port of a proxy, and compare the certificate. May be repeated
+    #[arg(long, value_name = "DATABASE=HOST:PORT", requires = "live")]
+    pub through: Vec<String>,
+    /// Leave out what a rule finds
+    #[arg(long, value_name = "RULE")]
+    pub allow: Vec<String>,
+    /// Exit 1 for warnings too
+    #[arg(long)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Clients of the first backend use the port of the database, those of the next ones the ports after it; --port chooses \
+the first port.
+
+Exit codes: 0 printed, 64 wrong usage or configuration.")]
+pub struct Render {
+    /// What to print
+    #[arg(value_enum)]
+    pub what: Rendered,
+    /// The endpoint of the cluster for a backend, or cluster of Envoy: the fallback by DNS, and the name that clients
+    /// verify. May be repeated
+    #[arg(long, value_name = "BACKEND=HOST:PORT")]
+    pub cluster: Vec<String>,
+    /// The address on which clients reach the proxy
+    #[arg(long, default_value = "127.0.0.1")]
+    pub bind: std::net::IpAddr,
+    /// The port of the first backend. Default: the port of its database
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// For `client` and `iam`: the database user of the clients
+    #[arg(long, default_value = "app")]
+    pub user: String,
+    /// For `iam`: the number of the AWS account
+    #[arg(long, default_value = "ACCOUNT")]
+    pub account: String,
+    /// For `iam`: the resource id of an instance or its cluster (DbiResourceId, DbClusterResourceId). May be repeated
+    #[arg(long, value_name = "DATABASE/INSTANCE=ID")]
+    pub resource: Vec<String>,
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rendered {
+    /// The configuration of HAProxy.
+    Haproxy,
+    /// The bootstrap of Envoy.
+    Envoy,
+    /// The statements that create the agent's user.
+    Grants,
+    /// The policy that allows the logins of the agent and of the clients.
+    Iam,
+    /// Settings of clients: libpq, psycopg, SQLAlchemy, Go, Node, JDBC, mysql, mariadb.
+    Client,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@
 //! - [`messages`]: messages between the tasks and the decider. [`snapshot`]: the state that the decider
 //!   publishes. [`shared`]: what all tasks use.
 //! - [`instances`]: the tasks of each database instance. [`proxies`]: the tasks of each proxy.
+//!   [`token_files`]: tokens in files, for clients.
 //! - [`decider`]: the task that decides.
 //! - [`api`]: HTTP and the control socket.
 //! - [`run`]: start, reload and stop. [`commands`]: a file per command.
@@ -31,3 +32,4 @@ pub mod shared;
 pub mod snapshot;
 pub mod starvation;
 pub mod state;
+pub mod token_files;

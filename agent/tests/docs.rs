@@ -98,6 +98,36 @@ fn every_metric_is_changed_by_some_code() {
     }
 }
 
+// === docs/DOCTOR.md ===
+
+#[test]
+fn the_page_of_the_doctor_is_current() {
+    let page = format!(
+        "# Doctor\n\n\
+         `rds-lb-agent doctor` reads configurations and reports mistakes: what is wrong and where, why it matters, and \
+         how to fix it. It changes nothing.\n\n\
+         ```sh\n\
+         rds-lb-agent doctor --haproxy /etc/haproxy/haproxy.cfg --config /etc/rds-lb-agent/config.yaml\n\
+         rds-lb-agent doctor --envoy /etc/envoy/envoy.yaml --strict --output json\n\
+         rds-lb-agent doctor --live --config /etc/rds-lb-agent/config.yaml --through orders=127.0.0.1:5432\n\
+         ```\n\n\
+         Errors break logins or sessions, or leave the agent without effect. Warnings cost logins or sessions in a \
+         failover or a restart. Notes never fail. `--allow RULE` leaves out what a rule finds. With `--config`, the \
+         proxies are compared with the agent's configuration: names, addresses, sockets. With `--live`, it logs in to each \
+         instance as the agent does, and through the ports of a proxy that `--through` names: the certificate that a client \
+         sees there has to be that of the endpoint. `--aws` reads what the AWS command line prints as JSON (`aws rds \
+         describe-db-instances`, `describe-db-clusters`, `describe-db-parameters`, `aws ec2 describe-security-groups`, `aws iam \
+         get-policy-version`); it asks AWS nothing.\n\n\
+         In HAProxy's files, conditions (`.if`) that depend on the version are decided by `--haproxy-version`; lines under \
+         a condition that cannot be decided count. Variables are taken from the environment and from `setenv`; a rule \
+         makes no statement about a value with an unknown variable. Only proxies that lead to databases are judged: by \
+         the agent's configuration, a port of PostgreSQL or MySQL, an RDS name, or `agent-check`.\n\n\
+         This page is generated from the rules; a test keeps it current.\n{}",
+        doctor::catalogue::page()
+    );
+    assert_current("DOCTOR.md", &page);
+}
+
 // === docs/CONFIGURATION.md ===
 
 #[test]

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 8] = [
     &["engine", "events", "state"],
     &["messages", "snapshot"],
     &["shared"],
-    &["instances", "proxies"],
+    &["instances", "proxies", "token_files"],
     &["decider"],
     &["api"],
     &["run", "commands"],

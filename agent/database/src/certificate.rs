@@ -33,6 +33,7 @@ pub(crate) fn certificate_facts(
     Ok(CertificateFacts {
         subject: printable(&parsed.subject().to_string()),
         issuer: printable(&parsed.issuer().to_string()),
+        serial: printable(&parsed.raw_serial_as_string()),
         not_before: system_time(parsed.validity().not_before.timestamp()),
         not_after: system_time(parsed.validity().not_after.timestamp()),
         names,

@@ -4,7 +4,11 @@
 //! so callers need none. After a timeout or a lost connection a session is unusable: every
 //! later call fails at once with the cause, and the owner has to log in again.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use agent_core::{
     Fault,
@@ -75,11 +79,29 @@ pub trait Session: Send {
     /// tells what. It may be dropped at any time.
     fn interrupted(&mut self) -> Answer<'_, ()>;
 
+    /// Facts about the agent's user and its way to the server, for the doctor.
+    fn circumstances(&mut self) -> Answer<'_, Result<Circumstances, Fault>>;
+
     /// Why the session is unusable; `None` while it is usable.
     fn fault(&self) -> Option<&Fault>;
 
     /// Logs out, then closes the connection.
     fn close(self: Box<Self>) -> Answer<'static, ()>;
+}
+
+/// Facts about the agent's user and its way to the server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Circumstances {
+    /// The server's clock, in seconds since 1970.
+    pub clock_s: f64,
+    /// The agent's address as the server sees it; `None` for a name or a Unix socket.
+    pub seen_as: Option<IpAddr>,
+    /// The sessions that the user may have; `None` is no limit.
+    pub connection_limit: Option<i64>,
+    /// Settings of the user, everywhere or in this database: `name=value`.
+    pub defaults: Vec<String>,
+    /// Whether slots are reserved for which the user has no right.
+    pub reserved_for_others: bool,
 }
 
 #[derive(Copy, Clone, Debug)]

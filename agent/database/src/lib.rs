@@ -28,8 +28,8 @@ mod tls;
 pub mod trust;
 
 pub use engine::{
-    Answer, Engine, FunctionState, Lacks, Login, Method, Missing, RetireOutcome, RetireTarget, Rights, Scope,
-    Session, Sight, TransactionSight,
+    Answer, Circumstances, Engine, FunctionState, Lacks, Login, Method, Missing, RetireOutcome, RetireTarget,
+    Rights, Scope, Session, Sight, TransactionSight,
 };
 pub use report::{CertificateFacts, LoginReport, PhaseTimes, TlsFacts};
 pub use target::{APPLICATION_NAME, Address, Limits, Target};

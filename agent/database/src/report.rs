@@ -75,6 +75,8 @@ pub struct TlsFacts {
 pub struct CertificateFacts {
     pub subject: String,
     pub issuer: String,
+    /// In hexadecimal. With the issuer it identifies the certificate.
+    pub serial: String,
     /// Start of validity (in JSON: seconds since 1970).
     #[serde(serialize_with = "unix_seconds")]
     pub not_before: SystemTime,

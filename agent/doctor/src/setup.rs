@@ -13,6 +13,8 @@ pub struct Setup {
     /// The environment of HAProxy, as far as it is known.
     pub environment: BTreeMap<String, String>,
     pub agent: Option<Agent>,
+    /// Days since 1970.
+    pub today: Option<i64>,
 }
 
 /// The parts of the agent's configuration that the proxies have to agree with.

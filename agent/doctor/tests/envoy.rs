@@ -49,17 +49,27 @@ fn recipes_are_clean() {
 #[test]
 fn mistakes_planted_in_a_recipe_are_found_at_their_lines() {
     let recipe = recipe("envoy.yaml");
+    let tls = "connect_timeout: 5s\n    transport_socket: {name: envoy.transport_sockets.tls}";
     let planted = [
         ("idle_timeout: 0s", "idle_timeout: 30s", "envoy-idle-timeout"),
         ("healthy_panic_threshold: {value: 0}, ", "", "envoy-panic-threshold"),
         ("update_merge_window: 0s", "update_merge_window: 1s", "envoy-merge-window"),
         ("max_connections: 100000", "max_connections: 1000", "envoy-circuit-breaker"),
         ("node: {id: envoy-1, cluster: rds}", "node: {cluster: rds}", "envoy-node-id"),
+        ("max_connect_attempts: 30", "max_connect_attempts: 1", "envoy-connect-attempts"),
+        ("flush_access_log_on_connected: true, ", "", "envoy-access-log-flush"),
+        ("connect_timeout: 5s", "connect_timeout: 60s", "envoy-connect-timeout"),
+        ("connect_timeout: 5s", tls, "envoy-tls-terminated"),
+        ("connect_timeout: 5s", "connect_timeout: 5s\n    outlier_detection: {}", "envoy-outlier-detection"),
+        ("type: LOGICAL_DNS", "type: STRICT_DNS", "envoy-dns-type"),
+        ("initial_fetch_timeout: 2s", "initial_fetch_timeout: 30s", "envoy-fetch-timeout"),
+        ("cluster: writer", "cluster: writers", "envoy-cluster-missing"),
     ];
     for (right, wrong, rule) in planted {
         let line = recipe.lines().position(|line| line.contains(right)).unwrap() + 1;
         let text = recipe.replace(right, wrong);
-        let expected = format!("{rule}:{line} ");
+        let added = wrong.lines().count().saturating_sub(1);
+        let expected = format!("{rule}:{} ", line + added);
         let findings = findings(&text, &Setup::default());
         assert!(findings.iter().any(|finding| finding.starts_with(&expected)), "{expected}: {findings:?}");
     }

@@ -39,9 +39,8 @@ fn every_rule_finds_its_bad_example_and_not_its_good_one() {
 
 #[test]
 fn recipes_are_clean() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/haproxy");
     for name in ["haproxy.cfg", "mysql.cfg", "fail-closed.cfg"] {
-        let source = || Source { name: name.into(), text: fs::read_to_string(folder.join(name)).unwrap() };
+        let source = || Source { name: name.into(), text: recipe(name) };
         for version in [None, Some((2, 6)), Some((2, 8)), Some((3, 0)), Some((3, 2)), Some((3, 4))] {
             let mut setup = Setup { haproxy: version, ..Setup::default() };
             let rules = |setup: &Setup| -> Vec<String> {
@@ -61,6 +60,78 @@ fn recipes_are_clean() {
             assert_eq!(rules(&setup), [""; 0], "{name} {version:?}");
         }
     }
+}
+
+/// What is replaced in a recipe, by what, and the rule that finds it, at the first line that was changed.
+const PLANTED: [(&str, &str, &str); 31] = [
+    ("mode tcp", "mode http", "haproxy-mode-http"),
+    ("bind 127.0.0.1:5432", "bind 127.0.0.1:5432 ssl crt /etc/db.pem", "haproxy-tls-terminated"),
+    ("server a 192.0.2.11:5432", "server a 192.0.2.11:5432 ssl verify none", "haproxy-tls-terminated"),
+    ("server a 192.0.2.11:5432", "server a 192.0.2.11:5432 send-proxy", "haproxy-send-proxy"),
+    ("timeout client 1h", "timeout client 50s", "haproxy-idle-timeout-short"),
+    ("timeout server 1h", "timeout server 5000", "haproxy-idle-timeout-short"),
+    ("timeout server 1h", "timeout server 1h\n    timeout tunnel 60s", "haproxy-idle-timeout-short"),
+    ("timeout connect 5s", "timeout connect 1m", "haproxy-connect-timeout"),
+    ("option clitcpka", "", "haproxy-keepalive"),
+    ("retries 10", "retries 0", "haproxy-retries"),
+    ("option redispatch 1", "option redispatch", "haproxy-redispatch"),
+    ("agent-check agent-addr", "no-agent-check agent-addr", "haproxy-agent-check-missing"),
+    ("agent-addr 127.0.0.1 ", "", "haproxy-agent-address"),
+    ("agent-inter 1s", "agent-inter 1m", "haproxy-agent-inter"),
+    ("\"orders_write/a\\n\"", "'orders_write/a\\n'", "haproxy-agent-send"),
+    ("orders_write/a\\n", "orders_write/b\\n", "haproxy-agent-send"),
+    ("orders_write/a\\n", "orders_writer/a\\n", "haproxy-agent-send"),
+    ("orders_write/a\\n", "orders_write/a", "haproxy-agent-send"),
+    ("agent-inter 1s", "agent-inter 1s on-marked-down shutdown-sessions", "haproxy-shutdown-sessions"),
+    ("balance leastconn", "option pgsql-check user haproxy", "haproxy-pgsql-check"),
+    ("server wait 127.0.0.1:9 backup no-agent-check", "", "haproxy-no-fallback"),
+    ("server a 192.0.2.11:5432", "server a 192.0.2.11:5432 weight 0", "haproxy-server-out"),
+    ("server a 192.0.2.11:5432", "server a 192.0.2.11:5432 disabled", "haproxy-server-out"),
+    (
+        "server a 192.0.2.11:5432",
+        "server a orders-a.abc.eu-west-1.rds.amazonaws.com:5432",
+        "haproxy-resolvers-missing",
+    ),
+    (
+        "server a 192.0.2.11:5432",
+        "server a orders-a.abc.eu-west-1.rds.amazonaws.com:5432 resolvers vpc",
+        "haproxy-init-addr",
+    ),
+    (
+        "server a 192.0.2.11:5432",
+        "server a orders-a.abc.eu-west-1.rds.amazonaws.com:5432 resolvers vpc",
+        "haproxy-resolvers-wrong",
+    ),
+    (
+        "server a 192.0.2.11:5432",
+        "server a orders.cluster-abc.eu-west-1.rds.amazonaws.com:5432",
+        "haproxy-cluster-endpoint",
+    ),
+    ("level admin", "level user", "haproxy-stats-socket"),
+    ("mode 660", "mode 666", "haproxy-stats-socket-open"),
+    ("server-state-file /var/lib/haproxy/server-state", "hard-stop-after 30s", "haproxy-hard-stop"),
+    ("default_backend orders_write", "default_backend orders_writer", "haproxy-backend-missing"),
+];
+
+#[test]
+fn mistakes_planted_in_a_recipe_are_found_at_their_lines() {
+    let recipe = recipe("haproxy.cfg");
+    for (right, wrong, rule) in PLANTED {
+        let line = recipe.lines().position(|line| line.contains(right) && !line.trim().starts_with('#'));
+        let line = line.unwrap_or_else(|| panic!("{right}")) as u64 + 1;
+        let text = recipe.replace(right, wrong);
+        let source = Source { name: "haproxy.cfg".into(), text };
+        let findings = haproxy::check(&[source], &Setup::default());
+        // What is missing is reported where its section or its server begins.
+        let gone = wrong.is_empty() || rule.ends_with("-missing") || wrong.contains('\n');
+        let there = |at: u64| at == line || gone;
+        let hit = findings.iter().any(|finding| finding.rule == rule && there(finding.line));
+        assert!(hit, "{rule} after `{right}` became `{wrong}`: {findings:#?}");
+    }
+}
+
+fn recipe(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/haproxy").join(name)).unwrap()
 }
 
 #[test]

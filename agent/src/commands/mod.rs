@@ -2,10 +2,12 @@
 
 mod check;
 mod control;
+mod doctor;
 mod drain;
 mod external;
 mod observe;
 mod release;
+mod render;
 mod run;
 mod server_state;
 mod token;
@@ -52,6 +54,8 @@ pub async fn execute(cli: Cli) -> Exit {
         Command::Writer(arguments) => control::writer(&arguments).await,
         Command::Pause(arguments) => control::pause(&arguments).await,
         Command::Resume(arguments) => control::resume(&arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(&arguments).await,
+        Command::Render(arguments) => render::render(&arguments),
         Command::Validate(arguments) => validate::validate(&arguments),
         Command::Schema => version::schema(),
         Command::Version(arguments) => version::version(&arguments),

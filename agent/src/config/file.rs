@@ -51,6 +51,9 @@ pub struct File {
     /// The policy for sessions older than the lifetime of an IAM token. Without this section the
     /// agent only observes: it reports what it would do, and needs no right to close sessions.
     pub sessions: Option<Sessions>,
+    /// Files with fresh IAM tokens, for clients that read their password from a file.
+    #[serde(default)]
+    pub token_files: Vec<At<TokenFile>>,
     /// The addresses that the agent listens on. By default loopback addresses and a Unix socket.
     #[serde(default)]
     pub listen: Listen,
@@ -326,6 +329,42 @@ pub enum Role {
     Reader,
     /// Any instance that accepts logins.
     Any,
+}
+
+/// A file with a fresh IAM token, for clients that read their password from a file. It is replaced at once,
+/// with mode 0600, well before the token expires and after a change of credentials.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenFile {
+    /// The path of the file. Its directory has to exist, and no other user may write to it.
+    pub path: At<String>,
+    /// The format of the file. Default: plain
+    pub format: Option<TokenFormat>,
+    /// The RDS names and ports that tokens are signed for: of a cluster or of an instance, never of a load
+    /// balancer. A pgpass file has a line for each; the other formats have one.
+    pub endpoints: At<Vec<At<String>>>,
+    /// The database user that the clients log in as. The credentials of the agent need
+    /// `rds-db:connect` for it.
+    pub user: At<String>,
+    /// The AWS region. Default: the region in the name of the endpoint, else the one of the AWS
+    /// environment
+    pub region: Option<At<String>>,
+    /// The owner of the file, by name or number; another user than the agent's own needs CAP_CHOWN.
+    /// Default: the user of the agent
+    pub owner: Option<At<String>>,
+}
+
+/// The format of a token file.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenFormat {
+    /// For `PGPASSFILE`: lines of host, port, database, user and token. The client connects with `host` as
+    /// the RDS name and `hostaddr` as the address of the load balancer.
+    Pgpass,
+    /// For `--defaults-extra-file` of MySQL's and MariaDB's clients.
+    Mysql,
+    /// The token alone, without a newline.
+    Plain,
 }
 
 /// The policy for sessions older than the lifetime of an IAM token.

@@ -40,6 +40,7 @@ pub struct Config {
     pub proxies: Vec<Proxy>,
     pub routing: Routing,
     pub sessions: Policy,
+    pub token_files: Vec<TokenFile>,
     pub listen: Listen,
     pub state_dir: PathBuf,
     pub log: Log,
@@ -132,6 +133,20 @@ impl Proxy {
             }
         }
     }
+}
+
+/// A file with tokens for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFile {
+    pub path: PathBuf,
+    pub format: file::TokenFormat,
+    /// One, or several in a pgpass file.
+    pub endpoints: Vec<agent_database::Address>,
+    pub user: String,
+    /// `None`: the one in the name of the endpoint, or of the environment.
+    pub region: Option<String>,
+    /// Who may read it, by name or number; `None` is the agent's own user.
+    pub owner: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

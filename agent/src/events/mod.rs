@@ -14,6 +14,7 @@ mod process;
 mod proxy;
 mod question;
 mod session;
+mod token_file;
 
 use std::collections::HashMap;
 
@@ -39,6 +40,7 @@ pub use process::{
 pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, RivalFound, SessionsNotListed, StaysDown};
 pub use question::{ConnectionsClosed, UnknownNames};
 pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
+pub use token_file::{TokenFileFailed, TokenFileWritten};
 
 use crate::metrics::Metrics;
 

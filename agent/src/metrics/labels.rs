@@ -46,6 +46,7 @@ label_sets! {
     OfReset { database: String, instance: String, result: ResetResult }
     OfClose { database: String, instance: String, result: CloseResult }
     OfDatabase { database: String }
+    OfPath { path: String }
     OfServer { server: String }
     OfSource { database: String, instance: String, source: Word }
     OfState { server: String, state: Word }

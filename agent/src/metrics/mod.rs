@@ -17,7 +17,7 @@ use prometheus_client::{
 
 use labels::{
     LabelNames, OfAddress, OfAnswer, OfClose, OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness,
-    OfLogin, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfServer, OfSource, OfState,
+    OfLogin, OfPath, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfServer, OfSource, OfState,
 };
 
 type Counters<L> = Family<L, Counter>;
@@ -77,6 +77,8 @@ metrics! {
         "Whether a login has proved the address that HAProxy dials for the server; only where the agent dials another one";
     verdicts_observed: Counters<OfState>, "verdicts_observed",
         "Verdicts that the proxy did not get because of `routing: observe`, by their state";
+    token_file_expires: Gauges<OfPath>, "token_file_expires_timestamp_seconds",
+        "When the first token in a token file for clients expires";
     token_expires: Gauges<OfInstance>, "token_expires_timestamp_seconds",
         "When the token in use expires, in seconds since 1970";
     token_failures: Counters<OfInstance>, "token_failures",

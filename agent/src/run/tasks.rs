@@ -15,6 +15,7 @@ use crate::{
         haproxy::{admin, rivals, sweeps},
     },
     shared::Shared,
+    token_files,
 };
 
 /// The tasks of a generation, made before the previous generation is stopped.
@@ -39,6 +40,9 @@ impl Prepared {
             haproxy_tasks(ProxyIndex(index), proxy, &config.state_dir, shared, &mut routes, &mut tasks);
         }
         envoy::tasks(config, envoys, shared, &mut routes, &mut tasks);
+        for file in &config.token_files {
+            tasks.push(Box::pin(token_files::run(file.clone(), logins.chain.clone(), shared.clone())));
+        }
         if config.sessions.mode == Mode::Retire {
             tasks.push(Box::pin(credentials::run(logins.chain.clone(), shared.clone())));
         }

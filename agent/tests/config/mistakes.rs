@@ -373,3 +373,27 @@ fn closing_sessions_while_routing_is_observed_is_refused() {
     assert!(problem.contains("hint: set `sessions.mode: observe`"), "{problem}");
     accepted(&format!("{}routing: observe\n", edited("mode: retire", "mode: observe")));
 }
+
+#[test]
+fn token_files_that_no_client_could_use_are_refused() {
+    let endpoint = "orders.cluster-abc.eu-west-1.rds.amazonaws.com:5432";
+    let file = |keys: &str| format!("{GOOD}token_files:\n  - {{{keys}}}\n");
+    let good = format!("path: /run/app.token, user: app, endpoints: ['{endpoint}']");
+    assert_eq!(accepted(&file(&good)).token_files.len(), 1);
+    let two = format!("['{endpoint}', 'orders-a.abc.eu-west-1.rds.amazonaws.com:5432']");
+    accepted(&file(&format!("path: /run/app.pgpass, format: pgpass, user: app, endpoints: {two}")));
+    for (keys, message) in [
+        (good.replace("/run", "run"), "is not an absolute path"),
+        (good.replace("user: app", "user: \"a\\nb\""), "this cannot be the name of a user"),
+        (format!("path: /run/app.token, user: app, endpoints: {two}"), "2 endpoints for one token file"),
+        ("path: /run/app.token, user: app, endpoints: []".into(), "0 endpoints for one token file"),
+        (good.replace(":5432", ""), "is not HOST:PORT"),
+        (format!("{good}, region: nowhere!"), "region"),
+        (format!("{good}, format: text"), "`text` is not a valid value"),
+    ] {
+        let problem = refused(&file(&keys));
+        assert!(problem.contains(message), "{keys}: {problem}");
+    }
+    let twice = format!("{}  - {{{good}}}\n", file(&good));
+    assert!(refused(&twice).contains("there are two token files called `/run/app.token`"));
+}

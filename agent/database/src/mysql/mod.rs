@@ -18,6 +18,7 @@
 //! - `version`: MySQL or MariaDB, which version, Aurora or not.
 
 mod activity;
+mod circumstances;
 mod classify;
 mod gate;
 mod host_block;
@@ -48,7 +49,9 @@ pub use session::MySqlSession;
 pub use version::ServerVersion;
 
 use crate::{
-    engine::{Answer, Engine, Login, Method, RetireOutcome, RetireTarget, Rights, Scope, Session},
+    engine::{
+        Answer, Circumstances, Engine, Login, Method, RetireOutcome, RetireTarget, Rights, Scope, Session,
+    },
     report::LoginReport,
     target::{Limits, Target},
     trust::TlsTrust,
@@ -140,6 +143,10 @@ impl Session for MySqlSession {
 
     fn interrupted(&mut self) -> Answer<'_, ()> {
         Box::pin(MySqlSession::interrupted(self))
+    }
+
+    fn circumstances(&mut self) -> Answer<'_, Result<Circumstances, Fault>> {
+        Box::pin(circumstances::circumstances(self))
     }
 
     fn fault(&self) -> Option<&Fault> {

@@ -14,6 +14,7 @@
 //! - `types`: PostgreSQL's times and durations.
 
 mod activity;
+mod circumstances;
 mod classify;
 mod gate;
 mod login;
@@ -32,7 +33,9 @@ pub use retire::{CATCH_SQL, RETIRE_SQL, UNINSTALL_SQL};
 pub use session::PostgresqlSession;
 
 use crate::{
-    engine::{Answer, Engine, Login, Method, RetireOutcome, RetireTarget, Rights, Scope, Session},
+    engine::{
+        Answer, Circumstances, Engine, Login, Method, RetireOutcome, RetireTarget, Rights, Scope, Session,
+    },
     report::LoginReport,
     target::{Limits, Target},
     trust::TlsTrust,
@@ -99,6 +102,10 @@ impl Session for PostgresqlSession {
 
     fn interrupted(&mut self) -> Answer<'_, ()> {
         Box::pin(PostgresqlSession::interrupted(self))
+    }
+
+    fn circumstances(&mut self) -> Answer<'_, Result<Circumstances, Fault>> {
+        Box::pin(circumstances::circumstances(self))
     }
 
     fn fault(&self) -> Option<&Fault> {

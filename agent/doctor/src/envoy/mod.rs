@@ -1,20 +1,18 @@
 //! Envoy's configuration: bootstrap, files of dynamic resources, and what its admin interface prints as
 //! `/config_dump`.
 //!
-//! - [`tree`]: YAML and JSON → values with their lines.
 //! - [`model`]: values → TCP proxies and clusters that lead to databases.
 //! - [`rules`]: what can be wrong with them.
 
 mod model;
 mod rules;
-mod tree;
 
 use std::sync::Arc;
 
 pub use model::Config;
 pub use rules::all as rules;
 
-use crate::{finding::Finding, position::Position, rule::Rule, setup::Setup, source::Source};
+use crate::{finding::Finding, position::Position, rule::Rule, setup::Setup, source::Source, tree};
 
 /// The findings of all rules on the files of one Envoy.
 pub fn check(sources: &[Source], setup: &Setup) -> Vec<Finding> {

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::tree::Node;
-use crate::{position::Position, rule::Found, setup::Setup};
+use crate::{position::Position, rule::Found, setup::Setup, tree::Node};
 
 /// A node and its file.
 #[derive(Clone, Debug)]

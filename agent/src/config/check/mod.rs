@@ -1,12 +1,13 @@
 //! From the file to its meaning. All errors are found at once.
 //!
 //! Each section of the file has a module here: [`databases`], [`proxies`], [`sessions`],
-//! [`listen`]; single values are in [`values`].
+//! [`token_files`], [`listen`]; single values are in [`values`].
 
 mod databases;
 mod listen;
 mod proxies;
 mod sessions;
+mod token_files;
 mod values;
 
 use agent_core::{
@@ -65,6 +66,8 @@ impl Check {
             self.what_innodb_trx_needs(file, policy);
         }
         let routing = self.routing(file, sessions.as_ref());
+        self.distinct(file.token_files.iter().map(|file| &file.value().path), "token file");
+        let token_files: Vec<_> = file.token_files.iter().map(|file| self.token_file(file)).collect();
         // Everything is checked before the first `?`.
         let envoy = file.proxies.iter().any(|proxy| proxy.value().envoy.is_some());
         let listen = self.listen(&file.listen, envoy);
@@ -74,6 +77,7 @@ impl Check {
             proxies: proxies?,
             routing,
             sessions: sessions?,
+            token_files: token_files.into_iter().collect::<Option<_>>()?,
             listen: listen?,
             state_dir: state_dir?,
             log: Log {

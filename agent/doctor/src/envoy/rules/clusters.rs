@@ -1,13 +1,13 @@
 //! Clusters: who gets new sessions, and how fast a change takes effect.
 
 use super::{
-    super::{
-        model::{Cluster, Config, address, endpoints},
-        tree::Node,
-    },
+    super::model::{Cluster, Config, address, endpoints},
     cluster,
 };
-use crate::rule::{About, Found, Rule, Severity};
+use crate::{
+    rule::{About, Found, Rule, Severity},
+    tree::Node,
+};
 
 pub(super) const RULES: &[Rule<Config>] = &[
     Rule {
@@ -341,7 +341,7 @@ pub(super) const RULES: &[Rule<Config>] = &[
                 // 0s waits without an end.
                 (wait > 5.0 || wait == 0.0).then(|| {
                     (
-                        cluster.part.position(eds),
+                        cluster.part.nearest(&["eds_cluster_config", "eds_config", "initial_fetch_timeout"]),
                         format!("cluster `{}` waits for its endpoints at the start", cluster.part.name()),
                     )
                 })

@@ -1,13 +1,13 @@
 //! TCP proxies: timeouts, tries, the access log.
 
 use super::{
-    super::{
-        model::{Config, Part, Proxy, targets},
-        tree::Node,
-    },
+    super::model::{Config, Part, Proxy, targets},
     listener,
 };
-use crate::rule::{About, Found, Rule, Severity};
+use crate::{
+    rule::{About, Found, Rule, Severity},
+    tree::Node,
+};
 
 /// A running statement is silent on the wire. Reports and migrations of half an hour are common.
 const LONG_QUERY: f64 = 1800.0;

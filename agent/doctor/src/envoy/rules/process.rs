@@ -1,7 +1,10 @@
 //! What concerns the whole of Envoy.
 
-use super::super::{model::Config, tree::Node};
-use crate::rule::{About, Rule, Severity};
+use super::super::model::Config;
+use crate::{
+    rule::{About, Rule, Severity},
+    tree::Node,
+};
 
 pub(super) const RULES: &[Rule<Config>] = &[
     Rule {

@@ -1,10 +1,10 @@
 //! What keeps a client's TLS from reaching the database untouched.
 
-use super::{
-    super::{model::Config, tree::Node},
-    cluster, listener,
+use super::{super::model::Config, cluster, listener};
+use crate::{
+    rule::{About, Rule, Severity},
+    tree::Node,
 };
-use crate::rule::{About, Rule, Severity};
 
 pub(super) const RULES: &[Rule<Config>] = &[
     Rule {

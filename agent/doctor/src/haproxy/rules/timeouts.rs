@@ -149,10 +149,9 @@ fn idle(config: &Config, wrong: fn(u64) -> bool, what: fn(&str, u64) -> String) 
 }
 
 fn shown(milliseconds: u64) -> String {
-    match milliseconds {
-        0..1000 => format!("{milliseconds}ms"),
-        1000..120_000 => format!("{}s", milliseconds / 1000),
-        120_000..7_200_000 => format!("{}m", milliseconds / MINUTE),
-        _ => format!("{}h", milliseconds / (60 * MINUTE)),
-    }
+    let units = [(60 * MINUTE, "h"), (MINUTE, "m"), (1000, "s"), (1, "ms")];
+    let whole =
+        units.into_iter().find(|(unit, _)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit));
+    let (unit, name) = whole.unwrap_or((1, "ms"));
+    format!("{}{name}", milliseconds / unit)
 }

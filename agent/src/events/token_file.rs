@@ -1,0 +1,46 @@
+//! Files with tokens for clients. The tokens are in no event.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::{debug, error, info};
+
+use super::Event;
+use crate::metrics::{Metrics, labels::OfPath};
+
+#[derive(Debug)]
+pub struct TokenFileWritten<'a> {
+    pub path: &'a str,
+    /// When the first of its tokens expires.
+    pub expires: SystemTime,
+    /// Whether it could not be written before.
+    pub again: bool,
+}
+
+impl Event for TokenFileWritten<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let expires = self.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let gauge = metrics.token_file_expires.get_or_create(&OfPath { path: self.path.to_owned() });
+        gauge.set(i64::try_from(expires).unwrap_or(i64::MAX));
+        if self.again {
+            info!(path = self.path, "token file is current again");
+        } else {
+            debug!(path = self.path, "token file replaced");
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct TokenFileFailed<'a> {
+    pub path: &'a str,
+    pub error: &'a str,
+}
+
+impl Event for TokenFileFailed<'_> {
+    fn emit(&self, _: &Metrics) {
+        error!(
+            path = self.path,
+            error = self.error,
+            "token file cannot be replaced; clients are refused when the token in it has expired"
+        );
+    }
+}
