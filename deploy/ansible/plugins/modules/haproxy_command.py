@@ -11,7 +11,7 @@ version_added: "0.1.0"
 author: rds-lb-agent maintainers (@rds-lb-agent)
 description:
   - Connects to the socket, sends the command and returns the answer. HAProxy answers an accepted change with nothing,
-    so any answer to a command that does not begin with C(show) is a failure.
+    so any answer to a command that does not begin with C(show) is a failure, but for "already enabled" and the like.
 options:
   socket:
     description: The path of the runtime socket.
@@ -66,9 +66,11 @@ def main():
         answer = ask(module.params["socket"], command)
     except OSError as error:
         module.fail_json(msg=f"{module.params['socket']}: {error}")
-    if answer and not shows:
+    # A reload opens a frontend that was disabled.
+    done_before = " already " in answer
+    if answer and not shows and not done_before:
         module.fail_json(msg=f"HAProxy refused {command!r}: {answer}")
-    module.exit_json(changed=not shows, stdout=answer)
+    module.exit_json(changed=not shows and not done_before, stdout=answer)
 
 
 if __name__ == "__main__":
