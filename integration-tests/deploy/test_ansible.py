@@ -3,21 +3,18 @@ front of one stand-in for RDS.
 
 Not run here: the tasks for systemd, apt, dnf and the agent's user (ansible-lint and check mode see them)."""
 
-import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import DEPLOY, VENV, binary, run, tool
+from conftest import DEPLOY, VENV, free_ports, login, run, status, tool, until
 
 COLLECTION = DEPLOY / "ansible"
 PLAYBOOKS = COLLECTION / "playbooks"
@@ -36,49 +33,6 @@ case $1 in
     else setsid {haproxy} -W -S {root}/run/master.sock -f {root}/etc/haproxy.cfg >>haproxy.log 2>&1 </dev/null & echo $! >haproxy.pid; fi ;;
 esac
 """
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def until(condition, what, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s: {what}")
-
-
-def status(url):
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return answer.status
-    except OSError:
-        return None
-
-
-@pytest.fixture(scope="module")
-def standin():
-    tool("psql")
-    process = subprocess.Popen(
-        [binary("iam-standin"), "run", "--replicas", "1", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )
-    try:
-        line = process.stdout.readline()
-        assert line, "the stand-in did not start"
-        yield json.loads(line)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
 
 
 class Host:
@@ -133,15 +87,7 @@ class Host:
         return int((self.root / f"{program}.pid").read_text())
 
     def query(self, pool, sql):
-        """Logs in through HAProxy as a client does: a new token and a new connection."""
-        standin = self.standin
-        token = run(binary("iam-standin"), "--control", standin["control"], "token", "app").strip()
-        server = standin["servers"][0]["endpoint"] if pool == "write" else standin["servers"][1]["endpoint"]
-        target = (f"host={server} hostaddr=127.0.0.1 port={self.ports[pool]} dbname={standin['database']} user=app "
-                  f"sslmode=verify-full sslrootcert={standin['ca_file']} connect_timeout=10")
-        done = subprocess.run([tool("psql"), "-XAtc", sql, target], env={**os.environ, "PGPASSWORD": token},
-                              text=True, capture_output=True)
-        return done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr.strip()}"
+        return login(self.standin, self.ports[pool], pool, sql)
 
     def stop(self):
         for program in ("agent", "haproxy"):
@@ -299,7 +245,7 @@ def test_a_rolling_upgrade_fails_no_login(fleet, agent):
 
 def test_a_failed_upgrade_stops_at_the_first_host_and_opens_its_health_port(fleet):
     host = fleet.hosts["lb1"]
-    good = host.vars["haproxy_extra_global"]
+    good = host.vars.get("haproxy_extra_global", "")
     host.vars["haproxy_extra_global"] = "nonsense 1"
     try:
         changes, output = fleet.play("upgrade.yml", succeeds=False)

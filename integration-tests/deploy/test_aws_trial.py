@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 
-from conftest import DEPLOY, binary, tool
-from test_ansible import free_ports
+from conftest import DEPLOY, binary, free_ports, tool
 
 SCRIPT = DEPLOY / "aws-trial/trial.sh"
 CHECKS = ["logins", "refusal", "routing", "retire", "held", "failover", "outlives"]
