@@ -35,7 +35,7 @@ else
 fi
 
 if command -v shellcheck >/dev/null; then
-  shellcheck integration-tests/scripts/*.sh .ci/run
+  shellcheck integration-tests/scripts/*.sh integration-tests/deploy/*.sh deploy/*/*.sh deploy/packages/scripts/*.sh .ci/run
   echo "shell scripts: shellcheck found nothing"
 else
   unchecked+=("shell scripts: needs shellcheck (make deps installs it as root)")

@@ -83,7 +83,7 @@ backend {{ .name }}
     default-server init-state fully-down
     .endif
 {{- end }}
-    default-server agent-check agent-addr 127.0.0.1 agent-port 7878 agent-inter 1s
+    default-server agent-check agent-addr 127.0.0.1 agent-port {{ $.Values.ports.agentCheck }} agent-inter 1s
     default-server resolvers vpc resolve-prefer ipv4 init-addr libc,none
 {{- range $instances }}
     server {{ .name }} {{ default .endpoint .connect }} agent-send "{{ $pool.name }}/{{ .name }}\n"

@@ -75,7 +75,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if hasKey $names .name -}}{{- fail (printf "two pools have the name %s" .name) -}}{{- end -}}
 {{- $_ := set $ports (toString .port) true -}}
 {{- $_ := set $names .name true -}}
-{{- if has (int .port) (list (int $.Values.ports.agentHttp) (int $.Values.ports.proxyHealth) 7878) -}}
+{{- if has (int .port) (list (int $.Values.ports.agentHttp) (int $.Values.ports.agentCheck) (int $.Values.ports.proxyHealth)) -}}
 {{- fail (printf "pool %s: port %v is used by the agent or for health checks" .name .port) -}}
 {{- end -}}
 {{- end -}}
@@ -99,7 +99,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $config := dict "databases" .Values.databases "routing" .Values.routing "state_dir" "/var/lib/rds-lb-agent" -}}
 {{- if .Values.sessions -}}{{- $_ := set $config "sessions" .Values.sessions -}}{{- end -}}
 {{- /* The kubelet and Prometheus ask from outside of the pod. HTTP requests change nothing. */ -}}
-{{- $_ := set $config "listen" (dict "http" (printf "0.0.0.0:%v" .Values.ports.agentHttp) "allow_remote" true) -}}
+{{- $_ := set $config "listen" (dict "agent_check" (printf "127.0.0.1:%v" .Values.ports.agentCheck) "http" (printf "0.0.0.0:%v" .Values.ports.agentHttp) "allow_remote" true) -}}
 {{- $sections := dict -}}
 {{- range .Values.pools -}}
 {{- $section := dict "database" .database "role" .role -}}
