@@ -15,7 +15,7 @@ use std::{
 const LAYERS: [&[&str]; 8] = [
     &["clock", "starvation", "metrics", "config", "cli"],
     &["engine", "events", "state"],
-    &["messages", "snapshot"],
+    &["messages", "seen", "snapshot", "status"],
     &["shared"],
     &["instances", "proxies"],
     &["decider"],

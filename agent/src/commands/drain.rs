@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Exit, complain,
-    control::{activity, answer},
+    control::answer,
     print,
+    sessions::{activity, rows},
 };
 use crate::{api::control::ask, cli::Drain};
 
@@ -71,12 +72,11 @@ async fn empty(arguments: &Drain) -> Exit {
 
 /// The sessions of a server, each with what keeps it.
 fn on(sessions: &Value, server: &str) -> Vec<String> {
-    let rows = sessions.as_array().map(Vec::as_slice).unwrap_or_default();
     let on = |row: &&Value| row.get("server").and_then(Value::as_str) == Some(server);
     let line = |row: &Value| {
         let pid = row.get("pid").and_then(Value::as_u64).unwrap_or(0);
         let user = row.get("user").and_then(Value::as_str).unwrap_or("-");
         format!("  pid {pid} user {user}: {}", activity(row))
     };
-    rows.iter().filter(on).map(line).collect()
+    rows(sessions).iter().filter(on).map(line).collect()
 }

@@ -41,16 +41,17 @@ impl Running {
                 let policy = self.decider.planner.policy();
                 Ok((sessions::json(now, &self.decider.ledger, policy, &self.holds), None))
             }
-            Request::Pause { reason } => {
+            Request::Pause { reason, by } => {
                 self.decider.planner.pause();
                 self.decider.health.release(true);
-                let answer = self.set_pause(Some(Pause { since: unix_seconds(), reason })).await?;
+                let answer =
+                    self.set_pause(Some(Pause { since: unix_seconds(), reason, by: by.clone() }), by).await?;
                 Ok((answer, Some(Effect::Paused)))
             }
-            Request::Resume => {
+            Request::Resume { by } => {
                 self.decider.planner.resume();
                 self.decider.health.release(false);
-                Ok((self.set_pause(None).await?, None))
+                Ok((self.set_pause(None, by).await?, None))
             }
             Request::Drain { server, lasts, empty } => {
                 let server = self.find(&server)?;
@@ -112,12 +113,13 @@ impl Running {
         }
     }
 
-    async fn set_pause(&mut self, pause: Option<Pause>) -> Result<Value, Failure> {
+    async fn set_pause(&mut self, pause: Option<Pause>, by: Option<String>) -> Result<Value, Failure> {
         let file = self.decider.files.pause.clone();
         let copy = pause.clone();
         let stored = self.decider.files.disk.write(move || file.store(copy.as_ref())).await;
         let reason = pause.as_ref().map_or("", |pause| &*pause.reason);
-        PauseChanged { paused: pause.is_some(), reason }.emit(&self.decider.shared.metrics);
+        PauseChanged { paused: pause.is_some(), reason, by: by.as_deref() }
+            .emit(&self.decider.shared.metrics);
         self.decider.pause = pause;
         let paused = self.decider.pause.is_some();
         match stored {

@@ -21,13 +21,15 @@ pub struct DrainBegun<'a> {
 
 impl Event for DrainBegun<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = OfDrain { server: self.server.to_string(), reason: self.reason.into() };
+        let labels = OfDrain::new(self.server, self.reason);
         metrics.drains_begun.get_or_create(&labels).inc();
-        info!(server = %self.server, reason = %self.reason, "draining: new sessions go elsewhere");
+        info!(server = %self.server, reason = %Word::of(&self.reason), "draining: new sessions go elsewhere");
     }
 }
 
 /// The proxy did not apply a drain.
+///
+/// Do: look at the error: the `stats socket` line needs `level admin`.
 #[derive(Debug)]
 pub struct DrainNotTaken<'a> {
     pub server: &'a ServerId,
@@ -66,6 +68,8 @@ impl Event for DrainForgotten<'_> {
 }
 
 /// A drain was not begun because it could not be recorded.
+///
+/// Do: free the disk of `state_dir`, or correct its permissions.
 #[derive(Debug)]
 pub struct DrainNotRecorded<'a> {
     pub server: &'a ServerId,
@@ -79,6 +83,9 @@ impl Event for DrainNotRecorded<'_> {
 }
 
 /// A drain is held, with the reason.
+///
+/// Do: nothing for an operator's own settings; `source_stale` means that the runtime socket does not
+/// answer.
 #[derive(Debug)]
 pub struct DrainHeld<'a> {
     pub server: &'a ServerId,
@@ -87,6 +94,13 @@ pub struct DrainHeld<'a> {
 
 impl Event for DrainHeld<'_> {
     fn emit(&self, _: &Metrics) {
-        warn!(server = %self.server, reason = %Word::of(&self.reason), "not drained");
+        let (server, reason) = (self.server, Word::of(&self.reason));
+        match self.reason {
+            HoldReason::CapacityFloor => {
+                info!(%server, %reason, "not drained: too few other servers would be left");
+            }
+            HoldReason::AdminState | HoldReason::DrainedLately => info!(%server, %reason, "not drained"),
+            _ => warn!(%server, %reason, "not drained"),
+        }
     }
 }

@@ -27,6 +27,8 @@ impl Event for AccessLogHeard<'_> {
 }
 
 /// An access log stream ended. The sessions of the Envoy are held until there is a new one.
+///
+/// Do: check that the Envoy runs and reaches `listen.envoy`.
 #[derive(Debug)]
 pub struct AccessLogLost<'a> {
     pub proxy: &'a str,
@@ -49,6 +51,8 @@ impl Event for AccessLogLost<'_> {
 }
 
 /// An access log stream was refused or closed because of what the peer did.
+///
+/// Do: find the peer at the address; its `node.id` has to be configured.
 #[derive(Debug)]
 pub struct AccessLogRefused<'a> {
     pub address: &'a str,
@@ -63,6 +67,8 @@ impl Event for AccessLogRefused<'_> {
 }
 
 /// Access log entries that describe no session, because their format is of another configuration.
+///
+/// Do: use the access log format of deploy/envoy.
 #[derive(Debug)]
 pub struct EntriesSkipped<'a> {
     pub proxy: &'a str,
@@ -87,6 +93,8 @@ impl Event for EntriesSkipped<'_> {
 }
 
 /// A client that Envoy did not connect to a server, or that the server may have refused.
+///
+/// Do: follow `advice`.
 #[derive(Debug)]
 pub struct HandOffFailed<'a> {
     pub proxy: &'a str,
@@ -142,6 +150,7 @@ impl Event for HandOffFailed<'_> {
     }
 }
 
+/// The admin interface of an Envoy answers.
 #[derive(Debug)]
 pub struct AdminBack<'a> {
     pub proxy: &'a str,
@@ -164,6 +173,8 @@ impl Event for AdminBack<'_> {
 }
 
 /// The admin interface does not answer. What Envoy uses is not verified; nothing else changes.
+///
+/// Do: check `envoy.admin` and that the Envoy runs.
 #[derive(Debug)]
 pub struct AdminLost<'a> {
     pub proxy: &'a str,
@@ -181,6 +192,8 @@ impl Event for AdminLost<'_> {
 }
 
 /// A setting of Envoy is unsafe.
+///
+/// Do: follow `advice`.
 #[derive(Debug)]
 pub struct SettingUnsafe<'a> {
     pub proxy: &'a str,
@@ -199,6 +212,8 @@ impl Event for SettingUnsafe<'_> {
 }
 
 /// Envoy lastingly uses something else than it was sent.
+///
+/// Do: compare the Envoy's configuration with deploy/envoy; restart the Envoy if it stays.
 #[derive(Debug)]
 pub struct NotTaken<'a> {
     pub proxy: &'a str,

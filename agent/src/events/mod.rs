@@ -10,9 +10,11 @@ mod endpoints;
 mod envoy;
 mod health;
 mod host_block;
+mod outage;
 mod process;
 mod proxy;
 mod question;
+pub mod recent;
 mod session;
 
 use std::collections::HashMap;
@@ -32,12 +34,18 @@ pub use host_block::{
     ConnectErrorsHidden, ConnectErrorsSeen, ConnectErrorsUnknown, HostBlockNear, HostBlockReset, HostBlocked,
     HostResetFailed, HostUnblocked,
 };
-pub use process::{
-    AgentBroken, AuthoritiesKept, ConfigRefused, ConfigTaken, DatabaseReady, DatabaseUnusable, PauseChanged,
-    Started, StateFailed, Stopping,
+pub use outage::{
+    AllLoginsRefused, LoginsAcceptedAgain, NoUsableServer, ServerUsableAgain, SessionsUnjoined, WriterMoved,
 };
-pub use proxy::{OldWorkersNotListed, ProxyBack, ProxyLost, RivalFound, SessionsNotListed, StaysDown};
+pub use process::{
+    AgentBroken, AuthoritiesKept, ConfigRefused, ConfigRepaired, ConfigTaken, DatabaseReady,
+    DatabaseUnusable, PauseChanged, Started, StateFailed, Stopping,
+};
+pub use proxy::{
+    OldWorkersNotListed, ProxyBack, ProxyCompared, ProxyLost, RivalFound, SessionsNotListed, StaysDown,
+};
 pub use question::{ConnectionsClosed, UnknownNames};
+pub use recent::Recent;
 pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
 
 use crate::metrics::Metrics;

@@ -37,7 +37,7 @@ fn an_unknown_value_is_refused_with_the_choices() {
 error: rds-lb-agent.yaml:11:46: `primary` is not a valid value
     11 |       orders_write: {database: orders, role: primary, servers: {pg1: a, pg2: b}}
        |                                              ^
-  hint: choose from `writer`, `reader`, `any`
+  hint: did you mean `writer`?
 ",
     );
     refused_with(
@@ -233,7 +233,7 @@ error: rds-lb-agent.yaml:6:29: `orders-a.abc.eu-west-1.rds.amazonaws.com` is not
         ("localhost:5432", "this is not an RDS name: tokens are signed for the RDS name"),
         (
             "orders.cluster-abc.eu-west-1.rds.amazonaws.com:5432",
-            "this is a cluster's or a proxy's endpoint: name each instance by its own",
+            "this is the endpoint of a cluster or a proxy: use each instance's own endpoint",
         ),
         ("postgres://orders-a.abc.eu-west-1.rds.amazonaws.com:5432", "is not HOST:PORT"),
         ("orders-a.abc.eu-west-1.rds.amazonaws.com:0", "is not HOST:PORT"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod addresses;
+mod differences;
 mod observe;
 mod sources;
 mod state_file;

@@ -95,7 +95,7 @@ async fn an_operator_can_look_pause_resume_drain_and_undrain(engine: Engine) {
     admin(&scene, "orders_read", "b", 0).await;
 
     let away = run(&scene, &["sessions", "--control", "/nonexistent/control.sock"]).await;
-    assert!(away.0 == 2 && away.2.contains("is it running"), "{away:?}");
+    assert!(away.0 == 2 && away.2.contains("is the agent running"), "{away:?}");
     let away = run(&scene, &["observe", "--socket", "/nonexistent/admin.sock"]).await;
     assert!(away.0 == 2 && !away.2.is_empty(), "{away:?}");
     scene.clear().await.unwrap();

@@ -65,6 +65,8 @@ struct Parameters {
     database: Option<String>,
     instance: Option<String>,
     reason: Option<String>,
+    /// The user who runs the client.
+    user: Option<String>,
     /// Of a drain, in seconds.
     lasts: Option<u64>,
     empty: Option<bool>,
@@ -81,8 +83,11 @@ pub fn router(decider: mpsc::Sender<Input>) -> Router {
     };
     Router::new()
         .route("/sessions", get(route(|_| Request::Sessions)))
-        .route("/pause", post(route(|asked| Request::Pause { reason: asked.reason.unwrap_or_default() })))
-        .route("/resume", post(route(|_| Request::Resume)))
+        .route(
+            "/pause",
+            post(route(|asked| Request::Pause { reason: asked.reason.unwrap_or_default(), by: asked.user })),
+        )
+        .route("/resume", post(route(|asked| Request::Resume { by: asked.user })))
         .route(
             "/drain",
             post(route(|asked| Request::Drain {

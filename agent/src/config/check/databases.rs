@@ -232,8 +232,8 @@ impl Check {
             "this is an address: tokens are signed for the RDS name"
         } else if host == "localhost" {
             "this is not an RDS name: tokens are signed for the RDS name"
-        } else if host.contains(".cluster-") || host.contains(".proxy-") {
-            "this is a cluster's or a proxy's endpoint: name each instance by its own"
+        } else if [".cluster-", ".proxy-", ".global-"].iter().any(|part| host.contains(part)) {
+            "this is the endpoint of a cluster or a proxy: use each instance's own endpoint"
         } else {
             if !host.contains(".rds.") {
                 let hint = "RDS accepts only tokens signed for its own endpoint, not for the name of a load balancer or an alias";

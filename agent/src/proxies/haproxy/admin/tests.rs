@@ -35,18 +35,11 @@ fn fixture(servers: &[ServerId]) -> Fixture {
         master: None,
         state_file: None,
         follow_addresses: true,
+        expected: Expected::default(),
         servers: servers.iter().map(|server| (named(server), server.clone())).collect(),
         limits: Limits::default(),
     };
-    let episodes = Episodes::default();
-    let proxy = Proxy {
-        config: Arc::new(config),
-        shared,
-        episodes,
-        well: false,
-        state_file: String::new(),
-        state_write: None,
-    };
+    let proxy = Proxy::new(config, shared);
     Fixture { proxy, socket, inputs, _publish: publish, _folder: folder }
 }
 
