@@ -254,6 +254,9 @@ pub struct Drain {
     /// End the drain after this time: 30m
     #[arg(long = "for", env = "RDS_LB_AGENT_FOR", value_name = "DURATION", value_parser = duration)]
     pub lasts: Option<Duration>,
+    /// Drain it even if too few other servers are left, or none. The floor does not end the drain either
+    #[arg(long, env = "RDS_LB_AGENT_FORCE")]
+    pub force: bool,
     /// Wait until no session is left. In mode `retire`, idle sessions are retired whatever their age
     #[arg(long, env = "RDS_LB_AGENT_UNTIL_EMPTY")]
     pub until_empty: bool,

@@ -139,6 +139,8 @@ pub enum Request {
         lasts: Option<Duration>,
         /// Whether its sessions are retired whatever their age.
         empty: bool,
+        /// Whether the capacity floor does not count.
+        force: bool,
     },
     /// Say which of several instances that claim it is the writer.
     Writer {

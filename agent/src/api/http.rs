@@ -6,8 +6,6 @@
 //! one of them is known to be.
 //! Of the process: `/livez`, `/readyz`. For monitoring: `/metrics`, `/state`.
 
-use std::sync::Arc;
-
 use agent_core::{InstanceId, desired::role_check, freshness::Freshness, health::WantedRole};
 use axum::{
     Json, Router,
@@ -18,27 +16,10 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::watch;
 
+pub use super::status::Source;
 use super::status::status;
-use crate::{
-    clock::Clock,
-    config::nearest,
-    events::{Recent, UnknownNames},
-    metrics::{Format, Metrics},
-    proxies::envoy::discovery::Envoys,
-    snapshot::Snapshot,
-};
-
-#[derive(Clone, Debug)]
-pub struct Source {
-    pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    pub metrics: Arc<Metrics>,
-    pub clock: Clock,
-    pub envoys: Envoys,
-    pub unknown: Arc<UnknownNames>,
-    pub recent: Recent,
-}
+use crate::{config::nearest, metrics::Format, snapshot::Snapshot};
 
 /// The routes, all of which are read-only.
 pub fn router(source: Source) -> Router {

@@ -1,6 +1,6 @@
 //! The documented view of the state, from the snapshot.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use agent_core::{
     InstanceId, ServerId, Time,
@@ -9,10 +9,13 @@ use agent_core::{
     plan::{DrainPhase, DrainReason},
 };
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 
-use super::http::Source;
 use crate::{
-    metrics::labels::Word,
+    clock::Clock,
+    events::{Recent, UnknownNames},
+    metrics::{Metrics, labels::Word},
+    proxies::envoy::discovery::Envoys,
     seen::ShownState,
     snapshot::Snapshot,
     status::{
@@ -20,6 +23,17 @@ use crate::{
         ServerStatus, SessionsStatus, Status,
     },
 };
+
+/// What answers are made from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub envoys: Envoys,
+    pub unknown: Arc<UnknownNames>,
+    pub recent: Recent,
+}
 
 /// Log lines in the view.
 const EVENTS: usize = 20;

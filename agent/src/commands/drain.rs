@@ -29,7 +29,13 @@ pub(super) async fn drain(arguments: &Drain) -> Exit {
     if arguments.until_empty {
         query.push(("empty", "true"));
     }
-    let drained = answer(&arguments.control, Method::POST, "/drain", &query, |_| {
+    if arguments.force {
+        query.push(("force", "true"));
+    }
+    let drained = answer(&arguments.control, Method::POST, "/drain", &query, |answer| {
+        if let Some(left) = answer.get("others_left").and_then(Value::as_u64) {
+            print(format_args!("{server}: forced: {left} other servers of the backend take new sessions"));
+        }
         print(format_args!("{server}: draining: new sessions go elsewhere; `undrain {server}` ends it"));
     })
     .await;

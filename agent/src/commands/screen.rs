@@ -21,20 +21,21 @@ pub(super) fn width() -> usize {
 pub(super) struct Column {
     pub(super) title: &'static str,
     pub(super) right: bool,
-    pub(super) flexible: bool,
+    /// The width below which it is not cut; `None` if it is never cut.
+    pub(super) least: Option<usize>,
 }
 
 impl Column {
     pub(super) const fn fixed(title: &'static str) -> Self {
-        Self { title, right: false, flexible: false }
+        Self { title, right: false, least: None }
     }
 
     pub(super) const fn number(title: &'static str) -> Self {
-        Self { title, right: true, flexible: false }
+        Self { title, right: true, least: None }
     }
 
-    pub(super) const fn flexible(title: &'static str) -> Self {
-        Self { title, right: false, flexible: true }
+    pub(super) const fn flexible(title: &'static str, least: usize) -> Self {
+        Self { title, right: false, least: Some(least) }
     }
 }
 
@@ -49,8 +50,10 @@ pub(super) fn table(columns: &[Column], rows: &[Vec<String>], width: usize) -> S
         columns.iter().enumerate().map(|(index, column)| longest(index, column)).collect();
     let gaps = columns.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > width {
-        let flexible =
-            columns.iter().zip(&mut widths).filter(|(column, width)| column.flexible && **width > 8);
+        let flexible = columns
+            .iter()
+            .zip(&mut widths)
+            .filter(|(column, width)| column.least.is_some_and(|least| **width > least));
         match flexible.max_by_key(|(_, width)| **width) {
             Some((_, widest)) => *widest -= 1,
             None => break,
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_table_fits_by_cutting_its_flexible_columns() {
-        let columns = [Column::flexible("SERVER"), Column::number("AGE"), Column::flexible("WHY")];
+        let columns = [Column::flexible("SERVER", 8), Column::number("AGE"), Column::flexible("WHY", 7)];
         let rows = [vec!["orders_write/a".into(), "5s".into(), "answers".into()]];
         assert_eq!(table(&columns, &rows, 80), "SERVER         AGE WHY\norders_write/a  5s answers\n");
         assert_eq!(table(&columns, &rows, 22), "SERVER     AGE WHY\norders_wr…  5s answers\n");

@@ -43,14 +43,14 @@ pub(super) fn rows(sessions: &Value) -> &[Value] {
 
 fn screen(status: &Status, sessions: &Value, width: usize) -> String {
     const COLUMNS: [Column; 8] = [
-        Column::flexible("SERVER"),
+        Column::flexible("SERVER", 14),
         Column::number("PID"),
-        Column::flexible("USER"),
-        Column::flexible("CLIENT"),
-        Column::flexible("ACTIVITY"),
+        Column::flexible("USER", 8),
+        Column::flexible("CLIENT", 9),
+        Column::fixed("ACTIVITY"),
         Column::number("AGE"),
         Column::number("LIMIT"),
-        Column::flexible("HELD"),
+        Column::flexible("HELD", 14),
     ];
     let rows = rows(sessions);
     let paused = if status.paused.is_some() { "  PAUSED" } else { "" };
@@ -74,8 +74,8 @@ fn screen(status: &Status, sessions: &Value, width: usize) -> String {
     }
     if rows.iter().any(|row| row.get("server").is_none_or(Value::is_null)) {
         text += &wrapped(
-            "not_joined: not matched with a session of a proxy yet. That is done once after the start of the agent \
-             and before a session is due",
+            "?: not matched with a session of a proxy yet, which is done once after the start of the agent and before \
+             a session is due. !: the proxy and the database disagree on its age",
             width,
             "  ",
         );
@@ -87,7 +87,13 @@ fn cells(row: &Value) -> Vec<String> {
     let text = |key: &str| row.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let seconds = |key: &str| row.get(key).and_then(Value::as_f64);
     let server = text("server").map_or_else(
-        || format!("{} {}", text("instance").unwrap_or("-"), text("join").unwrap_or("-")),
+        || {
+            format!(
+                "{} {}",
+                text("instance").unwrap_or("-"),
+                if text("join") == Some("not_joined") { "?" } else { "!" }
+            )
+        },
         str::to_owned,
     );
     let held = match text("hold") {
@@ -99,15 +105,22 @@ fn cells(row: &Value) -> Vec<String> {
         server,
         row.get("pid").and_then(Value::as_u64).unwrap_or(0).to_string(),
         text("user").unwrap_or("-").to_owned(),
-        text("source").or_else(|| text("client")).unwrap_or("-").to_owned(),
+        text("source").or_else(|| text("client")).map_or_else(|| "-".to_owned(), without_port),
         match (text("activity").unwrap_or("-"), seconds("idle_s")) {
             ("idle", Some(idle)) => format!("idle {}", age(idle)),
+            ("in_transaction", _) => "in tx".to_owned(),
             (activity, _) => activity.to_owned(),
         },
         seconds("age_s").map_or_else(|| "-".to_owned(), age),
         seconds("limit_s").map_or_else(|| "-".to_owned(), age),
         held.to_owned(),
     ]
+}
+
+fn without_port(address: &str) -> String {
+    address
+        .parse::<std::net::SocketAddr>()
+        .map_or_else(|_| address.to_owned(), |address| address.ip().to_string())
 }
 
 /// `idle 3.2s`, `in_transaction`, ... with the reason for which it is held.

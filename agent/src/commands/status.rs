@@ -89,7 +89,7 @@ fn header(status: &Status, width: usize) -> String {
 
 fn instances(instances: &[InstanceStatus], width: usize) -> String {
     const COLUMNS: [Column; 7] = [
-        Column::flexible("INSTANCE"),
+        Column::flexible("INSTANCE", 8),
         Column::fixed("ROLE"),
         Column::fixed("STATUS"),
         Column::number("LAST LOGIN"),
@@ -126,12 +126,12 @@ fn instances(instances: &[InstanceStatus], width: usize) -> String {
 
 fn servers(servers: &[ServerStatus], width: usize) -> String {
     const COLUMNS: [Column; 6] = [
-        Column::flexible("SERVER"),
+        Column::flexible("SERVER", 16),
         Column::fixed("WANTS"),
         Column::fixed("VERDICT"),
         Column::fixed("PROXY"),
         Column::number("SESSIONS"),
-        Column::flexible("WHY"),
+        Column::flexible("WHY", 8),
     ];
     if servers.is_empty() {
         return String::new();

@@ -33,7 +33,7 @@ use std::{
 use agent_core::{
     DatabaseName, Fault, InstanceId, ServerId, Time,
     health::{Fleet, Health, Remembered, Source},
-    plan::{DrainSent, Hold, Outcome, Plan, Planner, Retired},
+    plan::{DrainSent, Hold, Outcome, Plan, Planner, Requested, Retired},
     session::{Ledger, Seen},
 };
 use agent_database::{LoginReport, Rights};
@@ -186,7 +186,8 @@ impl Decider {
         for (server, record) in &running.decider.records {
             if record.operator {
                 let until = record.until.map(|until| now + clock::seconds_until(until));
-                running.decider.planner.adopt_operators(server, until, now);
+                let requested = Requested { until, empty: false, force: record.force };
+                running.decider.planner.adopt_operators(server, requested, now);
             } else {
                 running.decider.planner.adopt(server, now);
             }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::unix_seconds,
-    events::{DrainHeld, Event, PauseChanged, WriterChosen},
+    events::{DrainForced, DrainHeld, Event, PauseChanged, WriterChosen},
     messages::{Asked, Failure, Request},
     state::pause::Pause,
 };
@@ -53,10 +53,16 @@ impl Running {
                 self.decider.health.release(false);
                 Ok((self.set_pause(None, by).await?, None))
             }
-            Request::Drain { server, lasts, empty } => {
+            Request::Drain { server, lasts, empty, force } => {
                 let server = self.find(&server)?;
-                self.drain(&server, Requested { until: lasts.map(|lasts| now + lasts), empty }, now).await?;
-                let answer = json!({"draining": server.to_string()});
+                let until = lasts.map(|lasts| now + lasts);
+                self.drain(&server, Requested { until, empty, force }, now).await?;
+                let mut answer = json!({"draining": server.to_string()});
+                if force {
+                    let left = self.left_beside(&server);
+                    DrainForced { server: &server, left }.emit(&self.decider.shared.metrics);
+                    answer["others_left"] = left.into();
+                }
                 Ok((answer, Some(Effect::Drained(server))))
             }
             Request::Writer { database, instance } => {
@@ -126,6 +132,16 @@ impl Running {
             Ok(()) => Ok(json!({"paused": paused})),
             Err(error) => Err(Failure::Refused(format!("in force now, but not after a restart: {error}"))),
         }
+    }
+
+    /// The other servers of the backend whose verdict is up and that are not drained by the agent.
+    fn left_beside(&self, server: &ServerId) -> usize {
+        let drains = self.decider.planner.drains();
+        let others = self.fleet.verdicts().iter().filter(|(other, verdict)| {
+            let same = other.proxy == server.proxy && other.backend == server.backend && *other != server;
+            same && verdict.usable() && drains.progress(other) == Progress::NotDrained
+        });
+        others.count()
     }
 
     fn find(&self, name: &str) -> Result<ServerId, Failure> {

@@ -27,6 +27,22 @@ impl Event for DrainBegun<'_> {
     }
 }
 
+/// An operator drained a server whatever the capacity floor says.
+///
+/// Do: `rds-lb-agent undrain BACKEND/SERVER` when the reason is gone.
+#[derive(Debug)]
+pub struct DrainForced<'a> {
+    pub server: &'a ServerId,
+    /// The other servers of the backend that take new sessions.
+    pub left: usize,
+}
+
+impl Event for DrainForced<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(server = %self.server, others_left = self.left, "drain forced by an operator, without the capacity floor");
+    }
+}
+
 /// The proxy did not apply a drain.
 ///
 /// Do: look at the error: the `stats socket` line needs `level admin`.

@@ -7,7 +7,7 @@ use agent_core::{
 use agent_database::LoginReport;
 use tracing::{error, info, warn};
 
-use super::{Event, rounded};
+use super::{Ended, Event, rounded};
 use crate::metrics::{
     Metrics,
     labels::{LoginResult, OfLogin, OfPhase, OfSource, OfState, Phase, Word},
@@ -80,23 +80,25 @@ impl Event for LoginFailed<'_> {
     }
 }
 
-/// A login works, at the start or after failures.
+/// A login works after failures.
 #[derive(Debug)]
 pub struct LoginWorks<'a> {
     pub instance: &'a InstanceId,
     pub user: &'a str,
     pub report: &'a LoginReport,
-    /// Whether logins failed before.
-    pub news: bool,
+    /// The failures before, if any.
+    pub after: Option<Ended>,
 }
 
 impl Event for LoginWorks<'_> {
     fn emit(&self, metrics: &Metrics) {
         count(metrics, self.instance, LoginResult::Ok, self.report);
-        if self.news {
+        if let Some(after) = self.after {
             info!(
                 instance = %self.instance,
                 user = self.user,
+                failures = after.failures,
+                lasted_s = rounded(after.lasted.as_secs_f64()),
                 took_ms = rounded(self.report.phases.total().as_secs_f64() * 1e3),
                 tls_version = self.report.tls.as_ref().map(|tls| &*tls.version),
                 "login works"

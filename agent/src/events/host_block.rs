@@ -219,7 +219,7 @@ impl Event for HostResetFailed<'_> {
 
 /// The server blocks an address (error 1129).
 ///
-/// Do: follow `cause`.
+/// Do: follow `cure`.
 #[derive(Debug)]
 pub struct HostBlocked<'a> {
     pub instance: &'a InstanceId,

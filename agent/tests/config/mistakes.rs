@@ -373,3 +373,25 @@ fn closing_sessions_while_routing_is_observed_is_refused() {
     assert!(problem.contains("hint: set `sessions.mode: observe`"), "{problem}");
     accepted(&format!("{}routing: observe\n", edited("mode: retire", "mode: observe")));
 }
+
+#[test]
+fn the_control_socket_is_not_a_socket_of_haproxy() {
+    let problem = refused(&edited("sessions:", "listen: {control: /run/haproxy/admin.sock}\nsessions:"));
+    assert!(problem.contains("this is a socket of HAProxy"), "{problem}");
+}
+
+#[test]
+fn errors_of_structure_and_of_meaning_are_reported_together() {
+    let text = edited("role: writer", "role: primary").replace("max_age: 14m", "max_age: 14");
+    let problem = refused(&text);
+    assert!(problem.contains("`primary` is not a valid value"), "{problem}");
+    assert!(problem.contains("max_age: 14\n") && problem.matches("error: ").count() == 2, "{problem}");
+}
+
+#[test]
+fn what_the_agent_cannot_do_is_a_warning() {
+    let off = edited("    instances:", "    liveness: off\n    instances:");
+    assert!(odd(&off).iter().any(|one| one.contains("`mode: retire` closes no session here")));
+    let upper = GOOD.replace(A, &A.to_uppercase());
+    assert!(odd(&upper).iter().any(|one| one.contains("lower case")), "{:?}", odd(&upper));
+}

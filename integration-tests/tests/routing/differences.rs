@@ -49,8 +49,14 @@ async fn a_backend_that_haproxy_lacks_and_a_server_in_maintenance_are_shown() {
     })
     .await
     .unwrap();
-    let (_, metrics) = scene.agent.get("/metrics").await.unwrap();
-    assert!(metrics.lines().any(|line| line.starts_with("rdslb_proxy_differences{") && line.ends_with(" 0")));
+    wait_for("the metric", PATIENCE, async || {
+        let (_, metrics) = scene.agent.get("/metrics").await.unwrap();
+        let none =
+            metrics.lines().any(|line| line.starts_with("rdslb_proxy_differences{") && line.ends_with(" 0"));
+        if none { Ok(()) } else { Err(metrics) }
+    })
+    .await
+    .unwrap();
 
     scene.proxy.cli("set server orders_write/a state maint").await.unwrap();
     wait_for("maintenance beside the verdict", PATIENCE, async || {

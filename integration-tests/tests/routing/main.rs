@@ -7,3 +7,4 @@ mod differences;
 mod observe;
 mod sources;
 mod state_file;
+mod steps;

@@ -94,6 +94,8 @@ pub struct Requested {
     pub until: Option<Time>,
     /// Sessions of the server are retired whatever their age.
     pub empty: bool,
+    /// The capacity floor does not count.
+    pub force: bool,
 }
 
 /// Why a drain is taken back.

@@ -70,6 +70,7 @@ struct Parameters {
     /// Of a drain, in seconds.
     lasts: Option<u64>,
     empty: Option<bool>,
+    force: Option<bool>,
     /// The client waits until then for the request to be taken, in milliseconds since 1970.
     by: Option<u64>,
 }
@@ -94,6 +95,7 @@ pub fn router(decider: mpsc::Sender<Input>) -> Router {
                 server: asked.server.unwrap_or_default(),
                 lasts: asked.lasts.map(Duration::from_secs),
                 empty: asked.empty.unwrap_or_default(),
+                force: asked.force.unwrap_or_default(),
             })),
         )
         .route(

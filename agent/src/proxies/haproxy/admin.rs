@@ -318,11 +318,11 @@ impl Proxy {
         let Order { command, decided } = order;
         let outdated = decided.elapsed() > OUTDATED;
         match command {
-            Command::Drain(server) => {
+            Command::Drain { server, force } => {
                 let drained = if outdated {
                     Err(not_sent("the order waited too long"))
                 } else {
-                    self.drain(&server, decided).await
+                    self.drain(&server, force, decided).await
                 };
                 let sent = match drained {
                     Ok(()) => DrainSent::Sent,
@@ -366,7 +366,12 @@ impl Proxy {
         Connection::open(&self.config.socket, self.config.limits).await
     }
 
-    async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), (DrainSent, String)> {
+    async fn drain(
+        &mut self,
+        server: &ServerId,
+        force: bool,
+        decided: Instant,
+    ) -> Result<(), (DrainSent, String)> {
         let failed = |error: RuntimeError| not_sent(error.to_string());
         let mut connection = self.open().await.map_err(failed)?;
         let states = self.table(&mut connection, server).await.map_err(failed)?;
@@ -376,7 +381,7 @@ impl Proxy {
         if !flags_of(state).clear() {
             return Err(not_sent("it has an admin state set by an operator"));
         }
-        if !self.another_takes_sessions(&states, server) {
+        if !force && !self.another_takes_sessions(&states, server) {
             return Err(not_sent("no other server of the backend takes new sessions in HAProxy"));
         }
         if decided.elapsed() > DRAIN_TAKES {

@@ -158,8 +158,8 @@ impl Planner {
     }
 
     /// Takes over a drain that an operator asked a former agent for.
-    pub fn adopt_operators(&mut self, server: &ServerId, until: Option<Time>, now: Time) {
-        self.drains.adopt_operators(server, until, &self.policy, now);
+    pub fn adopt_operators(&mut self, server: &ServerId, requested: Requested, now: Time) {
+        self.drains.adopt_operators(server, requested, &self.policy, now);
     }
 
     /// Drains a server for an operator, above the capacity floor. Whether the record of a drain has changed.
