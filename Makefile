@@ -10,7 +10,7 @@ SCRIPTS := integration-tests/scripts
 export HOLD ENGINE PROXY DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-long fuzz lint bench regret clean
+.PHONY: help deps build demo test test-long fuzz lint bench regret deps-deploy test-deploy packages image clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,18 @@ bench: deps ## measurements: a table, and target/bench/*.json (ARGS=--quick, --l
 regret: deps ## what clients suffer with the agent, less without it: a table, and target/regret/ (ARGS=--ci, --list, or names)
 	cargo build --workspace --bins
 	@cargo run --quiet --bin regret -- $(ARGS)
+
+deps-deploy: ## install what test-deploy and packages need (Helm, Ansible, nfpm, lintian, promtool, ...)
+	@integration-tests/deploy/deps.sh
+
+test-deploy: deps deps-deploy ## the Helm chart, Ansible collection, packages, units, image, IAM policies and alerts (BINARIES=folder; ARGS for pytest)
+	@integration-tests/deploy/test.sh $(ARGS)
+
+packages: deps-deploy ## .deb and .rpm in target/packages (BINARY=path takes a ready binary; default: a release build)
+	@deploy/packages/build.sh
+
+image: ## the container image rds-lb-agent:VERSION, by podman, buildah or docker
+	@deploy/container/build.sh
 
 clean: ## remove what was built, the Python environment included
 	cargo clean

@@ -6,7 +6,7 @@ use std::{
 };
 
 use agent_core::{
-    Fault, InstanceId, ServerId, Time,
+    Fault, InstanceId, ProxyIndex, ServerId, Time,
     health::{AddressLogin, Observation, ProxyView, Source},
     plan::{AdminFlags, AdminWord, Outcome, Retire},
     session::{ActivityRow, BackendKey, ProxySession},
@@ -43,7 +43,7 @@ pub enum Input {
     },
     /// All sessions of a proxy.
     Swept {
-        proxy: usize,
+        proxy: ProxyIndex,
         /// The moment that the ages are of.
         at: Time,
         /// Its sessions, in all workers.
@@ -51,7 +51,7 @@ pub enum Input {
     },
     /// Sessions of a proxy of which others are not known yet.
     Incomplete {
-        proxy: usize,
+        proxy: ProxyIndex,
         /// The moment that the ages are of.
         at: Time,
         /// Those that are known.
@@ -59,7 +59,7 @@ pub enum Input {
     },
     /// What a proxy shows of its servers and backends; also proves it alive.
     Admin {
-        proxy: usize,
+        proxy: ProxyIndex,
         /// When it was asked.
         at: Time,
         flags: Vec<(ServerId, AdminFlags)>,
@@ -73,7 +73,7 @@ pub enum Input {
     },
     /// Which servers the endpoints of an Envoy drain; also proves that it listens.
     Endpoints {
-        proxy: usize,
+        proxy: ProxyIndex,
         at: Time,
         /// Each server, and whether it is drained.
         shown: Vec<(ServerId, bool)>,

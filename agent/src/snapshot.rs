@@ -8,7 +8,7 @@ use std::{
 };
 
 use agent_core::{
-    Fault, InstanceId, ServerId, Time,
+    Fault, InstanceId, ProxyIndex, ServerId, Time,
     health::{Fleet, Routing, ServerConfig, Source},
     plan::{AdminWord, DrainPhase, HoldReason, Mode, Shortage},
     session::BackendKey,
@@ -100,7 +100,7 @@ pub struct Watch {
     /// Instances whose sessions have to be listed again.
     pub poll: BTreeSet<InstanceId>,
     /// Proxies whose sessions have to be listed again.
-    pub sweep: BTreeSet<usize>,
+    pub sweep: BTreeSet<ProxyIndex>,
     /// Instances to log in to now, before sessions are closed there.
     pub probe: BTreeSet<InstanceId>,
     /// Whether any session may have to be closed before long.

@@ -8,7 +8,7 @@ mod check;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use agent_core::{
-    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    Fault, FaultKind, InstanceId, Phase, ProxyIndex, ServerId, Time,
     health::{
         FleetConfig, Health, HealthRules, Observation, Remembered, Role, RoleFacts, ServerConfig, WantedRole,
     },
@@ -296,7 +296,7 @@ async fn status_conforms_to_its_schema_and_shows_the_state_at_the_proxy() {
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(1.0), true), failed("b", served.ago(1.0), FaultKind::TimedOut)]);
     let server = ServerConfig {
-        id: ServerId::new(0, "orders_write", "a"),
+        id: ServerId::new(ProxyIndex(0), "orders_write", "a"),
         instance: InstanceId::new("orders", "a"),
         wanted: WantedRole::Writer,
         commandable: true,

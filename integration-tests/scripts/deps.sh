@@ -78,6 +78,11 @@ if [ "$may_install" -eq 1 ] && command -v apt-get >/dev/null; then
   # promtool, which checks the format of the metrics.
   command -v promtool >/dev/null || missing+=(prometheus)
 fi
+# Packets are dropped only by root.
+if [ "$may_install" -eq 1 ] && command -v apt-get >/dev/null; then
+  command -v nft >/dev/null || missing+=(nftables)
+  command -v ip >/dev/null || missing+=(iproute2)
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
   install=("$here/install-packages.sh" "${missing[@]}")
@@ -161,6 +166,7 @@ row setpriv setpriv --version
 row rust rustc --version
 row cargo cargo --version
 optional nextest 'cargo test runs the tests' cargo nextest --version
+optional nft 'the benchmarks drop no packets' nft --version
 optional shellcheck 'make lint does not check the shell scripts' shellcheck_version
 optional promtool 'the format of the metrics is not checked' promtool_version
 optional cargo-deny 'make lint checks licenses and sources, not advisories' cargo deny --version

@@ -37,12 +37,13 @@ fn imports_run_one_way() {
         ("agent-core", &[][..]),
         ("agent-aws", &["agent-core"]),
         ("agent-database", &["agent-core"]),
+        ("doctor", &[]),
         ("haproxy", &["agent-core"]),
         ("envoy", &["agent-core"]),
-        ("rds-lb-agent", &["agent-core", "agent-aws", "agent-database", "haproxy", "envoy"]),
+        ("rds-lb-agent", &["agent-core", "agent-aws", "agent-database", "doctor", "haproxy", "envoy"]),
         (
             "integration-tests",
-            &["agent-core", "agent-aws", "agent-database", "haproxy", "envoy", "rds-lb-agent"],
+            &["agent-core", "agent-aws", "agent-database", "doctor", "haproxy", "envoy", "rds-lb-agent"],
         ),
     ]);
     for (package, imported) in imports() {

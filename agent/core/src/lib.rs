@@ -24,5 +24,5 @@ pub mod session;
 pub mod time;
 
 pub use fault::{Blame, Evidence, Fault, FaultKind, Phase};
-pub use names::{DatabaseName, InstanceId, InstanceName, ServerId};
+pub use names::{DatabaseName, InstanceId, InstanceName, ProxyIndex, ServerId};
 pub use time::Time;

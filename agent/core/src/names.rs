@@ -64,13 +64,23 @@ impl fmt::Display for InstanceId {
     }
 }
 
+/// One of the configured proxies, by its index in the configuration.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProxyIndex(pub usize);
+
+impl fmt::Display for ProxyIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A proxy's entry for an instance. Shown as `backend/server`, which is also
 /// what HAProxy sends as `agent-send`. An endpoint of an Envoy with the name of a server of HAProxy is shown
 /// as `envoy:cluster/instance`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServerId {
-    /// Which of the configured proxies: its index in the configuration.
-    pub proxy: usize,
+    pub proxy: ProxyIndex,
     /// The backend (HAProxy) or cluster (Envoy).
     pub backend: Arc<str>,
     /// The server (HAProxy) or endpoint (Envoy).
@@ -81,8 +91,7 @@ pub struct ServerId {
 }
 
 impl ServerId {
-    /// The server `server` of `backend` in the proxy with this index.
-    pub fn new(proxy: usize, backend: &str, server: &str) -> Self {
+    pub fn new(proxy: ProxyIndex, backend: &str, server: &str) -> Self {
         Self { proxy, backend: backend.into(), server: server.into(), ambiguous: false }
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use agent_core::{
-    InstanceId, ServerId, Time,
+    InstanceId, ProxyIndex, ServerId, Time,
     desired::{Awake, Check, EndpointHealth, Member, WhileUnknown, checks},
     freshness::STOOD_STILL,
     health::{
@@ -32,7 +32,7 @@ impl Case {
     fn new(wanted: WantedRole, names: &[&str], remembered_writer: Option<&str>) -> Self {
         let instance = |name: &&str| InstanceId::new("orders", name);
         let server = |name: &&str| ServerConfig {
-            id: ServerId::new(0, "w", name),
+            id: ServerId::new(ProxyIndex(0), "w", name),
             instance: instance(name),
             wanted,
             commandable: false,
@@ -150,7 +150,8 @@ fn readers_and_a_single_writer_pass_while_nothing_is_known() {
 #[test]
 fn a_drained_endpoint_is_draining_unless_it_is_down() {
     let mut case = Case::new(WantedRole::Reader, &NAMES, None);
-    case.drained = BTreeSet::from([ServerId::new(0, "w", "b"), ServerId::new(0, "w", "c")]);
+    case.drained =
+        BTreeSet::from([ServerId::new(ProxyIndex(0), "w", "b"), ServerId::new(ProxyIndex(0), "w", "c")]);
     case.answers("a", 1, true);
     case.answers("b", 1, false);
     assert_eq!(case.known(1), [DOWN, Some(EndpointHealth::Draining), Some(EndpointHealth::Draining)]);

@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use agent_core::{
-    FaultKind, ServerId,
+    FaultKind, ProxyIndex, ServerId,
     desired::AgentHealth,
     health::{FleetConfig, Health, Routing, ServerConfig, VerdictReason},
     plan::{
@@ -73,7 +73,7 @@ fn pass_with(rig: &mut Rig, seconds: u64, shown: &BTreeMap<ServerId, AdminFlags>
             let flags = shown.get(&config.id).copied().unwrap_or_default();
             commands.extend(rig.set_flags(&config.id, flags));
         }
-        rig.ledger.proxy_alive(0, rig.now);
+        rig.ledger.proxy_alive(ProxyIndex(0), rig.now);
         commands.extend(rig.plan().commands);
     }
     commands

@@ -7,7 +7,7 @@ mod support;
 use std::{net::SocketAddr, time::Duration};
 
 use agent_core::{
-    ServerId, Time,
+    ProxyIndex, ServerId, Time,
     health::{ServerConfig, WantedRole},
     session::{Activity, ActivityRow, Age, BackendKey, Join, Ledger, ProxySession, Seen},
 };
@@ -51,7 +51,7 @@ fn a_row_and_a_proxy_session_with_the_same_address_and_port_are_one() {
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
     assert_eq!(joined(&ledger), "not joined");
-    ledger.observe_proxy(0, now(), vec![session]);
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![session]);
     assert_eq!(joined(&ledger), "joined");
     let at = ledger.sessions().next().and_then(|session| session.server).expect("its server");
     assert_eq!(at.of(ledger.servers()), Some(&server("write", "a")));
@@ -61,7 +61,7 @@ fn a_row_and_a_proxy_session_with_the_same_address_and_port_are_one() {
 fn the_order_in_which_the_sources_speak_does_not_matter() {
     let (row, session) = pair(secs(60));
     let mut ledger = ledger();
-    ledger.observe_proxy(0, now(), vec![session]);
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![session]);
     poll(&mut ledger, now(), &[&row]);
     assert_eq!(joined(&ledger), "joined");
 }
@@ -71,16 +71,20 @@ fn some_sessions_are_joined_before_all_are_known_and_take_nothing_from_a_whole_l
     let (row, session) = pair(secs(60));
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
-    ledger.observe_some(0, now(), vec![session.clone()]);
+    ledger.observe_some(ProxyIndex(0), now(), vec![session.clone()]);
     assert_eq!(joined(&ledger), "joined");
-    assert_eq!((ledger.proxy_swept(0), ledger.proxy_seen(0)), (None, Some(now())), "it is no listing");
-    ledger.observe_some(0, now() + secs(1), vec![]);
+    assert_eq!(
+        (ledger.proxy_swept(ProxyIndex(0)), ledger.proxy_seen(ProxyIndex(0))),
+        (None, Some(now())),
+        "it is no listing"
+    );
+    ledger.observe_some(ProxyIndex(0), now() + secs(1), vec![]);
     assert_eq!(joined(&ledger), "not joined", "each says all that is known");
 
-    ledger.observe_proxy(0, now() + secs(2), vec![session]);
-    ledger.observe_some(0, now() + secs(3), vec![]);
+    ledger.observe_proxy(ProxyIndex(0), now() + secs(2), vec![session]);
+    ledger.observe_some(ProxyIndex(0), now() + secs(3), vec![]);
     assert_eq!(joined(&ledger), "joined");
-    ledger.observe_proxy(0, now() + secs(4), vec![]);
+    ledger.observe_proxy(ProxyIndex(0), now() + secs(4), vec![]);
     assert_eq!(joined(&ledger), "not joined");
 }
 
@@ -90,7 +94,7 @@ fn an_address_in_ipv6_clothes_is_the_same_address() {
     row.client = Some(format!("[::ffff:10.0.0.9]:{}", session.outgoing.port()).parse().expect("an address"));
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
-    ledger.observe_proxy(0, now(), vec![session]);
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![session]);
     assert_eq!(joined(&ledger), "joined");
 }
 
@@ -101,7 +105,7 @@ fn another_port_or_host_is_another_session() {
         session.outgoing = address.parse::<SocketAddr>().expect("an address");
         let mut ledger = ledger();
         poll(&mut ledger, now(), &[&row]);
-        ledger.observe_proxy(0, now(), vec![session]);
+        ledger.observe_proxy(ProxyIndex(0), now(), vec![session]);
         assert_eq!(joined(&ledger), "not joined");
     }
 }
@@ -112,7 +116,7 @@ fn the_same_port_through_a_server_of_another_instance_is_another_session() {
     session.server = server("read", "b");
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
-    ledger.observe_proxy(0, now(), vec![session]);
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![session]);
     assert_eq!(joined(&ledger), "not joined");
 }
 
@@ -122,11 +126,11 @@ fn a_listing_from_before_the_session_speaks_of_an_earlier_one_on_its_port() {
     let (mut row, _) = pair(secs(60));
     row.age = Age::Exactly(Duration::ZERO);
     let mut ledger = ledger();
-    ledger.observe_proxy(0, now(), vec![earlier.clone()]);
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![earlier.clone()]);
     poll(&mut ledger, now() + millis(300), &[&row]);
     assert_eq!(joined(&ledger), "not joined");
     // Nor is one made at about the time it began.
-    ledger.observe_proxy(0, now() + millis(900), vec![earlier]);
+    ledger.observe_proxy(ProxyIndex(0), now() + millis(900), vec![earlier]);
     assert_eq!(joined(&ledger), "not joined");
 }
 
@@ -135,10 +139,10 @@ fn a_join_lasts_while_the_listings_show_it_and_no_longer() {
     let (row, session) = pair(secs(60));
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
-    ledger.observe_proxy(0, now(), vec![session]);
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![session]);
     poll(&mut ledger, now() + secs(600), &[&row]);
     assert_eq!(joined(&ledger), "joined", "however old the listing is");
-    ledger.observe_proxy(0, now() + secs(601), Vec::new());
+    ledger.observe_proxy(ProxyIndex(0), now() + secs(601), Vec::new());
     assert_eq!(joined(&ledger), "not joined");
 }
 
@@ -147,8 +151,8 @@ fn a_listing_that_was_overtaken_changes_nothing() {
     let (row, session) = pair(secs(60));
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
-    ledger.observe_proxy(0, now(), vec![session]);
-    ledger.observe_proxy(0, now() - secs(1), Vec::new());
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![session]);
+    ledger.observe_proxy(ProxyIndex(0), now() - secs(1), Vec::new());
     assert_eq!(joined(&ledger), "joined");
 }
 
@@ -159,7 +163,7 @@ fn ages_that_are_too_far_apart_are_a_disagreement() {
         session.age += secs(apart);
         let mut ledger = ledger();
         poll(&mut ledger, now(), &[&row]);
-        ledger.observe_proxy(0, now(), vec![session]);
+        ledger.observe_proxy(ProxyIndex(0), now(), vec![session]);
         assert_eq!(joined(&ledger), expected);
     }
 }
@@ -167,7 +171,7 @@ fn ages_that_are_too_far_apart_are_a_disagreement() {
 #[test]
 fn two_proxies_that_claim_one_session_disagree_whichever_spoke_last() {
     let (row, session) = pair(secs(60));
-    let other = ServerId::new(1, "write", "a");
+    let other = ServerId::new(ProxyIndex(1), "write", "a");
     let mut servers = support::servers();
     servers.push(ServerConfig {
         id: other.clone(),
@@ -178,13 +182,13 @@ fn two_proxies_that_claim_one_session_disagree_whichever_spoke_last() {
     let mut ledger = Ledger::new(&servers);
     let of_other = ProxySession { server: other, ..session.clone() };
     poll(&mut ledger, now(), &[&row]);
-    ledger.observe_proxy(0, now(), vec![session.clone()]);
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![session.clone()]);
     assert_eq!(joined(&ledger), "joined");
-    ledger.observe_proxy(1, now(), vec![of_other]);
+    ledger.observe_proxy(ProxyIndex(1), now(), vec![of_other]);
     assert_eq!(joined(&ledger), "disagree");
-    ledger.observe_proxy(0, now() + secs(1), vec![session]);
+    ledger.observe_proxy(ProxyIndex(0), now() + secs(1), vec![session]);
     assert_eq!(joined(&ledger), "disagree");
-    ledger.observe_proxy(1, now() + secs(2), Vec::new());
+    ledger.observe_proxy(ProxyIndex(1), now() + secs(2), Vec::new());
     assert_eq!(joined(&ledger), "joined");
 }
 
@@ -253,11 +257,11 @@ fn where_the_database_does_not_say_the_proxy_dates_a_session() {
     let only = |ledger: &Ledger| ledger.sessions().next().map(|one| (one.begin, one.dated)).expect("one");
     assert_eq!(only(&ledger), (now() - secs(5), false), "as young as it can be");
     // A listing of the same moment may still show an earlier session on its port.
-    ledger.observe_proxy(0, now(), vec![session.clone()]);
+    ledger.observe_proxy(ProxyIndex(0), now(), vec![session.clone()]);
     assert_eq!((joined(&ledger), only(&ledger)), ("not joined", (now() - secs(5), false)));
-    ledger.observe_proxy(0, now() + secs(1), vec![ProxySession { age: secs(61), ..session }]);
+    ledger.observe_proxy(ProxyIndex(0), now() + secs(1), vec![ProxySession { age: secs(61), ..session }]);
     assert_eq!((joined(&ledger), only(&ledger)), ("joined", (now() - secs(60), true)));
-    ledger.observe_proxy(0, now() + secs(2), Vec::new());
+    ledger.observe_proxy(ProxyIndex(0), now() + secs(2), Vec::new());
     assert_eq!((joined(&ledger), only(&ledger)), ("not joined", (now() - secs(5), false)));
 }
 
@@ -268,7 +272,7 @@ fn a_proxy_session_younger_than_the_row_is_another() {
         let mut ledger = ledger();
         poll(&mut ledger, now(), &[&row]);
         let session = ProxySession { age: secs(age + 2), ..session.clone() };
-        ledger.observe_proxy(0, now() + secs(2), vec![session]);
+        ledger.observe_proxy(ProxyIndex(0), now() + secs(2), vec![session]);
         assert_eq!(joined(&ledger), expected, "{age} s");
     }
     // The longer it is seen idle, the more is known of its age.
@@ -276,7 +280,7 @@ fn a_proxy_session_younger_than_the_row_is_another() {
     poll(&mut ledger, now(), &[&ActivityRow { age: Age::AtLeast(Duration::ZERO), ..row.clone() }]);
     let older = ActivityRow { age: Age::AtLeast(secs(50)), ..row };
     poll(&mut ledger, now() + secs(2), &[&older]);
-    ledger.observe_proxy(0, now() + secs(2), vec![ProxySession { age: secs(3), ..session }]);
+    ledger.observe_proxy(ProxyIndex(0), now() + secs(2), vec![ProxySession { age: secs(3), ..session }]);
     assert_eq!(joined(&ledger), "disagree");
 }
 
@@ -285,7 +289,7 @@ fn an_id_that_a_restarted_server_gives_again_is_another_session() {
     let (row, session) = undated(secs(5));
     let mut ledger = ledger();
     poll(&mut ledger, now(), &[&row]);
-    ledger.observe_proxy(0, now() + secs(1), vec![session]);
+    ledger.observe_proxy(ProxyIndex(0), now() + secs(1), vec![session]);
     assert_eq!(joined(&ledger), "joined");
     let other = ActivityRow { client: Some("10.0.0.9:9".parse().expect("an address")), ..row };
     poll(&mut ledger, now() + secs(100), &[&other]);

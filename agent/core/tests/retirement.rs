@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use agent_core::{
-    FaultKind,
+    FaultKind, ProxyIndex,
     health::{Observation, RoleFacts, ServerConfig},
     plan::{
         BreakerPolicy, Busy, Close, CloseVia, Exempt, HoldReason as Reason, Mode, Planner, Policy, Purpose,
@@ -273,9 +273,9 @@ fn a_due_session_that_no_listing_has_shown_is_looked_for() {
     rig.admin();
     let plan = rig.plan();
     assert_eq!(held(&plan, &rig.clients[0]), Some(Reason::NotJoined));
-    assert!(plan.sweep.contains(&0));
+    assert!(plan.sweep.contains(&ProxyIndex(0)));
     rig.sweep();
-    assert!(!rig.plan().sweep.contains(&0));
+    assert!(!rig.plan().sweep.contains(&ProxyIndex(0)));
     goes(&mut one(policy(), DUE, |_| {}), Close::Quiet(secs(1)));
 }
 
@@ -553,12 +553,12 @@ fn each_proxy_is_listed_again_once_soon_after_the_start() {
     rig.client("write", "a", secs(0));
     rig.probe();
     rig.look();
-    assert!(!rig.plan().sweep.contains(&0));
+    assert!(!rig.plan().sweep.contains(&ProxyIndex(0)));
     rig.wait(secs(1)).poll();
-    assert!(rig.plan().sweep.contains(&0), "the first listing does not speak of sessions that are found now");
+    assert!(rig.plan().sweep.contains(&ProxyIndex(0)), "the first listing does not speak of sessions that are found now");
     rig.sweep();
     rig.wait(secs(5)).poll();
-    assert!(!rig.plan().sweep.contains(&0), "a young session needs no more");
+    assert!(!rig.plan().sweep.contains(&ProxyIndex(0)), "a young session needs no more");
 }
 
 #[test]

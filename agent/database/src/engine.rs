@@ -71,6 +71,10 @@ pub trait Session: Send {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// Completes when the server ends the session or sends anything else unasked: the next query
+    /// tells what. It may be dropped at any time.
+    fn interrupted(&mut self) -> Answer<'_, ()>;
+
     /// Why the session is unusable; `None` while it is usable.
     fn fault(&self) -> Option<&Fault>;
 

@@ -11,14 +11,15 @@ pub(super) async fn run(arguments: &ConfigFile) -> Exit {
             eprint!("{problems}");
             Exit::Usage
         }
-        // Exit code 1, not 64: a supervisor may be told not to restart after a wrong configuration.
         Err(error @ RunError::Internal(_)) => {
             complain(error);
             Exit::Problem
         }
+        // Not 64, after which the unit does not restart: the address or the state directory may still be in use by
+        // the agent before.
         Err(error) => {
             complain(error);
-            Exit::Usage
+            Exit::CouldNotCheck
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt};
 
-use agent_core::{InstanceId, ServerId};
+use agent_core::{InstanceId, ProxyIndex, ServerId};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -15,7 +15,7 @@ pub struct Routes {
     /// The session task of each instance.
     pub instances: HashMap<InstanceId, mpsc::Sender<CloseOrder>>,
     /// The task of each proxy, by its index in the configuration.
-    pub proxies: HashMap<usize, ProxyRoute>,
+    pub proxies: HashMap<ProxyIndex, ProxyRoute>,
 }
 
 /// The task of one proxy.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use agent_core::{
-    Evidence, Fault,
+    Evidence, Fault, FaultKind,
     health::{Observation, Source},
 };
 use agent_database::Session;
@@ -20,8 +20,11 @@ use crate::{
 const REFUSED: Duration = Duration::from_secs(10);
 
 /// The pause after a refused connection. It is short, because clients wait for a server that restarts
-/// and their tries run out, and because the refusal costs the server nothing.
-const RESTARTING: Duration = Duration::from_millis(200);
+/// and their tries run out, and because the host refuses for the server, at no cost.
+const STOPPED: Duration = Duration::from_millis(50);
+
+/// The pause while a server answers that it starts or stops, which takes a process of it each time.
+const STARTING: Duration = Duration::from_millis(100);
 
 /// A connection that lasted this long is replaced without a pause.
 const LASTING: Duration = Duration::from_secs(10);
@@ -52,8 +55,11 @@ pub async fn run(door: Arc<Door>) {
                     () = door.probe_now.notified() => {}
                 }
             }
+            Err(fault) if fault.kind == FaultKind::ConnectionRefused => {
+                tokio::time::sleep(jittered(STOPPED)).await;
+            }
             Err(fault) if fault.evidence() == Evidence::Down => {
-                tokio::time::sleep(jittered(RESTARTING)).await;
+                tokio::time::sleep(jittered(STARTING)).await;
             }
             Err(_) => tokio::time::sleep(backoff.wait()).await,
         }
@@ -68,7 +74,12 @@ async fn ask_until_it_fails(door: &Door, mut session: Box<dyn Session>) -> Fault
 
     loop {
         let cadence = door.shared.snapshot.borrow().watch.cadence.get(id).copied();
-        tokio::time::sleep(cadence.unwrap_or(Duration::from_secs(1))).await;
+        // A server that stops ends its sessions first: asking then, and not at the next turn, saves
+        // clients from it.
+        tokio::select! {
+            () = tokio::time::sleep(cadence.unwrap_or(Duration::from_secs(1))) => {}
+            () = session.interrupted() => {}
+        }
         // If the process is stopped meanwhile, the answer is as old as its query.
         let at = door.shared.clock.now();
         let asked = door.shared.starvation.begin();

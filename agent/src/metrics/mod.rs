@@ -312,7 +312,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use agent_core::{FaultKind, ServerId, plan::DrainReason, plan::Retired};
+    use agent_core::{FaultKind, ProxyIndex, ServerId, plan::DrainReason, plan::Retired};
 
     use super::{
         labels::{CloseResult, LoginResult, Word},
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_reload_clears_states_and_keeps_counters() {
         let metrics = Metrics::default();
-        let server = ServerId::new(0, "orders", "gone");
+        let server = ServerId::new(ProxyIndex(0), "orders", "gone");
         metrics.verdict.get_or_create(&OfState::new(&server, &State::Up)).set(1);
         metrics.drains_begun.get_or_create(&OfDrain::new(&server, DrainReason::SessionsDue)).inc();
         metrics.forget_states();
@@ -342,7 +342,7 @@ mod tests {
             .inc();
         let result = CloseResult(Word::of(&Retired::OverBudget));
         metrics.closes.get_or_create(&OfClose { database, instance, result }).inc();
-        let server = ServerId::new(0, "w", "pg1");
+        let server = ServerId::new(ProxyIndex(0), "w", "pg1");
         metrics.drains_begun.get_or_create(&OfDrain::new(&server, DrainReason::SessionsDue)).inc();
         metrics.verdict.get_or_create(&OfState::new(&server, &State::Unknown)).set(1);
         let text = metrics.text(Format::Prometheus);

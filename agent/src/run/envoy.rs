@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use agent_core::{InstanceId, health::ServerConfig, plan::Mode};
+use agent_core::{InstanceId, ProxyIndex, health::ServerConfig, plan::Mode};
 use envoy::{
     admin::Setup,
     resolve::{self, News, System},
@@ -59,6 +59,7 @@ pub(super) fn tasks(
     let mut logs = Vec::new();
     for (index, proxy) in config.proxies.iter().enumerate() {
         let ProxyKind::Envoy(envoy) = &proxy.kind else { continue };
+        let index = ProxyIndex(index);
         let drained = Drained::default();
         let (sender, commands) = mpsc::channel(COMMANDS);
         let connected = {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use agent_core::{ServerId, plan::Mode};
+use agent_core::{ProxyIndex, ServerId, plan::Mode};
 use tokio::sync::mpsc;
 
 use super::{COMMANDS, Task, database::DatabaseTasks, envoy, logins::Logins};
@@ -37,7 +37,7 @@ impl Prepared {
             tasks.push(Box::pin(database.run()));
         }
         for (index, proxy) in config.proxies.iter().enumerate() {
-            haproxy_tasks(index, proxy, config, shared, &mut routes, &mut tasks);
+            haproxy_tasks(ProxyIndex(index), proxy, config, shared, &mut routes, &mut tasks);
         }
         envoy::tasks(config, envoys, shared, &mut routes, &mut tasks);
         if config.sessions.mode == Mode::Retire {
@@ -48,7 +48,7 @@ impl Prepared {
 }
 
 fn haproxy_tasks(
-    index: usize,
+    index: ProxyIndex,
     proxy: &Proxy,
     config: &Config,
     shared: &Shared,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use agent_core::ProxyIndex;
 use envoy::access_log::Position;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ struct Read {
 
 impl PositionFile {
     /// The position in `log`, the access log of the proxy with this index.
-    pub fn in_directory(directory: &Path, proxy: usize, log: &Path) -> Self {
+    pub fn in_directory(directory: &Path, proxy: ProxyIndex, log: &Path) -> Self {
         Self { path: directory.join(format!("access_log.{proxy}.json")), log: log.to_owned() }
     }
 

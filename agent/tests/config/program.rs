@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::edited;
+use super::{GOOD, edited};
 
 #[test]
 fn run_and_validate_exit_64_with_the_problem_on_standard_error() {
@@ -23,6 +23,28 @@ fn run_and_validate_exit_64_with_the_problem_on_standard_error() {
         assert!(said.starts_with(&begin), "{command}: {said}");
         assert!(said.contains("hint: did you mean `instances`?"), "{command}: {said}");
     }
+}
+
+#[test]
+fn an_address_in_use_is_no_wrong_configuration_and_exits_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let path = folder.path().join("config.yaml");
+    let own = format!(
+        "state_dir: {0}/state\nlisten: {{agent_check: \"{1}\", http: \"127.0.0.1:0\", control: {0}/control.sock}}\n",
+        folder.path().display(),
+        taken.local_addr().unwrap()
+    );
+    std::fs::write(&path, GOOD.to_owned() + &own).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"))
+        .env_clear()
+        .args(["run", "--config"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("cannot listen on"), "{said}");
 }
 
 #[test]

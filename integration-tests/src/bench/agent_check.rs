@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent_core::ServerId;
+use agent_core::{ProxyIndex, ServerId};
 use haproxy::agent_check::{Limits, serve};
 use rds_lb_agent::{
     clock::Clock,
@@ -40,7 +40,7 @@ const SERVERS: usize = 20;
 pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
     let lines: HashMap<String, Line> = (0..SERVERS)
         .map(|number| {
-            let server = ServerId::new(0, "orders_write", &format!("pg{number}"));
+            let server = ServerId::new(ProxyIndex(0), "orders_write", &format!("pg{number}"));
             (server.to_string(), Line { server, text: "up\n".into(), admin: None })
         })
         .collect();

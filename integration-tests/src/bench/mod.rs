@@ -9,6 +9,8 @@
 //! - [`all`]: all that can be asked for, by name
 //! - `agent_check`, `envoy_role_change`, `envoy_failover`, `envoy_hostile_peers`, `parse`, `plan`, `tokens`,
 //!   `idle`: the parts
+//! - `failover_logins`: logins while the writer changes
+//! - `without_agent`: HAProxy's starts while no agent runs
 //! - `commit_to_close`, `restart_to_right`: how soon things are as promised
 //! - [`load`]: real clients through a proxy while their sessions are closed
 
@@ -18,6 +20,7 @@ mod commit_to_close;
 mod envoy_failover;
 mod envoy_hostile_peers;
 mod envoy_role_change;
+mod failover_logins;
 mod idle;
 pub mod load;
 mod measurement;
@@ -25,6 +28,7 @@ mod parse;
 mod plan;
 mod restart_to_right;
 mod tokens;
+mod without_agent;
 
 pub use bar::Bar;
 pub use measurement::{Measurement, Report};
@@ -67,6 +71,8 @@ pub enum Bench {
     EnvoyRoleChange,
     /// A failover on its way to new sessions behind Envoy, finding it out included.
     EnvoyFailover,
+    /// Logins that fail while the writer changes, behind both proxies.
+    FailoverLogins,
     /// Callers that mean no good.
     EnvoyHostilePeers,
     /// Reading `show sess all`.
@@ -81,6 +87,8 @@ pub enum Bench {
     CommitToClose,
     /// How soon the proxy is right after a `kill -9`.
     RestartToRight,
+    /// HAProxy started while no agent runs.
+    WithoutAgent,
     Load(&'static load::Variant),
 }
 
@@ -91,6 +99,11 @@ pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
         ("agent_check", "agent-check answers a second, beside a bare server", Bench::AgentCheck),
         ("envoy_role_change", "from a change to new sessions on the right instance", Bench::EnvoyRoleChange),
         ("envoy_failover", "from a failover to new sessions, finding it out included", Bench::EnvoyFailover),
+        (
+            "failover_logins",
+            "logins that fail in 50 failovers, behind HAProxy and Envoy",
+            Bench::FailoverLogins,
+        ),
         ("envoy_hostile_peers", "memory and answers among hostile callers", Bench::EnvoyHostilePeers),
         ("show_sess", "reading `show sess all` of 10,000 sessions", Bench::Parse),
         ("planner", "a plan for 10,000 and for 100,000 sessions", Bench::Plan),
@@ -103,6 +116,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
             "from a start after kill -9 to the right state in HAProxy",
             Bench::RestartToRight,
         ),
+        ("without_agent", "writes to readers in 200 starts of HAProxy without an agent", Bench::WithoutAgent),
     ];
     all.extend(load::VARIANTS.iter().map(|variant| (variant.name, variant.what, Bench::Load(variant))));
     all
@@ -115,6 +129,7 @@ impl Bench {
             Bench::AgentCheck => agent_check::run(quick, report).await,
             Bench::EnvoyRoleChange => envoy_role_change::run(quick, report).await,
             Bench::EnvoyFailover => envoy_failover::run(quick, report).await,
+            Bench::FailoverLogins => failover_logins::run(quick, report).await,
             Bench::EnvoyHostilePeers => envoy_hostile_peers::run(quick, report).await,
             Bench::Parse => parse::run(quick, report),
             Bench::Plan => plan::run(quick, report),
@@ -123,6 +138,7 @@ impl Bench {
             Bench::IdleHeld => idle::run_held(quick, report).await,
             Bench::CommitToClose => commit_to_close::run(quick, report).await,
             Bench::RestartToRight => restart_to_right::run(quick, report).await,
+            Bench::WithoutAgent => without_agent::run(quick, report).await,
             Bench::Load(variant) => load::run(variant, quick, report).await,
         }
     }

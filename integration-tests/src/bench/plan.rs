@@ -8,7 +8,7 @@ use std::{
 };
 
 use agent_core::{
-    InstanceId, ServerId, Time,
+    InstanceId, ProxyIndex, ServerId, Time,
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, RoleFacts, ServerConfig, WantedRole},
     plan::{AdminFlags, Budget, Mode, Planner, Policy},
     session::{
@@ -74,7 +74,7 @@ fn servers() -> Vec<ServerConfig> {
     let pairs = backends.iter().flat_map(|backend| INSTANCES.iter().map(move |name| (backend, *name)));
     pairs
         .map(|((backend, wanted), name)| ServerConfig {
-            id: ServerId::new(0, backend, name),
+            id: ServerId::new(ProxyIndex(0), backend, name),
             instance: instance(name),
             wanted: *wanted,
             commandable: true,
@@ -109,14 +109,14 @@ fn ledger(servers: &[ServerConfig], sessions: usize, age: Duration, now: Time) -
         let backend = if index == 0 { "write" } else { "read" };
         let mut rows = Vec::with_capacity(sessions / INSTANCES.len() + 1);
         for number in (index..sessions).step_by(INSTANCES.len()) {
-            let (row, session) = session(number, ServerId::new(0, backend, name), age);
+            let (row, session) = session(number, ServerId::new(ProxyIndex(0), backend, name), age);
             rows.push(row);
             shown.push(session);
         }
         ledger.observe_activity(&instance(name), now, Seen::All, rows);
     }
-    ledger.observe_proxy(0, now, shown);
-    ledger.proxy_alive(0, now);
+    ledger.observe_proxy(ProxyIndex(0), now, shown);
+    ledger.proxy_alive(ProxyIndex(0), now);
     ledger
 }
 

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use integration_tests::bench::{self, Report};
+use integration_tests::{
+    bench::{self, Report},
+    packets::in_own_network,
+};
 
 /// Measures the agent: its parts, and what it breaks under load
 ///
@@ -26,9 +29,21 @@ struct CommandLine {
     to: PathBuf,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let line = CommandLine::parse();
+    if !line.list && !in_own_network() {
+        eprintln!("packets are not dropped: a network namespace and nftables need root");
+    }
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(line)),
+        Err(error) => {
+            eprintln!("start the runtime: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(line: CommandLine) -> ExitCode {
     let all = bench::all();
     if line.list {
         for (name, what, _) in &all {

@@ -31,27 +31,25 @@ const LOGIN: Duration = Duration::from_secs(10);
 const TRANSACTION: Duration = Duration::from_secs(10);
 const SLOW: Duration = Duration::from_secs(5);
 
-const RATE: u32 = 10;
-
 /// One attempt of the schedule.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Order {
-    pub(super) number: u32,
+pub(crate) struct Order {
+    pub(crate) number: u32,
     /// After the start of the script.
-    pub(super) at: Duration,
-    pub(super) write: bool,
+    pub(crate) at: Duration,
+    pub(crate) write: bool,
     /// How long the client thinks before COMMIT.
-    pub(super) thinks: Duration,
+    pub(crate) thinks: Duration,
 }
 
 /// The same for the same seed.
-pub(super) fn schedule(seed: u64, load: Load, length: Duration) -> Vec<Order> {
+pub(crate) fn schedule(seed: u64, load: Load, rate: u32, length: Duration) -> Vec<Order> {
     let mut random = Rng::with_seed(seed);
-    let attempts = u32::try_from(length.as_millis()).unwrap_or(u32::MAX) / (1_000 / RATE);
+    let attempts = u32::try_from(length.as_secs()).unwrap_or(u32::MAX).saturating_mul(rate);
     (0..attempts)
         .map(|number| Order {
             number,
-            at: (Duration::from_secs(1) * number + Duration::from_millis(random.u64(..800))) / RATE,
+            at: (Duration::from_secs(1) * number + Duration::from_millis(random.u64(..800))) / rate,
             write: match load {
                 Load::Writes => true,
                 Load::Reads => false,
@@ -65,37 +63,37 @@ pub(super) fn schedule(seed: u64, load: Load, length: Duration) -> Vec<Order> {
 
 /// What became of an attempt.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Done {
-    pub(super) number: u32,
-    pub(super) at_ms: u128,
-    pub(super) took_ms: u128,
-    pub(super) write: bool,
-    pub(super) outcome: Outcome,
+pub(crate) struct Done {
+    pub(crate) number: u32,
+    pub(crate) at_ms: u128,
+    pub(crate) took_ms: u128,
+    pub(crate) write: bool,
+    pub(crate) outcome: Outcome,
     /// Where it ended and why; empty when all was well.
-    pub(super) reason: String,
+    pub(crate) reason: String,
     /// A read that the writer answered.
-    pub(super) on_writer: bool,
+    pub(crate) on_writer: bool,
 }
 
 /// The clients of one arm.
-pub(super) struct Clients {
-    pub(super) standin: Arc<StandIn>,
-    pub(super) tls: VerifiedTls,
-    pub(super) write: SocketAddr,
-    pub(super) read: SocketAddr,
+pub(crate) struct Clients {
+    pub(crate) standin: Arc<StandIn>,
+    pub(crate) tls: VerifiedTls,
+    pub(crate) write: SocketAddr,
+    pub(crate) read: SocketAddr,
     /// Tells the rows of one arm from those of another.
-    pub(super) client: usize,
+    pub(crate) client: usize,
 }
 
 /// Where an attempt ended.
-pub(super) struct Failure {
+pub(crate) struct Failure {
     outcome: Outcome,
-    pub(super) reason: String,
+    pub(crate) reason: String,
 }
 
 impl Clients {
     /// Runs an attempt at its time.
-    pub(super) async fn attempt(&self, order: Order, start: Instant) -> Done {
+    pub(crate) async fn attempt(&self, order: Order, start: Instant) -> Done {
         let due = start + order.at;
         sleep(due.saturating_duration_since(Instant::now())).await;
         let ended = self.run(order).await;
@@ -117,7 +115,7 @@ impl Clients {
     }
 
     /// Whether the writer answered a read.
-    pub(super) async fn run(&self, order: Order) -> Result<bool, Failure> {
+    pub(crate) async fn run(&self, order: Order) -> Result<bool, Failure> {
         let failed =
             |reason: String| Failure { outcome: Outcome::Failed, reason: format!("login: {reason}") };
         let login = timeout(LOGIN, self.log_in(order.write)).await;
@@ -250,11 +248,11 @@ mod tests {
 
     #[test]
     fn a_schedule_is_the_same_for_the_same_seed_and_in_order() {
-        let one = schedule(7, Load::Both, Duration::from_secs(10));
-        let other = schedule(7, Load::Both, Duration::from_secs(10));
+        let one = schedule(7, Load::Both, 10, Duration::from_secs(10));
+        let other = schedule(7, Load::Both, 10, Duration::from_secs(10));
         let key = |orders: &[Order]| orders.iter().map(|order| (order.at, order.write)).collect::<Vec<_>>();
         assert_eq!(key(&one), key(&other));
-        assert_ne!(key(&one), key(&schedule(8, Load::Both, Duration::from_secs(10))));
+        assert_ne!(key(&one), key(&schedule(8, Load::Both, 10, Duration::from_secs(10))));
         assert_eq!(one.len(), 100);
         assert!(one.is_sorted_by_key(|order| order.at));
     }

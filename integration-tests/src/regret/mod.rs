@@ -18,14 +18,14 @@
 
 mod arm;
 mod balancer;
-mod client;
+pub(crate) mod client;
 mod last_answers;
 mod names;
 mod outcome;
 mod play;
 mod relay;
 mod report;
-mod script;
+pub(crate) mod script;
 mod scripts;
 mod stage;
 

@@ -35,7 +35,7 @@ pub async fn play(script: &Script, cell: Cell, seed: u64, details: &Path) -> Res
     let start = Instant::now() + Duration::from_millis(100);
     let mut attempts = JoinSet::new();
     for arm in &stage.arms {
-        for order in schedule(seed ^ of_name(script.name), script.load, script.length()) {
+        for order in schedule(seed ^ of_name(script.name), script.load, script.rate, script.length()) {
             let (clients, kind) = (arm.clients.clone(), arm.kind);
             attempts.spawn(async move { (kind, clients.attempt(order, start.into_std()).await) });
         }

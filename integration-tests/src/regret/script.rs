@@ -17,6 +17,9 @@ pub struct Script {
     pub replicas: usize,
     /// How long clients come.
     pub seconds: u64,
+    /// How many come each second. Fewer where they wait long: those of all arms come back to the same
+    /// servers at once, and must not wait for one another there.
+    pub rate: u32,
     /// Whether HAProxy has the waiting room (retries, redispatch and a last backup that refuses).
     pub waiting_room: bool,
     /// The agent's; its default is 30 s, longer than a script.

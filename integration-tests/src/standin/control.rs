@@ -34,15 +34,20 @@ impl StandIn {
             return Ok(());
         }
         self.engine().hand_over(old).await?;
+        self.succeed(old.name(), to).await?;
+        self.engine().rejoin(old, new).await
+    }
+
+    /// The replica takes over from a writer that is gone, and the other replicas follow it.
+    pub async fn succeed(&self, old: &str, to: &str) -> Result<(), Error> {
         self.promote(to).await?;
         let mut others = Vec::new();
         for server in &self.servers {
-            if server.name() != old.name() && server.name() != to && server.pid().await.is_some() {
+            if server.name() != old && server.name() != to && server.pid().await.is_some() {
                 others.push(server);
             }
         }
-        try_join_all(others.into_iter().map(|replica| self.follow(replica.name()))).await?;
-        self.engine().rejoin(old, new).await
+        try_join_all(others.into_iter().map(|replica| self.follow(replica.name()))).await.map(drop)
     }
 
     /// Lets a running replica follow the present writer, and waits until it does.
@@ -95,6 +100,12 @@ impl StandIn {
         }
         self.gate.refuse(server, user);
         Ok(())
+    }
+
+    /// Refuses tokens of a server above this number of logins a second, as RDS does (about 200, fewer on
+    /// small instance classes); `None` for no limit, as at the start.
+    pub fn throttle_logins(&self, logins_per_second: Option<usize>) {
+        self.gate.throttle(logins_per_second);
     }
 
     /// Takes back every [`StandIn::refuse_tokens`].

@@ -5,6 +5,7 @@
 //! byte, `A` or `R`. Whatever goes wrong on the way is a refusal.
 
 use std::{
+    collections::{HashMap, VecDeque},
     fmt, fs, io,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
@@ -57,6 +58,31 @@ struct Judge {
     issuer: Arc<Issuer>,
     journal: Arc<Journal>,
     closed: Mutex<Vec<Closed>>,
+    throttle: Mutex<Throttle>,
+}
+
+/// RDS refuses tokens above a number of logins a second, which depends on the instance class.
+#[derive(Default)]
+struct Throttle {
+    /// None: unlimited.
+    logins_per_second: Option<usize>,
+    /// The logins of the last second, by server.
+    accepted: HashMap<String, VecDeque<Timestamp>>,
+}
+
+impl Throttle {
+    fn admit(&mut self, server: &str, now: Timestamp) -> Result<(), Refusal> {
+        let Some(most) = self.logins_per_second else { return Ok(()) };
+        let accepted = self.accepted.entry(server.to_owned()).or_default();
+        while accepted.front().is_some_and(|at| now.duration_since(*at) >= SignedDuration::from_secs(1)) {
+            accepted.pop_front();
+        }
+        if accepted.len() >= most {
+            return Err(Refusal::Throttled);
+        }
+        accepted.push_back(now);
+        Ok(())
+    }
 }
 
 /// Tokens that are refused for a while; `None` means all.
@@ -90,7 +116,8 @@ impl Gate {
         if let Some(Account { uid, gid }) = account {
             chown(path, Some(*uid), Some(*gid)).map_err(what())?;
         }
-        let judge = Arc::new(Judge { doors, issuer, journal, closed: Mutex::default() });
+        let judge =
+            Arc::new(Judge { doors, issuer, journal, closed: Mutex::default(), throttle: Mutex::default() });
         runtime.spawn(listen(listener, judge.clone()));
         Ok(Self { judge, runtime: Some(runtime) })
     }
@@ -99,6 +126,12 @@ impl Gate {
     pub(super) fn refuse(&self, server: Option<&str>, user: Option<&str>) {
         let closed = Closed { server: server.map(str::to_owned), user: user.map(str::to_owned) };
         self.judge.closed.lock().unwrap_or_else(PoisonError::into_inner).push(closed);
+    }
+
+    /// Refuses tokens of a server above this number of logins a second.
+    pub(super) fn throttle(&self, logins_per_second: Option<usize>) {
+        let throttle = Throttle { logins_per_second, ..Throttle::default() };
+        *self.judge.throttle.lock().unwrap_or_else(PoisonError::into_inner) = throttle;
     }
 
     /// Takes back every [`Gate::refuse`].
@@ -174,11 +207,33 @@ impl Judge {
             rule.server.as_deref().is_none_or(|only| only == server)
                 && rule.user.as_deref().is_none_or(|only| only == user)
         };
-        if closed.iter().any(applies) { Err(Refusal::ForAWhile) } else { Ok(()) }
+        if closed.iter().any(applies) {
+            return Err(Refusal::ForAWhile);
+        }
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner).admit(server, now)
     }
 }
 
 /// The environment by which `pam/libpam.c` finds the gate.
 pub(super) fn environment(socket: &Path, server: &str) -> [(&'static str, PathBuf); 2] {
     [("IAM_STANDIN_SOCKET", socket.to_owned()), ("IAM_STANDIN_SERVER", server.into())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttled_server_takes_so_many_logins_in_any_second() {
+        let mut throttle = Throttle { logins_per_second: Some(2), ..Throttle::default() };
+        let mut at = |server, ms| {
+            throttle.admit(server, Timestamp::UNIX_EPOCH + SignedDuration::from_millis(ms)).is_ok()
+        };
+        assert!(at("a", 0) && at("a", 900) && at("b", 950));
+        assert!(!at("a", 999));
+        // The refused one does not count.
+        assert!(at("a", 1_000));
+        assert!(!at("a", 1_899));
+        assert!(at("a", 1_900));
+    }
 }

@@ -86,6 +86,8 @@ pub enum Refusal {
     Expired,
     /// Nothing wrong with it: tokens are being refused for a while.
     ForAWhile,
+    /// Nothing wrong with it: too many logins within a second.
+    Throttled,
 }
 
 impl fmt::Display for Refusal {
@@ -109,6 +111,7 @@ impl fmt::Display for Refusal {
             Refusal::NotYetValid => "signed in the future",
             Refusal::Expired => "token expired",
             Refusal::ForAWhile => "refused for a while",
+            Refusal::Throttled => "too many logins within a second",
         };
         formatter.write_str(reason)
     }

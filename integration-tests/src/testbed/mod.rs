@@ -4,10 +4,12 @@
 //! - [`envoy`]: a real Envoy, with the configuration that users get
 //! - [`scene`]: the stand-in, a proxy and the agent, set up together
 //! - [`load`]: clients that count what breaks
+//! - [`packets`]: paths that lose packets
 //! - [`length`]: how long tests run
 
 pub mod envoy;
 pub mod haproxy;
 pub mod length;
 pub mod load;
+pub mod packets;
 pub mod scene;

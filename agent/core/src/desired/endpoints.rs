@@ -83,7 +83,7 @@ pub fn endpoints(members: &[Member<'_>], starting: bool) -> Option<Vec<EndpointH
 #[cfg(test)]
 mod tests {
     use super::{EndpointHealth as H, *};
-    use crate::{InstanceId, ServerId, Time, health::VerdictReason};
+    use crate::{InstanceId, ProxyIndex, ServerId, Time, health::VerdictReason};
 
     /// A cluster of three with these verdicts, in order `a`, `b`, `c`.
     struct Case {
@@ -95,7 +95,7 @@ mod tests {
 
     fn case(wanted: WantedRole, states: [State; 3]) -> Case {
         let server = |name: &str| ServerConfig {
-            id: ServerId::new(0, "w", name),
+            id: ServerId::new(ProxyIndex(0), "w", name),
             instance: InstanceId::new("orders", name),
             wanted,
             commandable: false,

@@ -17,7 +17,7 @@ use super::{
     judge::{Admission, Member, Siblings, Writer},
     refusal::{ConnectHistory, Tries},
 };
-use crate::{DatabaseName, InstanceId, InstanceName, ServerId, Time, freshness};
+use crate::{DatabaseName, InstanceId, InstanceName, ProxyIndex, ServerId, Time, freshness};
 
 /// The fold: observations in, [`Fleet`] out.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Health {
     /// What is set for each server at its proxy; one that is missing has not been read.
     admissions: BTreeMap<ServerId, Admission>,
     /// Each proxy's own view, by its index.
-    proxies: BTreeMap<usize, ProxyView>,
+    proxies: BTreeMap<ProxyIndex, ProxyView>,
     /// The proxies' counters of connections over the last seconds.
     connects: BTreeMap<ServerId, ConnectHistory>,
     /// Logins by address.
@@ -208,7 +208,7 @@ impl Health {
     }
 
     /// What a proxy shows of itself, asked for at `at`. Replaces what it showed before.
-    pub fn observe_proxy(&mut self, proxy: usize, at: Time, view: ProxyView) {
+    pub fn observe_proxy(&mut self, proxy: ProxyIndex, at: Time, view: ProxyView) {
         for (server, connects) in &view.connects {
             self.connects.entry(server.clone()).or_default().observe(at, *connects);
         }
@@ -480,7 +480,7 @@ fn behind<'a>(server: &'a ServerConfig, dialled: &'a BTreeMap<ServerId, AddressV
 fn up_writers(
     database: &DatabaseName,
     servers: &[ServerConfig],
-    proxies: &BTreeMap<usize, ProxyView>,
+    proxies: &BTreeMap<ProxyIndex, ProxyView>,
 ) -> BTreeSet<InstanceName> {
     servers
         .iter()
@@ -493,7 +493,7 @@ fn up_writers(
 /// The servers that serve the same clients: same proxy, backend, database and role.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Backend<'a> {
-    proxy: usize,
+    proxy: ProxyIndex,
     name: &'a Arc<str>,
     database: &'a DatabaseName,
     wanted: WantedRole,

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{CloseVia, Purpose};
 use crate::{
-    InstanceId, ServerId, Time,
+    InstanceId, ProxyIndex, ServerId, Time,
     session::{BackendKey, ProxySession},
 };
 
@@ -415,7 +415,7 @@ pub struct Plan {
     /// are expected to log in again. Each at most once a second.
     pub poll: BTreeSet<InstanceId>,
     /// Proxies whose sessions have to be listed again.
-    pub sweep: BTreeSet<usize>,
+    pub sweep: BTreeSet<ProxyIndex>,
     /// Instances to log in to now: sessions are to be closed, and the last login was a while ago.
     pub probe: BTreeSet<InstanceId>,
     /// Sessions in the ledger.

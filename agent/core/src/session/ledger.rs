@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{Activity, ActivityRow, Age, BackendKey, ProxySession};
-use crate::{InstanceId, ServerId, Time, freshness, health::ServerConfig};
+use crate::{InstanceId, ProxyIndex, ServerId, Time, freshness, health::ServerConfig};
 
 /// How far the proxy's and the database's word on the age of one session may be
 /// apart. The proxy dials the server as soon as it has accepted the client, so
@@ -94,7 +94,7 @@ pub struct Session<'a> {
 pub struct Ledger {
     servers: Vec<ServerId>,
     routes: HashMap<ServerId, (ServerIndex, InstanceId)>,
-    proxies: BTreeMap<usize, ProxySource>,
+    proxies: BTreeMap<ProxyIndex, ProxySource>,
     tables: BTreeMap<InstanceId, Table>,
 }
 
@@ -110,13 +110,13 @@ struct Table {
     rows: BTreeMap<BackendKey, Entry>,
     /// What each proxy claims, apart from the others: a new listing of one must
     /// not make forgotten what another has reported for the same port.
-    claims: BTreeMap<usize, HashMap<SocketAddr, Claim>>,
+    claims: BTreeMap<ProxyIndex, HashMap<SocketAddr, Claim>>,
     polled: Option<Time>,
     first_polled: Option<Time>,
     /// Rows of the last full poll that found no place.
     dropped_rows: usize,
     /// Proxy sessions of the last listings that found no place.
-    dropped_claims: BTreeMap<usize, usize>,
+    dropped_claims: BTreeMap<ProxyIndex, usize>,
 }
 
 #[derive(Debug)]
@@ -176,7 +176,7 @@ impl Ledger {
     /// Takes in a complete sweep of one proxy: its sessions in all workers.
     /// `at` is when it was asked for. Sessions of servers that are not configured
     /// are ignored, and so is a sweep older than the last one.
-    pub fn observe_proxy(&mut self, proxy: usize, at: Time, sessions: Vec<ProxySession>) {
+    pub fn observe_proxy(&mut self, proxy: ProxyIndex, at: Time, sessions: Vec<ProxySession>) {
         let source = self.proxies.entry(proxy).or_default();
         if source.swept.is_some_and(|swept| at < swept) {
             return;
@@ -188,14 +188,14 @@ impl Ledger {
     /// Takes in those sessions of a proxy that are known so far, before its first complete
     /// sweep: what is joined by them need not wait for the others. They prove nothing of any
     /// other, so after a complete sweep they are not heard.
-    pub fn observe_some(&mut self, proxy: usize, at: Time, sessions: Vec<ProxySession>) {
+    pub fn observe_some(&mut self, proxy: ProxyIndex, at: Time, sessions: Vec<ProxySession>) {
         if self.proxy_swept(proxy).is_none() {
             self.list(proxy, at, sessions);
         }
     }
 
     /// Puts these in the place of what the proxy claimed before.
-    fn list(&mut self, proxy: usize, at: Time, sessions: Vec<ProxySession>) {
+    fn list(&mut self, proxy: ProxyIndex, at: Time, sessions: Vec<ProxySession>) {
         self.proxy_alive(proxy, at);
         for table in self.tables.values_mut() {
             table.claims.remove(&proxy);
@@ -217,18 +217,18 @@ impl Ledger {
     }
 
     /// Notes that a proxy answered: its last sweep still speaks of the same processes.
-    pub fn proxy_alive(&mut self, proxy: usize, at: Time) {
+    pub fn proxy_alive(&mut self, proxy: ProxyIndex, at: Time) {
         let source = self.proxies.entry(proxy).or_default();
         source.alive = source.alive.max(Some(at));
     }
 
     /// When a proxy last answered anything.
-    pub fn proxy_seen(&self, proxy: usize) -> Option<Time> {
+    pub fn proxy_seen(&self, proxy: ProxyIndex) -> Option<Time> {
         self.proxies.get(&proxy).and_then(|source| source.alive)
     }
 
     /// When all sessions of a proxy were last listed.
-    pub fn proxy_swept(&self, proxy: usize) -> Option<Time> {
+    pub fn proxy_swept(&self, proxy: ProxyIndex) -> Option<Time> {
         self.proxies.get(&proxy).and_then(|source| source.swept)
     }
 
@@ -292,7 +292,7 @@ impl Ledger {
 }
 
 impl Table {
-    fn claim(&mut self, proxy: usize, at: Time, server: ServerIndex, session: ProxySession) {
+    fn claim(&mut self, proxy: ProxyIndex, at: Time, server: ServerIndex, session: ProxySession) {
         let claims = self.claims.entry(proxy).or_default();
         let full = claims.len() >= MAX_CLAIMS;
         match claims.entry(canonical(session.outgoing)) {
@@ -385,7 +385,7 @@ impl Table {
 
 /// The proxies' side of the connection from this address that began then.
 fn join(
-    claims: &BTreeMap<usize, HashMap<SocketAddr, Claim>>,
+    claims: &BTreeMap<ProxyIndex, HashMap<SocketAddr, Claim>>,
     client: Option<SocketAddr>,
     begin: Begin,
 ) -> Joint {

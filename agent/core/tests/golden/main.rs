@@ -12,7 +12,7 @@ mod support;
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use agent_core::{
-    FaultKind, ServerId,
+    FaultKind, ProxyIndex, ServerId,
     desired::{AgentHealth, Member, endpoints},
     health::{Fleet, ServerConfig},
     plan::{
@@ -83,7 +83,7 @@ impl Scene {
                 self.rig.planner.observe_admin(&config.id, now, flags)
             });
         }
-        self.rig.ledger.proxy_alive(0, now);
+        self.rig.ledger.proxy_alive(ProxyIndex(0), now);
         commands
     }
 

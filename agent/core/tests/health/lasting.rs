@@ -1,7 +1,7 @@
 //! What counts for how long, and what outlives a reload or a restart.
 
 use agent_core::{
-    InstanceId, Time,
+    InstanceId, ProxyIndex, Time,
     health::{
         FleetConfig, Health, Observation, ProxyView, Remembered, Role, Routing, ServerConfig, Status,
         WantedRole,
@@ -229,7 +229,7 @@ fn another_instance_of_the_same_name_is_not_what_the_one_before_was() {
 #[test]
 fn a_server_of_another_instance_is_not_what_the_one_before_was() {
     let server = |name: &str| ServerConfig {
-        id: ServerId::new(0, "any", "one"),
+        id: ServerId::new(ProxyIndex(0), "any", "one"),
         instance: instance(name),
         wanted: WantedRole::Any,
         commandable: true,
@@ -241,7 +241,7 @@ fn a_server_of_another_instance_is_not_what_the_one_before_was() {
             &[],
         );
         let view = ProxyView { fallbacks: ["any".into()].into(), ..ProxyView::default() };
-        health.observe_proxy(0, Time::AGENT_START, view);
+        health.observe_proxy(ProxyIndex(0), Time::AGENT_START, view);
         health
     };
     let mut before = health("a");

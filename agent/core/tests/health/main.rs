@@ -13,7 +13,7 @@ mod siblings;
 use std::time::Duration;
 
 use agent_core::{
-    Fault, FaultKind, Phase, ServerId,
+    Fault, FaultKind, Phase, ProxyIndex, ServerId,
     health::{HealthRules, Observation, OnAuthFailure, RoleFacts, State, VerdictReason as Reason},
 };
 use setup::{Setup, instance, role, setup, setup_with};
@@ -323,7 +323,7 @@ fn an_old_answer_does_not_keep_the_old_writer_beside_a_new_one() {
 fn a_verdict_tells_since_when_its_state_lasts() {
     let mut setup = setup(&["a"]);
     let began = setup.writer("a").now;
-    let since = |setup: &mut Setup| setup.fleet().servers[&ServerId::new(0, "write", "a")].since;
+    let since = |setup: &mut Setup| setup.fleet().servers[&ServerId::new(ProxyIndex(0), "write", "a")].since;
     assert_eq!(since(&mut setup), began);
     setup.silent("a", 5);
     assert_eq!(since(&mut setup), began, "still up, for another reason");

@@ -5,7 +5,7 @@ use agent_core::health::{HealthRules, Remembered, Role};
 use super::*;
 
 fn server(backend: &str, name: &str) -> ServerId {
-    ServerId::new(0, backend, name)
+    ServerId::new(ProxyIndex(0), backend, name)
 }
 
 /// The servers that are down, and whether for their role.

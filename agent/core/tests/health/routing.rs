@@ -28,7 +28,7 @@ fn of_several_readers_that_refuse_exactly_one_stays_up() {
         let fleet = setup.wait(300).fleet();
         let kept: Vec<&str> = ["b", "c"]
             .into_iter()
-            .filter(|name| fleet.servers[&ServerId::new(0, "read", name)].state == State::Up)
+            .filter(|name| fleet.servers[&ServerId::new(ProxyIndex(0), "read", name)].state == State::Up)
             .collect();
         assert_eq!(kept, ["c"]);
     }
@@ -58,11 +58,11 @@ fn counts(setup: &mut Setup, counters: &[(&str, u64, u64)]) {
         .iter()
         .flat_map(|(name, begun, failed)| {
             let connects = Connects { begun: *begun, failed: *failed, aborted: 0 };
-            backends.map(|backend| (ServerId::new(0, backend, name), connects))
+            backends.map(|backend| (ServerId::new(ProxyIndex(0), backend, name), connects))
         })
         .collect();
     let view = ProxyView { fallbacks: backends.map(Into::into).into(), connects, ..ProxyView::default() };
-    setup.health.observe_proxy(0, setup.now, view);
+    setup.health.observe_proxy(ProxyIndex(0), setup.now, view);
     setup.fleet();
 }
 
@@ -297,8 +297,8 @@ fn after_a_restart_the_last_writer_is_asked_before_another_takes_its_role() {
 #[test]
 fn without_memory_the_proxys_own_state_says_which_of_two_was_the_writer() {
     let mut setup = setup(&["a", "b"]);
-    let up = [ServerId::new(0, "write", "b"), ServerId::new(0, "read", "a")].into();
-    setup.health.observe_proxy(0, setup.now, ProxyView { up, ..ProxyView::default() });
+    let up = [ServerId::new(ProxyIndex(0), "write", "b"), ServerId::new(ProxyIndex(0), "read", "a")].into();
+    setup.health.observe_proxy(ProxyIndex(0), setup.now, ProxyView { up, ..ProxyView::default() });
     setup.wait(1);
     for name in ["a", "b"] {
         let result = Ok(role(false, None));
@@ -322,7 +322,7 @@ fn where_routing_is_observed_proxies_get_nothing_and_the_verdicts_are_shown() {
         setup.expect(backend, name, State::Unknown, Reason::RoutingObserved);
     }
     let fleet = setup.fleet();
-    let observed = |backend, name| fleet.observed[&ServerId::new(0, backend, name)].reason;
+    let observed = |backend, name| fleet.observed[&ServerId::new(ProxyIndex(0), backend, name)].reason;
     assert_eq!(observed("write", "a"), Reason::Proved);
     assert_eq!(observed("write", "b"), Reason::NotWriter);
     assert_eq!(fleet.by_role[&(instance("b"), WantedRole::Writer)].reason, Reason::NotWriter);
@@ -358,7 +358,7 @@ fn unconnected() -> Result<(), Fault> {
 /// The proxy dials these for the servers of these instances; `failed` tries of clients failed at `c`.
 fn dials(setup: &mut Setup, addresses: &[(&str, SocketAddr)], failed: u64) {
     let backends = ["write", "read", "any"];
-    let ids = |name: &str| backends.map(|backend| ServerId::new(0, backend, name));
+    let ids = |name: &str| backends.map(|backend| ServerId::new(ProxyIndex(0), backend, name));
     let dials = addresses.iter().flat_map(|(name, address)| ids(name).map(|id| (id, *address))).collect();
     let connects = Connects { begun: failed + 5, failed, aborted: 0 };
     let view = ProxyView {
@@ -367,7 +367,7 @@ fn dials(setup: &mut Setup, addresses: &[(&str, SocketAddr)], failed: u64) {
         dials,
         ..ProxyView::default()
     };
-    setup.health.observe_proxy(0, setup.now, view);
+    setup.health.observe_proxy(ProxyIndex(0), setup.now, view);
     setup.fleet();
 }
 
@@ -380,8 +380,11 @@ fn servers_whose_addresses_are_swapped_are_judged_by_the_instances_behind_them()
     setup.expect("read", "a", State::Up, Reason::Proved);
     setup.expect("read", "b", State::Down, Reason::NotReader);
     let fleet = setup.fleet();
-    assert_eq!(fleet.addresses[&ServerId::new(0, "write", "a")].state, AddressState::OtherInstance);
-    assert!(!fleet.addresses.contains_key(&ServerId::new(0, "write", "c")));
+    assert_eq!(
+        fleet.addresses[&ServerId::new(ProxyIndex(0), "write", "a")].state,
+        AddressState::OtherInstance
+    );
+    assert!(!fleet.addresses.contains_key(&ServerId::new(ProxyIndex(0), "write", "c")));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use agent_core::{
-    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    Fault, FaultKind, InstanceId, Phase, ProxyIndex, ServerId, Time,
     health::{
         Admission, Fleet, FleetConfig, Health, HealthRules, Observation, ProxyView, Remembered, RoleFacts,
         Routing, ServerConfig, State, VerdictReason as Reason, WantedRole,
@@ -31,7 +31,7 @@ pub fn setup_routing(
     remembered: &[Remembered],
 ) -> Setup {
     let server = |backend: &str, name: &str, wanted| ServerConfig {
-        id: ServerId::new(0, backend, name),
+        id: ServerId::new(ProxyIndex(0), backend, name),
         instance: instance(name),
         wanted,
         commandable: true,
@@ -47,7 +47,7 @@ pub fn setup_routing(
         Setup { health: Health::new(FleetConfig { instances, servers, routing }, remembered), now };
     setup.closed(&[]);
     let fallbacks = backends.map(|(backend, _)| backend.into()).into();
-    setup.health.observe_proxy(0, now, ProxyView { fallbacks, ..ProxyView::default() });
+    setup.health.observe_proxy(ProxyIndex(0), now, ProxyView { fallbacks, ..ProxyView::default() });
     setup
 }
 
@@ -125,7 +125,8 @@ impl Setup {
             if servers.contains(&(backend, name)) { Admission::Closed } else { Admission::Open }
         };
         let all = ["write", "read", "any"].into_iter().flat_map(|backend| {
-            ["a", "b", "c"].map(|name| (ServerId::new(0, backend, name), admission(backend, name)))
+            ["a", "b", "c"]
+                .map(|name| (ServerId::new(ProxyIndex(0), backend, name), admission(backend, name)))
         });
         self.health.observe_admissions(all.collect());
         self
@@ -139,7 +140,7 @@ impl Setup {
 
     /// No backend has a fallback.
     pub fn without_fallback(&mut self) -> &mut Self {
-        self.health.observe_proxy(0, self.now, ProxyView::default());
+        self.health.observe_proxy(ProxyIndex(0), self.now, ProxyView::default());
         self
     }
 
@@ -157,7 +158,7 @@ impl Setup {
 
     #[track_caller]
     pub fn expect(&mut self, backend: &str, name: &str, state: State, reason: Reason) -> &mut Self {
-        let verdict = self.fleet().servers.get(&ServerId::new(0, backend, name)).copied();
+        let verdict = self.fleet().servers.get(&ServerId::new(ProxyIndex(0), backend, name)).copied();
         let said = verdict.map(|verdict| (verdict.state, verdict.reason));
         assert_eq!(said, Some((state, reason)), "{backend}/{name}");
         self

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agent_core::{
-    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    Fault, FaultKind, InstanceId, Phase, ProxyIndex, ServerId, Time,
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts},
     plan::{
         AdminFlags, AdminWord, Budget, Command, HoldReason, Outcome, Plan, Planner, Policy, Retire, Retired,
@@ -174,14 +174,14 @@ impl Agent {
             }
             Input::Flags { at, flags } => {
                 for (server, flags) in flags.into_iter().flatten() {
-                    self.ledger.proxy_alive(0, at);
+                    self.ledger.proxy_alive(ProxyIndex(0), at);
                     commands.extend(self.planner.observe_admin(&server, at, flags));
                 }
             }
             Input::Swept { at, sessions } => {
                 self.sweeping = false;
                 if let Some(sessions) = sessions {
-                    self.ledger.observe_proxy(0, at, sessions);
+                    self.ledger.observe_proxy(ProxyIndex(0), at, sessions);
                 }
             }
             Input::Closed { retire, ticket, retired } => {
@@ -223,7 +223,7 @@ impl Agent {
     }
 
     pub fn wants_sweep(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.sweep.contains(&0))
+        self.plan.as_ref().is_some_and(|plan| plan.sweep.contains(&ProxyIndex(0)))
     }
 }
 

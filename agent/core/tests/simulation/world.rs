@@ -9,7 +9,7 @@ use std::{
 };
 
 use agent_core::{
-    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    Fault, FaultKind, InstanceId, Phase, ProxyIndex, ServerId, Time,
     health::{RoleFacts, ServerConfig, WantedRole},
     session::{
         Activity, ActivityRow, Age, BackendKey, HaproxySessionKey, LastStatement, ProxySession,
@@ -163,7 +163,7 @@ fn servers() -> Vec<ServerConfig> {
     for (backend, wanted) in [("write", WantedRole::Writer), ("read", WantedRole::Reader)] {
         for (index, name) in INSTANCES.iter().enumerate() {
             servers.push(ServerConfig {
-                id: ServerId::new(0, backend, name),
+                id: ServerId::new(ProxyIndex(0), backend, name),
                 instance: instance_id(index),
                 wanted,
                 commandable: true,

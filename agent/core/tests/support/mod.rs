@@ -10,7 +10,7 @@ pub mod haproxy;
 use std::{net::SocketAddr, time::Duration};
 
 use agent_core::{
-    Fault, FaultKind, InstanceId, Phase, ServerId, Time,
+    Fault, FaultKind, InstanceId, Phase, ProxyIndex, ServerId, Time,
     desired::{AgentCheck, agent_check},
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, RoleFacts, ServerConfig, WantedRole},
     plan::{
@@ -28,7 +28,7 @@ pub fn instance(name: &str) -> InstanceId {
 }
 
 pub fn server(backend: &str, name: &str) -> ServerId {
-    ServerId::new(0, backend, name)
+    ServerId::new(ProxyIndex(0), backend, name)
 }
 
 pub fn secs(seconds: u64) -> Duration {
@@ -251,7 +251,7 @@ impl Rig {
                 Listed::Off(by) => sessions.push(ProxySession { age: age + by, ..session }),
             }
         }
-        self.ledger.observe_proxy(0, self.now, sessions);
+        self.ledger.observe_proxy(ProxyIndex(0), self.now, sessions);
     }
 
     pub fn admin(&mut self) {
@@ -259,7 +259,7 @@ impl Rig {
         for config in servers() {
             self.planner.observe_admin(&config.id, self.now, flags);
         }
-        self.ledger.proxy_alive(0, self.now);
+        self.ledger.proxy_alive(ProxyIndex(0), self.now);
     }
 
     pub fn set_flags(&mut self, server: &ServerId, flags: AdminFlags) -> Option<Command> {

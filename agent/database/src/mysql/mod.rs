@@ -137,6 +137,10 @@ impl Session for MySqlSession {
         Box::pin(async { MySqlSession::connect_errors(self).await.map(Some) })
     }
 
+    fn interrupted(&mut self) -> Answer<'_, ()> {
+        Box::pin(MySqlSession::interrupted(self))
+    }
+
     fn fault(&self) -> Option<&Fault> {
         MySqlSession::fault(self)
     }

@@ -56,6 +56,15 @@ impl MySqlSession {
         self.server.mariadb = false;
     }
 
+    /// Completes when the server has sent something or closed the connection; the next query reads
+    /// what. Nothing is read here, so it may be dropped at any time.
+    pub async fn interrupted(&mut self) {
+        if let Link::Open(wire) = &self.link {
+            // An error, too, is reported by the next query.
+            let _ = wire.stream().get_ref().0.peek(&mut [0]).await;
+        }
+    }
+
     /// Logs out, then closes the connection.
     pub async fn close(mut self) {
         if let Some(wire) = self.hang_up() {

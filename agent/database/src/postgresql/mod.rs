@@ -97,6 +97,10 @@ impl Session for PostgresqlSession {
         Box::pin(retire::catch(self, target, method))
     }
 
+    fn interrupted(&mut self) -> Answer<'_, ()> {
+        Box::pin(PostgresqlSession::interrupted(self))
+    }
+
     fn fault(&self) -> Option<&Fault> {
         PostgresqlSession::fault(self)
     }

@@ -65,6 +65,14 @@ impl PostgresqlSession {
         self.fault.as_ref()
     }
 
+    /// Completes when the connection has ended; the next query reports why.
+    pub async fn interrupted(&mut self) {
+        if let Some(link) = &mut self.link {
+            // The receiver is the connection task's.
+            link.alive.closed().await;
+        }
+    }
+
     /// Logs out, then closes the connection.
     pub async fn close(mut self) {
         if let Some(Link { client, task, alive }) = self.link.take() {

@@ -10,6 +10,7 @@ mod sessions;
 mod values;
 
 use agent_core::{
+    ProxyIndex,
     health::Routing,
     plan::{Mode, Policy},
 };
@@ -45,8 +46,12 @@ impl Check {
         self.distinct(file.databases.value().iter().map(|database| &database.name), "database");
         let databases: Vec<Option<Database>> =
             file.databases.value().iter().map(|database| self.database(database)).collect();
-        let proxies: Vec<Option<Proxy>> =
-            file.proxies.iter().enumerate().map(|(index, proxy)| self.proxy(index, proxy, file)).collect();
+        let proxies: Vec<Option<Proxy>> = file
+            .proxies
+            .iter()
+            .enumerate()
+            .map(|(index, proxy)| self.proxy(ProxyIndex(index), proxy, file))
+            .collect();
         self.distinct_nodes(file);
         let proxies: Option<Vec<Proxy>> = proxies.into_iter().collect();
         self.same_server_twice(file);

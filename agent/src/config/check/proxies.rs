@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use agent_core::{
-    InstanceId, ServerId,
+    InstanceId, ProxyIndex, ServerId,
     health::{ServerConfig, WantedRole},
     plan::{CloseVia, Mode, Policy},
 };
@@ -18,7 +18,12 @@ use super::{
 };
 
 impl Check {
-    pub(super) fn proxy(&mut self, index: usize, at: &At<file::Proxy>, file: &file::File) -> Option<Proxy> {
+    pub(super) fn proxy(
+        &mut self,
+        index: ProxyIndex,
+        at: &At<file::Proxy>,
+        file: &file::File,
+    ) -> Option<Proxy> {
         let proxy = at.value();
         let mut servers = Vec::new();
         for (name, backend) in proxy.backends.iter().flatten() {
@@ -117,7 +122,7 @@ impl Check {
 
     fn cluster(
         &mut self,
-        proxy: usize,
+        proxy: ProxyIndex,
         name: &str,
         cluster: &file::Cluster,
         file: &file::File,
@@ -152,7 +157,7 @@ impl Check {
 
     fn backend(
         &mut self,
-        proxy: usize,
+        proxy: ProxyIndex,
         name: &str,
         backend: &file::Backend,
         file: &file::File,
@@ -304,7 +309,7 @@ fn is_server_of_haproxy(file: &file::File, backend: &str, server: &str) -> bool 
 }
 
 fn server_config(
-    (proxy, backend, server): (usize, &str, &str),
+    (proxy, backend, server): (ProxyIndex, &str, &str),
     database: &file::Database,
     instance: &At<String>,
     role: file::Role,

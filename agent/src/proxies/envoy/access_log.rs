@@ -12,7 +12,7 @@ use std::{
 };
 
 use agent_core::{
-    ServerId,
+    ProxyIndex, ServerId,
     health::ServerConfig,
     session::{ProxySession, ProxySessionKey},
 };
@@ -47,7 +47,7 @@ const LATE: Duration = Duration::from_secs(2);
 /// One configured Envoy, or all that share its configuration.
 pub struct Config {
     /// Its index in the configuration.
-    pub proxy: usize,
+    pub proxy: ProxyIndex,
     /// Its name in logs and metrics.
     pub name: String,
     /// Its `node.id`; `None` where any will do.
@@ -149,7 +149,7 @@ struct Task {
     /// When sessions were last listed.
     listed: Option<Instant>,
     /// The proxies whose last list was incomplete; they are listed again.
-    incomplete: BTreeSet<usize>,
+    incomplete: BTreeSet<ProxyIndex>,
 }
 
 impl Task {
@@ -350,7 +350,7 @@ mod tests {
             let clock = Clock::start();
             let (decider, inputs) = mpsc::channel(64);
             let mut first = Snapshot::empty(clock.now());
-            first.watch.sweep.insert(0);
+            first.watch.sweep.insert(ProxyIndex(0));
             let (publish, snapshot) = watch::channel(Arc::new(first));
             let shared = Shared::new(clock, Arc::default(), &Policy::default(), snapshot, decider);
             let instance = InstanceId::new("orders", "a");
@@ -365,11 +365,11 @@ mod tests {
 
         async fn start(&self) -> tokio::task::JoinHandle<()> {
             let config = Config {
-                proxy: 0,
+                proxy: ProxyIndex(0),
                 name: "envoy:*".into(),
                 node: None,
                 servers: vec![ServerConfig {
-                    id: ServerId::new(0, "w", "a"),
+                    id: ServerId::new(ProxyIndex(0), "w", "a"),
                     instance: InstanceId::new("orders", "a"),
                     wanted: WantedRole::Writer,
                     commandable: false,
@@ -418,7 +418,7 @@ mod tests {
         let sessions = swept(&mut scene.inputs).await.unwrap();
         assert!(began.elapsed() >= Duration::from_secs(10), "others might be missing");
         assert_eq!(sessions.len(), 1);
-        assert_eq!(sessions[0].server, ServerId::new(0, "w", "a"));
+        assert_eq!(sessions[0].server, ServerId::new(ProxyIndex(0), "w", "a"));
         assert_eq!(sessions[0].key, key);
 
         task.abort();

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use agent_core::{
-    ServerId,
+    ProxyIndex, ServerId,
     plan::{DrainSent, Outcome},
 };
 use tokio::{
@@ -73,7 +73,7 @@ impl Drained {
 /// One configured Envoy, or all that share its configuration.
 pub struct Config<C> {
     /// Its index in the configuration.
-    pub proxy: usize,
+    pub proxy: ProxyIndex,
     pub servers: Vec<ServerId>,
     pub drained: Drained,
     /// Whether it takes endpoints now: a drain that no Envoy receives is not begun.

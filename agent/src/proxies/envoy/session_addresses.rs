@@ -77,7 +77,7 @@ pub fn label<'a>(servers: &[ServerConfig], cluster: Option<&'a str>) -> &'a str 
 
 #[cfg(test)]
 mod tests {
-    use agent_core::health::WantedRole;
+    use agent_core::{ProxyIndex, health::WantedRole};
 
     use super::*;
 
@@ -86,7 +86,7 @@ mod tests {
         let instance = |name| InstanceId::new("orders", name);
         let servers: Vec<ServerConfig> = [("w", "a"), ("w", "b"), ("r", "a"), ("r", "b")]
             .map(|(backend, name)| ServerConfig {
-                id: ServerId::new(0, backend, name),
+                id: ServerId::new(ProxyIndex(0), backend, name),
                 instance: instance(name),
                 wanted: WantedRole::Any,
                 commandable: false,

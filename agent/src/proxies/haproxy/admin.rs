@@ -14,7 +14,7 @@ use std::{
 };
 
 use agent_core::{
-    ServerId, Time,
+    ProxyIndex, ServerId, Time,
     health::{Connects, ProxyView},
     plan::{AdminFlags, DrainSent, Outcome, Retire, Retired},
     session::ProxySessionKey,
@@ -73,7 +73,7 @@ const DRAIN_TAKES: Duration = Duration::from_secs(9);
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Its index in the configuration.
-    pub proxy: usize,
+    pub proxy: ProxyIndex,
     /// Its stats socket.
     pub socket: Address,
     /// Its master socket, if it has one.

@@ -105,7 +105,7 @@ impl Answer for Answers {
 mod tests {
     use std::{collections::HashMap, time::Duration};
 
-    use agent_core::ServerId;
+    use agent_core::{ProxyIndex, ServerId};
 
     use super::*;
     use crate::snapshot::Line;
@@ -113,7 +113,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_decider_that_hangs_last_said_is_not_repeated_for_ever() {
         let clock = Clock::start();
-        let server = ServerId::new(0, "orders", "pg1");
+        let server = ServerId::new(ProxyIndex(0), "orders", "pg1");
         let line = Line { server, text: "down #refused\n".into(), admin: None };
         let lines = Arc::new(HashMap::from([("orders/pg1".to_owned(), line)]));
         let said = || Arc::new(Snapshot { lines: lines.clone(), ..Snapshot::empty(clock.now()) });

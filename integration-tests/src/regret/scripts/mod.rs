@@ -31,6 +31,7 @@ const BASE: Script = Script {
     load: Load::Both,
     replicas: 2,
     seconds: 10,
+    rate: 10,
     waiting_room: true,
     probe_interval: "30s",
     gains: false,

@@ -57,6 +57,7 @@ pub(super) const ALL: &[Script] = &[
         load: Load::Writes,
         replicas: 0,
         seconds: 18,
+        rate: 4,
         events: &[(2_000, Restart("a", Fast, 10_000))],
         ..BASE
     },
@@ -93,6 +94,7 @@ pub(super) const ALL: &[Script] = &[
         what: "the writer of three restarts in 10 s, without a failover",
         load: Load::Writes,
         seconds: 18,
+        rate: 4,
         events: &[(2_000, Restart("a", Fast, 10_000))],
         ..BASE
     },

@@ -6,6 +6,8 @@ use agent_core::{Evidence, FaultKind, Phase};
 use agent_database::{Address, Limits, Session as _, TlsTrust};
 use integration_tests::standin::{Options, StopMode};
 
+use tokio::time::timeout;
+
 use super::lab::{Lab, PATIENCE};
 
 #[tokio::test]
@@ -190,7 +192,11 @@ async fn a_kept_session_says_why_it_ended() {
 
     // A server that stops says the same to its sessions; the next login proves it.
     let mut kept = lab.session("a", "lb_agent").await;
+    kept.role().await.unwrap();
+    let quiet = timeout(Duration::from_millis(300), kept.interrupted()).await;
+    assert!(quiet.is_err(), "nothing has happened yet");
     lab.standin.stop("a", StopMode::Fast).await.unwrap();
+    timeout(PATIENCE, kept.interrupted()).await.expect("it ends without a query");
     assert_eq!(kept.role().await.unwrap_err().kind, FaultKind::Disconnected);
     assert_eq!(lab.try_login("a", "lb_agent").await.0.err().unwrap().evidence(), Evidence::Down);
 

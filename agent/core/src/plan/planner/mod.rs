@@ -22,7 +22,7 @@ use super::{
     Purpose, Requested, Retired, Shown, Subject, tries::Tries,
 };
 use crate::{
-    DatabaseName, InstanceId, ServerId, Time,
+    DatabaseName, InstanceId, ProxyIndex, ServerId, Time,
     freshness::{LISTING_SETTLED, stood_still},
     health::{Fleet, InstanceView, Role, ServerConfig},
     session::{BackendKey, Ledger},
@@ -340,7 +340,7 @@ impl Planner {
 
     /// The proxies to list again: those of instances with sessions that are nearly due and not joined, and
     /// each once after the start, so that the ages of all sessions are known early.
-    fn sweep(&self, now: Time, pass: &mut Pass<'_>, ledger: &Ledger) -> BTreeSet<usize> {
+    fn sweep(&self, now: Time, pass: &mut Pass<'_>, ledger: &Ledger) -> BTreeSet<ProxyIndex> {
         let mut proxies = BTreeSet::new();
         for server in self.servers.values() {
             if let Some(first) = ledger.first_polled(&server.instance) {

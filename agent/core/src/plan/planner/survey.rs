@@ -8,7 +8,7 @@ use std::{
 
 use super::{Planner, SessionId};
 use crate::{
-    InstanceId, ServerId, Time,
+    InstanceId, ProxyIndex, ServerId, Time,
     health::{Fleet, InstanceView, ServerConfig, State, Verdict, WantedRole},
     plan::{
         Close, Group, Hold, HoldReason, Network, Purpose, Subject,
@@ -282,7 +282,7 @@ fn a_drain_would_help(reason: HoldReason) -> bool {
 /// or to one beside it.
 fn way_back(
     config: &ServerConfig,
-    open_backends: &HashMap<(usize, &str), WayBack>,
+    open_backends: &HashMap<(ProxyIndex, &str), WayBack>,
     fleet: &Fleet,
     now: Time,
 ) -> Option<WayBack> {
@@ -308,9 +308,9 @@ fn open_backends<'a>(
     fleet: &Fleet,
     now: Time,
     trusted_since: Time,
-) -> HashMap<(usize, &'a str), WayBack> {
-    let mut open: HashMap<(usize, &str), WayBack> = HashMap::new();
-    let mut refusing: HashSet<(usize, &str)> = HashSet::new();
+) -> HashMap<(ProxyIndex, &'a str), WayBack> {
+    let mut open: HashMap<(ProxyIndex, &str), WayBack> = HashMap::new();
+    let mut refusing: HashSet<(ProxyIndex, &str)> = HashSet::new();
     for server in servers.values() {
         let verdict = fleet.servers.get(&server.id);
         let Some((verdict, view)) = verdict.zip(fleet.instances.get(&server.instance)) else { continue };

@@ -55,6 +55,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Self { packets }
     }
 
+    pub(super) fn stream(&self) -> &S {
+        self.packets.stream()
+    }
+
     /// One round trip: one or several statements, separated by `;`.
     pub(super) async fn query(&mut self, sql: &str) -> Result<Answered, WireError> {
         self.packets.begin();

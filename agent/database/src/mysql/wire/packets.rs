@@ -18,6 +18,12 @@ pub(in crate::mysql) struct Packets<S> {
     number: u8,
 }
 
+impl<S> Packets<S> {
+    pub(super) fn stream(&self) -> &S {
+        &self.stream
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Packets<S> {
     pub(in crate::mysql) fn new(stream: S) -> Self {
         Self { stream, number: 0 }

@@ -30,7 +30,7 @@ fn fixture(servers: &[ServerId]) -> Fixture {
     let shared = Shared::new(clock, Arc::default(), &Policy::default(), snapshot, decider);
     let named = |server: &ServerId| (server.backend.to_string(), server.server.to_string());
     let config = Config {
-        proxy: 0,
+        proxy: ProxyIndex(0),
         socket: path.to_str().unwrap().parse().unwrap(),
         master: None,
         state_file: None,
@@ -69,7 +69,7 @@ async fn answers(socket: UnixListener, rows: String, commands: mpsc::Sender<Stri
 
 /// Commands of a drain of `pg1` beside these rows, and the inputs of the decider.
 async fn drain_beside(rows: &str) -> (bool, Vec<Input>) {
-    let servers = ["pg1", "pg2"].map(|name| ServerId::new(0, "orders", name));
+    let servers = ["pg1", "pg2"].map(|name| ServerId::new(ProxyIndex(0), "orders", name));
     let Fixture { mut proxy, socket, mut inputs, _publish, _folder } = fixture(&servers);
     let (commands, mut commanded) = mpsc::channel(64);
     let rows = format!("orders pg1 10.0.0.1 2 0 1 5432\n{rows}");
@@ -117,7 +117,7 @@ async fn a_drain_is_not_sent_where_no_other_server_is_left_by_the_proxys_own_wor
 
 #[tokio::test]
 async fn a_server_that_the_table_lacks_is_told_as_absent() {
-    let servers = ["pg1", "renamed"].map(|name| ServerId::new(0, "orders", name));
+    let servers = ["pg1", "renamed"].map(|name| ServerId::new(ProxyIndex(0), "orders", name));
     let Fixture { mut proxy, socket, mut inputs, _publish, _folder } = fixture(&servers);
     let (commands, _commanded) = mpsc::channel(64);
     let haproxy = tokio::spawn(answers(socket, "orders pg1 10.0.0.1 2 0 1 5432".into(), commands));
@@ -135,7 +135,7 @@ async fn a_server_that_the_table_lacks_is_told_as_absent() {
 #[tokio::test(start_paused = true)]
 async fn an_order_that_has_waited_too_long_is_not_sent() {
     let Fixture { mut proxy, socket, mut inputs, _publish, _folder } = fixture(&[]);
-    let server = ServerId::new(0, "orders", "pg1");
+    let server = ServerId::new(ProxyIndex(0), "orders", "pg1");
     let orders = || {
         let decided = Instant::now();
         [
