@@ -30,8 +30,12 @@ pub enum Command {
     Observe(Observe),
     /// Print an IAM token, which is the password for a login
     Token(Token),
+    /// Show the state of the running agent on one screen: instances, servers, sessions, drains, events
+    Status(Status),
     /// List the sessions known to the running agent, with ages and limits
     Sessions(Sessions),
+    /// Explain the verdict of a server or what holds a session, or list the last decisions
+    Explain(Explain),
     /// Drain a server through the running agent, within the capacity floor
     Drain(Drain),
     /// Take back drains made by the agent
@@ -51,11 +55,45 @@ pub enum Command {
     /// Print configurations for the proxies, the databases, IAM and clients, from the agent's own
     Render(Render),
     /// Check a configuration file. Errors have a line, a column and a hint
-    Validate(ConfigFile),
-    /// Print the JSON Schema of the configuration, which documents every key
-    Schema,
+    Validate(Validate),
+    /// Print the JSON Schema of the configuration, which documents every key, or of an output
+    Schema(Schema),
     /// Print the version
     Version(Output),
+    /// Print a script that completes commands and flags in a shell
+    Completions(Completions),
+    /// Print the manual page, of one command if it is named
+    Man(Man),
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// A command, such as `drain`
+    pub command: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// What to describe
+    #[arg(value_enum, default_value = "config")]
+    pub of: Described,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Described {
+    /// The configuration file.
+    Config,
+    /// `status --output json` and GET /status.
+    Status,
+    /// `sessions --output json`.
+    Sessions,
+    /// `validate --output json`.
+    Validate,
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +101,22 @@ pub struct ConfigFile {
     /// The configuration file
     #[arg(long, short, env = "RDS_LB_AGENT_CONFIG", default_value = "/etc/rds-lb-agent/config.yaml")]
     pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 valid, 1 a running proxy differs from it (--live), 2 a proxy cannot be asked (--live), 64 errors in \
+the file or in a file that it names.")]
+pub struct Validate {
+    /// The configuration file, instead of --config; `-` is standard input
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Also ask each HAProxy for its backends, servers and agent checks, and compare them. Changes nothing
+    #[arg(long, env = "RDS_LB_AGENT_LIVE")]
+    pub live: bool,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -246,11 +300,34 @@ pub enum Rendered {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The column PROXY is what HAProxy itself shows, beside the verdict of the agent. A table wider than 80 columns is \
+cut; COLUMNS=200 widens it, and --output json has everything.")]
+pub struct Status {
+    #[command(flatten)]
+    pub control: Control,
+    /// Repeat every second, and redraw on a terminal. As JSON, one line for each
+    #[arg(long, env = "RDS_LB_AGENT_WATCH")]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A server as BACKEND/SERVER, or a session by its PID in the database. With --history also DATABASE/INSTANCE
+    pub subject: Option<String>,
+    /// The last log lines of level INFO and above that the running agent remembers, about the subject or all
+    #[arg(long, env = "RDS_LB_AGENT_HISTORY")]
+    pub history: bool,
+    #[command(flatten)]
+    pub control: Control,
+}
+
+#[derive(Debug, Args)]
 pub struct Sessions {
     #[command(flatten)]
     pub control: Control,
     /// Repeat every second
-    #[arg(long)]
+    #[arg(long, env = "RDS_LB_AGENT_WATCH")]
     pub watch: bool,
 }
 
@@ -265,13 +342,16 @@ pub struct Drain {
     /// The server, as BACKEND/SERVER
     pub server: String,
     /// End the drain after this time: 30m
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", env = "RDS_LB_AGENT_FOR", value_name = "DURATION", value_parser = duration)]
     pub lasts: Option<Duration>,
+    /// Drain it even if too few other servers are left, or none. The floor does not end the drain either
+    #[arg(long, env = "RDS_LB_AGENT_FORCE")]
+    pub force: bool,
     /// Wait until no session is left. In mode `retire`, idle sessions are retired whatever their age
-    #[arg(long)]
+    #[arg(long, env = "RDS_LB_AGENT_UNTIL_EMPTY")]
     pub until_empty: bool,
     /// How long to wait for that
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    #[arg(long, env = "RDS_LB_AGENT_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "5m")]
     pub timeout: Duration,
     #[command(flatten)]
     pub control: Control,
@@ -288,7 +368,7 @@ pub struct ServerState {
     #[arg(long, env = "RDS_LB_AGENT_SOCKET")]
     pub socket: haproxy::Address,
     /// The file to replace. Default: standard output
-    #[arg(long)]
+    #[arg(long, env = "RDS_LB_AGENT_FILE")]
     pub file: Option<PathBuf>,
     /// The state directory of the agent. Default: the one in the configuration file
     #[arg(long, env = "RDS_LB_AGENT_STATE_DIR")]
@@ -327,7 +407,7 @@ a running agent only drains end; `pause` or a stop of the agent lifts the server
 Exit codes: 0 released, 1 something is left (it is printed), 2 the state directory or the records cannot be read.")]
 pub struct Release {
     /// Also end operators' drains
-    #[arg(long)]
+    #[arg(long, env = "RDS_LB_AGENT_OPERATORS")]
     pub operators: bool,
     /// The state directory with the records. Default: the one in the configuration file
     #[arg(long, env = "RDS_LB_AGENT_STATE_DIR")]
@@ -341,8 +421,50 @@ pub struct Release {
 #[derive(Debug, Args)]
 pub struct Pause {
     /// The reason, shown until the agent is resumed
-    #[arg(long, default_value = "")]
+    #[arg(long, env = "RDS_LB_AGENT_REASON", default_value = "")]
     pub reason: String,
     #[command(flatten)]
     pub control: Control,
+}
+
+/// The right form of a command line that was refused, if it is known.
+pub fn right_form(arguments: &[String]) -> Option<String> {
+    let [command, subject] = arguments else { return None };
+    match command.as_str() {
+        "check" => Some(format!("check --instance {subject}")),
+        "observe" => Some(format!("observe --socket {subject}")),
+        "run" => Some(format!("run --config {subject}")),
+        "writer" => {
+            subject.split_once('/').map(|(database, instance)| format!("writer {database} {instance}"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn each_flag_can_be_set_in_the_environment() {
+        for command in Cli::command().get_subcommands() {
+            // `--own` is an older name of the command `release`.
+            let flags = command.get_arguments().filter(|argument| argument.get_id() != "own");
+            for (flag, argument) in flags.filter_map(|argument| Some((argument.get_long()?, argument))) {
+                let expected = format!("RDS_LB_AGENT_{}", flag.to_uppercase().replace('-', "_"));
+                let env = argument.get_env().and_then(|env| env.to_str());
+                assert_eq!(env, Some(&*expected), "{} --{flag}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_without_its_flag_is_answered_with_the_right_form() {
+        let form = |words: [&str; 2]| right_form(&words.map(str::to_owned));
+        assert_eq!(form(["check", "orders/b"]).as_deref(), Some("check --instance orders/b"));
+        assert_eq!(form(["writer", "orders/b"]).as_deref(), Some("writer orders b"));
+        assert_eq!(form(["drain", "--now"]), None);
+    }
 }

@@ -8,7 +8,8 @@
 //! - [`state`]: files in the state directory. [`events`]: log lines with their metrics. [`engine`]: the
 //!   implementation for each database engine.
 //! - [`messages`]: messages between the tasks and the decider. [`snapshot`]: the state that the decider
-//!   publishes. [`shared`]: what all tasks use.
+//!   publishes. [`seen`]: what a HAProxy shows, compared with the configuration. [`status`]: the documented
+//!   view of the state. [`shared`]: what all tasks use.
 //! - [`instances`]: the tasks of each database instance. [`proxies`]: the tasks of each proxy.
 //!   [`token_files`]: tokens in files, for clients.
 //! - [`decider`]: the task that decides.
@@ -28,8 +29,10 @@ pub mod messages;
 pub mod metrics;
 pub mod proxies;
 pub mod run;
+pub mod seen;
 pub mod shared;
 pub mod snapshot;
 pub mod starvation;
 pub mod state;
+pub mod status;
 pub mod token_files;

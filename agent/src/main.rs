@@ -11,6 +11,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            let arguments: Vec<String> = std::env::args().skip(1).collect();
+            if let Some(form) = rds_lb_agent::cli::right_form(&arguments).filter(|_| error.use_stderr()) {
+                eprintln!("\nhint: write `rds-lb-agent {form}`");
+            }
             return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };

@@ -14,7 +14,10 @@ use agent_core::{
 use agent_database::{LoginReport, Rights};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::state::{downs::DownRecord, records::DrainRecord};
+use crate::{
+    seen::ProxyTable,
+    state::{downs::DownRecord, records::DrainRecord},
+};
 
 /// From tasks to the decider.
 #[derive(Debug)]
@@ -61,6 +64,12 @@ pub enum Input {
         at: Time,
         flags: Vec<(ServerId, AdminFlags)>,
         view: ProxyView,
+    },
+    /// The same for people: what a HAProxy shows, and how it differs from the configuration.
+    Table {
+        /// Its name.
+        proxy: String,
+        table: Arc<ProxyTable>,
     },
     /// Which servers the endpoints of an Envoy drain; also proves that it listens.
     Endpoints {
@@ -117,8 +126,12 @@ pub enum Request {
     Pause {
         /// Why, in the operator's words.
         reason: String,
+        /// The user who asks.
+        by: Option<String>,
     },
-    Resume,
+    Resume {
+        by: Option<String>,
+    },
     Drain {
         /// `backend/server`.
         server: String,
@@ -126,6 +139,8 @@ pub enum Request {
         lasts: Option<Duration>,
         /// Whether its sessions are retired whatever their age.
         empty: bool,
+        /// Whether the capacity floor does not count.
+        force: bool,
     },
     /// Say which of several instances that claim it is the writer.
     Writer {

@@ -1,6 +1,7 @@
 //! What all tasks share: the clock, the login budgets, the way to the decider; and how they wait.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -10,9 +11,15 @@ use agent_core::{
     InstanceId,
     plan::{Budget, Outcome, Policy, Purpose, Retire, Retired, Ticket},
 };
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
+    time::Instant,
+};
 
-use crate::{clock::Clock, messages::Input, metrics::Metrics, snapshot::Snapshot, starvation::Starvation};
+use crate::{
+    clock::Clock, events::Recent, messages::Input, metrics::Metrics, snapshot::Snapshot,
+    starvation::Starvation,
+};
 
 /// What all tasks share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,6 +35,10 @@ pub struct Shared {
     pub ongoing: Ongoing,
     /// How long the agent itself was delayed.
     pub starvation: Starvation,
+    /// The agent checks that arrive.
+    pub questions: Questions,
+    /// The last log lines.
+    pub recent: Recent,
 }
 
 impl Shared {
@@ -41,7 +52,8 @@ impl Shared {
     ) -> Self {
         let budget = SharedBudget::new(policy);
         let (ongoing, starvation) = (Ongoing::default(), Starvation::default());
-        Self { clock, metrics, budget, snapshot, decider, ongoing, starvation }
+        let (questions, recent) = (Questions::default(), Recent::default());
+        Self { clock, metrics, budget, snapshot, decider, ongoing, starvation, questions, recent }
     }
 
     /// Tells the decider. It never waits for anything else, so this never waits long.
@@ -116,6 +128,29 @@ impl Ongoing {
     /// nor while this waits. `None` when the patience is over first.
     pub async fn rest(&self, patience: Duration) -> Option<SemaphorePermit<'_>> {
         tokio::time::timeout(patience, self.0.acquire_many(Self::MOST)).await.ok()?.ok()
+    }
+}
+
+/// When the last agent check for each configured server arrived, by `backend/server`.
+#[derive(Clone, Debug, Default)]
+pub struct Questions(Arc<Mutex<HashMap<String, Instant>>>);
+
+impl Questions {
+    pub fn heard(&self, server: &str) {
+        let mut heard = self.lock();
+        match heard.get_mut(server) {
+            Some(at) => *at = Instant::now(),
+            None => drop(heard.insert(server.to_owned(), Instant::now())),
+        }
+    }
+
+    /// The time without an agent check for a server, counted from `since` on.
+    pub fn silent_for(&self, server: &str, since: Instant) -> Duration {
+        self.lock().get(server).map_or(since, |at| since.max(*at)).elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

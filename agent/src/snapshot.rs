@@ -9,14 +9,14 @@ use std::{
 
 use agent_core::{
     Fault, InstanceId, ProxyIndex, ServerId, Time,
-    health::{Fleet, Source},
-    plan::{AdminWord, DrainPhase, HoldReason, Shortage},
+    health::{Fleet, Routing, ServerConfig, Source},
+    plan::{AdminWord, DrainPhase, HoldReason, Mode, Shortage},
     session::BackendKey,
 };
 use agent_database::{LoginReport, Rights};
 use serde::Serialize;
 
-use crate::state::pause::Pause;
+use crate::{seen::ProxyTable, state::pause::Pause};
 
 /// Everything at one moment. Immutable.
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +35,15 @@ pub struct Snapshot {
     pub rights: Arc<BTreeMap<String, Rights>>,
     /// Where the agent's own drains stand; servers without one are left out.
     pub drains: BTreeMap<String, DrainPhase>,
+    /// When an operator's drain ends by itself.
+    #[serde(skip)]
+    pub until: BTreeMap<String, Time>,
+    /// What each HAProxy shows, by its name.
+    #[serde(skip)]
+    pub tables: Arc<BTreeMap<String, Arc<ProxyTable>>>,
+    /// The parts of the configuration that people look for beside the state.
+    #[serde(skip)]
+    pub setup: Arc<Setup>,
     pub sessions: SessionsView,
     /// The operator's pause, if any.
     pub paused: Option<Pause>,
@@ -43,6 +52,24 @@ pub struct Snapshot {
     /// What tasks have to look at.
     #[serde(skip)]
     pub watch: Watch,
+}
+
+/// The parts of the configuration that people look for beside the state.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    pub mode: Mode,
+    pub routing: Routing,
+    pub max_age: Duration,
+    pub proxies: Vec<ProxySetup>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProxySetup {
+    /// The runtime socket, or the node.
+    pub name: String,
+    /// Of an Envoy: its node; the inner `None` matches any.
+    pub envoy: Option<Option<String>>,
+    pub servers: Vec<ServerConfig>,
 }
 
 /// The sessions in numbers.
@@ -106,6 +133,9 @@ impl Snapshot {
             lost: Arc::default(),
             rights: Arc::default(),
             drains: BTreeMap::new(),
+            until: BTreeMap::new(),
+            tables: Arc::default(),
+            setup: Arc::default(),
             sessions: SessionsView::default(),
             paused: None,
             paused_groups: Vec::new(),

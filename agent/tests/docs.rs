@@ -11,7 +11,7 @@ use std::{
 
 use rds_lb_agent::{
     config::file::File,
-    metrics::{DESCRIPTIONS, Metrics},
+    metrics::{DESCRIPTIONS, Format, Metrics},
 };
 use serde_json::Value;
 
@@ -39,8 +39,10 @@ fn assert_current(page: &str, expected: &str) {
 fn the_page_of_metrics_is_current() {
     let mut page = String::from(
         "# Metrics\n\n\
-         Exposed at `/metrics` in the OpenMetrics text format. Times are in seconds. This page is generated from \
-         `agent/src/metrics`; a test keeps it current.\n\n\
+         Exposed at `/metrics` in the Prometheus text format, and as OpenMetrics to clients that accept it. Times are \
+         in seconds. Beside these there are `process_cpu_seconds_total`, `process_resident_memory_bytes`, \
+         `process_open_fds` and `process_start_time_seconds`. This page is generated from `agent/src/metrics`; a \
+         test keeps it current.\n\n\
          | metric | type | labels | meaning |\n|---|---|---|---|\n",
     );
     for metric in DESCRIPTIONS {
@@ -53,14 +55,17 @@ fn the_page_of_metrics_is_current() {
 
 #[test]
 fn exposed_metrics_have_the_documented_names_types_and_help() {
-    let text = Metrics::default().text();
-    let exposed: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let text = Metrics::default().text(Format::OpenMetrics);
+    let exposed: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE rdslb_")).collect();
     assert!(!exposed.is_empty());
     for line in exposed {
         let (name, kind) = line.split_once(' ').unwrap();
-        let metric = DESCRIPTIONS.iter().find(|one| one.name().trim_end_matches("_total") == name).unwrap();
+        let metric = DESCRIPTIONS
+            .iter()
+            .find(|one| one.name().trim_end_matches("_total").strip_prefix("rdslb_") == Some(name))
+            .unwrap();
         assert_eq!(metric.kind, kind, "{name}");
-        assert!(text.contains(&format!("# HELP {name} {}\n", metric.help())), "{name}");
+        assert!(text.contains(&format!("# HELP rdslb_{name} {}\n", metric.help())), "{name}");
     }
 }
 
@@ -234,4 +239,138 @@ fn no_event_has_a_field_for_a_secret() {
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+// === docs/EVENTS.md ===
+
+/// A log line of an event, as it stands in the source.
+struct LogLine {
+    level: String,
+    message: String,
+    fields: Vec<String>,
+}
+
+#[test]
+fn the_page_of_events_is_current() {
+    let mut page = String::from(
+        "# Events\n\n\
+         What the agent logs at level INFO and above, by the type that writes the line. ERROR is for what needs \
+         somebody now, WARN for what needs somebody soon, INFO for what has happened. Fields have the same names \
+         and units everywhere: `_s` is seconds, `_ms` milliseconds; other values are words. This page is \
+         generated from `agent/src/events`; a test keeps it current.\n\n\
+         | level | message | fields | meaning | what to do |\n|---|---|---|---|---|\n",
+    );
+    let mut files = sources(&agent().join("src/events"));
+    files.sort();
+    let mut rows = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for (name, body) in events(text) {
+            let (meaning, action) = meaning(text, &name);
+            for line in log_lines(&body) {
+                let urgent = line.level == "ERROR" || line.level == "WARN";
+                assert!(!meaning.is_empty(), "{name} has no documentation");
+                assert!(!urgent || !action.is_empty(), "{name} does not say what to do");
+                let action = if urgent { action.as_str() } else { "" };
+                let fields: Vec<String> = line.fields.iter().map(|field| format!("`{field}`")).collect();
+                let (message, fields) = (&line.message, fields.join(" "));
+                rows.push(format!("| {} | {message} | {fields} | {meaning} | {action} |\n", line.level));
+            }
+        }
+    }
+    assert!(rows.len() > 40, "{}", rows.len());
+    for level in ["ERROR", "WARN", "INFO"] {
+        let of_level = rows.iter().filter(|row| row.starts_with(&format!("| {level} ")));
+        page.extend(of_level.map(String::as_str));
+    }
+    assert_current("EVENTS.md", &page);
+}
+
+/// The name of each event, and the body of its `emit`.
+fn events(text: &str) -> Vec<(String, String)> {
+    let mut events = Vec::new();
+    for part in text.split("\nimpl Event for ").skip(1) {
+        let name: String = part.chars().take_while(|c| c.is_alphanumeric()).collect();
+        events.push((name, part.split("\n}\n").next().unwrap().to_owned()));
+    }
+    events
+}
+
+/// The documentation of an event: its meaning, and what to do.
+fn meaning(text: &str, name: &str) -> (String, String) {
+    let before = [format!("struct {name} "), format!("struct {name}<")];
+    let at = before.iter().find_map(|words| text.find(words)).unwrap_or_else(|| panic!("{name}"));
+    let mut lines: Vec<&str> = text[..at]
+        .lines()
+        .rev()
+        .skip(1)
+        .take_while(|line| line.starts_with('/') || line.starts_with('#'))
+        .collect();
+    if text[..at].ends_with("\n") {
+        lines = text[..at]
+            .lines()
+            .rev()
+            .take_while(|line| line.starts_with('/') || line.starts_with('#'))
+            .collect();
+    }
+    lines.reverse();
+    let doc: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("///")).map(str::trim).collect();
+    let doc = doc.join(" ");
+    match doc.split_once("Do: ") {
+        Some((meaning, action)) => (meaning.trim().to_owned(), action.trim().to_owned()),
+        None => (doc.trim().to_owned(), String::new()),
+    }
+}
+
+/// The calls of `error!`, `warn!` and `info!` in a piece of code.
+fn log_lines(body: &str) -> Vec<LogLine> {
+    let mut lines = Vec::new();
+    for level in ["error", "warn", "info"] {
+        for (at, call) in body.match_indices(&format!("{level}!(")) {
+            let before = body[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+                continue;
+            }
+            let arguments = arguments(&body[at + call.len()..]);
+            let message = arguments.iter().find(|argument| argument.starts_with('"')).unwrap();
+            let message: String = message.trim_matches('"').replace("\\\n", "");
+            let fields = arguments.iter().filter(|argument| !argument.starts_with('"')).map(|argument| {
+                let name = argument.split('=').next().unwrap().trim().trim_start_matches('%');
+                name.rsplit('.').next().unwrap().to_owned()
+            });
+            lines.push(LogLine {
+                level: level.to_uppercase(),
+                message: message.split_whitespace().collect::<Vec<_>>().join(" "),
+                fields: fields.collect(),
+            });
+        }
+    }
+    lines
+}
+
+/// The arguments of a call, up to its closing parenthesis.
+fn arguments(code: &str) -> Vec<String> {
+    let (mut depth, mut quoted, mut escaped) = (0, false, false);
+    let (mut found, mut current) = (Vec::new(), String::new());
+    for c in code.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' if depth == 0 => break,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                found.push(std::mem::take(&mut current).trim().to_owned());
+                continue;
+            }
+            _ => {}
+        }
+        current.push(c);
+    }
+    found.push(current.trim().to_owned());
+    found.retain(|argument| !argument.is_empty());
+    found
 }

@@ -19,7 +19,7 @@ use envoy::{
 use futures_util::{StreamExt, stream};
 use rds_lb_agent::{
     clock::Clock,
-    metrics::Metrics,
+    metrics::{Format, Metrics},
     proxies::envoy::{
         checks::Answers,
         discovery::Envoys,
@@ -81,7 +81,10 @@ async fn the_access_log_of_an_envoy_that_is_nobodys_is_refused_and_told_of() {
     stream("known").await.unwrap();
     let refused = stream("other").await.unwrap_err();
     assert!(refused.message().contains("\"other\" is configured"), "{}", refused.message());
-    until("counted", || agent.metrics.text().contains("rdslb_access_log_streams_refused_total 1\n")).await;
+    until("counted", || {
+        agent.metrics.text(Format::OpenMetrics).contains("rdslb_access_log_streams_refused_total 1\n")
+    })
+    .await;
     // From now on it is known.
     agent.envoys.publish(vec![Published {
         proxy: "envoy:other".into(),

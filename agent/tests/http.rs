@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
-use std::{sync::Arc, time::Duration};
+#[path = "schemas/check.rs"]
+mod check;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use agent_core::{
-    Fault, FaultKind, InstanceId, Phase, Time,
-    health::{FleetConfig, Health, HealthRules, Observation, Remembered, Role, RoleFacts},
+    Fault, FaultKind, InstanceId, Phase, ProxyIndex, ServerId, Time,
+    health::{
+        FleetConfig, Health, HealthRules, Observation, Remembered, Role, RoleFacts, ServerConfig, WantedRole,
+    },
 };
 use rds_lb_agent::{
     api::{
@@ -14,10 +19,13 @@ use rds_lb_agent::{
         http::{Source, router},
     },
     clock::Clock,
-    events::UnknownNames,
+    events::{Recent, UnknownNames},
     metrics::{Metrics, labels::Question},
     proxies::envoy::discovery::Envoys,
-    snapshot::Snapshot,
+    seen::{Difference, DifferenceKind, ProxyTable, ShownServer, ShownState},
+    snapshot::{ProxySetup, Setup, Snapshot},
+    state::pause::Pause,
+    status::Status,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -50,8 +58,10 @@ async fn serve(most: usize, patience: Duration) -> Served {
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
     let envoys = Envoys::default();
     let metrics = Arc::new(Metrics::default());
+    metrics.begin(&"retire", [InstanceId::new("orders", "a")].iter(), &[]);
     let unknown = Arc::new(UnknownNames::new(Question::Http));
-    let source = Source { snapshot, metrics: metrics.clone(), clock, envoys, unknown };
+    let source =
+        Source { snapshot, metrics: metrics.clone(), clock, envoys, unknown, recent: Recent::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {
@@ -270,7 +280,7 @@ async fn the_agent_is_live_while_snapshots_are_fresh() {
 }
 
 #[tokio::test]
-async fn state_is_json_and_metrics_are_openmetrics() {
+async fn state_is_json_and_metrics_are_prometheus_text() {
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(1.0), true)]);
     let state = served.json("/state").await;
@@ -278,7 +288,85 @@ async fn state_is_json_and_metrics_are_openmetrics() {
     assert_eq!(state["state"]["fleet"]["instances"]["orders/a"]["role"], "writer");
     let (status, text) = served.get("/metrics").await;
     assert_eq!(status, StatusCode::OK);
-    assert!(text.contains("\nrdslb_sessions 0\n") && text.ends_with("# EOF\n"), "{text}");
+    assert!(text.contains("\nrdslb_sessions 0\n") && !text.contains("# EOF"), "{text}");
+}
+
+#[tokio::test]
+async fn status_conforms_to_its_schema_and_shows_the_state_at_the_proxy() {
+    let served = serve_as_usual().await;
+    served.publish([proved("a", served.ago(1.0), true), failed("b", served.ago(1.0), FaultKind::TimedOut)]);
+    let server = ServerConfig {
+        id: ServerId::new(ProxyIndex(0), "orders_write", "a"),
+        instance: InstanceId::new("orders", "a"),
+        wanted: WantedRole::Writer,
+        commandable: true,
+    };
+    let shown = ShownServer { state: ShownState::Maint, status: "MAINT".into(), weight: 1, sessions: 3 };
+    let difference = Difference {
+        kind: DifferenceKind::BackendMissing,
+        name: "orders_raed".into(),
+        nearest: Some("orders_read".into()),
+        ports: None,
+    };
+    let now = served.clock.now();
+    let table = ProxyTable {
+        at: now,
+        version: "2.8.1".into(),
+        servers: BTreeMap::from([("orders_write/a".into(), shown)]),
+        differences: vec![difference],
+    };
+    let setup = Setup {
+        proxies: vec![ProxySetup {
+            name: "/run/admin.sock".into(),
+            envoy: None,
+            servers: vec![server.clone()],
+        }],
+        ..Setup::default()
+    };
+    let config = FleetConfig {
+        instances: vec![(InstanceId::new("orders", "a"), HealthRules::default())],
+        servers: vec![server],
+        ..FleetConfig::default()
+    };
+    let mut health = Health::new(config, &[]);
+    health.observe(&proved("a", served.ago(1.0), true));
+    let snapshot = Snapshot {
+        fleet: Arc::new(health.fleet(now)),
+        tables: Arc::new(BTreeMap::from([("/run/admin.sock".into(), Arc::new(table))])),
+        setup: Arc::new(setup),
+        paused: Some(Pause { since: 1_800_000_000, reason: "upgrade".into(), by: Some("alice".into()) }),
+        ..Snapshot::empty(now)
+    };
+    served.publish.send_replace(Arc::new(snapshot));
+    let status = served.json("/status").await;
+    let schema = serde_json::to_value(schemars::schema_for!(Status)).unwrap();
+    assert_eq!(check::violations(&schema, &status), [""; 0], "{status}");
+    let server = &status["servers"][0];
+    assert_eq!((&server["verdict"], &server["shown"]["state"]), (&"up".into(), &"maint".into()), "{status}");
+    assert_eq!(status["paused"]["since"], "2027-01-15T08:00:00Z");
+    assert_eq!(status["proxies"][0]["answers"], true);
+    assert!(status["differences"][0]["message"].as_str().unwrap().contains("did you mean `orders_read`?"));
+}
+
+/// `promtool` is of Debian's package `prometheus`; where it is missing, only the format is compared.
+#[tokio::test]
+async fn metrics_pass_the_linter_of_prometheus() {
+    let served = serve_as_usual().await;
+    served.publish([proved("a", served.ago(1.0), true)]);
+    let (_, text) = served.get("/metrics").await;
+    assert!(text.contains("# TYPE rdslb_logins_total counter\n"), "{text}");
+    let promtool = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = promtool else { return };
+    std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{text}");
 }
 
 // === bounds ===

@@ -14,8 +14,8 @@ use std::{
 /// not in a circle.
 const LAYERS: [&[&str]; 8] = [
     &["clock", "starvation", "metrics", "config", "cli"],
-    &["engine", "events", "state"],
-    &["messages", "snapshot"],
+    &["engine", "events", "seen", "state"],
+    &["messages", "snapshot", "status"],
     &["shared"],
     &["instances", "proxies", "token_files"],
     &["decider"],

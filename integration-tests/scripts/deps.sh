@@ -69,12 +69,14 @@ python >/dev/null || missing+=(python3 python3-venv)
 command -v setpriv >/dev/null || missing+=(util-linux)
 command -v make >/dev/null || missing+=(make)
 
-# Only `make lint` uses shellcheck: without root it is left out.
+# Only `make lint` uses shellcheck, and one test promtool: without root they are left out.
 privileged=()
 if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; then privileged=(sudo -n); fi
 if [ "$(id -u)" -eq 0 ] || [ ${#privileged[@]} -gt 0 ]; then may_install=1; else may_install=0; fi
-if [ "$may_install" -eq 1 ] && command -v apt-get >/dev/null && ! command -v shellcheck >/dev/null; then
-  missing+=(shellcheck)
+if [ "$may_install" -eq 1 ] && command -v apt-get >/dev/null; then
+  command -v shellcheck >/dev/null || missing+=(shellcheck)
+  # promtool, which checks the format of the metrics.
+  command -v promtool >/dev/null || missing+=(prometheus)
 fi
 # Packets are dropped only by root.
 if [ "$may_install" -eq 1 ] && command -v apt-get >/dev/null; then
@@ -150,6 +152,7 @@ optional() {
   printf '  %-13s %s\n' "$name" "${version:-not installed: $without}"
 }
 
+promtool_version() { promtool --version 2>&1; }
 shellcheck_version() { shellcheck --version | sed -n 's/^version: /ShellCheck /p'; }
 
 row haproxy haproxy -v
@@ -165,6 +168,7 @@ row cargo cargo --version
 optional nextest 'cargo test runs the tests' cargo nextest --version
 optional nft 'the benchmarks drop no packets' nft --version
 optional shellcheck 'make lint does not check the shell scripts' shellcheck_version
+optional promtool 'the format of the metrics is not checked' promtool_version
 optional cargo-deny 'make lint checks licenses and sources, not advisories' cargo deny --version
 
 if [ "$lacking" -ne 0 ]; then

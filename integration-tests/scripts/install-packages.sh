@@ -45,6 +45,7 @@ for package in "$@"; do
     haproxy) unit=haproxy.service ;;
     postgresql) unit=postgresql.service ;;
     mariadb-server) unit=mariadb.service ;;
+    prometheus) unit=prometheus.service ;;
     *) continue ;;
   esac
   [ -e "/lib/systemd/system/$unit" ] || units+=("$unit")

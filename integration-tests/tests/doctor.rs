@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -105,9 +106,9 @@ async fn clients_log_in_with_token_files_through_many_rotations(engine: Engine) 
         .unwrap();
 
     // Each login has to succeed, whenever it is made, until the file has changed often.
-    let mut seen = BTreeSet::new();
+    let seen = Mutex::new(BTreeSet::new());
     wait_for("six rotations", PATIENCE * 2, async || {
-        seen.insert(fs::read_to_string(&file).unwrap());
+        seen.lock().unwrap().insert(fs::read_to_string(&file).unwrap());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let mut client = match engine {
             Engine::Postgresql => psql(&scene, &file),
@@ -116,7 +117,8 @@ async fn clients_log_in_with_token_files_through_many_rotations(engine: Engine) 
         let output = tokio::task::spawn_blocking(move || client.output().unwrap()).await.unwrap();
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         assert!(output.status.success() && text[0].trim() == "42", "{text:?} {}", scene.agent.log());
-        if seen.len() > 6 { Ok(()) } else { Err(format!("{} tokens", seen.len())) }
+        let tokens = seen.lock().unwrap().len();
+        if tokens > 6 { Ok(()) } else { Err(format!("{tokens} tokens")) }
     })
     .await
     .unwrap();

@@ -505,7 +505,7 @@ fn an_operators_drain_outlives_the_agent_and_its_siblings_first_moments() {
         FleetConfig { instances: Vec::new(), servers: support::servers(), routing: Routing::default() },
         &[],
     );
-    rig.planner.adopt_operators(&b(), None, rig.now);
+    rig.planner.adopt_operators(&b(), Requested::default(), rig.now);
     // Nothing is known of the other servers yet.
     assert_eq!(pass_with_drain_shown(&mut rig, 20), []);
     assert_eq!(rig.planner.drains().progress(&b()), Progress::Drained);
@@ -516,7 +516,7 @@ fn an_operators_drain_outlives_the_agent_and_its_siblings_first_moments() {
 #[test]
 fn an_operators_drain_that_haproxy_does_not_show_after_a_restart_was_ended_meanwhile() {
     let mut rig = Rig::new(policy());
-    rig.planner.adopt_operators(&b(), None, rig.now);
+    rig.planner.adopt_operators(&b(), Requested::default(), rig.now);
     rig.wait(secs(1));
     let command = rig.planner.observe_admin(&b(), rig.now, AdminFlags::default());
     assert_eq!(command, Some(Command::Forget { server: b() }));
@@ -527,7 +527,7 @@ fn an_operators_drain_that_haproxy_does_not_show_after_a_restart_was_ended_meanw
 fn an_operators_drain_ends_when_its_time_is_up() {
     let mut rig = Rig::new(policy());
     let fleet = rig.fleet();
-    let requested = Requested { until: Some(rig.now + secs(30)), empty: false };
+    let requested = Requested { until: Some(rig.now + secs(30)), ..Requested::default() };
     rig.planner.request_drain(&b(), requested, &fleet, rig.now).expect("it may be drained");
     assert_eq!(drains(&rig.plan()), [&b()]);
     sent(&mut rig, &b(), DrainSent::Sent);
@@ -567,4 +567,17 @@ fn draining_helps_the_sessions_that_retiring_waits_for() {
     let plan = rig.plan();
     assert_eq!(retires(&plan).len(), 0);
     assert_eq!(drains(&plan), [&b()]);
+}
+
+#[test]
+fn an_operator_can_force_a_drain_below_the_capacity_floor() {
+    let mut rig = Rig::new(Policy { capacity_floor: 1.0, ..policy() });
+    let fleet = rig.fleet();
+    let refused = rig.planner.request_drain(&b(), Requested::default(), &fleet, rig.now);
+    assert_eq!(refused, Err(Reason::CapacityFloor));
+    let forced = Requested { force: true, ..Requested::default() };
+    rig.planner.request_drain(&b(), forced, &fleet, rig.now).expect("it is forced");
+    assert_eq!(drains(&rig.plan()), [&b()]);
+    sent(&mut rig, &b(), DrainSent::Sent);
+    assert_eq!(pass_with_drain_shown(&mut rig, 100), [], "the floor does not end it");
 }

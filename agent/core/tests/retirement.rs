@@ -402,7 +402,7 @@ fn a_reader_is_not_closed_while_a_sibling_refuses_logins() {
 }
 
 #[test]
-fn what_stays_for_what_it_is_is_due_and_nothing_is_about_to_be_closed() {
+fn what_stays_for_what_it_is_is_held_and_nothing_is_about_to_be_closed() {
     let for_ever: [fn(&mut support::Client); 7] = [
         |client| client.row.client_backend = false,
         |client| client.row.superuser = true,
@@ -417,7 +417,7 @@ fn what_stays_for_what_it_is_is_due_and_nothing_is_about_to_be_closed() {
         // However long ago the last look was: looking more often changes nothing.
         for _ in 0..3 {
             let plan = rig.plan();
-            assert_eq!((plan.due, plan.closing), (1, false), "{:?}", plan.holds);
+            assert_eq!((plan.holds.len(), plan.closing), (1, false), "{:?}", plan.holds);
             rig.wait(secs(2)).admin();
         }
     }
@@ -545,4 +545,28 @@ fn a_hold_tells_since_when() {
     let began = rig.plan().holds[0].since;
     assert_eq!(began, rig.now);
     assert_eq!(rig.pass(secs(2)).holds[0].since, began);
+}
+
+#[test]
+fn each_proxy_is_listed_again_once_soon_after_the_start() {
+    let mut rig = Rig::new(policy());
+    rig.client("write", "a", secs(0));
+    rig.probe();
+    rig.look();
+    assert!(!rig.plan().sweep.contains(&ProxyIndex(0)));
+    rig.wait(secs(1)).poll();
+    assert!(
+        rig.plan().sweep.contains(&ProxyIndex(0)),
+        "the first listing does not speak of sessions that are found now"
+    );
+    rig.sweep();
+    rig.wait(secs(5)).poll();
+    assert!(!rig.plan().sweep.contains(&ProxyIndex(0)), "a young session needs no more");
+}
+
+#[test]
+fn sessions_that_are_never_retired_are_held_and_not_due() {
+    let mut rig = one(policy(), PAST, |rig: &mut Rig| rig.clients[0].row.client_backend = false);
+    let plan = rig.plan();
+    assert_eq!((plan.due, plan.holds.len()), (0, 1));
 }

@@ -6,32 +6,20 @@
 //! one of them is known to be.
 //! Of the process: `/livez`, `/readyz`. For monitoring: `/metrics`, `/state`.
 
-use std::sync::Arc;
-
 use agent_core::{InstanceId, desired::role_check, freshness::Freshness, health::WantedRole};
 use axum::{
     Json, Router,
-    extract::{Path, State},
-    http::{Method, StatusCode, header},
+    extract::{Path, Query, State},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::watch;
 
-use crate::{
-    clock::Clock, config::nearest, events::UnknownNames, metrics::Metrics, proxies::envoy::discovery::Envoys,
-    snapshot::Snapshot,
-};
-
-#[derive(Clone, Debug)]
-pub struct Source {
-    pub snapshot: watch::Receiver<Arc<Snapshot>>,
-    pub metrics: Arc<Metrics>,
-    pub clock: Clock,
-    pub envoys: Envoys,
-    pub unknown: Arc<UnknownNames>,
-}
+pub use super::status::Source;
+use super::status::status;
+use crate::{config::nearest, metrics::Format, snapshot::Snapshot};
 
 /// The routes, all of which are read-only.
 pub fn router(source: Source) -> Router {
@@ -40,6 +28,8 @@ pub fn router(source: Source) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/state", get(state))
+        .route("/history", get(history))
+        .route("/status", get(async |State(source): State<Source>| Json(status(&source))))
         .route("/{database}/{instance}/{role}", get(health).options(health))
         .with_state(source)
 }
@@ -71,9 +61,12 @@ async fn readyz(State(source): State<Source>) -> Response {
     (status, Json(body)).into_response()
 }
 
-async fn metrics(State(source): State<Source>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], source.metrics.text()).into_response()
+async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
+    let age = source.clock.now().since(source.snapshot.borrow().at);
+    source.metrics.snapshot_age_seconds.set(age.as_secs_f64());
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept);
+    ([(header::CONTENT_TYPE, format.content_type())], source.metrics.text(format)).into_response()
 }
 
 /// The whole snapshot. It contains no secrets.
@@ -83,6 +76,21 @@ async fn state(State(source): State<Source>) -> Response {
     let envoys = source.envoys.peers();
     let version = env!("CARGO_PKG_VERSION");
     Json(json!({"version": version, "age_s": age, "state": *snapshot, "envoys": envoys})).into_response()
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    /// A server, an instance or a PID; empty is everything.
+    #[serde(default)]
+    about: String,
+    most: Option<usize>,
+}
+
+/// The last log lines of level INFO and above.
+async fn history(State(source): State<Source>, Query(wanted): Query<Wanted>) -> Response {
+    let Wanted { about, most } = wanted;
+    Json(source.recent.last(most.unwrap_or(usize::MAX), |line| about.is_empty() || line.is_about(&about)))
+        .into_response()
 }
 
 /// The last part of a path, and the role that it asks for. As in Patroni's REST API, `read-only` includes

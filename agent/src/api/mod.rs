@@ -1,9 +1,11 @@
 //! HTTP interfaces for load balancers, monitoring and operators.
 //!
 //! - [`http`]: health by instance and role, metrics, state.
+//! - [`status`]: the documented view of the state.
 //! - [`control`]: the control socket, for the commands of an operator.
 //! - [`bounded`]: a listener with a limit of connections and of time.
 
 pub mod bounded;
 pub mod control;
 pub mod http;
+pub mod status;

@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Exit, complain,
-    control::{activity, answer},
+    control::answer,
     print,
+    sessions::{activity, rows},
 };
 use crate::{api::control::ask, cli::Drain};
 
@@ -28,7 +29,13 @@ pub(super) async fn drain(arguments: &Drain) -> Exit {
     if arguments.until_empty {
         query.push(("empty", "true"));
     }
-    let drained = answer(&arguments.control, Method::POST, "/drain", &query, |_| {
+    if arguments.force {
+        query.push(("force", "true"));
+    }
+    let drained = answer(&arguments.control, Method::POST, "/drain", &query, |answer| {
+        if let Some(left) = answer.get("others_left").and_then(Value::as_u64) {
+            print(format_args!("{server}: forced: {left} other servers of the backend take new sessions"));
+        }
         print(format_args!("{server}: draining: new sessions go elsewhere; `undrain {server}` ends it"));
     })
     .await;
@@ -71,12 +78,11 @@ async fn empty(arguments: &Drain) -> Exit {
 
 /// The sessions of a server, each with what keeps it.
 fn on(sessions: &Value, server: &str) -> Vec<String> {
-    let rows = sessions.as_array().map(Vec::as_slice).unwrap_or_default();
     let on = |row: &&Value| row.get("server").and_then(Value::as_str) == Some(server);
     let line = |row: &Value| {
         let pid = row.get("pid").and_then(Value::as_u64).unwrap_or(0);
         let user = row.get("user").and_then(Value::as_str).unwrap_or("-");
         format!("  pid {pid} user {user}: {}", activity(row))
     };
-    rows.iter().filter(on).map(line).collect()
+    rows(sessions).iter().filter(on).map(line).collect()
 }

@@ -4,18 +4,26 @@ mod check;
 mod control;
 mod doctor;
 mod drain;
+mod explain;
 mod external;
+mod manual;
 mod observe;
 mod release;
 mod render;
 mod run;
+mod screen;
 mod server_state;
+mod sessions;
+mod status;
 mod token;
 mod undrain;
-mod validate;
+pub mod validate;
 mod version;
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::cli::{Cli, Command};
 
@@ -40,13 +48,24 @@ impl From<Exit> for ExitCode {
 }
 
 pub async fn execute(cli: Cli) -> Exit {
+    // Tokens and credentials are in memory: no core dumps, and only root may attach a debugger.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let exit = command(cli).await;
+    if LOST.load(Ordering::Relaxed) && exit == Exit::Ok { Exit::CouldNotCheck } else { exit }
+}
+
+async fn command(cli: Cli) -> Exit {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments).await,
         Command::Check(arguments) if !arguments.haproxy.is_empty() => external::external(&arguments).await,
         Command::Check(arguments) => check::check(&arguments).await,
         Command::Observe(arguments) => observe::observe(&arguments).await,
         Command::Token(arguments) => token::token(&arguments).await,
-        Command::Sessions(arguments) => control::sessions(&arguments).await,
+        Command::Status(arguments) => status::status(&arguments).await,
+        Command::Sessions(arguments) => sessions::sessions(&arguments).await,
+        Command::Explain(arguments) => explain::explain(&arguments).await,
         Command::Drain(arguments) => drain::drain(&arguments).await,
         Command::Undrain(arguments) => undrain::undrain(&arguments).await,
         Command::Release(arguments) => release::release(&arguments).await,
@@ -56,16 +75,29 @@ pub async fn execute(cli: Cli) -> Exit {
         Command::Resume(arguments) => control::resume(&arguments).await,
         Command::Doctor(arguments) => doctor::doctor(&arguments).await,
         Command::Render(arguments) => render::render(&arguments),
-        Command::Validate(arguments) => validate::validate(&arguments),
-        Command::Schema => version::schema(),
+        Command::Validate(arguments) => validate::validate(&arguments).await,
+        Command::Schema(arguments) => version::schema(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
         Command::Version(arguments) => version::version(&arguments),
     }
 }
 
+/// Whether output was lost.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 /// Prints to standard output. A closed pipe (`| head`) is not an error.
 fn print(text: impl std::fmt::Display) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let mut output = std::io::stdout();
+    match writeln!(output, "{text}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            if !LOST.swap(true, Ordering::Relaxed) {
+                complain(format_args!("cannot write the output: {error}"));
+            }
+        }
+        Ok(()) | Err(_) => {}
+    }
 }
 
 /// Prints a value as indented JSON.

@@ -4,8 +4,6 @@ use super::{Exit, complain};
 use crate::{cli::ConfigFile, run::RunError};
 
 pub(super) async fn run(arguments: &ConfigFile) -> Exit {
-    // Tokens and credentials are in memory: no core dumps, and only root may attach a debugger.
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     match crate::run::run(&arguments.config).await {
         Ok(()) => Exit::Ok,
         Err(RunError::Config(problems)) => {

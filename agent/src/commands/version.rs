@@ -4,8 +4,10 @@ use serde_json::json;
 
 use super::{Exit, print, print_json};
 use crate::{
-    cli::{Format, Output},
+    cli::{Described, Format, Output, Schema},
+    commands::validate::Report,
     config,
+    status::{SessionRow, Status},
 };
 
 pub(super) fn version(arguments: &Output) -> Exit {
@@ -17,7 +19,12 @@ pub(super) fn version(arguments: &Output) -> Exit {
     Exit::Ok
 }
 
-pub(super) fn schema() -> Exit {
-    print_json(&schemars::schema_for!(config::file::File));
+pub(super) fn schema(arguments: &Schema) -> Exit {
+    print_json(&match arguments.of {
+        Described::Config => schemars::schema_for!(config::file::File),
+        Described::Status => schemars::schema_for!(Status),
+        Described::Sessions => schemars::schema_for!(Vec<SessionRow>),
+        Described::Validate => schemars::schema_for!(Report),
+    });
     Exit::Ok
 }

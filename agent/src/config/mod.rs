@@ -2,6 +2,7 @@
 //!
 //! - [`file`]: the structure of the YAML file, with the documentation of each key.
 //! - [`value`]: the syntax of durations, shares and addresses.
+//! - [`recover`]: all errors of structure in one go.
 //! - [`problem`]: errors and warnings with positions and hints.
 //! - [`state_dir`]: the one key that is read from an invalid file too.
 //! - [`check`]: from the file to its meaning. All errors are found at once.
@@ -11,6 +12,7 @@
 mod check;
 pub mod file;
 mod problem;
+mod recover;
 mod state_dir;
 mod value;
 
@@ -167,16 +169,22 @@ pub struct Log {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub config: Config,
-    pub warnings: Vec<Problem>,
+    /// `Display` shows them with excerpts.
+    pub warnings: Problems,
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file; `-` is standard input.
 ///
 /// # Errors
 /// All errors in it, each with line, column and a hint.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| Problems::unreadable(&name, &error))?;
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.map_err(|error| Problems::unreadable(&name, &error))?;
     parse(&name, &text)
 }
 
@@ -185,13 +193,18 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 /// # Errors
 /// As [`load`].
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Problems> {
-    let file: file::File = match serde_saphyr::from_str(text) {
-        Ok(file) => file,
-        Err(error) => return Err(Problems::new(name, text, vec![problem::of_yaml(&error)])),
-    };
-    let (config, problems, warnings) = check::check(&file);
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (file, mut problems) = recover::read(text);
+    let Some(file) = file else { return Err(Problems::new(name, text, problems)) };
+    let (config, found, warnings) = check::check(&file);
+    problems.extend(found);
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded { config, warnings }),
+        Some(config) if problems.is_empty() => {
+            let mut warnings = Problems::new(name, text, warnings);
+            warnings.kind = "warning";
+            Ok(Loaded { config, warnings })
+        }
         _ => Err(Problems::new(name, text, problems)),
     }
 }

@@ -46,12 +46,14 @@ impl Problem {
     }
 }
 
-/// All errors in a file. `Display` shows them with excerpts.
+/// All errors, or all warnings, in a file. `Display` shows them with excerpts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
     pub file: String,
     /// The problems, in the order of the file.
     pub problems: Vec<Problem>,
+    /// `error` or `warning`.
+    pub(super) kind: &'static str,
     text: String,
 }
 
@@ -60,7 +62,7 @@ impl std::error::Error for Problems {}
 impl Problems {
     pub(super) fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| (problem.line, problem.column));
-        Self { file: file.to_owned(), text: text.to_owned(), problems }
+        Self { file: file.to_owned(), text: text.to_owned(), problems, kind: "error" }
     }
 
     pub(super) fn unreadable(file: &str, error: &std::io::Error) -> Self {
@@ -86,7 +88,7 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.problems {
-            show(f, "error", &self.file, &self.text, problem)?;
+            show(f, self.kind, &self.file, &self.text, problem)?;
         }
         Ok(())
     }
@@ -189,12 +191,38 @@ pub fn nearest<'a>(wrong: &str, choices: &'a [impl AsRef<str>]) -> Option<&'a st
         .map(|(_, choice)| choice)
 }
 
+/// The word of this program for a word of another one.
+const SYNONYMS: [(&str, &str); 14] = [
+    ("aurora-postgresql", "postgresql"),
+    ("postgres", "postgresql"),
+    ("pgsql", "postgresql"),
+    ("aurora-mysql", "mysql"),
+    ("primary", "writer"),
+    ("master", "writer"),
+    ("leader", "writer"),
+    ("read-write", "writer"),
+    ("replica", "reader"),
+    ("secondary", "reader"),
+    ("standby", "reader"),
+    ("slave", "reader"),
+    ("read-only", "reader"),
+    ("both", "any"),
+];
+
+/// The choice that is meant by its synonym or by a similar word, whatever the case.
+pub(super) fn suggested<'a, C: AsRef<str>>(wrong: &str, choices: &'a [C]) -> Option<&'a str> {
+    let wrong = wrong.to_lowercase();
+    let (_, meant) = SYNONYMS.iter().find(|(other, _)| *other == wrong).unwrap_or(&("", ""));
+    let synonym = choices.iter().map(AsRef::as_ref).find(|choice| choice == meant);
+    synonym.or_else(|| nearest(&wrong, choices))
+}
+
 /// A hint with the most similar choice, or with all choices.
 pub(super) fn suggest(wrong: &str, choices: &[impl AsRef<str>]) -> String {
     let mut seen = BTreeSet::new();
     let choices: Vec<&str> =
         choices.iter().map(AsRef::as_ref).filter(|choice| seen.insert(*choice)).collect();
-    if let Some(choice) = nearest(wrong, &choices) {
+    if let Some(choice) = suggested(wrong, &choices) {
         return format!("did you mean `{choice}`?");
     }
     let all: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();

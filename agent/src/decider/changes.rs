@@ -13,7 +13,7 @@ use crate::{
         AddressDiffers, BudgetTooSmall, Conflict, DrainBegun, DrainHeld, Event, InstanceChanged,
         RefusedAlone, VerdictChanged,
     },
-    metrics::labels::OfServer,
+    metrics::labels::Word,
     proxies::haproxy::orders,
 };
 
@@ -43,7 +43,7 @@ impl Running {
             }
         }
         for server in self.fleet.addresses.keys().filter(|server| !fleet.addresses.contains_key(server)) {
-            metrics.address_proved.get_or_create(&OfServer { server: server.to_string() }).set(1);
+            metrics.address_proved.get_or_create(&server.into()).set(1);
         }
         let observed = !fleet.observed.is_empty();
         for (server, verdict) in fleet.verdicts() {
@@ -84,7 +84,7 @@ impl Running {
     pub(super) fn tell_holds(&mut self, plan: &Plan) {
         for hold in &plan.holds {
             if let Subject::Server(server) = &hold.subject
-                && self.episodes.begins(&format!("hold {server}"), &format!("{:?}", hold.reason))
+                && self.episodes.begins(&format!("hold {server}"), &Word::of(&hold.reason).to_string())
             {
                 DrainHeld { server, reason: hold.reason }.emit(&self.decider.shared.metrics);
             }

@@ -16,8 +16,10 @@ impl Running {
             Command::Retire(retire) => self.retire(*retire),
             Command::Drain { server, reason } => {
                 // On record before it is sent.
+                let requested = self.decider.planner.drains().requested(&server);
+                let force = requested.is_some_and(|requested| requested.force);
                 let sent = match self.record(&server, reason.to_string()).await {
-                    Ok(()) => self.decider.routes.drain(&server),
+                    Ok(()) => self.decider.routes.drain(&server, force),
                     Err(error) => {
                         self.causes.insert(server.clone(), format!("the record cannot be written: {error}"));
                         DrainNotRecorded { server: &server, error }.emit(&self.decider.shared.metrics);

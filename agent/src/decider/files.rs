@@ -64,6 +64,7 @@ impl Running {
             reason,
             since: unix_seconds(),
             operator: requested.is_some(),
+            force: requested.is_some_and(|requested| requested.force),
             until: until.map(|until| unix_seconds() + until.since(now).as_secs()),
         };
         self.decider.records.retain(|(known, _)| known != server);

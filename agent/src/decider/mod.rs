@@ -5,6 +5,7 @@
 //! - `disk`: one write at a time, none of them waited for for ever.
 //! - `files`: what is written down, and when.
 //! - `operator`: what people ask on the control socket.
+//! - `outages`: conditions that last, as events.
 //! - `publish`: the snapshot that everybody reads, and its metrics.
 //! - `routes`: the tasks that carry out commands.
 //! - `sessions`: all sessions as JSON.
@@ -16,6 +17,7 @@ mod commands;
 mod disk;
 mod files;
 mod operator;
+mod outages;
 mod publish;
 mod routes;
 mod sessions;
@@ -29,9 +31,9 @@ use std::{
 };
 
 use agent_core::{
-    Fault, InstanceId, ServerId, Time,
+    DatabaseName, Fault, InstanceId, ServerId, Time,
     health::{Fleet, Health, Remembered, Source},
-    plan::{DrainSent, Hold, Outcome, Plan, Planner, Retired},
+    plan::{DrainSent, Hold, Outcome, Plan, Planner, Requested, Retired},
     session::{Ledger, Seen},
 };
 use agent_database::{LoginReport, Rights};
@@ -49,8 +51,9 @@ use crate::{
     clock,
     events::{Episodes, Event, GroupPaused},
     messages::{Answer, Input},
+    seen::ProxyTable,
     shared::Shared,
-    snapshot::{Line, Snapshot},
+    snapshot::{Line, Setup, Snapshot},
     state::{
         downs::{DownRecord, DownRecords},
         memory::MemoryFile,
@@ -97,6 +100,7 @@ pub struct Decider {
     pub pause: Option<Pause>,
     /// What was last written about instances.
     pub remembered: Vec<Remembered>,
+    pub setup: Arc<Setup>,
 }
 
 /// What changes while it runs.
@@ -107,9 +111,12 @@ struct Running {
     logins: Arc<BTreeMap<String, LoginReport>>,
     lost: Arc<BTreeMap<String, BTreeMap<Source, Fault>>>,
     rights: Arc<BTreeMap<String, Rights>>,
+    tables: Arc<BTreeMap<String, Arc<ProxyTable>>>,
     retired: u64,
     remembered_at: Option<Time>,
     downs_at: Option<Time>,
+    /// The last known writer of each database.
+    writers: BTreeMap<DatabaseName, InstanceId>,
     /// Instances whose login budget is too small.
     short: BTreeSet<InstanceId>,
     /// When the records could not be written: the file says something else until they are.
@@ -158,9 +165,11 @@ impl Decider {
             logins: Arc::default(),
             lost: Arc::default(),
             rights: Arc::default(),
+            tables: Arc::default(),
             retired: 0,
             remembered_at: None,
             downs_at: None,
+            writers: BTreeMap::new(),
             short: BTreeSet::new(),
             unstored: None,
             episodes: Episodes::default(),
@@ -176,7 +185,8 @@ impl Decider {
         for (server, record) in &running.decider.records {
             if record.operator {
                 let until = record.until.map(|until| now + clock::seconds_until(until));
-                running.decider.planner.adopt_operators(server, until, now);
+                let requested = Requested { until, empty: false, force: record.force };
+                running.decider.planner.adopt_operators(server, requested, now);
             } else {
                 running.decider.planner.adopt(server, now);
             }
@@ -251,6 +261,7 @@ impl Running {
                     }
                 }
             }
+            Input::Table { proxy, table } => drop(Arc::make_mut(&mut self.tables).insert(proxy, table)),
             Input::Endpoints { proxy, at, shown } => {
                 self.decider.ledger.proxy_alive(proxy, at);
                 for (server, drained) in shown {
@@ -288,6 +299,7 @@ impl Running {
         self.decider.health.observe_admissions(self.decider.planner.drains().admissions());
         let fleet = self.decider.health.fleet(now);
         self.tell_changes(&fleet);
+        self.tell_outages(&fleet);
         self.fleet = Arc::new(fleet);
         let began = Instant::now();
         let plan = {
@@ -300,6 +312,7 @@ impl Running {
             GroupPaused { group: &group }.emit(&metrics);
         }
         self.tell_holds(&plan);
+        self.tell_unjoined(&plan, now);
         self.tell_shortages(&plan);
         self.publish(now, &plan);
         let Plan { commands, holds, next_wake: wake, .. } = plan;

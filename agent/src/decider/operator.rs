@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::unix_seconds,
-    events::{DrainHeld, Event, PauseChanged, WriterChosen},
+    events::{DrainForced, DrainHeld, Event, PauseChanged, WriterChosen},
     messages::{Asked, Failure, Request},
     state::pause::Pause,
 };
@@ -41,21 +41,28 @@ impl Running {
                 let policy = self.decider.planner.policy();
                 Ok((sessions::json(now, &self.decider.ledger, policy, &self.holds), None))
             }
-            Request::Pause { reason } => {
+            Request::Pause { reason, by } => {
                 self.decider.planner.pause();
                 self.decider.health.release(true);
-                let answer = self.set_pause(Some(Pause { since: unix_seconds(), reason })).await?;
+                let answer =
+                    self.set_pause(Some(Pause { since: unix_seconds(), reason, by: by.clone() }), by).await?;
                 Ok((answer, Some(Effect::Paused)))
             }
-            Request::Resume => {
+            Request::Resume { by } => {
                 self.decider.planner.resume();
                 self.decider.health.release(false);
-                Ok((self.set_pause(None).await?, None))
+                Ok((self.set_pause(None, by).await?, None))
             }
-            Request::Drain { server, lasts, empty } => {
+            Request::Drain { server, lasts, empty, force } => {
                 let server = self.find(&server)?;
-                self.drain(&server, Requested { until: lasts.map(|lasts| now + lasts), empty }, now).await?;
-                let answer = json!({"draining": server.to_string()});
+                let until = lasts.map(|lasts| now + lasts);
+                self.drain(&server, Requested { until, empty, force }, now).await?;
+                let mut answer = json!({"draining": server.to_string()});
+                if force {
+                    let left = self.left_beside(&server);
+                    DrainForced { server: &server, left }.emit(&self.decider.shared.metrics);
+                    answer["others_left"] = left.into();
+                }
                 Ok((answer, Some(Effect::Drained(server))))
             }
             Request::Writer { database, instance } => {
@@ -112,18 +119,29 @@ impl Running {
         }
     }
 
-    async fn set_pause(&mut self, pause: Option<Pause>) -> Result<Value, Failure> {
+    async fn set_pause(&mut self, pause: Option<Pause>, by: Option<String>) -> Result<Value, Failure> {
         let file = self.decider.files.pause.clone();
         let copy = pause.clone();
         let stored = self.decider.files.disk.write(move || file.store(copy.as_ref())).await;
         let reason = pause.as_ref().map_or("", |pause| &*pause.reason);
-        PauseChanged { paused: pause.is_some(), reason }.emit(&self.decider.shared.metrics);
+        PauseChanged { paused: pause.is_some(), reason, by: by.as_deref() }
+            .emit(&self.decider.shared.metrics);
         self.decider.pause = pause;
         let paused = self.decider.pause.is_some();
         match stored {
             Ok(()) => Ok(json!({"paused": paused})),
             Err(error) => Err(Failure::Refused(format!("in force now, but not after a restart: {error}"))),
         }
+    }
+
+    /// The other servers of the backend whose verdict is up and that are not drained by the agent.
+    fn left_beside(&self, server: &ServerId) -> usize {
+        let drains = self.decider.planner.drains();
+        let others = self.fleet.verdicts().iter().filter(|(other, verdict)| {
+            let same = other.proxy == server.proxy && other.backend == server.backend && *other != server;
+            same && verdict.usable() && drains.progress(other) == Progress::NotDrained
+        });
+        others.count()
     }
 
     fn find(&self, name: &str) -> Result<ServerId, Failure> {

@@ -10,7 +10,7 @@ use std::{
 use agent_core::{
     InstanceId, ServerId, Time,
     desired::{AgentHealth, agent_check},
-    health::{AddressState, Fleet, Verdict},
+    health::{AddressState, Fleet, Role, Verdict},
     plan::{AdminWord, DrainPhase, Drains, Plan},
     session::Join,
 };
@@ -18,7 +18,7 @@ use haproxy::agent_check::{Admin, Health as HealthWord, Reply};
 
 use super::Running;
 use crate::{
-    metrics::labels::{OfHold, Word},
+    metrics::labels::{OfBackend, OfHold, OfInstance, OfRole, Word},
     snapshot::{Line, SessionsView, Snapshot, Watch},
 };
 
@@ -44,6 +44,15 @@ pub(super) fn lines(fleet: &Fleet, drains: &Drains, now: Time) -> HashMap<String
     fleet.servers.iter().map(|(server, verdict)| (server.to_string(), line(server, verdict))).collect()
 }
 
+/// The number of servers of each backend whose verdict is up.
+pub(super) fn usable_servers(fleet: &Fleet) -> BTreeMap<&str, i64> {
+    let mut usable = BTreeMap::new();
+    for (server, verdict) in fleet.verdicts() {
+        *usable.entry(&*server.backend).or_insert(0) += i64::from(verdict.usable());
+    }
+    usable
+}
+
 impl Running {
     pub(super) fn publish(&mut self, now: Time, plan: &Plan) {
         let view = self.sessions_view(now, plan);
@@ -65,7 +74,14 @@ impl Running {
             .filter(|(_, phase)| *phase != DrainPhase::Idle)
             .map(|(server, phase)| (server.to_string(), phase))
             .collect();
+        let until = planner
+            .drains()
+            .phases()
+            .filter_map(|(server, _)| Some((server.to_string(), planner.drains().requested(server)?.until?)));
         let snapshot = Snapshot {
+            until: until.collect(),
+            tables: self.tables.clone(),
+            setup: self.decider.setup.clone(),
             at: now,
             fleet: self.fleet.clone(),
             lines: self.lines.clone(),
@@ -155,6 +171,24 @@ impl Running {
         }
         let drains = self.decider.planner.drains().phases().filter(|(_, phase)| *phase != DrainPhase::Idle);
         metrics.drains.set(i64::try_from(drains.count()).unwrap_or(i64::MAX));
+        for (id, instance) in &self.fleet.instances {
+            let OfInstance { database, instance: name } = id.into();
+            for role in [Role::Writer, Role::Reader] {
+                let labels =
+                    OfRole { database: database.clone(), instance: name.clone(), role: Word::of(&role) };
+                metrics.instance_role.get_or_create(&labels).set((instance.role == Some(role)).into());
+            }
+            match instance.lag {
+                Some(lag) => {
+                    metrics.instance_lag_seconds.get_or_create(&id.into()).set(lag.as_secs_f64());
+                }
+                None => drop(metrics.instance_lag_seconds.remove(&id.into())),
+            }
+        }
+        for (backend, usable) in usable_servers(&self.fleet) {
+            let labels = OfBackend { backend: backend.to_owned() };
+            metrics.usable_servers.get_or_create(&labels).set(usable);
+        }
         let groups = self.decider.planner.breaker().open().count();
         metrics.paused_groups.set(i64::try_from(groups).unwrap_or(i64::MAX));
     }

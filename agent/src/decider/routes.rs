@@ -69,9 +69,11 @@ impl Routes {
         }
     }
 
-    pub(super) fn drain(&self, server: &ServerId) -> bool {
+    pub(super) fn drain(&self, server: &ServerId, force: bool) -> bool {
         match self.proxy(server).map(|route| &route.orders) {
-            Some(Orders::Haproxy(_)) => self.haproxy(server, orders::Command::Drain(server.clone())),
+            Some(Orders::Haproxy(_)) => {
+                self.haproxy(server, orders::Command::Drain { server: server.clone(), force })
+            }
             Some(Orders::Envoy { orders, .. }) => orders.try_send(drains::Order::drain(server)).is_ok(),
             None => false,
         }

@@ -9,6 +9,8 @@ use agent_core::{
 };
 use serde_json::{Value, json};
 
+use crate::{metrics::labels::Word, status::SessionRow};
+
 /// All sessions as JSON, oldest first, with the reason for which a due one is held.
 /// Ages and limits in seconds.
 pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) -> Value {
@@ -43,23 +45,26 @@ pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) 
             Join::NotJoined => (None, None, "not_joined"),
             Join::Disagree => (None, None, "sources_disagree"),
         };
-        json!({
-            "instance": session.instance.to_string(),
-            "pid": row.key.pid,
-            "user": row.user,
-            "application": row.application,
-            "server": server,
-            "source": source,
-            "client": row.client.map(|client| client.to_string()),
-            "join": joined,
-            "activity": activity(row.activity),
-            "idle_s": idle(row.activity),
-            "hold": hold,
-            "age_s": now.since(session.begin).as_secs_f64(),
-            "limit_s": limit_of(policy, &row.key).as_secs_f64(),
-        })
+        let (age, limit) = (now.since(session.begin), limit_of(policy, &row.key));
+        SessionRow {
+            instance: session.instance.to_string(),
+            pid: row.key.pid,
+            user: row.user.to_string(),
+            application: row.application.to_string(),
+            server,
+            source,
+            client: row.client.map(|client| client.to_string()),
+            join: joined.to_owned(),
+            activity: activity(row.activity).to_owned(),
+            idle_s: idle(row.activity),
+            hold: hold.map(|hold| Word::of(&hold).to_string()),
+            explanation: hold.map(|hold| hold.explanation().to_owned()),
+            age_s: age.as_secs_f64(),
+            limit_s: limit.as_secs_f64(),
+            due_in_s: limit.saturating_sub(policy.window()).saturating_sub(age).as_secs_f64(),
+        }
     });
-    Value::Array(rows.collect())
+    json!(rows.collect::<Vec<_>>())
 }
 
 /// One word for what a session is doing.

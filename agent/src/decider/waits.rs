@@ -158,7 +158,7 @@ pub(super) fn not_drained(server: &ServerId, reason: HoldReason) -> Failure {
 
 fn words(reason: HoldReason) -> &'static str {
     match reason {
-        HoldReason::CapacityFloor => "too few other servers would be left",
+        HoldReason::CapacityFloor => "too few other servers would be left; `--force` drains it anyway",
         HoldReason::AdminState => "it has an admin state set by an operator",
         HoldReason::SourceStale => "the proxy's runtime socket does not answer",
         HoldReason::NotJoined => "it is not configured",

@@ -9,7 +9,7 @@ use agent_core::{
 use tracing::{info, warn};
 
 use super::Event;
-use crate::metrics::{Metrics, labels::OfServer};
+use crate::metrics::Metrics;
 
 /// The name of an instance now resolves to these addresses.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ impl Event for AddressFound<'_> {
 }
 
 /// The name of an instance cannot be resolved. Its last addresses stay in use.
+///
+/// Do: check the name and the resolver of this host. The last addresses stay in use.
 #[derive(Debug)]
 pub struct AddressLost<'a> {
     pub instance: &'a InstanceId,
@@ -42,6 +44,8 @@ impl Event for AddressLost<'_> {
 }
 
 /// A proxy dials another address for a server than the agent does for the instance.
+///
+/// Do: compare the address with haproxy.cfg and DNS, and let HAProxy resolve the name again.
 #[derive(Debug)]
 pub struct AddressDiffers<'a> {
     pub server: &'a ServerId,
@@ -54,7 +58,7 @@ impl Event for AddressDiffers<'_> {
     fn emit(&self, metrics: &Metrics) {
         let Self { server, view, news } = self;
         let proved = view.state == AddressState::Proved;
-        metrics.address_proved.get_or_create(&OfServer { server: server.to_string() }).set(proved.into());
+        metrics.address_proved.get_or_create(&(*server).into()).set(proved.into());
         let error = view.fault.as_ref().map(ToString::to_string);
         let (dialled, instance) = (view.dialled, &view.instance);
         match view.state {

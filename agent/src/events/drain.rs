@@ -21,13 +21,31 @@ pub struct DrainBegun<'a> {
 
 impl Event for DrainBegun<'_> {
     fn emit(&self, metrics: &Metrics) {
-        let labels = OfDrain { server: self.server.to_string(), reason: self.reason.into() };
+        let labels = OfDrain::new(self.server, self.reason);
         metrics.drains_begun.get_or_create(&labels).inc();
-        info!(server = %self.server, reason = %self.reason, "draining: new sessions go elsewhere");
+        info!(server = %self.server, reason = %Word::of(&self.reason), "draining: new sessions go elsewhere");
+    }
+}
+
+/// An operator drained a server whatever the capacity floor says.
+///
+/// Do: `rds-lb-agent undrain BACKEND/SERVER` when the reason is gone.
+#[derive(Debug)]
+pub struct DrainForced<'a> {
+    pub server: &'a ServerId,
+    /// The other servers of the backend that take new sessions.
+    pub left: usize,
+}
+
+impl Event for DrainForced<'_> {
+    fn emit(&self, _: &Metrics) {
+        warn!(server = %self.server, others_left = self.left, "drain forced by an operator, without the capacity floor");
     }
 }
 
 /// The proxy did not apply a drain.
+///
+/// Do: look at the error: the `stats socket` line needs `level admin`.
 #[derive(Debug)]
 pub struct DrainNotTaken<'a> {
     pub server: &'a ServerId,
@@ -66,6 +84,8 @@ impl Event for DrainForgotten<'_> {
 }
 
 /// A drain was not begun because it could not be recorded.
+///
+/// Do: free the disk of `state_dir`, or correct its permissions.
 #[derive(Debug)]
 pub struct DrainNotRecorded<'a> {
     pub server: &'a ServerId,
@@ -79,6 +99,9 @@ impl Event for DrainNotRecorded<'_> {
 }
 
 /// A drain is held, with the reason.
+///
+/// Do: nothing for an operator's own settings; `source_stale` means that the runtime socket does not
+/// answer.
 #[derive(Debug)]
 pub struct DrainHeld<'a> {
     pub server: &'a ServerId,
@@ -87,6 +110,13 @@ pub struct DrainHeld<'a> {
 
 impl Event for DrainHeld<'_> {
     fn emit(&self, _: &Metrics) {
-        warn!(server = %self.server, reason = %Word::of(&self.reason), "not drained");
+        let (server, reason) = (self.server, Word::of(&self.reason));
+        match self.reason {
+            HoldReason::CapacityFloor => {
+                info!(%server, %reason, "not drained: too few other servers would be left");
+            }
+            HoldReason::AdminState | HoldReason::DrainedLately => info!(%server, %reason, "not drained"),
+            _ => warn!(%server, %reason, "not drained"),
+        }
     }
 }

@@ -66,6 +66,8 @@ impl Event for EndpointsTaken<'_> {
 }
 
 /// An Envoy rejected endpoints and keeps those it had.
+///
+/// Do: compare the EDS configuration of the Envoy with deploy/envoy; the error is Envoy's.
 #[derive(Debug)]
 pub struct EndpointsRejected<'a> {
     pub proxy: &'a str,
@@ -89,6 +91,8 @@ impl Event for EndpointsRejected<'_> {
 }
 
 /// An endpoint stream was refused or closed because of what the peer did.
+///
+/// Do: find the peer at the address, and why it breaks the protocol.
 #[derive(Debug)]
 pub struct EndpointsRefused<'a> {
     pub address: &'a str,

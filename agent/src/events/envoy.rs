@@ -26,6 +26,8 @@ impl Event for AccessLogHeard<'_> {
 }
 
 /// An access log stream ended. The sessions of the Envoy are held until there is a new one.
+///
+/// Do: check that the Envoy runs and reaches `listen.envoy`.
 #[derive(Debug)]
 pub struct AccessLogLost<'a> {
     pub proxy: &'a str,
@@ -47,6 +49,8 @@ impl Event for AccessLogLost<'_> {
 }
 
 /// An access log stream was refused or closed because of what the peer did.
+///
+/// Do: find the peer at the address; its `node.id` has to be configured.
 #[derive(Debug)]
 pub struct AccessLogRefused<'a> {
     pub address: &'a str,
@@ -61,6 +65,8 @@ impl Event for AccessLogRefused<'_> {
 }
 
 /// Access log entries that describe no session, because their format is of another configuration.
+///
+/// Do: use the access log format of deploy/envoy.
 #[derive(Debug)]
 pub struct EntriesSkipped<'a> {
     pub proxy: &'a str,
@@ -85,6 +91,8 @@ impl Event for EntriesSkipped<'_> {
 }
 
 /// A client that Envoy did not connect to a server, or that the server may have refused.
+///
+/// Do: follow `advice`.
 #[derive(Debug)]
 pub struct HandOffFailed<'a> {
     pub proxy: &'a str,
@@ -140,6 +148,7 @@ impl Event for HandOffFailed<'_> {
     }
 }
 
+/// The admin interface of an Envoy answers.
 #[derive(Debug)]
 pub struct AdminBack<'a> {
     pub proxy: &'a str,
@@ -161,6 +170,8 @@ impl Event for AdminBack<'_> {
 }
 
 /// The admin interface does not answer. What Envoy uses is not verified; nothing else changes.
+///
+/// Do: check `envoy.admin` and that the Envoy runs.
 #[derive(Debug)]
 pub struct AdminLost<'a> {
     pub proxy: &'a str,
@@ -178,6 +189,8 @@ impl Event for AdminLost<'_> {
 }
 
 /// A setting of Envoy is unsafe.
+///
+/// Do: follow `advice`.
 #[derive(Debug)]
 pub struct SettingUnsafe<'a> {
     pub proxy: &'a str,
@@ -196,6 +209,8 @@ impl Event for SettingUnsafe<'_> {
 }
 
 /// Envoy lastingly uses something else than it was sent.
+///
+/// Do: compare the Envoy's configuration with deploy/envoy; restart the Envoy if it stays.
 #[derive(Debug)]
 pub struct NotTaken<'a> {
     pub proxy: &'a str,

@@ -2,12 +2,12 @@
 
 use agent_core::{
     Fault, InstanceId, ServerId,
-    health::{InstanceView, Source, State, Verdict},
+    health::{InstanceView, Role, Source, State, Status, Verdict},
 };
 use agent_database::LoginReport;
 use tracing::{error, info, warn};
 
-use super::{Event, rounded};
+use super::{Ended, Event, rounded};
 use crate::metrics::{
     Metrics,
     labels::{LoginResult, OfLogin, OfPhase, OfSource, OfState, Phase, Word},
@@ -38,6 +38,8 @@ fn count(metrics: &Metrics, id: &InstanceId, result: LoginResult, report: &Login
 }
 
 /// A login failed, with everything known about it.
+///
+/// Do: `blame` names the side at fault; `rds-lb-agent check` repeats the login with all details.
 #[derive(Debug)]
 pub struct LoginFailed<'a> {
     pub instance: &'a InstanceId,
@@ -78,22 +80,25 @@ impl Event for LoginFailed<'_> {
     }
 }
 
+/// A login works after failures.
 #[derive(Debug)]
 pub struct LoginWorks<'a> {
     pub instance: &'a InstanceId,
     pub user: &'a str,
     pub report: &'a LoginReport,
-    /// Whether logins failed before.
-    pub news: bool,
+    /// The failures before, if any.
+    pub after: Option<Ended>,
 }
 
 impl Event for LoginWorks<'_> {
     fn emit(&self, metrics: &Metrics) {
         count(metrics, self.instance, LoginResult::Ok, self.report);
-        if self.news {
+        if let Some(after) = self.after {
             info!(
                 instance = %self.instance,
                 user = self.user,
+                failures = after.failures,
+                lasted_s = rounded(after.lasted.as_secs_f64()),
                 took_ms = rounded(self.report.phases.total().as_secs_f64() * 1e3),
                 tls_version = self.report.tls.as_ref().map(|tls| &*tls.version),
                 "login works"
@@ -103,6 +108,8 @@ impl Event for LoginWorks<'_> {
 }
 
 /// A source on an instance is lost after a good login, or is back.
+///
+/// Do: look at the error: a right was revoked or the server is overloaded.
 #[derive(Debug)]
 pub struct SourceChanged<'a> {
     pub instance: &'a InstanceId,
@@ -139,6 +146,8 @@ impl Event for SourceChanged<'_> {
 }
 
 /// No token could be generated.
+///
+/// Do: check the AWS credentials and the region; `rds-lb-agent token` repeats it.
 #[derive(Debug)]
 pub struct TokenFailed<'a> {
     pub instance: &'a InstanceId,
@@ -156,6 +165,8 @@ impl Event for TokenFailed<'_> {
 }
 
 /// The role or the status of an instance changed.
+///
+/// Do: for the writer: wait for the failover, or look at the database.
 #[derive(Debug)]
 pub struct InstanceChanged<'a> {
     pub instance: &'a InstanceId,
@@ -165,6 +176,16 @@ pub struct InstanceChanged<'a> {
 
 impl Event for InstanceChanged<'_> {
     fn emit(&self, _: &Metrics) {
+        if self.before.is_none() && self.now.status == Status::Unknown && self.now.last_fault.is_none() {
+            return;
+        }
+        let lost = self.before.is_some_and(InstanceView::usable) && !self.now.usable();
+        let was_writer = self.before.is_some_and(|view| view.role == Some(Role::Writer));
+        if lost && was_writer {
+            let error = self.now.last_fault.as_ref().map(ToString::to_string);
+            warn!(instance = %self.instance, status = %Word::of(&self.now.status), error, "the writer does not answer");
+            return;
+        }
         info!(
             instance = %self.instance,
             role_before = self.before.and_then(|view| view.role).map(|role| display(Word::of(&role))),
@@ -180,6 +201,8 @@ impl Event for InstanceChanged<'_> {
 }
 
 /// An instance refuses the agent and serves clients.
+///
+/// Do: check the security group, the route and the firewall of this host.
 #[derive(Debug)]
 pub struct RefusedAlone<'a> {
     pub instance: &'a InstanceId,
@@ -208,6 +231,8 @@ impl Event for WriterChosen<'_> {
 }
 
 /// Two instances claim to be the writer, and no evidence decides between them.
+///
+/// Do: name the writer with `rds-lb-agent writer DATABASE INSTANCE`.
 #[derive(Debug)]
 pub struct Conflict<'a> {
     pub instance: &'a InstanceId,
@@ -219,6 +244,7 @@ impl Event for Conflict<'_> {
     }
 }
 
+/// The state of a server's verdict changed.
 #[derive(Debug)]
 pub struct VerdictChanged<'a> {
     pub server: &'a ServerId,
@@ -231,21 +257,23 @@ pub struct VerdictChanged<'a> {
 impl Event for VerdictChanged<'_> {
     fn emit(&self, metrics: &Metrics) {
         for state in [State::Up, State::Drain, State::Down, State::Unknown] {
-            let labels = OfState { server: self.server.to_string(), state: Word::of(&state) };
+            let labels = OfState::new(self.server, &state);
             metrics.verdict.get_or_create(&labels).set((state == self.now.state).into());
         }
-        if self.before.map(|verdict| verdict.state) == Some(self.now.state) {
+        // A server of which nothing is known yet is no news.
+        if self.before.map_or(State::Unknown, |verdict| verdict.state) == self.now.state {
             return;
         }
-        let (server, reason) = (self.server, self.now.reason);
+        let (server, why) = (self.server, self.now.reason);
+        let reason = Word::of(&why);
         let before = self.before.map(|verdict| tracing::field::display(Word::of(&verdict.state)));
         let state = Word::of(&self.now.state);
         if self.observed {
-            let labels = OfState { server: server.to_string(), state: state.clone() };
+            let labels = OfState::new(server, &self.now.state);
             metrics.verdicts_observed.get_or_create(&labels).inc();
-            info!(%server, before, %state, %reason, "verdict changed; the proxy does not get it (routing: observe)");
+            info!(%server, before, %state, %reason, %why, "verdict changed; the proxy does not get it (routing: observe)");
         } else {
-            info!(%server, before, %state, %reason, "verdict changed");
+            info!(%server, before, %state, %reason, %why, "verdict changed");
         }
     }
 }

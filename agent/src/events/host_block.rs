@@ -67,6 +67,8 @@ impl Event for ConnectErrorsSeen<'_> {
 }
 
 /// Connect errors cannot be read per address, only in total.
+///
+/// Do: follow `advice`.
 #[derive(Debug)]
 pub struct ConnectErrorsHidden<'a> {
     pub instance: &'a InstanceId,
@@ -94,6 +96,8 @@ impl Event for ConnectErrorsHidden<'_> {
 }
 
 /// Connect errors cannot be read at all.
+///
+/// Do: look at the error.
 #[derive(Debug)]
 pub struct ConnectErrorsUnknown<'a> {
     pub instance: &'a InstanceId,
@@ -114,6 +118,8 @@ impl Event for ConnectErrorsUnknown<'_> {
 }
 
 /// Half of `max_connect_errors` is reached.
+///
+/// Do: follow `cause`.
 #[derive(Debug)]
 pub struct HostBlockNear<'a> {
     pub instance: &'a InstanceId,
@@ -151,6 +157,8 @@ impl Event for HostBlockNear<'_> {
 }
 
 /// The result of a login that was made to reset connect errors.
+///
+/// Do: run the agent on the host of the proxy.
 #[derive(Debug)]
 pub struct HostBlockReset<'a> {
     pub instance: &'a InstanceId,
@@ -184,6 +192,8 @@ impl Event for HostBlockReset<'_> {
 }
 
 /// A login that was made to reset connect errors failed.
+///
+/// Do: look at the error.
 #[derive(Debug)]
 pub struct HostResetFailed<'a> {
     pub instance: &'a InstanceId,
@@ -207,6 +217,9 @@ impl Event for HostResetFailed<'_> {
     }
 }
 
+/// The server blocks an address (error 1129).
+///
+/// Do: follow `cure`.
 #[derive(Debug)]
 pub struct HostBlocked<'a> {
     pub instance: &'a InstanceId,

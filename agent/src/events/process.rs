@@ -8,6 +8,7 @@ use crate::metrics::{
     labels::{OfDatabase, OfReload, ReloadResult},
 };
 
+/// The agent has started.
 #[derive(Debug)]
 pub struct Started<'a> {
     pub version: &'a str,
@@ -44,6 +45,8 @@ impl Event for Stopping<'_> {
 }
 
 /// A task panicked or ended; the process exits.
+///
+/// Do: report it. The supervisor starts the agent again.
 #[derive(Debug)]
 pub struct AgentBroken<'a> {
     pub error: &'a str,
@@ -64,11 +67,14 @@ pub struct ConfigTaken<'a> {
 impl Event for ConfigTaken<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.reloads.get_or_create(&OfReload { result: ReloadResult::Taken }).inc();
+        metrics.config_last_reload_successful.set(1);
         info!(config = self.config, "configuration reloaded");
     }
 }
 
 /// A changed configuration was refused. The old one stays in force.
+///
+/// Do: correct the file; `rds-lb-agent validate` shows each error.
 #[derive(Debug)]
 pub struct ConfigRefused<'a> {
     pub config: &'a str,
@@ -78,6 +84,7 @@ pub struct ConfigRefused<'a> {
 impl Event for ConfigRefused<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.reloads.get_or_create(&OfReload { result: ReloadResult::Refused }).inc();
+        metrics.config_last_reload_successful.set(0);
         error!(
             config = self.config,
             error = self.error,
@@ -86,7 +93,22 @@ impl Event for ConfigRefused<'_> {
     }
 }
 
+/// The file was refused before and is the configuration in force again.
+#[derive(Debug)]
+pub struct ConfigRepaired<'a> {
+    pub config: &'a str,
+}
+
+impl Event for ConfigRepaired<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.config_last_reload_successful.set(1);
+        info!(config = self.config, "configuration file is valid again; it is the one in force");
+    }
+}
+
 /// A database cannot be logged in to, for a reason outside of it. It is tried again.
+///
+/// Do: correct what the error names, at the line of the configuration file.
 #[derive(Debug)]
 pub struct DatabaseUnusable<'a> {
     pub database: &'a str,
@@ -125,6 +147,8 @@ impl Event for DatabaseReady<'_> {
 }
 
 /// The CA file of a database cannot be loaded any more.
+///
+/// Do: correct the CA file.
 #[derive(Debug)]
 pub struct AuthoritiesKept<'a> {
     pub database: &'a str,
@@ -145,24 +169,34 @@ impl Event for AuthoritiesKept<'_> {
 }
 
 /// An operator paused or resumed the agent.
+///
+/// Do: `rds-lb-agent resume` when the reason is gone.
 #[derive(Debug)]
 pub struct PauseChanged<'a> {
     pub paused: bool,
     pub reason: &'a str,
+    /// The user.
+    pub by: Option<&'a str>,
 }
 
 impl Event for PauseChanged<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.paused.set(self.paused.into());
         if self.paused {
-            warn!(reason = self.reason, "agent paused: it closes no sessions and drains no servers");
+            warn!(
+                reason = self.reason,
+                by = self.by,
+                "agent paused: it closes no sessions and drains no servers"
+            );
         } else {
-            info!(reason = self.reason, "agent resumed");
+            info!(by = self.by, "agent resumed");
         }
     }
 }
 
 /// A state file could not be read or written.
+///
+/// Do: free the disk of `state_dir`, or correct its permissions.
 #[derive(Debug)]
 pub struct StateFailed<'a> {
     pub consequence: &'a str,

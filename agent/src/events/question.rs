@@ -62,6 +62,9 @@ impl UnknownNames {
     }
 }
 
+/// A name that is not configured was asked for.
+///
+/// Do: correct the name where it is asked from; `nearest` is likely meant.
 struct UnknownName<'a> {
     question: Question,
     name: &'a str,
@@ -87,6 +90,8 @@ impl Event for UnknownName<'_> {
 }
 
 /// HTTP connections were closed for others.
+///
+/// Do: find out why the peer opens so many connections.
 #[derive(Debug)]
 pub struct ConnectionsClosed<'a> {
     /// The host of the last one.

@@ -11,6 +11,7 @@ use crate::metrics::{
     labels::{CloseResult, OfClose, OfDatabase, Word},
 };
 
+/// The result of a close.
 #[derive(Debug)]
 pub struct Retired<'a> {
     pub command: &'a Retire,
@@ -59,6 +60,8 @@ impl Event for Retired<'_> {
 }
 
 /// A close could not be attempted, or its result is unknown.
+///
+/// Do: look at the error.
 #[derive(Debug)]
 pub struct CloseFailed<'a> {
     pub command: &'a Retire,
@@ -84,6 +87,8 @@ impl Event for CloseFailed<'_> {
 }
 
 /// The user of the agent lacks rights on an instance.
+///
+/// Do: follow `advice`.
 #[derive(Debug)]
 pub struct RightsMissing<'a> {
     pub instance: String,
@@ -102,6 +107,8 @@ impl Event for RightsMissing<'_> {
 }
 
 /// The breaker paused a group: clients whose sessions were closed did not log in again.
+///
+/// Do: find out why these clients do not return; `resume` ends the pause of the group.
 #[derive(Debug)]
 pub struct GroupPaused<'a> {
     pub group: &'a Group,
@@ -120,6 +127,8 @@ impl Event for GroupPaused<'_> {
 }
 
 /// An instance has more sessions than the login budget can close within `max_age`.
+///
+/// Do: set the `login_budget` that the line names, or a longer `max_age`.
 #[derive(Debug)]
 pub struct BudgetTooSmall<'a> {
     pub shortage: &'a Shortage,

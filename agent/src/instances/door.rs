@@ -230,8 +230,8 @@ impl Door {
     }
 
     fn worked(&self, report: &LoginReport) {
-        let news = self.episodes.lock().unwrap_or_else(PoisonError::into_inner).ends("login");
-        LoginWorks { instance: self.instance(), user: &self.target.user, report, news }
+        let after = self.episodes.lock().unwrap_or_else(PoisonError::into_inner).end("login");
+        LoginWorks { instance: self.instance(), user: &self.target.user, report, after }
             .emit(&self.shared.metrics);
         if let Some(token) = self.tokens.status().served {
             let expires = SystemTime::now() + token.expires_in;

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use agent_core::{FaultKind, InstanceId, plan::DrainReason};
+use agent_core::{FaultKind, InstanceId, ServerId, plan::DrainReason};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use serde::Serialize;
 use serde_json::Value;
@@ -46,11 +46,15 @@ label_sets! {
     OfReset { database: String, instance: String, result: ResetResult }
     OfClose { database: String, instance: String, result: CloseResult }
     OfDatabase { database: String }
+    OfBackend { backend: String }
+    OfServer { backend: String, server: String }
+    OfRole { database: String, instance: String, role: Word }
+    OfMode { mode: Word }
+    OfBuild { version: String }
     OfPath { path: String }
-    OfServer { server: String }
     OfSource { database: String, instance: String, source: Word }
-    OfState { server: String, state: Word }
-    OfDrain { server: String, reason: DrainWord }
+    OfState { backend: String, server: String, state: Word }
+    OfDrain { backend: String, server: String, reason: Word }
     OfHold { reason: Word }
     OfProxy { proxy: String }
     OfHandOff { proxy: String, cluster: String, reason: String }
@@ -84,14 +88,36 @@ pub enum LoginResult {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CloseResult(pub Word);
 
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub struct DrainWord(&'static str);
-
 // === impl OfInstance ===
 
 impl From<&InstanceId> for OfInstance {
     fn from(id: &InstanceId) -> Self {
         Self { database: id.database.to_string(), instance: id.instance.to_string() }
+    }
+}
+
+// === impl OfServer, OfState, OfDrain ===
+
+impl From<&ServerId> for OfServer {
+    fn from(id: &ServerId) -> Self {
+        // The prefix of an ambiguous name belongs to the backend.
+        let name = id.to_string();
+        let (backend, server) = name.rsplit_once('/').unwrap_or(("", &name));
+        Self { backend: backend.to_owned(), server: server.to_owned() }
+    }
+}
+
+impl OfState {
+    pub fn new(id: &ServerId, state: &impl Serialize) -> Self {
+        let OfServer { backend, server } = id.into();
+        Self { backend, server, state: Word::of(state) }
+    }
+}
+
+impl OfDrain {
+    pub fn new(id: &ServerId, reason: DrainReason) -> Self {
+        let OfServer { backend, server } = id.into();
+        Self { backend, server, reason: Word::of(&reason) }
     }
 }
 
@@ -130,35 +156,19 @@ impl EncodeLabelValue for Word {
     }
 }
 
-// === values whose spelling is older than the rule of snake_case, and kept for dashboards ===
+// === impl LoginResult, CloseResult ===
 
 impl EncodeLabelValue for LoginResult {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         match self {
             Self::Ok => encoder.write_str("ok"),
-            Self::Failed(kind) => encoder.write_str(&Word::of(kind).0.replace('_', "")),
+            Self::Failed(kind) => encoder.write_str(&Word::of(kind).0),
         }
     }
 }
 
 impl EncodeLabelValue for CloseResult {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(&self.0.0.replace('_', ""))
-    }
-}
-
-impl From<DrainReason> for DrainWord {
-    fn from(reason: DrainReason) -> Self {
-        Self(match reason {
-            DrainReason::SessionsDue => "SessionsDue",
-            DrainReason::AuthRefused => "AuthRefused",
-            DrainReason::Operator => "Operator",
-        })
-    }
-}
-
-impl EncodeLabelValue for DrainWord {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(self.0)
+        encoder.write_str(&self.0.0)
     }
 }

@@ -4,20 +4,28 @@
 //! changed by events (`events`), by the tasks that own what they count, and by the snapshot.
 //!
 //! - [`labels`]: label sets and their values.
+//! - [`format`]: the two text formats. [`process`]: the usual metrics of a process.
 
+mod format;
 pub mod labels;
+mod process;
 
-use std::fmt::Write;
+pub use format::Format;
 
+use agent_core::{
+    InstanceId,
+    health::{ServerConfig, Source, State},
+    plan::Retired,
+};
 use prometheus_client::{
-    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
 use labels::{
-    LabelNames, OfAddress, OfAnswer, OfClose, OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness,
-    OfLogin, OfPath, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfServer, OfSource, OfState,
+    CloseResult, LabelNames, LivenessResult, LoginResult, OfAddress, OfAnswer, OfBackend, OfBuild, OfClose,
+    OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness, OfLogin, OfMode, OfPath, OfPhase,
+    OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfRole, OfServer, OfSource, OfState, ReloadResult, Word,
 };
 
 type Counters<L> = Family<L, Counter>;
@@ -59,6 +67,20 @@ macro_rules! metrics {
 }
 
 metrics! {
+    build_info: Gauges<OfBuild>, "build_info",
+        "1, with the version of the agent";
+    mode: Gauges<OfMode>, "mode",
+        "1 for the mode of the `sessions` section, `observe`, `drain` or `retire`";
+    config_last_reload_successful: Gauge = started(), "config_last_reload_successful",
+        "1 while the configuration file is in force, 0 after it changed and was refused";
+    snapshot_age_seconds: Seconds, "snapshot_age_seconds",
+        "Time since the agent last decided";
+    usable_servers: Gauges<OfBackend>, "usable_servers",
+        "Servers of the backend whose verdict is up";
+    instance_role: Gauges<OfRole>, "instance_role",
+        "1 for the role of the instance by its own last answer, `writer` or `reader`, 0 for the other one";
+    instance_lag_seconds: Family<OfInstance, Seconds>, "instance_lag_seconds",
+        "How far a replica is behind, where it can say";
     logins: Counters<OfLogin>, "logins",
         "Full IAM logins. `result` is `ok` or the kind of the fault";
     login_seconds: Histograms<OfPhase> = Family::new_with_constructor(latency), "login_phase_seconds",
@@ -115,6 +137,8 @@ metrics! {
         "Drains that the agent began";
     proxy_up: Gauges<OfProxy>, "proxy_up",
         "1 while the runtime socket of the HAProxy answers, or the access log of the Envoy arrives";
+    proxy_differences: Gauges<OfProxy>, "proxy_differences",
+        "Differences between the HAProxy and the configuration: missing backends and servers, agent checks that do not reach the agent";
     hand_offs: Counters<OfHandOff>, "hand_offs",
         "Clients that Envoy did not connect to a server, and very short sessions. `cluster` is `other` for clusters that are not configured";
     envoy_advice: Gauges<OfProxy>, "envoy_advice",
@@ -199,6 +223,12 @@ impl<L: LabelNames, M: Kind, C> Kind for Family<L, M, C> {
     const LABELS: &'static [&'static str] = L::NAMES;
 }
 
+fn started() -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(1);
+    gauge
+}
+
 fn latency() -> Histogram {
     Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
@@ -210,10 +240,59 @@ fn ages() -> Histogram {
 }
 
 impl Metrics {
+    /// Begins the counters of a configuration at 0, so that their first increase is visible.
+    pub fn begin<'a>(
+        &self,
+        mode: &impl serde::Serialize,
+        instances: impl Iterator<Item = &'a InstanceId>,
+        servers: &[ServerConfig],
+    ) {
+        self.build_info.get_or_create(&OfBuild { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
+        self.mode.clear();
+        self.mode.get_or_create(&OfMode { mode: Word::of(mode) }).set(1);
+        for result in [ReloadResult::Taken, ReloadResult::Refused] {
+            drop(self.reloads.get_or_create(&OfReload { result }));
+        }
+        for id in instances {
+            let OfInstance { database, instance } = &id.into();
+            let (database, instance) = (|| database.clone(), || instance.clone());
+            drop(self.token_failures.get_or_create(&id.into()));
+            let of_login = OfLogin { database: database(), instance: instance(), result: LoginResult::Ok };
+            drop(self.logins.get_or_create(&of_login));
+            for result in [LivenessResult::Ok, LivenessResult::Failed] {
+                let labels = OfLiveness { database: database(), instance: instance(), result };
+                drop(self.liveness.get_or_create(&labels));
+            }
+            for source in [Source::Role, Source::Sessions] {
+                let labels =
+                    OfSource { database: database(), instance: instance(), source: Word::of(&source) };
+                drop(self.source_losses.get_or_create(&labels));
+            }
+            for result in [Retired::Closed, Retired::Failed] {
+                let result = CloseResult(Word::of(&result));
+                drop(self.closes.get_or_create(&OfClose {
+                    database: database(),
+                    instance: instance(),
+                    result,
+                }));
+            }
+        }
+        for server in servers {
+            for state in [State::Up, State::Drain, State::Down, State::Unknown] {
+                drop(self.verdict.get_or_create(&OfState::new(&server.id, &state)));
+            }
+            let OfServer { backend, .. } = (&server.id).into();
+            drop(self.usable_servers.get_or_create(&OfBackend { backend }));
+        }
+    }
+
     /// Clears all states at a reload: tasks of the new configuration set theirs at once, and those of
     /// removed instances, servers and proxies would never change again. Counters stay.
     pub fn forget_states(&self) {
         self.verdict.clear();
+        self.usable_servers.clear();
+        self.instance_role.clear();
+        self.instance_lag_seconds.clear();
         self.token_expires.clear();
         self.certificate_expires.clear();
         self.host_connect_errors.clear();
@@ -222,48 +301,40 @@ impl Metrics {
         self.host_blocked.clear();
         self.database_ready.clear();
         self.proxy_up.clear();
+        self.proxy_differences.clear();
         self.envoy_advice.clear();
         self.envoy_differences.clear();
     }
 
-    /// The exposition in the OpenMetrics text format.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
-            // Writing to a String fails only if a metric's own encoder does.
-            let _ = write!(text, "# encoding failed");
-        }
-        text
+    /// The exposition, with the metrics of the process.
+    pub fn text(&self, format: Format) -> String {
+        format.text(&self.registry, &process::text())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use agent_core::{FaultKind, health::State, plan::DrainReason, plan::Retired};
+    use agent_core::{FaultKind, ProxyIndex, ServerId, plan::DrainReason, plan::Retired};
 
     use super::{
-        labels::{CloseResult, DrainWord, LoginResult, Word},
+        labels::{CloseResult, LoginResult, Word},
         *,
     };
 
     #[test]
     fn a_reload_clears_states_and_keeps_counters() {
         let metrics = Metrics::default();
-        let server = "orders/gone".to_owned();
-        metrics
-            .verdict
-            .get_or_create(&OfState { server: server.clone(), state: Word::of(&State::Up) })
-            .set(1);
-        let reason = DrainWord::from(DrainReason::SessionsDue);
-        metrics.drains_begun.get_or_create(&OfDrain { server, reason }).inc();
+        let server = ServerId::new(ProxyIndex(0), "orders", "gone");
+        metrics.verdict.get_or_create(&OfState::new(&server, &State::Up)).set(1);
+        metrics.drains_begun.get_or_create(&OfDrain::new(&server, DrainReason::SessionsDue)).inc();
         metrics.forget_states();
-        let text = metrics.text();
+        let text = metrics.text(Format::Prometheus);
         assert!(!text.contains("rdslb_server_state{"), "{text}");
         assert!(text.contains("rdslb_drains_begun_total{"), "{text}");
     }
 
     #[test]
-    fn label_values_are_the_words_that_dashboards_know() {
+    fn label_values_are_snake_case_words() {
         let metrics = Metrics::default();
         let (database, instance) = ("orders".to_owned(), "a".to_owned());
         let result = LoginResult::Failed(FaultKind::LoginRefused);
@@ -273,15 +344,15 @@ mod tests {
             .inc();
         let result = CloseResult(Word::of(&Retired::OverBudget));
         metrics.closes.get_or_create(&OfClose { database, instance, result }).inc();
-        let (server, reason) = ("w/pg1".to_owned(), DrainWord::from(DrainReason::SessionsDue));
-        metrics.drains_begun.get_or_create(&OfDrain { server: server.clone(), reason }).inc();
-        metrics.verdict.get_or_create(&OfState { server, state: Word::of(&State::Unknown) }).set(1);
-        let text = metrics.text();
+        let server = ServerId::new(ProxyIndex(0), "w", "pg1");
+        metrics.drains_begun.get_or_create(&OfDrain::new(&server, DrainReason::SessionsDue)).inc();
+        metrics.verdict.get_or_create(&OfState::new(&server, &State::Unknown)).set(1);
+        let text = metrics.text(Format::Prometheus);
         for line in [
-            r#"rdslb_logins_total{database="orders",instance="a",result="loginrefused"} 1"#,
-            r#"rdslb_closes_total{database="orders",instance="a",result="overbudget"} 1"#,
-            r#"rdslb_drains_begun_total{server="w/pg1",reason="SessionsDue"} 1"#,
-            r#"rdslb_server_state{server="w/pg1",state="unknown"} 1"#,
+            r#"rdslb_logins_total{database="orders",instance="a",result="login_refused"} 1"#,
+            r#"rdslb_closes_total{database="orders",instance="a",result="over_budget"} 1"#,
+            r#"rdslb_drains_begun_total{backend="w",server="pg1",reason="sessions_due"} 1"#,
+            r#"rdslb_server_state{backend="w",server="pg1",state="unknown"} 1"#,
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

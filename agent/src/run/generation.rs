@@ -24,13 +24,13 @@ use super::{
     tasks::Prepared,
 };
 use crate::{
-    config::{Config, Database, Instance},
+    config::{Config, Database, Instance, ProxyKind},
     decider::{Decider, Files},
     events::{Event, PauseChanged, StateFailed},
     messages::Input,
     proxies::envoy::discovery::Envoys,
     shared::Shared,
-    snapshot::Snapshot,
+    snapshot::{ProxySetup, Setup, Snapshot},
     state::{StateError, downs::DownRecord, pause::Pause, records::DrainRecord},
 };
 
@@ -87,7 +87,8 @@ impl Generation {
         let records = load_drains(&files.records, report).map_err(|error| error.to_string())?;
         let pause = load_pause(&files.pause, report).map_err(|error| error.to_string())?;
         if let Some(pause) = &pause {
-            PauseChanged { paused: true, reason: &pause.reason }.emit(&shared.metrics);
+            PauseChanged { paused: true, reason: &pause.reason, by: pause.by.as_deref() }
+                .emit(&shared.metrics);
         }
         let downs = files.downs.load().unwrap_or_else(|error| {
             report("servers that an earlier agent left DOWN are not lifted", &error);
@@ -99,6 +100,8 @@ impl Generation {
 
     fn from_parts(config: &Config, shared: &Shared, prepared: Prepared, parts: Parts) -> Self {
         let servers = config.servers();
+        let ids = config.instances().map(|(_, instance)| instance.id());
+        shared.metrics.begin(&config.sessions.mode, ids, &servers);
         let fleet = FleetConfig {
             instances: config
                 .instances()
@@ -132,6 +135,7 @@ impl Generation {
             stray_downs,
             pause: parts.pause,
             remembered: parts.remembered,
+            setup: Arc::new(setup(config)),
         };
         Self { decider, tasks }
     }
@@ -237,6 +241,23 @@ impl Stopped {
         let same = same_instances(old, config);
         generation.decider.health.inherit(decider.health, |id| same.contains(id));
         generation
+    }
+}
+
+fn setup(config: &Config) -> Setup {
+    let proxy = |proxy: &crate::config::Proxy| ProxySetup {
+        name: proxy.name(),
+        envoy: match &proxy.kind {
+            ProxyKind::Haproxy(_) => None,
+            ProxyKind::Envoy(envoy) => Some(envoy.node.clone()),
+        },
+        servers: proxy.servers.clone(),
+    };
+    Setup {
+        mode: config.sessions.mode,
+        routing: config.routing,
+        max_age: config.sessions.max_age,
+        proxies: config.proxies.iter().map(proxy).collect(),
     }
 }
 

@@ -118,7 +118,8 @@ impl Listeners {
     fn serve(&mut self, bound: Bound, shared: &Shared) {
         if let Some(listener) = bound.agent_check {
             let answers = Answers::new(shared.snapshot.clone(), shared.decider.clone(), &shared.metrics)
-                .fresh_by(shared.clock);
+                .fresh_by(shared.clock)
+                .noting(shared.questions.clone());
             let limits = agent_check::Limits::default();
             self.agent_check = Served::by(agent_check::serve(listener, Arc::new(answers), limits));
         }
@@ -144,6 +145,7 @@ impl Listeners {
             clock: shared.clock,
             envoys: self.envoys.clone(),
             unknown: Arc::new(UnknownNames::new(Question::Http)),
+            recent: shared.recent.clone(),
         }
     }
 

@@ -4,13 +4,21 @@ use std::io::IsTerminal;
 
 use tracing::{Level, Metadata, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
 };
 
 use super::collapse::Collapse;
-use crate::config::{
-    Log,
-    file::{LogFormat, LogLevel},
+use crate::{
+    config::{
+        Log,
+        file::{LogFormat, LogLevel},
+    },
+    events::Recent,
 };
 
 /// The crates of the agent.
@@ -22,6 +30,8 @@ const LEVEL: &str = "RDS_LB_AGENT_LOG";
 pub(super) struct Logging {
     /// The caller has to run [`Collapse::report`].
     pub(super) collapse: Collapse,
+    /// The last lines.
+    pub(super) recent: Recent,
     /// `None` if the environment sets the level.
     level: Option<reload::Handle<EnvFilter, Registry>>,
 }
@@ -34,21 +44,18 @@ impl Logging {
         let from_environment = EnvFilter::try_from_env(LEVEL).ok();
         let fixed = from_environment.is_some();
         let (filter, level) = reload::Layer::new(from_environment.unwrap_or_else(|| filter(log.level)));
-        let registry = tracing_subscriber::registry().with(filter).with(filter_fn(harmless));
-        // A process has one logger: a second start (in tests) keeps the first.
-        let _ = match log.format {
-            LogFormat::Json => {
-                let layer =
-                    fmt::layer().json().flatten_event(true).with_target(false).with_writer(std::io::stderr);
-                registry.with(layer.with_filter(collapse.clone())).try_init()
-            }
-            LogFormat::Text => {
-                let ansi = std::io::stderr().is_terminal();
-                let layer = fmt::layer().with_ansi(ansi).with_target(false).with_writer(std::io::stderr);
-                registry.with(layer.with_filter(collapse.clone())).try_init()
-            }
+        let recent = Recent::default();
+        let kept = filter_fn(|line| *line.level() <= Level::INFO && own(line));
+        let kept = recent.clone().with_filter(kept.with_max_level_hint(LevelFilter::INFO));
+        let written = filter.and(filter_fn(harmless)).and(collapse.clone());
+        let layer = fmt::layer().with_target(false).with_writer(std::io::stderr);
+        let layer: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
+            LogFormat::Json => layer.json().flatten_event(true).with_filter(written).boxed(),
+            LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).with_filter(written).boxed(),
         };
-        Self { collapse, level: (!fixed).then_some(level) }
+        // A process has one logger: a second start (in tests) keeps the first.
+        let _ = tracing_subscriber::registry().with(layer).with(kept).try_init();
+        Self { collapse, recent, level: (!fixed).then_some(level) }
     }
 
     /// Applies a changed `log` section, as far as that is possible without a restart.
@@ -82,8 +89,12 @@ fn filter(level: LogLevel) -> EnvFilter {
 /// Lines of other crates are written only at level warning and above, whatever the filter says: some
 /// crates print what they send, which includes tokens.
 fn harmless(line: &Metadata<'_>) -> bool {
-    let of = line.target().split("::").next().unwrap_or_default();
-    *line.level() <= Level::WARN || OWN.contains(&of)
+    *line.level() <= Level::WARN || own(line)
+}
+
+/// Lines of the crates of the agent.
+fn own(line: &Metadata<'_>) -> bool {
+    OWN.contains(&line.target().split("::").next().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub(super) fn load_pause(
     match file.load() {
         Err(error @ StateError::Format { .. }) => {
             report("acting is paused until `rds-lb-agent resume`", &error);
-            Ok(Some(Pause { since: unix_seconds(), reason: "the pause file is damaged".into() }))
+            Ok(Some(Pause { since: unix_seconds(), reason: "the pause file is damaged".into(), by: None }))
         }
         pause => pause,
     }

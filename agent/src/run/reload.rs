@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{authorities::Authorities, listeners::Listeners, logins::Logins, tasks::Prepared};
 use crate::{
     config::{self, Config},
-    events::{ConfigRefused, Event},
+    events::{ConfigRefused, ConfigRepaired, Event},
     proxies::envoy::discovery::Envoys,
     shared::Shared,
 };
@@ -56,7 +56,13 @@ impl<'a> Reload<'a> {
     ) -> Option<Changed> {
         let before = self.refused.take();
         match self.load(in_force, listeners, shared).await {
-            Ok(changed) => changed,
+            Ok(changed) => {
+                // A file that is the one in force again ends the refusal as well.
+                if changed.is_none() && before.is_some() {
+                    ConfigRepaired { config: &self.path.display().to_string() }.emit(&shared.metrics);
+                }
+                changed
+            }
             Err(error) => {
                 if before.as_ref() != Some(&error) {
                     ConfigRefused { config: &self.path.display().to_string(), error: &error }

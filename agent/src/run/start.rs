@@ -51,7 +51,7 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
         }
     };
     let logging = Logging::start(&loaded.config.log);
-    for warning in &loaded.warnings {
+    for warning in &loaded.warnings.problems {
         tracing::warn!(
             line = warning.line,
             column = warning.column,
@@ -74,7 +74,10 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
     let _reports = AbortOnDropHandle::new(tokio::spawn(logging.collapse.clone().report(metrics.clone())));
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::empty(clock.now())));
     let (decider, mut inputs) = mpsc::channel::<Input>(INPUTS);
-    let shared = Shared::new(clock, metrics.clone(), &config.sessions, snapshot, decider);
+    let shared = Shared {
+        recent: logging.recent.clone(),
+        ..Shared::new(clock, metrics.clone(), &config.sessions, snapshot, decider)
+    };
     let _delays = AbortOnDropHandle::new(tokio::spawn(shared.starvation.clone().measure()));
     let envoys = Envoys::new(metrics.clone());
     envoy::begin(&config, &envoys, &shared);

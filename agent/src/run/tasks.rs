@@ -1,6 +1,6 @@
 //! The tasks of one configuration, put together and not started.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
 use agent_core::{ProxyIndex, ServerId, plan::Mode};
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use crate::{
         envoy::discovery::Envoys,
         haproxy::{admin, rivals, sweeps},
     },
+    seen,
     shared::Shared,
     token_files,
 };
@@ -37,7 +38,7 @@ impl Prepared {
             tasks.push(Box::pin(database.run()));
         }
         for (index, proxy) in config.proxies.iter().enumerate() {
-            haproxy_tasks(ProxyIndex(index), proxy, &config.state_dir, shared, &mut routes, &mut tasks);
+            haproxy_tasks(ProxyIndex(index), proxy, config, shared, &mut routes, &mut tasks);
         }
         envoy::tasks(config, envoys, shared, &mut routes, &mut tasks);
         for file in &config.token_files {
@@ -53,7 +54,7 @@ impl Prepared {
 fn haproxy_tasks(
     index: ProxyIndex,
     proxy: &Proxy,
-    state_dir: &Path,
+    config: &Config,
     shared: &Shared,
     routes: &mut Routes,
     tasks: &mut Vec<Task>,
@@ -66,16 +67,21 @@ fn haproxy_tasks(
         .collect();
     let (sender, commands) = mpsc::channel(COMMANDS);
     routes.proxies.insert(index, ProxyRoute { name: proxy.name(), orders: Orders::Haproxy(sender) });
+    let state_dir = config.state_dir.display().to_string();
     let config = admin::Config {
         proxy: index,
         socket: haproxy.socket.clone(),
         master: haproxy.master.clone(),
         state_file: haproxy.state_file.clone(),
         follow_addresses: haproxy.follow_addresses,
+        expected: seen::Expected {
+            servers: servers.keys().cloned().collect(),
+            agent_port: config.listen.agent_check.port(),
+            http_port: config.listen.http.port(),
+        },
         servers,
         limits: haproxy::runtime::Limits::default(),
     };
-    let state_dir = state_dir.display().to_string();
     tasks.push(Box::pin(rivals::run(haproxy.socket.clone(), state_dir, shared.clone())));
     tasks.push(Box::pin(sweeps::run(config.clone(), shared.clone())));
     tasks.push(Box::pin(admin::run(config, shared.clone(), commands)));

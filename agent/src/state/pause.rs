@@ -11,6 +11,9 @@ pub struct Pause {
     /// Seconds since 1970.
     pub since: u64,
     pub reason: String,
+    /// The user who paused the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 #[derive(Clone, Debug)]

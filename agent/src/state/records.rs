@@ -28,6 +28,9 @@ pub struct DrainRecord {
     /// An operator asked for it: it does not end with the agent.
     #[serde(default)]
     pub operator: bool,
+    /// It may leave fewer servers than the capacity floor.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// It ends then, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
@@ -116,6 +119,7 @@ mod tests {
             reason: "sessions due".into(),
             since: 1_800_000_000,
             operator: false,
+            force: false,
             until: None,
         }
     }

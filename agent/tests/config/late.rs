@@ -165,7 +165,8 @@ fn every_problem_and_every_warning_has_a_hint() {
         "databases: []".to_owned(),
         format!("{GOOD}---\n{GOOD}"),
     ] {
-        let list = parse(FILE, &text).map_or_else(|problems| problems.problems, |loaded| loaded.warnings);
+        let list =
+            parse(FILE, &text).map_or_else(|problems| problems.problems, |loaded| loaded.warnings.problems);
         assert!(!list.is_empty(), "{text}");
         for problem in list {
             assert!(problem.hint.is_some(), "{problem:?}");

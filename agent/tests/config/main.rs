@@ -62,7 +62,7 @@ fn refused(text: &str) -> String {
 
 /// The warnings for a file, as `line:column: message`.
 fn odd(text: &str) -> Vec<String> {
-    let warnings = parse(FILE, text).unwrap().warnings;
+    let warnings = parse(FILE, text).unwrap().warnings.problems;
     warnings
         .iter()
         .map(|warning| format!("{}:{}: {}", warning.line, warning.column, warning.message))

@@ -37,7 +37,7 @@ fn an_unknown_value_is_refused_with_the_choices() {
 error: rds-lb-agent.yaml:11:46: `primary` is not a valid value
     11 |       orders_write: {database: orders, role: primary, servers: {pg1: a, pg2: b}}
        |                                              ^
-  hint: choose from `writer`, `reader`, `any`
+  hint: did you mean `writer`?
 ",
     );
     refused_with(
@@ -233,7 +233,7 @@ error: rds-lb-agent.yaml:6:29: `orders-a.abc.eu-west-1.rds.amazonaws.com` is not
         ("localhost:5432", "this is not an RDS name: tokens are signed for the RDS name"),
         (
             "orders.cluster-abc.eu-west-1.rds.amazonaws.com:5432",
-            "this is a cluster's or a proxy's endpoint: name each instance by its own",
+            "this is the endpoint of a cluster or a proxy: use each instance's own endpoint",
         ),
         ("postgres://orders-a.abc.eu-west-1.rds.amazonaws.com:5432", "is not HOST:PORT"),
         ("orders-a.abc.eu-west-1.rds.amazonaws.com:0", "is not HOST:PORT"),
@@ -396,4 +396,26 @@ fn token_files_that_no_client_could_use_are_refused() {
     }
     let twice = format!("{}  - {{{good}}}\n", file(&good));
     assert!(refused(&twice).contains("there are two token files called `/run/app.token`"));
+}
+
+#[test]
+fn the_control_socket_is_not_a_socket_of_haproxy() {
+    let problem = refused(&edited("sessions:", "listen: {control: /run/haproxy/admin.sock}\nsessions:"));
+    assert!(problem.contains("this is a socket of HAProxy"), "{problem}");
+}
+
+#[test]
+fn errors_of_structure_and_of_meaning_are_reported_together() {
+    let text = edited("role: writer", "role: primary").replace("max_age: 14m", "max_age: 14");
+    let problem = refused(&text);
+    assert!(problem.contains("`primary` is not a valid value"), "{problem}");
+    assert!(problem.contains("max_age: 14\n") && problem.matches("error: ").count() == 2, "{problem}");
+}
+
+#[test]
+fn what_the_agent_cannot_do_is_a_warning() {
+    let off = edited("    instances:", "    liveness: off\n    instances:");
+    assert!(odd(&off).iter().any(|one| one.contains("`mode: retire` closes no session here")));
+    let upper = GOOD.replace(A, &A.to_uppercase());
+    assert!(odd(&upper).iter().any(|one| one.contains("lower case")), "{:?}", odd(&upper));
 }

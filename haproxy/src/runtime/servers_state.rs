@@ -64,6 +64,10 @@ pub struct ServerState {
     pub initial_weight: u32,
     pub check: Check,
     pub agent: Check,
+    /// The port of the health check, if it is another than the server's. `None` if the version does not print it.
+    pub check_port: Option<u16>,
+    /// `agent-port`. `None` if there is no agent check, or the version does not print it.
+    pub agent_port: Option<u16>,
 }
 
 /// In maintenance by `set server`, by the agent check or by `disabled` in the configuration.
@@ -117,6 +121,7 @@ impl ServerState {
         let (operational, admin) = (column("srv_op_state")?, column("srv_admin_state")?);
         let (weight, initial_weight) = (column("srv_uweight")?, column("srv_iweight")?);
         let (check, agent) = (column("srv_check_state")?, column("srv_agent_state")?);
+        let (check_port, agent_port) = (column("srv_check_port").ok(), column("srv_agent_port").ok());
         let state = |row: Row<'_>| {
             Ok(Self {
                 backend: row.field(backend)?.to_owned(),
@@ -133,6 +138,8 @@ impl ServerState {
                 initial_weight: row.number(initial_weight)?,
                 check: Check::from_bits(row.number(check)?),
                 agent: Check::from_bits(row.number(agent)?),
+                check_port: row.port(check_port),
+                agent_port: row.port(agent_port),
             })
         };
         table.rows().map(state).collect()
@@ -219,6 +226,12 @@ impl Row<'_> {
 
     pub(super) fn number(&self, column: usize) -> Result<u32, String> {
         self.field(column)?.parse().map_err(|_| self.error("not a number"))
+    }
+
+    /// A port that is set; 0 and `-` are none.
+    fn port(&self, column: Option<usize>) -> Option<u16> {
+        let port = self.field(column?).ok()?.parse().ok()?;
+        (port != 0).then_some(port)
     }
 
     pub(super) fn set(&mut self, column: usize, value: u32) {

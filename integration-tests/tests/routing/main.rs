@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod addresses;
+mod differences;
 mod observe;
 mod sources;
 mod state_file;
+mod steps;

@@ -64,7 +64,7 @@ async fn verdicts_are_shown_and_counted_and_the_proxy_gets_none() {
     all_up(&scene).await;
     let (_, metrics) = scene.agent.get("/metrics").await.unwrap();
     assert!(
-        metrics.contains(r#"rdslb_verdicts_observed_total{server="orders_read/c",state="down"} 1"#),
+        metrics.contains(r#"rdslb_verdicts_observed_total{backend="orders_read",server="c",state="down"} 1"#),
         "{metrics}"
     );
     let logged = scene.agent.events().iter().any(|event: &Value| {

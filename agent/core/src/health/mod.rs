@@ -5,6 +5,7 @@
 //! `Down` only on positive evidence, never for "I don't know".
 
 mod address;
+mod advice;
 mod config;
 mod fleet;
 pub mod host_block;

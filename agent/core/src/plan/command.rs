@@ -94,6 +94,8 @@ pub struct Requested {
     pub until: Option<Time>,
     /// Sessions of the server are retired whatever their age.
     pub empty: bool,
+    /// The capacity floor does not count.
+    pub force: bool,
 }
 
 /// Why a drain is taken back.
@@ -280,6 +282,52 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
+    /// Whether the session is none that the agent retires: it is not due, however old it is.
+    pub(super) fn never_passes(self) -> bool {
+        matches!(self, Self::NotIamUser | Self::Exempt | Self::Superuser | Self::NotClientBackend)
+    }
+
+    /// What the reason means, and what would end it.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::InTransaction => "it is in a transaction; it goes when the transaction has ended",
+            Self::Running => "it runs a statement; it goes when the statement has ended and it is quiet",
+            Self::NeverQuiet => {
+                "it is idle now and then, and never long enough; `busy: catch` closes it anyway"
+            }
+            Self::WaitingForQuiet => "it goes when it has been idle long enough",
+            Self::OverBudget => "the login budget of this second is used up; it goes soon",
+            Self::NotIamUser => "its user does not log in by IAM; `sessions.scope` can include it",
+            Self::Exempt => "`sessions.exempt` names it",
+            Self::Superuser => "it is a superuser's",
+            Self::NotClientBackend => "it is replication or a worker, not a client",
+            Self::Listening => "its last statement was LISTEN or alike",
+            Self::AdvisoryLock => "it holds session-level advisory locks; it goes when they are released",
+            Self::ActivityUnknown => {
+                "the database does not show what it is doing; see the rights of the agent's user"
+            }
+            Self::NotJoined => {
+                "no proxy session has its address and port: it comes past the proxies, or through NAT or another \
+                 proxy"
+            }
+            Self::SourcesDisagree => "the proxy and the database do not agree on its age",
+            Self::SourceStale => "the proxy or the database has not answered lately",
+            Self::InstanceUnusable => "no server is usable for its client to log in to again",
+            Self::LoginUnproved => "the agent logs in first, to prove that its client can",
+            Self::Breaker => {
+                "clients of its group that were closed did not log in again; it goes when they do, or after `resume`"
+            }
+            Self::Denied => "the agent lacks the right to close it",
+            Self::CloseFailed => "closing it failed; it is tried again ever more rarely",
+            Self::Paused => "the agent is paused; `resume` ends that",
+            Self::Observing => "would be retired: the mode is `observe`",
+            Self::DrainingOnly => "the mode is `drain`, which closes no session",
+            Self::CapacityFloor => "its server is not drained, because too few others would be left",
+            Self::AdminState => "an operator has set an admin state for its server",
+            Self::DrainedLately => "its server was drained less than `max_age` ago",
+        }
+    }
+
     /// Whether the reason may be gone soon, without an operator's action.
     pub(super) fn may_pass(self) -> bool {
         match self {

@@ -370,7 +370,7 @@ impl Drains {
             let obstacle = if lately {
                 Some(HoldReason::DrainedLately)
             } else {
-                self.obstacle(&server, slot, fleet, policy, now)
+                self.obstacle(&server, slot, fleet, policy, now, slot.forced())
             };
             if let Some(reason) = obstacle {
                 holds.push((server, reason));
@@ -398,17 +398,18 @@ impl Drains {
             let others = self.others_usable(&id, fleet, None);
             let others_left = self.others_left(&id, fleet);
             let Some(slot) = self.slots.get_mut(&id) else { continue };
+            let forced = slot.forced();
             match slot.phase {
                 DrainPhase::Held { since, reason, carrier } => {
                     let due = cohorts.get(&id).is_some_and(|cohort| cohort.due > 0);
                     let over = match reason {
                         DrainReason::Operator if slot.expired(now) => Some(UndrainReason::Deadline),
                         // Another server failed meanwhile: this one is needed.
-                        DrainReason::Operator if below_floor(others_left, policy) => {
+                        DrainReason::Operator if !forced && below_floor(others_left, policy) => {
                             Some(UndrainReason::CapacityFloor)
                         }
                         DrainReason::Operator if carrier.shown() => None,
-                        _ if below_floor(others, policy) => Some(UndrainReason::CapacityFloor),
+                        _ if !forced && below_floor(others, policy) => Some(UndrainReason::CapacityFloor),
                         _ if !carrier.shown() && now.since(since) > TAKES => Some(UndrainReason::NotTaken),
                         DrainReason::Operator => None,
                         _ if paused => Some(UndrainReason::Ending),
@@ -460,6 +461,7 @@ impl Drains {
         fleet: &Fleet,
         policy: &Policy,
         now: Time,
+        force: bool,
     ) -> Option<HoldReason> {
         if slot.retry_at.is_some_and(|again| now < again) {
             return Some(HoldReason::SourceStale);
@@ -469,6 +471,9 @@ impl Drains {
             None => return Some(HoldReason::SourceStale),
             Some((_, shown)) if !shown.clear() => return Some(HoldReason::AdminState),
             Some(_) => {}
+        }
+        if force {
+            return None;
         }
         let mut same = self.slots.iter().filter(|(id, _)| same_backend(id, server));
         if same.any(|(id, slot)| id != server && slot.phase != DrainPhase::Idle) {

@@ -20,6 +20,11 @@ pub enum Progress {
 }
 
 impl Slot {
+    /// Whether the operator asked for the drain whatever is left.
+    pub(super) fn forced(&self) -> bool {
+        self.operator.is_some_and(|requested| requested.force)
+    }
+
     pub(super) fn expired(&self, now: Time) -> bool {
         self.operator.is_some_and(|requested| requested.until.is_some_and(|until| now >= until))
     }
@@ -38,7 +43,7 @@ impl Drains {
     ) -> Result<bool, HoldReason> {
         let slot = self.slots.get(server).ok_or(HoldReason::NotJoined)?;
         if slot.phase == DrainPhase::Idle
-            && let Some(reason) = self.obstacle(server, slot, fleet, policy, now)
+            && let Some(reason) = self.obstacle(server, slot, fleet, policy, now, requested.force)
         {
             return Err(reason);
         }
@@ -56,12 +61,12 @@ impl Drains {
     pub(super) fn adopt_operators(
         &mut self,
         server: &ServerId,
-        until: Option<Time>,
+        requested: Requested,
         policy: &Policy,
         now: Time,
     ) {
         let Some(slot) = self.slots.get_mut(server) else { return };
-        slot.operator = Some(Requested { until, empty: false });
+        slot.operator = Some(requested);
         if slot.commandable {
             slot.phase =
                 DrainPhase::Held { since: now, reason: DrainReason::Operator, carrier: Carrier::Command };

@@ -112,6 +112,7 @@ struct Table {
     /// not make forgotten what another has reported for the same port.
     claims: BTreeMap<ProxyIndex, HashMap<SocketAddr, Claim>>,
     polled: Option<Time>,
+    first_polled: Option<Time>,
     /// Rows of the last full poll that found no place.
     dropped_rows: usize,
     /// Proxy sessions of the last listings that found no place.
@@ -248,6 +249,11 @@ impl Ledger {
         self.tables.get(instance).and_then(|table| table.polled)
     }
 
+    /// When all rows of an instance were listed for the first time.
+    pub fn first_polled(&self, instance: &InstanceId) -> Option<Time> {
+        self.tables.get(instance).and_then(|table| table.first_polled)
+    }
+
     /// Rows and proxy sessions of the last polls that were left out because the
     /// tables are full: sessions that are never closed.
     pub fn dropped(&self) -> usize {
@@ -332,6 +338,7 @@ impl Table {
         let free = MAX_ROWS.saturating_sub(self.rows.len());
         if matches!(seen, Seen::All) {
             self.polled = Some(at);
+            self.first_polled.get_or_insert(at);
             self.dropped_rows = new.len().saturating_sub(free);
         }
         for row in new.into_iter().take(free) {

@@ -19,6 +19,12 @@ pub enum ControlError {
         #[source]
         source: reqwest::Error,
     },
+    #[error("{}: {}", .path.display(), advice(.source))]
+    Connect {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// The agent's own message.
     #[error("{0}")]
     Refused(String),
@@ -41,6 +47,9 @@ pub async fn ask(
     query: &[(&str, &str)],
 ) -> Result<Value, ControlError> {
     let unreachable = |source| ControlError::Unreachable { path: socket.to_owned(), source };
+    // The HTTP client does not tell why it cannot connect.
+    std::os::unix::net::UnixStream::connect(socket)
+        .map_err(|source| ControlError::Connect { path: socket.to_owned(), source })?;
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .no_proxy()
@@ -65,4 +74,17 @@ pub async fn ask(
         StatusCode::SERVICE_UNAVAILABLE => ControlError::Unavailable(words.to_owned()),
         _ => ControlError::Refused(words.to_owned()),
     })
+}
+
+fn advice(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "permission denied; run as root or as the agent's user".to_owned()
+        }
+        std::io::ErrorKind::NotFound => {
+            "there is no such socket; is the agent running, and is this its `listen.control`?".to_owned()
+        }
+        std::io::ErrorKind::ConnectionRefused => "no agent listens there; is it running?".to_owned(),
+        _ => format!("cannot connect: {error}"),
+    }
 }

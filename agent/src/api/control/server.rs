@@ -65,9 +65,12 @@ struct Parameters {
     database: Option<String>,
     instance: Option<String>,
     reason: Option<String>,
+    /// The user who runs the client.
+    user: Option<String>,
     /// Of a drain, in seconds.
     lasts: Option<u64>,
     empty: Option<bool>,
+    force: Option<bool>,
     /// The client waits until then for the request to be taken, in milliseconds since 1970.
     by: Option<u64>,
 }
@@ -81,14 +84,18 @@ pub fn router(decider: mpsc::Sender<Input>) -> Router {
     };
     Router::new()
         .route("/sessions", get(route(|_| Request::Sessions)))
-        .route("/pause", post(route(|asked| Request::Pause { reason: asked.reason.unwrap_or_default() })))
-        .route("/resume", post(route(|_| Request::Resume)))
+        .route(
+            "/pause",
+            post(route(|asked| Request::Pause { reason: asked.reason.unwrap_or_default(), by: asked.user })),
+        )
+        .route("/resume", post(route(|asked| Request::Resume { by: asked.user })))
         .route(
             "/drain",
             post(route(|asked| Request::Drain {
                 server: asked.server.unwrap_or_default(),
                 lasts: asked.lasts.map(Duration::from_secs),
                 empty: asked.empty.unwrap_or_default(),
+                force: asked.force.unwrap_or_default(),
             })),
         )
         .route(

@@ -105,6 +105,26 @@ impl Check {
         }
     }
 
+    /// Without a kept connection, no session is seen.
+    pub(super) fn what_retiring_needs(
+        &mut self,
+        file: &file::File,
+        policy: &Policy,
+        databases: &[Option<Database>],
+    ) {
+        for (at, database) in file.databases.value().iter().zip(databases) {
+            let Some(liveness) = at.liveness.as_ref().filter(|_| policy.mode == Mode::Retire) else {
+                continue;
+            };
+            if database.as_ref().is_some_and(|database| !database.liveness) {
+                let message = "`mode: retire` closes no session here: with `liveness: off` none is seen";
+                let hint =
+                    "give `liveness` an interval, or accept that sessions of this database are not retired";
+                self.warnings.push(Problem::at(liveness.location(), message).hint(hint));
+            }
+        }
+    }
+
     /// `innodb_trx` needs a quiet time of at least one second, whatever `quiet_min` is.
     pub(super) fn what_innodb_trx_needs(&mut self, file: &file::File, policy: &Policy) {
         let least = Duration::from_secs(1);
@@ -232,9 +252,14 @@ impl Check {
             "this is an address: tokens are signed for the RDS name"
         } else if host == "localhost" {
             "this is not an RDS name: tokens are signed for the RDS name"
-        } else if host.contains(".cluster-") || host.contains(".proxy-") {
-            "this is a cluster's or a proxy's endpoint: name each instance by its own"
+        } else if [".cluster-", ".proxy-", ".global-"].iter().any(|part| host.contains(part)) {
+            "this is the endpoint of a cluster or a proxy: use each instance's own endpoint"
         } else {
+            if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                let hint = format!("write `{}`", host.to_lowercase());
+                let warning = Problem::at(at.location(), "RDS endpoints are in lower case").hint(hint);
+                self.warnings.push(warning);
+            }
             if !host.contains(".rds.") {
                 let hint = "RDS accepts only tokens signed for its own endpoint, not for the name of a load balancer or an alias";
                 let warning =

@@ -35,6 +35,22 @@ impl Check {
         })
     }
 
+    /// The agent replaces a socket file that nobody listens on: it must not be the proxy's.
+    pub(super) fn own_sockets(&mut self, file: &file::File) {
+        let proxies = file.proxies.iter().filter_map(|proxy| proxy.value().haproxy.as_ref());
+        let sockets: Vec<&str> = proxies
+            .flat_map(|haproxy| [Some(&haproxy.socket), haproxy.master.as_ref()])
+            .flatten()
+            .map(|socket| socket.value().as_str())
+            .collect();
+        for own in [&file.listen.control, &file.listen.envoy].into_iter().flatten() {
+            if sockets.contains(&own.value().as_str()) {
+                let problem = Problem::at(own.location(), "this is a socket of HAProxy");
+                self.problem(problem.hint("the agent listens on sockets of its own"));
+            }
+        }
+    }
+
     fn envoy_listener(&mut self, at: Option<&At<String>>, remote: bool) -> Option<Address> {
         match at {
             None => Some(Address::Unix("/run/rds-lb-agent/envoy.sock".into())),

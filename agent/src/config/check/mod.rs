@@ -57,6 +57,7 @@ impl Check {
         let proxies: Option<Vec<Proxy>> = proxies.into_iter().collect();
         self.same_server_twice(file);
         self.same_address_twice(file);
+        self.own_sockets(file);
         let sessions = file
             .sessions
             .as_ref()
@@ -64,6 +65,7 @@ impl Check {
         if let Some(policy) = &sessions {
             self.possible_with_envoy(file, policy);
             self.what_innodb_trx_needs(file, policy);
+            self.what_retiring_needs(file, policy, &databases);
         }
         let routing = self.routing(file, sessions.as_ref());
         self.distinct(file.token_files.iter().map(|file| &file.value().path), "token file");

@@ -36,8 +36,16 @@ impl Check {
             (Some(haproxy), Some(_), None, None) => ProxyKind::Haproxy(self.haproxy(haproxy)?),
             (None, None, Some(envoy), Some(_)) => ProxyKind::Envoy(self.envoy(envoy)?),
             _ => {
-                let problem = Problem::at(at.location(), "this is neither a HAProxy nor an Envoy");
-                self.problem(problem.hint("write `haproxy` and `backends`, or `envoy` and `clusters`"));
+                let both = proxy.haproxy.is_some() && proxy.envoy.is_some();
+                let (text, hint) = if both {
+                    ("this is both a HAProxy and an Envoy", "write them as two items of `proxies`")
+                } else {
+                    (
+                        "this is neither a HAProxy nor an Envoy",
+                        "write `haproxy` and `backends`, or `envoy` and `clusters`",
+                    )
+                };
+                self.problem(Problem::at(at.location(), text).hint(hint));
                 return None;
             }
         };

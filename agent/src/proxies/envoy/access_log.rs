@@ -288,7 +288,7 @@ mod tests {
     use tokio::{sync::Mutex, time::timeout};
 
     use super::*;
-    use crate::{clock::Clock, snapshot::Snapshot};
+    use crate::{clock::Clock, metrics::Format, snapshot::Snapshot};
 
     /// A session to the only instance, that began now.
     fn entry() -> Entry {
@@ -480,11 +480,11 @@ mod tests {
                 // All reports are processed before the next round.
                 while received_more(&mut scene.inputs) {}
                 tokio::time::sleep(ROUND).await;
-                lines.insert(scene.shared.metrics.text().lines().count());
+                lines.insert(scene.shared.metrics.text(Format::OpenMetrics).lines().count());
             }
         }
         assert_eq!(lines.len(), 1, "{lines:?}");
-        let text = scene.shared.metrics.text();
+        let text = scene.shared.metrics.text(Format::OpenMetrics);
         let failed =
             r#"rdslb_hand_offs_total{proxy="envoy:*",cluster="other",reason="no_healthy_host"} 10000"#;
         assert!(text.contains(failed), "{text}");

@@ -14,7 +14,7 @@ use std::{
 };
 
 use agent_core::{
-    ProxyIndex, ServerId,
+    ProxyIndex, ServerId, Time,
     health::{Connects, ProxyView},
     plan::{AdminFlags, DrainSent, Outcome, Retire, Retired},
     session::ProxySessionKey,
@@ -37,10 +37,11 @@ use super::{
 };
 use crate::{
     events::{
-        CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyLost, Retired as RetiredEvent,
-        StateFailed,
+        CloseFailed, DrainNotTaken, Episodes, Event, ProxyBack, ProxyCompared, ProxyLost,
+        Retired as RetiredEvent, StateFailed,
     },
     messages::Input,
+    seen::{self, Difference, Expected, ProxyTable, ShownServer},
     shared::Shared,
     state::{StateError, server_state},
 };
@@ -82,20 +83,15 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
     /// Whether verdicts follow the addresses that HAProxy dials.
     pub follow_addresses: bool,
+    /// What it is compared with.
+    pub expected: Expected,
     /// What one command may cost.
     pub limits: Limits,
 }
 
 /// Looks after one HAProxy for ever.
 pub async fn run(config: Config, shared: Shared, mut commands: mpsc::Receiver<Order>) {
-    let mut task = Proxy {
-        config: Arc::new(config),
-        shared,
-        episodes: Episodes::default(),
-        well: false,
-        state_file: String::new(),
-        state_write: None,
-    };
+    let mut task = Proxy::new(config, shared);
     loop {
         let result = task.round(&mut commands).await;
         let next = Instant::now()
@@ -121,8 +117,12 @@ struct Proxy {
     config: Arc<Config>,
     shared: Shared,
     episodes: Episodes,
-    /// Whether the socket answered last time.
+    /// Whether the socket answered last time, and since when it answers.
     well: bool,
+    since: Instant,
+    version: String,
+    /// The last differences from the configuration.
+    differences: Vec<Difference>,
     /// The server state file as last written.
     state_file: String,
     /// The write under way. A disk that hangs has one at most.
@@ -134,6 +134,20 @@ fn not_sent(error: impl Into<String>) -> (DrainSent, String) {
 }
 
 impl Proxy {
+    fn new(config: Config, shared: Shared) -> Self {
+        Self {
+            config: Arc::new(config),
+            shared,
+            episodes: Episodes::default(),
+            well: false,
+            since: Instant::now(),
+            version: String::new(),
+            differences: Vec::new(),
+            state_file: String::new(),
+            state_write: None,
+        }
+    }
+
     async fn round(&mut self, commands: &mut mpsc::Receiver<Order>) -> Result<(), RuntimeError> {
         let mut connection = Connection::open(&self.config.socket, self.config.limits).await?;
         if !self.well {
@@ -142,6 +156,8 @@ impl Proxy {
             ProxyBack { proxy: &self.config.socket.to_string(), version: &info.version_text, pid: info.pid }
                 .emit(&self.shared.metrics);
             self.well = true;
+            self.since = Instant::now();
+            self.version = info.version_text;
         }
         self.flags(&mut connection).await?;
         self.write_state_file(&mut connection).await?;
@@ -160,11 +176,11 @@ impl Proxy {
 
     async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let at = self.shared.clock.now();
-        let states = connection.servers_state(None).await?;
+        let table = connection.servers_state(None).await?;
         let rows = connection.stat().await?;
         let prompt = self.shared.clock.now().since(at) <= PROMPT;
         let states: HashMap<(&str, &str), &ServerState> =
-            states.iter().map(|state| ((&*state.backend, &*state.server), state)).collect();
+            table.iter().map(|state| ((&*state.backend, &*state.server), state)).collect();
         // The table is whole: what it lacks has been taken out of the proxy's configuration.
         let flags = self.config.servers.values().map(|server| {
             let state = states.get(&(&*server.backend, &*server.server)).copied();
@@ -182,7 +198,27 @@ impl Proxy {
             connects: if prompt { self.connects(&rows) } else { BTreeMap::new() },
         };
         self.shared.send(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
+        self.compare(&table, &rows, at).await;
         Ok(())
+    }
+
+    /// Compares HAProxy with the configuration, reports what has changed, and passes on what it shows.
+    async fn compare(&mut self, states: &[ServerState], rows: &[Stat], at: Time) {
+        let silent = |server: &str| Some(self.shared.questions.silent_for(server, self.since));
+        let differences = seen::differences(&self.config.expected, states, silent);
+        let proxy = self.config.socket.to_string();
+        ProxyCompared { proxy: &proxy, before: &self.differences, now: &differences }
+            .emit(&self.shared.metrics);
+        self.differences.clone_from(&differences);
+        let ours = states
+            .iter()
+            .filter(|state| self.config.servers.contains_key(&(state.backend.clone(), state.server.clone())));
+        let servers = ours.map(|state| {
+            let row = rows.iter().find(|row| row.proxy == state.backend && row.server == state.server);
+            (format!("{}/{}", state.backend, state.server), ShownServer::of(state, row))
+        });
+        let table = ProxyTable { at, version: self.version.clone(), servers: servers.collect(), differences };
+        self.shared.send(Input::Table { proxy, table: Arc::new(table) }).await;
     }
 
     /// Replaces HAProxy's server state file if a state has changed.
@@ -281,11 +317,11 @@ impl Proxy {
         let Order { command, decided } = order;
         let outdated = decided.elapsed() > OUTDATED;
         match command {
-            Command::Drain(server) => {
+            Command::Drain { server, force } => {
                 let drained = if outdated {
                     Err(not_sent("the order waited too long"))
                 } else {
-                    self.drain(&server, decided).await
+                    self.drain(&server, force, decided).await
                 };
                 let sent = match drained {
                     Ok(()) => DrainSent::Sent,
@@ -329,7 +365,12 @@ impl Proxy {
         Connection::open(&self.config.socket, self.config.limits).await
     }
 
-    async fn drain(&mut self, server: &ServerId, decided: Instant) -> Result<(), (DrainSent, String)> {
+    async fn drain(
+        &mut self,
+        server: &ServerId,
+        force: bool,
+        decided: Instant,
+    ) -> Result<(), (DrainSent, String)> {
         let failed = |error: RuntimeError| not_sent(error.to_string());
         let mut connection = self.open().await.map_err(failed)?;
         let states = self.table(&mut connection, server).await.map_err(failed)?;
@@ -339,7 +380,7 @@ impl Proxy {
         if !flags_of(state).clear() {
             return Err(not_sent("it has an admin state set by an operator"));
         }
-        if !self.another_takes_sessions(&states, server) {
+        if !force && !self.another_takes_sessions(&states, server) {
             return Err(not_sent("no other server of the backend takes new sessions in HAProxy"));
         }
         if decided.elapsed() > DRAIN_TAKES {

@@ -15,6 +15,7 @@ use crate::{
         Metrics,
         labels::{self, OfAnswer},
     },
+    shared::Questions,
     snapshot::Snapshot,
 };
 
@@ -24,6 +25,7 @@ pub struct Answers {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     decider: mpsc::Sender<Input>,
     clock: Option<Clock>,
+    questions: Questions,
     neutral: String,
     known: Counter,
     unknown: Counter,
@@ -43,6 +45,7 @@ impl Answers {
             snapshot,
             decider,
             clock: None,
+            questions: Questions::default(),
             neutral: Reply::default().line(),
             known: counter(labels::Answer::Server),
             unknown: counter(labels::Answer::UnknownServer),
@@ -58,6 +61,12 @@ impl Answers {
         Self { clock: Some(clock), ..self }
     }
 
+    /// Notes the questions for configured servers here.
+    #[must_use]
+    pub fn noting(self, questions: Questions) -> Self {
+        Self { questions, ..self }
+    }
+
     fn is_fresh(&self, snapshot: &Snapshot) -> bool {
         self.clock.is_none_or(|clock| Freshness::of(clock.now().since(snapshot.at)) == Freshness::Fresh)
     }
@@ -66,6 +75,9 @@ impl Answers {
 impl Answer for Answers {
     fn line(&self, key: &str) -> String {
         let snapshot = self.snapshot.borrow();
+        if snapshot.lines.contains_key(key) {
+            self.questions.heard(key);
+        }
         if let Some(line) = snapshot.lines.get(key).filter(|_| self.is_fresh(&snapshot)) {
             self.known.inc();
             return line.text.clone();

@@ -13,7 +13,11 @@ pub struct Order {
 #[derive(Debug)]
 pub enum Command {
     /// Drain a server that has no admin flag now. The drain is on record.
-    Drain(ServerId),
+    Drain {
+        server: ServerId,
+        /// Also if no other server of the backend takes new sessions.
+        force: bool,
+    },
     /// Take a drain back, if the server is drained and not in maintenance.
     Undrain(ServerId),
     /// Set the agent check's state (up or down) at once, as the next check will.

@@ -132,6 +132,7 @@ mod tests {
             socket: path.display().to_string(),
             backend: backend.into(),
             server: "pg1".into(),
+            force: false,
             reason: "sessions due".into(),
             since: 1_800_000_000,
             operator: false,

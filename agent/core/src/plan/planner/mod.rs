@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     DatabaseName, InstanceId, ProxyIndex, ServerId, Time,
-    freshness::stood_still,
+    freshness::{LISTING_SETTLED, stood_still},
     health::{Fleet, InstanceView, Role, ServerConfig},
     session::{BackendKey, Ledger},
 };
@@ -158,8 +158,8 @@ impl Planner {
     }
 
     /// Takes over a drain that an operator asked a former agent for.
-    pub fn adopt_operators(&mut self, server: &ServerId, until: Option<Time>, now: Time) {
-        self.drains.adopt_operators(server, until, &self.policy, now);
+    pub fn adopt_operators(&mut self, server: &ServerId, requested: Requested, now: Time) {
+        self.drains.adopt_operators(server, requested, &self.policy, now);
     }
 
     /// Drains a server for an operator, above the capacity floor. Whether the record of a drain has changed.
@@ -230,7 +230,7 @@ impl Planner {
         let answered = |instance: &InstanceId| polled_since(instance, ledger, fleet);
         self.events.extend(self.breaker.expire(&self.policy.breaker, now, answered));
 
-        let sweep = self.sweep(now, &pass, ledger);
+        let sweep = self.sweep(now, &mut pass, ledger);
         let poll = self.poll(now, ledger, fleet);
         let watching = !pass.watched.is_empty();
         let wake = pass.wake.into_iter().chain(watching.then_some(now + WATCH)).min();
@@ -338,10 +338,22 @@ impl Planner {
             .collect()
     }
 
-    /// The proxies to list again: those of instances with sessions that are nearly due and not joined.
-    fn sweep(&self, now: Time, pass: &Pass<'_>, ledger: &Ledger) -> BTreeSet<ProxyIndex> {
+    /// The proxies to list again: those of instances with sessions that are nearly due and not joined, and
+    /// each once after the start, so that the ages of all sessions are known early.
+    fn sweep(&self, now: Time, pass: &mut Pass<'_>, ledger: &Ledger) -> BTreeSet<ProxyIndex> {
         let mut proxies = BTreeSet::new();
         for server in self.servers.values() {
+            if let Some(first) = ledger.first_polled(&server.instance) {
+                // A listing made before this does not speak of the sessions that were found then.
+                let settled = first + LISTING_SETTLED;
+                if ledger.proxy_swept(server.id.proxy).is_none_or(|swept| swept < settled) {
+                    if now >= settled {
+                        proxies.insert(server.id.proxy);
+                    } else {
+                        pass.wake_at(settled);
+                    }
+                }
+            }
             let Some(settled) = pass.unjoined.get(&server.instance) else { continue };
             // A listing made well after a session began, and without it, has said all there is.
             let wanted = ledger.proxy_swept(server.id.proxy).is_none_or(|swept| {

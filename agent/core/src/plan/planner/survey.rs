@@ -201,7 +201,9 @@ impl Planner {
             }
             stance => stance,
         };
-        pass.due += 1;
+        if !matches!(stance, Stance::Hold { reason, .. } if reason.never_passes()) {
+            pass.due += 1;
+        }
         match (stance, joined, session.row.client) {
             (Stance::Fire(how), Some(proxy), Some(client)) => {
                 pass.closing = true;

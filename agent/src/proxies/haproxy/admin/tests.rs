@@ -35,18 +35,11 @@ fn fixture(servers: &[ServerId]) -> Fixture {
         master: None,
         state_file: None,
         follow_addresses: true,
+        expected: Expected::default(),
         servers: servers.iter().map(|server| (named(server), server.clone())).collect(),
         limits: Limits::default(),
     };
-    let episodes = Episodes::default();
-    let proxy = Proxy {
-        config: Arc::new(config),
-        shared,
-        episodes,
-        well: false,
-        state_file: String::new(),
-        state_write: None,
-    };
+    let proxy = Proxy::new(config, shared);
     Fixture { proxy, socket, inputs, _publish: publish, _folder: folder }
 }
 
@@ -81,7 +74,10 @@ async fn drain_beside(rows: &str) -> (bool, Vec<Input>) {
     let (commands, mut commanded) = mpsc::channel(64);
     let rows = format!("orders pg1 10.0.0.1 2 0 1 5432\n{rows}");
     let haproxy = tokio::spawn(answers(socket, rows, commands));
-    let order = Order { command: Command::Drain(servers[0].clone()), decided: Instant::now() };
+    let order = Order {
+        command: Command::Drain { server: servers[0].clone(), force: false },
+        decided: Instant::now(),
+    };
     proxy.command(order).await;
     haproxy.abort();
     let mut drained = false;
@@ -144,7 +140,7 @@ async fn an_order_that_has_waited_too_long_is_not_sent() {
         let decided = Instant::now();
         [
             Command::Agent(server.clone(), false),
-            Command::Drain(server.clone()),
+            Command::Drain { server: server.clone(), force: false },
             Command::Undrain(server.clone()),
         ]
         .map(|command| Order { command, decided })
