@@ -361,7 +361,8 @@ pub enum TokenFormat {
     /// For `PGPASSFILE`: lines of host, port, database, user and token. The client connects with `host` as
     /// the RDS name and `hostaddr` as the address of the load balancer.
     Pgpass,
-    /// For `--defaults-extra-file` of MySQL's and MariaDB's clients.
+    /// For `--defaults-extra-file` of MySQL's and MariaDB's clients. MySQL's clients need
+    /// `--enable-cleartext-plugin` in addition.
     Mysql,
     /// The token alone, without a newline.
     Plain,

@@ -22,11 +22,8 @@ fn of<'a>(format: TokenFormat, secrets: impl Iterator<Item = (&'a str, &'a str)>
             TokenFormat::Pgpass => {
                 writeln!(text, "{}:*:*:{}:{}", escaped(host), escaped(user), escaped(secret))
             }
-            // `loose`: MariaDB's clients answer mysql_clear_password over TLS without it.
-            TokenFormat::Mysql => writeln!(
-                text,
-                "[client]\nuser=\"{user}\"\npassword=\"{secret}\"\nloose-enable-cleartext-plugin"
-            ),
+            // Not `enable-cleartext-plugin`: MariaDB's clients print a warning to standard output for it.
+            TokenFormat::Mysql => writeln!(text, "[client]\nuser=\"{user}\"\npassword=\"{secret}\""),
             TokenFormat::Plain => write!(text, "{secret}"),
         };
     }
@@ -51,8 +48,7 @@ mod tests {
         );
         assert_eq!(
             of(TokenFormat::Mysql, secrets(), "app"),
-            "[client]\nuser=\"app\"\npassword=\"db.example:5432/?Action=connect&X=%2F\"\n\
-             loose-enable-cleartext-plugin\n"
+            "[client]\nuser=\"app\"\npassword=\"db.example:5432/?Action=connect&X=%2F\"\n"
         );
         assert_eq!(of(TokenFormat::Plain, secrets(), "app"), "db.example:5432/?Action=connect&X=%2F");
     }

@@ -74,7 +74,7 @@ fn mysql(text: &mut String, plan: &Plan, backend: &Backend, user: &str) -> std::
          #   {bind} {host}\n\
          # The user and the token are in an option file, which `token_files` of the agent keeps current.\n\
          mysql --defaults-extra-file=/run/rds-lb-agent/app.cnf --host={host} --port={port} \
-         --ssl-ca=/etc/ssl/rds-global-bundle.pem --ssl-mode=VERIFY_IDENTITY\n\
+         --ssl-ca=/etc/ssl/rds-global-bundle.pem --ssl-mode=VERIFY_IDENTITY --enable-cleartext-plugin\n\
          mariadb --defaults-extra-file=/run/rds-lb-agent/app.cnf --host={host} --port={port} \
          --ssl-ca=/etc/ssl/rds-global-bundle.pem --ssl-verify-server-cert\n\
          \n# Go: the address is the proxy's, ServerName is what TLS verifies. BeforeConnect reads the token.\n\
