@@ -5,10 +5,11 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,7 +20,15 @@ use integration_tests::{
     scene::{Agent, PATIENCE, Proxy, Scene, Setting},
     standin::{DATABASE, Engine, Options, StopMode},
 };
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
 
 on_each_engine!(
     the_live_path_is_clean_and_planted_mistakes_are_found,
@@ -55,6 +64,12 @@ async fn the_live_path_is_clean_and_planted_mistakes_are_found(engine: Engine) {
         assert!(!output.contains("X-Amz-Signature"), "{output}");
     }
 
+    if engine == Engine::Postgresql {
+        let endpoint = scene.standin.server("a").unwrap().endpoint().to_owned();
+        let gate = format!("orders={}", terminating_gate(&endpoint).await);
+        let (rules, output) = live(&scene, "orders/a", &["--through", &gate]).await;
+        assert!(rules.contains("live-tls-terminated"), "{output}");
+    }
     // Nothing listens at a port.
     let (rules, output) = live(&scene, "orders/a", &["--through", "orders=127.0.0.1:9"]).await;
     assert!(rules.contains("live-proxy"), "{output}");
@@ -79,6 +94,31 @@ async fn the_live_path_is_clean_and_planted_mistakes_are_found(engine: Engine) {
     let (rules, output) = live(&scene, "orders/b", &[]).await;
     assert_eq!(rules, BTreeSet::from(["live-refused".to_owned()]), "{output}");
     scene.clear().await.unwrap();
+}
+
+/// A proxy of PostgreSQL that ends TLS with a certificate of its own for this name. It fails the test if a client goes
+/// on after the handshake.
+async fn terminating_gate(name: &str) -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_exact(&mut [0; 8]).await.unwrap();
+            stream.write_all(b"S").await.unwrap();
+            assert!(acceptor.accept(stream).await.is_err(), "the certificate was accepted");
+        }
+    });
+    address
 }
 
 // === token files ===

@@ -1,4 +1,4 @@
-//! What AWS says of instances, parameter groups, security groups and policies: the JSON that `aws rds
+//! What AWS reports about instances, parameter groups, security groups and policies: the JSON that `aws rds
 //! describe-db-instances`, `describe-db-clusters`, `describe-db-parameters`, `aws ec2 describe-security-groups` and
 //! `aws iam get-policy-version` print. Nothing is asked here.
 

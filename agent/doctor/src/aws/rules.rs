@@ -147,7 +147,7 @@ const RULES: &[Rule<Answers>] = &[
         about: About {
             id: "aws-security-group",
             severity: Severity::Error,
-            title: "no security group lets anybody in at the port of the database",
+            title: "no security group allows connections to the port of the database",
             why: "Connections of the proxy and of the agent time out.",
             fix: "Add an inbound rule for the port, from the security group of the proxy.",
             bad: "{\"DBInstances\": [{\"DBInstanceIdentifier\": \"a\", \"Endpoint\": {\"Port\": 5432}}],\n \
@@ -333,7 +333,7 @@ const PARAMETERS: &[Rule<Answers>] = &[
         "aws-idle-in-transaction",
         Warning,
         "idle_in_transaction_session_timeout",
-        "transactions may stay open for ever",
+        "transactions may stay open without a limit",
         "A session that forgot its transaction is never retired, and keeps its server from being drained.",
         "Set idle_in_transaction_session_timeout to 300000 (5 min), above the pauses of your clients.",
         "0",

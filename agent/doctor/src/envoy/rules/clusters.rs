@@ -109,7 +109,7 @@ pub(super) const RULES: &[Rule<Config>] = &[
             id: "envoy-no-traffic-interval",
             severity: Severity::Warning,
             title: "an instance without sessions is checked once a minute",
-            why: "`no_traffic_interval` is 60 s by default: a cluster that nobody uses for a while learns of a failover \
+            why: "`no_traffic_interval` is 60 s by default: an unused cluster learns of a failover \
                   up to a minute late, and its first sessions go to the old writer.",
             fix: "Set `no_traffic_interval` to the `interval`, as 1s.",
             bad: cluster!(

@@ -160,7 +160,7 @@ pub(super) const RULES: &[Rule<Config>] = &[
             id: "envoy-listener-keepalive",
             severity: Severity::Warning,
             title: "clients that disappeared are not noticed",
-            why: "Without an idle timeout and without TCP keepalives the session of a client that disappeared stays for ever.",
+            why: "Without an idle timeout and without TCP keepalives the session of a client that disappeared stays indefinitely.",
             fix: "Set `tcp_keepalive: {keepalive_time: 60, keepalive_interval: 15, keepalive_probes: 4}` on the listener.",
             bad: listener!("", "", ""),
             good: listener!("    tcp_keepalive: {keepalive_time: 60}\n", "", ""),

@@ -37,8 +37,8 @@ pub(super) const RULES: &[Rule<Config>] = &[
             id: "haproxy-agent-address",
             severity: Severity::Error,
             title: "agent checks do not go to the agent",
-            why: "Without `agent-addr` HAProxy asks the database server itself; at a wrong port nobody answers. A check \
-                  that cannot connect is no error to HAProxy: the server keeps its state for ever.",
+            why: "Without `agent-addr` HAProxy asks the database server itself; at a wrong port no agent answers. A check \
+                  that cannot connect is no error to HAProxy: the server keeps its state indefinitely.",
             fix: "Write `agent-addr` and `agent-port` as `listen: agent_check` in the agent's configuration, \
                   127.0.0.1 and 7878 by default.",
             bad: "backend orders_write\n    server a 10.0.0.1:5432 agent-check agent-port 7878\n",

@@ -85,7 +85,7 @@ pub(super) const RULES: &[Rule<Config>] = &[
             severity: Severity::Error,
             title: "a server's address is not that of its instance",
             why: "The agent judges the instance, and HAProxy sends the sessions elsewhere: to another instance, which \
-                  may be a reader, or to an address that RDS has given to somebody else.",
+                  may be a reader, or to an address that RDS no longer uses for it.",
             fix: "Write the endpoint of the instance, with `resolvers`, or its present address; and the same as \
                   `connect` in the agent's configuration.",
             bad: "backend orders_write\n    server a 10.9.9.9:5432\n    server b 10.0.0.2:5432\n",

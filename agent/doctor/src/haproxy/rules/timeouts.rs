@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule<Config>] = &[
             id: "haproxy-timeout-missing",
             severity: Severity::Warning,
             title: "a timeout is not set",
-            why: "Without it HAProxy waits for ever: sessions of clients and servers that disappeared stay until \
+            why: "Without it HAProxy waits indefinitely: sessions of clients and servers that disappeared stay until \
                   HAProxy has no connection left.",
             fix: "Set `timeout connect`, `timeout client` and `timeout server`.",
             bad: "defaults\n    timeout connect 5s\nbackend orders_write\n    server a 10.0.0.1:5432\n",
