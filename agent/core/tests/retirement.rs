@@ -555,7 +555,10 @@ fn each_proxy_is_listed_again_once_soon_after_the_start() {
     rig.look();
     assert!(!rig.plan().sweep.contains(&ProxyIndex(0)));
     rig.wait(secs(1)).poll();
-    assert!(rig.plan().sweep.contains(&ProxyIndex(0)), "the first listing does not speak of sessions that are found now");
+    assert!(
+        rig.plan().sweep.contains(&ProxyIndex(0)),
+        "the first listing does not speak of sessions that are found now"
+    );
     rig.sweep();
     rig.wait(secs(5)).poll();
     assert!(!rig.plan().sweep.contains(&ProxyIndex(0)), "a young session needs no more");
