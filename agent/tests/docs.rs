@@ -301,19 +301,9 @@ fn events(text: &str) -> Vec<(String, String)> {
 fn meaning(text: &str, name: &str) -> (String, String) {
     let before = [format!("struct {name} "), format!("struct {name}<")];
     let at = before.iter().find_map(|words| text.find(words)).unwrap_or_else(|| panic!("{name}"));
-    let mut lines: Vec<&str> = text[..at]
-        .lines()
-        .rev()
-        .skip(1)
-        .take_while(|line| line.starts_with('/') || line.starts_with('#'))
-        .collect();
-    if text[..at].ends_with("\n") {
-        lines = text[..at]
-            .lines()
-            .rev()
-            .take_while(|line| line.starts_with('/') || line.starts_with('#'))
-            .collect();
-    }
+    let end = text[..at].rfind('\n').unwrap();
+    let is_above = |line: &&str| line.starts_with('/') || line.starts_with('#');
+    let mut lines: Vec<&str> = text[..end].lines().rev().take_while(is_above).collect();
     lines.reverse();
     let doc: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("///")).map(str::trim).collect();
     let doc = doc.join(" ");

@@ -295,7 +295,7 @@ async fn state_is_json_and_metrics_are_prometheus_text() {
 async fn status_conforms_to_its_schema_and_shows_the_state_at_the_proxy() {
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(1.0), true), failed("b", served.ago(1.0), FaultKind::TimedOut)]);
-    let server = ServerConfig {
+    let config = ServerConfig {
         id: ServerId::new(ProxyIndex(0), "orders_write", "a"),
         instance: InstanceId::new("orders", "a"),
         wanted: WantedRole::Writer,
@@ -319,16 +319,16 @@ async fn status_conforms_to_its_schema_and_shows_the_state_at_the_proxy() {
         proxies: vec![ProxySetup {
             name: "/run/admin.sock".into(),
             envoy: None,
-            servers: vec![server.clone()],
+            servers: vec![config.clone()],
         }],
         ..Setup::default()
     };
-    let config = FleetConfig {
+    let fleet = FleetConfig {
         instances: vec![(InstanceId::new("orders", "a"), HealthRules::default())],
-        servers: vec![server],
+        servers: vec![config],
         ..FleetConfig::default()
     };
-    let mut health = Health::new(config, &[]);
+    let mut health = Health::new(fleet, &[]);
     health.observe(&proved("a", served.ago(1.0), true));
     let snapshot = Snapshot {
         fleet: Arc::new(health.fleet(now)),
@@ -341,8 +341,8 @@ async fn status_conforms_to_its_schema_and_shows_the_state_at_the_proxy() {
     let status = served.json("/status").await;
     let schema = serde_json::to_value(schemars::schema_for!(Status)).unwrap();
     assert_eq!(check::violations(&schema, &status), [""; 0], "{status}");
-    let server = &status["servers"][0];
-    assert_eq!((&server["verdict"], &server["shown"]["state"]), (&"up".into(), &"maint".into()), "{status}");
+    let shown = &status["servers"][0];
+    assert_eq!((&shown["verdict"], &shown["shown"]["state"]), (&"up".into(), &"maint".into()), "{status}");
     assert_eq!(status["paused"]["since"], "2027-01-15T08:00:00Z");
     assert_eq!(status["proxies"][0]["answers"], true);
     assert!(status["differences"][0]["message"].as_str().unwrap().contains("did you mean `orders_read`?"));

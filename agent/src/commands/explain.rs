@@ -50,7 +50,11 @@ async fn history(arguments: &Explain) -> Result<Exit, ControlError> {
     let lines = events(arguments, arguments.subject.as_deref().unwrap_or_default(), usize::MAX).await?;
     match arguments.control.output.output {
         Format::Json => print_json(&lines),
-        Format::Text => lines.iter().for_each(|line| print(event(line))),
+        Format::Text => {
+            for line in &lines {
+                print(event(line));
+            }
+        }
     }
     Ok(Exit::Ok)
 }
@@ -87,9 +91,9 @@ async fn server(arguments: &Explain, name: &str) -> Result<Exit, ControlError> {
     lines.sort_by(|one, other| one.at.cmp(&other.at));
     if !lines.is_empty() {
         print("\nhistory");
-        lines
-            .iter()
-            .for_each(|line| print(wrapped(&format!("  {}", event(line)), width(), "    ").trim_end()));
+        for line in &lines {
+            print(wrapped(&format!("  {}", event(line)), width(), "    ").trim_end());
+        }
     }
     Ok(Exit::Ok)
 }
@@ -146,7 +150,8 @@ fn of_server(status: &Status, server: &ServerStatus, width: usize) -> String {
 
 async fn session(arguments: &Explain, pid: &str) -> Result<Exit, ControlError> {
     let sessions = read(arguments, "/sessions", &[]).await?;
-    let of_pid = |row: &&Value| row.get("pid").is_some_and(|known| known.to_string() == pid);
+    let wanted: Option<u64> = pid.parse().ok();
+    let of_pid = |row: &&Value| wanted.is_some() && row.get("pid").and_then(Value::as_u64) == wanted;
     let found: Vec<&Value> = rows(&sessions).iter().filter(of_pid).collect();
     if found.is_empty() {
         complain(format_args!("no session with PID {pid}; `sessions` lists them"));
@@ -158,8 +163,12 @@ async fn session(arguments: &Explain, pid: &str) -> Result<Exit, ControlError> {
         return Ok(Exit::Ok);
     }
     // Several instances may have the same PID.
-    found.iter().for_each(|row| print(of_session(row, width()).trim_end()));
-    history.iter().for_each(|line| print(event(line)));
+    for row in &found {
+        print(of_session(row, width()).trim_end());
+    }
+    for line in &history {
+        print(event(line));
+    }
     Ok(Exit::Ok)
 }
 

@@ -97,7 +97,7 @@ pub(super) fn wrapped(text: &str, width: usize, indent: &str) -> String {
 
 /// `12s`, `15m00s`, `2h05m`, `3d04h`.
 pub(super) fn age(seconds: f64) -> String {
-    let seconds = seconds.max(0.0) as u64;
+    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),

@@ -34,7 +34,7 @@ pub(super) async fn sessions(arguments: &cli::Sessions) -> Exit {
 
 /// One line for each session.
 fn lines(sessions: &Value) -> String {
-    rows(sessions).iter().map(|row| format!("{row}\n")).collect()
+    rows(sessions).iter().fold(String::new(), |lines, row| lines + &row.to_string() + "\n")
 }
 
 pub(super) fn rows(sessions: &Value) -> &[Value] {

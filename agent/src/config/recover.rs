@@ -132,7 +132,7 @@ fn blank(copy: &mut [Vec<char>], at: Position) -> bool {
         if indent <= at.column && indent < line.len() && line.get(indent) != Some(&'\r') {
             break;
         }
-        line.iter_mut().for_each(|c| *c = ' ');
+        line.fill(' ');
     }
     true
 }

@@ -61,7 +61,7 @@ impl Running {
                 if force {
                     let left = self.left_beside(&server);
                     DrainForced { server: &server, left }.emit(&self.decider.shared.metrics);
-                    answer["others_left"] = left.into();
+                    answer = json!({"draining": server.to_string(), "others_left": left});
                 }
                 Ok((answer, Some(Effect::Drained(server))))
             }

@@ -136,6 +136,7 @@ mod tests {
             reason: "sessions due".into(),
             since: 1_800_000_000,
             operator: false,
+            force: false,
             until: None,
         };
         records.store(&[record("orders"), record("renamed")]).unwrap();
