@@ -13,7 +13,7 @@ export HOLD ENGINE PROXY DURATION
 .PHONY: help deps build demo test test-long fuzz lint bench regret deps-deploy test-deploy packages image clean
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 deps: ## install what is missing (haproxy, postgresql, mariadb, gcc, ...); start no service
 	@$(SCRIPTS)/deps.sh

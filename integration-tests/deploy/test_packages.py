@@ -106,9 +106,9 @@ def test_the_deb_through_its_life(packages, tree):
         assert tree.owner("etc/rds-lb-agent/config.yaml") == "root:rds-lb-agent 640"
 
     tree.run("dpkg", "--remove", "rds-lb-agent")
-    assert tree.asked() == ["disable --now rds-lb-agent.service"]
+    assert tree.asked() == ["disable --now rds-lb-agent.socket rds-lb-agent.service"]
     assert not (tree.root / "usr/bin/rds-lb-agent").exists()
-    assert not (tree.root / "lib/systemd/system/rds-lb-agent.service").exists()
+    assert not list((tree.root / "lib/systemd/system").glob("rds-lb-agent.*"))
     assert config.read_text() == own and tree.has_user()
     assert (tree.root / "var/lib/rds-lb-agent/records.json").exists()
 
@@ -153,7 +153,7 @@ def test_the_rpm_through_its_life(packages, tree):
     assert config.read_text() == own
     assert tree.asked() == ["try-restart rds-lb-agent.service"]
     tree.rpm("--erase", "rds-lb-agent")
-    assert tree.asked() == ["disable --now rds-lb-agent.service"]
+    assert tree.asked() == ["disable --now rds-lb-agent.socket rds-lb-agent.service"]
     assert not (tree.root / "usr/bin/rds-lb-agent").exists()
     assert (tree.root / "etc/rds-lb-agent/config.yaml.rpmsave").read_text() == own
 

@@ -3,13 +3,18 @@
 Not run here: the units themselves, since process 1 of a test machine is seldom systemd. Instead, the agent's system calls are
 compared with the unit's filter."""
 
+import fcntl
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import threading
+import time
 
 import pytest
-from conftest import DEPLOY, run, tool
+from conftest import DEPLOY, ROOT, run, tool
 
 UNIT = DEPLOY / "systemd/rds-lb-agent.service"
 DROP_IN = DEPLOY / "systemd/haproxy.service.d/rds-lb-agent.conf"
@@ -30,6 +35,15 @@ def placed(tmp_path, agent):
 def test_systemd_accepts_the_unit(placed):
     output = run(tool("systemd-analyze"), "verify", "--man=no", placed)
     assert str(placed.name) not in output, output
+
+
+def test_systemd_accepts_the_socket_unit_and_it_has_the_agents_default_addresses(placed):
+    unit = placed.with_suffix(".socket")
+    shutil.copy(DEPLOY / "systemd/rds-lb-agent.socket", unit)
+    output = run(tool("systemd-analyze"), "verify", "--man=no", unit)
+    assert "rds-lb-agent" not in output, output
+    documented = re.findall(r"Default: (127\.0\.0\.1:\d+)", (ROOT / "docs/CONFIGURATION.md").read_text())
+    assert setting("ListenStream", unit.read_text()) == documented
 
 
 def test_systemd_accepts_haproxys_unit_with_the_drop_in(tmp_path, agent):
@@ -98,3 +112,104 @@ def test_the_agent_needs_no_system_call_that_the_unit_refuses(tmp_path, agent):
     allowed, refused = setting("SystemCallFilter")
     filtered = calls(allowed) - set().union(*(calls(name) for name in refused.removeprefix("~").split()))
     assert used <= filtered, used - filtered
+
+
+def small_configuration(folder, agent_check, http):
+    path = folder / "config.yaml"
+    path.write_text(
+        "databases:\n  - {name: o, engine: postgresql, user: u, region: eu-west-1, instances: [{name: a, endpoint: 'a.b:1', connect: '127.0.0.1:1'}]}\n"
+        f"state_dir: {folder}/state\nlisten: {{agent_check: '{agent_check}', http: '{http}', control: {folder}/control.sock}}\n"
+    )
+    return path
+
+
+def check(address, seconds=10):
+    """An agent check, as HAProxy makes it."""
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), timeout=seconds) as connection:
+        connection.sendall(b"orders_write/a\n")
+        return connection.recv(100)
+
+
+def listening():
+    one = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    return one, f"127.0.0.1:{one.getsockname()[1]}"
+
+
+def test_the_agent_takes_over_sockets_from_systemd_socket_activate(tmp_path, agent):
+    activate = tool("systemd-socket-activate")
+    sockets = [listening() for _ in range(2)]
+    (check_at, http) = (address for _, address in sockets)
+    for one, _ in sockets:
+        one.close()
+    config = small_configuration(tmp_path, check_at, http)
+    process = subprocess.Popen([activate, "-l", check_at, "-l", http, "-E", "AWS_EC2_METADATA_DISABLED=true", agent, "run", "--config", str(config)],
+                               stderr=(tmp_path / "log").open("w"))
+    try:
+        end = time.monotonic() + 30
+        while True:
+            try:
+                # The first connection starts the agent.
+                assert check(check_at).endswith(b"\n")
+                break
+            except ConnectionRefusedError:
+                assert time.monotonic() < end, "systemd-socket-activate does not listen"
+                time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+    assert "cannot listen" not in (tmp_path / "log").read_text()
+
+
+def test_no_check_is_refused_while_the_agent_restarts(tmp_path, agent):
+    """This test holds the sockets as systemd does, and passes them on."""
+    sockets = [listening() for _ in range(2)]
+    check_at, http = (address for _, address in sockets)
+    config = small_configuration(tmp_path, check_at, http)
+    log = (tmp_path / "log").open("w")
+    # They become the descriptors 3 and 4 of the agent.
+    passed = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, 100) for one, _ in sockets]
+    script = f"exec 3<&{passed[0]} 4<&{passed[1]}; export LISTEN_FDS=2 LISTEN_PID=$$; exec {agent} run --config {config}"
+
+    def start():
+        return subprocess.Popen(["bash", "-c", script], pass_fds=passed, stderr=log, env={**os.environ, "AWS_EC2_METADATA_DISABLED": "true"})
+
+    answers, failures, ends = [], [], threading.Event()
+
+    def load():
+        while not ends.is_set():
+            try:
+                answers.append(check(check_at, seconds=30))
+            except OSError as error:
+                failures.append(repr(error))
+            time.sleep(0.002)
+
+    process = start()
+    clients = [threading.Thread(target=load) for _ in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        for _ in range(3):
+            before = len(answers)
+            while len(answers) < before + 500:
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.01)
+            process.send_signal(signal.SIGUSR1)
+            assert process.wait(30) == 0
+            process = start()
+    finally:
+        before, end = len(answers), time.monotonic() + 60
+        while len(answers) < before + 10 and time.monotonic() < end:
+            time.sleep(0.01)
+        ends.set()
+        for client in clients:
+            client.join()
+        process.terminate()
+        process.wait(30)
+        for descriptor in passed:
+            os.close(descriptor)
+        for one, _ in sockets:
+            one.close()
+    assert not failures, failures[:5]
+    assert len(answers) >= 1500 and all(answer.endswith(b"\n") for answer in answers)

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::RunError;
+use super::{RunError, inherited::Inherited};
 use crate::{
     api::{
         bounded::{self, Bounded, Peer},
@@ -62,7 +62,11 @@ impl Listeners {
             envoy: Served::default(),
             control: Served::default(),
         };
-        let bound = Bound::to(&config.listen, None).await?;
+        let mut inherited = Inherited::from_environment();
+        let bound = Bound::to(&config.listen, None, &mut inherited).await?;
+        for address in inherited.addresses() {
+            tracing::warn!(%address, "inherited socket is not used: its address is not in `listen`");
+        }
         listeners.serve(bound, shared);
         Ok(listeners)
     }
@@ -71,7 +75,8 @@ impl Listeners {
     /// addresses are as before.
     pub(super) async fn reopen(&mut self, config: &Config, shared: &Shared) -> Result<(), RunError> {
         let new = &config.listen;
-        match Bound::to(new, Some(&self.listen)).await {
+        let mut none = Inherited::default();
+        match Bound::to(new, Some(&self.listen), &mut none).await {
             Ok(bound) => {
                 self.close_changed(new).await;
                 self.serve(bound, shared);
@@ -79,10 +84,10 @@ impl Listeners {
             // The new address may contain the old one, or be that of another listener before.
             Err(RunError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
                 self.close_changed(new).await;
-                let bound = match Bound::to(new, Some(&self.listen)).await {
+                let bound = match Bound::to(new, Some(&self.listen), &mut none).await {
                     Ok(bound) => bound,
                     Err(error) => {
-                        let before = Bound::to(&self.listen, Some(new)).await?;
+                        let before = Bound::to(&self.listen, Some(new), &mut none).await?;
                         self.serve(before, shared);
                         return Err(error);
                     }
@@ -208,14 +213,14 @@ impl Served {
 // === impl Bound ===
 
 impl Bound {
-    /// Binds the addresses of `listen` that are not in `open`.
-    async fn to(listen: &Listen, open: Option<&Listen>) -> Result<Self, RunError> {
+    /// Binds the addresses of `listen` that are not in `open`, or takes them over from systemd.
+    async fn to(listen: &Listen, open: Option<&Listen>, inherited: &mut Inherited) -> Result<Self, RunError> {
         let mut bound = Self::default();
         if open.is_none_or(|open| open.agent_check != listen.agent_check) {
-            bound.agent_check = Some(bind(listen.agent_check, "agent checks").await?);
+            bound.agent_check = Some(bind(listen.agent_check, "agent checks", inherited).await?);
         }
         if open.is_none_or(|open| open.http != listen.http) {
-            bound.http = Some(bind(listen.http, "HTTP").await?);
+            bound.http = Some(bind(listen.http, "HTTP", inherited).await?);
         }
         if open.is_none_or(|open| open.control != listen.control) {
             bound.control = Some(bind_control(&listen.control)?);
@@ -259,8 +264,16 @@ async fn bind_envoy(address: &Address) -> Result<::envoy::serve::Listener, RunEr
     }
 }
 
-async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, RunError> {
+async fn bind(
+    address: SocketAddr,
+    purpose: &'static str,
+    inherited: &mut Inherited,
+) -> Result<TcpListener, RunError> {
     let listen = |source| RunError::Listen { address: address.to_string(), purpose, source };
+    if let Some(listener) = inherited.take(address) {
+        listener.set_nonblocking(true).map_err(listen)?;
+        return TcpListener::from_std(listener).map_err(listen);
+    }
     TcpListener::bind(address).await.map_err(listen)
 }
 

@@ -6,6 +6,7 @@
 //!   [`database`] those of a database, [`envoy`] those of Envoys, [`logins`] what databases are logged in with.
 //! - [`records`]: what the state directory holds at a start, and recorded drains at the end.
 //! - [`listeners`]: ports and sockets, which outlive reloads.
+//!   [`inherited`]: those that systemd opened before.
 //! - [`watch`]: signals and changes of files. [`authorities`]: the CA files of a configuration.
 //! - [`logging`]: log lines on standard error. [`collapse`]: the limit for lines of one kind.
 
@@ -14,6 +15,7 @@ mod collapse;
 mod database;
 mod envoy;
 mod generation;
+mod inherited;
 mod listeners;
 mod logging;
 mod logins;

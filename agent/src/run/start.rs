@@ -81,8 +81,9 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
     let _delays = AbortOnDropHandle::new(tokio::spawn(shared.starvation.clone().measure()));
     let envoys = Envoys::new(metrics.clone());
     envoy::begin(&config, &envoys, &shared);
-    let mut listeners = Listeners::open(&config, &envoys, &shared).await?;
+    // Before the first answer: a signal to an agent that answers must not find the default action, which kills.
     let mut signals = Signals::listen(path).map_err(|error| RunError::Setup(error.to_string()))?;
+    let mut listeners = Listeners::open(&config, &envoys, &shared).await?;
     // Read before the tasks use the files: a change in between is noticed at the next reload.
     let authorities = Authorities::of(&config);
     signals.follow(&authorities.folders());
