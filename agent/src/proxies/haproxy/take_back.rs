@@ -136,7 +136,6 @@ mod tests {
             reason: "sessions due".into(),
             since: 1_800_000_000,
             operator: false,
-            force: false,
             until: None,
         };
         records.store(&[record("orders"), record("renamed")]).unwrap();
