@@ -7,6 +7,7 @@ use tracing::{debug, error, info};
 use super::Event;
 use crate::metrics::{Metrics, labels::OfPath};
 
+/// A token file for clients has a fresh token.
 #[derive(Debug)]
 pub struct TokenFileWritten<'a> {
     pub path: &'a str,
@@ -29,6 +30,9 @@ impl Event for TokenFileWritten<'_> {
     }
 }
 
+/// A token file for clients cannot be replaced: the disk, its rights, or the owner that it shall have.
+///
+/// Do: make its folder writable for the agent's user. `error` names what failed; the agent tries again.
 #[derive(Debug)]
 pub struct TokenFileFailed<'a> {
     pub path: &'a str,
