@@ -224,29 +224,29 @@ pub struct Doctor {
     #[arg(long, short, env = "RDS_LB_AGENT_CONFIG")]
     pub config: Option<PathBuf>,
     /// A configuration file of HAProxy, or a folder of *.cfg files; in the order of HAProxy's own -f
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", env = "RDS_LB_AGENT_HAPROXY")]
     pub haproxy: Vec<PathBuf>,
     /// The version of HAProxy, like 3.2. Default: every version
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", env = "RDS_LB_AGENT_HAPROXY_VERSION")]
     pub haproxy_version: Option<String>,
     /// A configuration file of Envoy, or the output of its /config_dump
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "RDS_LB_AGENT_ENVOY")]
     pub envoy: Vec<PathBuf>,
     /// The JSON output of `aws rds describe-db-instances`, `describe-db-clusters` or `describe-db-parameters`, of `aws ec2
     /// describe-security-groups` or of `aws iam get-policy-version`. May be repeated
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "RDS_LB_AGENT_AWS")]
     pub aws: Vec<PathBuf>,
     /// Log in to each instance of --config, and report what is wrong on the way: network, TLS, token, rights
-    #[arg(long, requires = "config")]
+    #[arg(long, requires = "config", env = "RDS_LB_AGENT_LIVE")]
     pub live: bool,
     /// With --live: also log in through this port of a proxy, and compare the certificate. May be repeated
-    #[arg(long, value_name = "DATABASE=HOST:PORT", requires = "live")]
+    #[arg(long, value_name = "DATABASE=HOST:PORT", requires = "live", env = "RDS_LB_AGENT_THROUGH")]
     pub through: Vec<String>,
     /// Leave out what a rule finds
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "RULE", env = "RDS_LB_AGENT_ALLOW")]
     pub allow: Vec<String>,
     /// Exit 1 for warnings too
-    #[arg(long)]
+    #[arg(long, env = "RDS_LB_AGENT_STRICT")]
     pub strict: bool,
     #[command(flatten)]
     pub output: Output,
@@ -264,22 +264,22 @@ pub struct Render {
     pub what: Rendered,
     /// The endpoint of the cluster for a backend, or cluster of Envoy: the fallback by DNS, and the name that clients
     /// verify. May be repeated
-    #[arg(long, value_name = "BACKEND=HOST:PORT")]
+    #[arg(long, value_name = "BACKEND=HOST:PORT", env = "RDS_LB_AGENT_CLUSTER")]
     pub cluster: Vec<String>,
     /// The address on which clients reach the proxy
-    #[arg(long, default_value = "127.0.0.1")]
+    #[arg(long, default_value = "127.0.0.1", env = "RDS_LB_AGENT_BIND")]
     pub bind: std::net::IpAddr,
     /// The port of the first backend. Default: the port of its database
-    #[arg(long)]
+    #[arg(long, env = "RDS_LB_AGENT_PORT")]
     pub port: Option<u16>,
     /// For `client` and `iam`: the database user of the clients
-    #[arg(long, default_value = "app")]
+    #[arg(long, default_value = "app", env = "RDS_LB_AGENT_USER")]
     pub user: String,
     /// For `iam`: the number of the AWS account
-    #[arg(long, default_value = "ACCOUNT")]
+    #[arg(long, default_value = "ACCOUNT", env = "RDS_LB_AGENT_ACCOUNT")]
     pub account: String,
     /// For `iam`: the resource id of an instance or its cluster (DbiResourceId, DbClusterResourceId). May be repeated
-    #[arg(long, value_name = "DATABASE/INSTANCE=ID")]
+    #[arg(long, value_name = "DATABASE/INSTANCE=ID", env = "RDS_LB_AGENT_RESOURCE")]
     pub resource: Vec<String>,
     #[command(flatten)]
     pub config: ConfigFile,
