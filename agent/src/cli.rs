@@ -23,7 +23,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent until SIGTERM. SIGHUP or a change of the file reloads the configuration
-    Run(ConfigFile),
+    Run(Run),
     /// Log in to each instance once, as the health check does, and report the result
     Check(Check),
     /// List the sessions of HAProxy with their ages, without a configuration
@@ -94,6 +94,18 @@ pub enum Described {
     Sessions,
     /// `validate --output json`.
     Validate,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 stopped by a signal, 1 a part of the agent failed, 2 it cannot start, 64 wrong usage or configuration.")]
+pub struct Run {
+    /// Start the agent again a second after it ends, for whatever reason, until a signal stops it. For containers, where
+    /// the end of the agent would take the proxy of the same pod out of service
+    #[arg(long, env = "RDS_LB_AGENT_RESTART")]
+    pub restart: bool,
+    #[command(flatten)]
+    pub config: ConfigFile,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    io::BufRead,
     net::TcpListener,
     path::Path,
     process::{Command, Output},
@@ -256,4 +257,24 @@ fn recorded_drains_are_taken_back_without_an_agent_or_a_configuration() {
     assert_eq!(code(&output), Some(1), "{}", stdout(&output));
     assert!(stderr(&output).contains("orders_write/pg1"), "{}", stderr(&output));
     assert!(folder.path().join("drains.json").exists());
+}
+
+#[test]
+fn an_agent_that_ends_is_started_again_until_a_signal_stops_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    std::fs::write(&config, "databases: 1\n").unwrap();
+    let mut parent = Command::new(env!("CARGO_BIN_EXE_rds-lb-agent"))
+        .args(["run", "--restart", "--config"])
+        .arg(&config)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(parent.stderr.take().unwrap()).lines();
+    // The second end of an agent, although the configuration is wrong.
+    let ends = lines.map(Result::unwrap).filter(|line| line.contains("is started again"));
+    assert_eq!(ends.take(2).count(), 2);
+    let pid = rustix::process::Pid::from_child(&parent);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(parent.wait().unwrap().code().is_some(), "it ends by itself, not by the signal");
 }

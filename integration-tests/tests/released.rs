@@ -14,7 +14,8 @@ use integration_tests::{
 /// A scene whose reader `b` refuses connections and is DOWN.
 async fn with_a_dead_reader(engine: Engine) -> Scene {
     let standin = Options { engine, ..Options::default() };
-    let scene = Scene::set(Setting { standin, ..Setting::default() }).await.unwrap();
+    let setting = Setting { standin, state_file: true, ..Setting::default() };
+    let scene = Scene::set(setting).await.unwrap();
     scene.standin.stop("b", StopMode::Immediate).await.unwrap();
     scene.up("orders_read", &["c"]).await.unwrap();
     recorded(&scene, &["orders_read/a", "orders_read/b", "orders_write/b", "orders_write/c"]).await;
@@ -47,9 +48,8 @@ async fn operational(scene: &Scene, backend: &str, server: &str) -> u8 {
 
 /// `release` without a running agent: exit code and standard output.
 async fn release(scene: &Scene) -> (i32, String) {
-    let (state, control) = (scene.agent.state_dir(), scene.agent.control());
-    let arguments =
-        ["release", "--state-dir", state.to_str().unwrap(), "--control", control.to_str().unwrap()];
+    let (config, control) = (scene.agent.config_file(), scene.agent.control());
+    let arguments = ["release", "--config", config.to_str().unwrap(), "--control", control.to_str().unwrap()];
     let (code, out, err) = scene.agent.command(&arguments).await.unwrap();
     (code, out + &err)
 }
@@ -151,6 +151,10 @@ async fn release_lifts_what_a_killed_agent_left_and_says_what_stays() {
     let socket = scene.proxy.admin_socket();
     let typed = format!("echo 'set server orders_write/b agent up' | socat - {}", socket.display());
     assert!(output.contains("stays DOWN for its role") && output.contains(&typed), "{output}");
+    scene.up("orders_read", &["a", "b", "c"]).await.unwrap();
+    scene.up("orders_write", &["a"]).await.unwrap();
+    // HAProxy's server state file knows it too.
+    scene.proxy.reload().await.unwrap();
     scene.up("orders_read", &["a", "b", "c"]).await.unwrap();
     scene.up("orders_write", &["a"]).await.unwrap();
     scene.clear().await.unwrap();

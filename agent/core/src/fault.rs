@@ -122,6 +122,7 @@ impl Fault {
     pub fn blame(&self) -> Blame {
         use FaultKind as K;
         match self.kind {
+            _ if self.is_shutdown() => Blame::Database,
             K::NameNotResolved | K::Unreachable | K::TimedOut | K::Disconnected => Blame::Network,
             K::OutOfResources => Blame::Agent,
             K::NoToken | K::LoginRefused => Blame::Credentials,

@@ -10,6 +10,7 @@ mod manual;
 mod observe;
 mod release;
 mod render;
+mod restart;
 mod run;
 mod screen;
 mod server_state;

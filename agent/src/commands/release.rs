@@ -10,6 +10,7 @@ use crate::{
     cli::{Format, Release},
     config,
     proxies::haproxy::release::{self, Released},
+    run,
     state::{StateError, StateLock, downs::DownRecords},
 };
 
@@ -26,6 +27,9 @@ pub(super) async fn release(arguments: &Release) -> Exit {
     if let Err(error) = end(&state_dir, arguments.operators, asked, &mut released).await {
         complain(error);
         return Exit::CouldNotCheck;
+    }
+    if released.kept_down.is_empty() {
+        write_state_files(arguments).await;
     }
     match arguments.control.output.output {
         Format::Json => print_json(&released),
@@ -50,6 +54,14 @@ async fn end(
         return Ok(());
     }
     release::downs(state_dir, released).await
+}
+
+/// A HAProxy that is reloaded before the next agent starts must not load what has just ended. Where the
+/// configuration cannot be read, no agent has kept such a file for it either, or it is the operator's to write.
+async fn write_state_files(arguments: &Release) {
+    if let Ok(loaded) = config::load(&arguments.config.config) {
+        run::write_state_files(&loaded.config).await;
+    }
 }
 
 fn show(released: &Released) {

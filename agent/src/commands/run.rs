@@ -1,10 +1,13 @@
 //! `run`: runs the agent.
 
-use super::{Exit, complain};
-use crate::{cli::ConfigFile, run::RunError};
+use super::{Exit, complain, restart};
+use crate::{cli::Run, run::RunError};
 
-pub(super) async fn run(arguments: &ConfigFile) -> Exit {
-    match crate::run::run(&arguments.config).await {
+pub(super) async fn run(arguments: &Run) -> Exit {
+    if arguments.restart {
+        return restart::restart(&arguments.config.config).await;
+    }
+    match crate::run::run(&arguments.config.config).await {
         Ok(()) => Exit::Ok,
         Err(RunError::Config(problems)) => {
             // Each problem is printed with "error:" and its line.

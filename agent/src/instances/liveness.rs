@@ -23,8 +23,16 @@ const REFUSED: Duration = Duration::from_secs(10);
 /// and their tries run out, and because the host refuses for the server, at no cost.
 const STOPPED: Duration = Duration::from_millis(50);
 
-/// The pause while a server answers that it starts or stops, which takes a process of it each time.
-const STARTING: Duration = Duration::from_millis(100);
+/// The pause once connections have been refused for [`LONG`]: each try is also a name lookup and work of the
+/// agent's own, and no client waits that long.
+const STOPPED_LONG: Duration = Duration::from_secs(1);
+
+/// When a stopped server is no longer about to be back.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The pause while a server answers that it starts or stops. Such an answer takes a process of it, and a login of
+/// the budget, which is 5 a second by default.
+const STARTING: Duration = Duration::from_millis(200);
 
 /// A connection that lasted this long is replaced without a pause.
 const LASTING: Duration = Duration::from_secs(10);
@@ -33,9 +41,13 @@ const LASTING: Duration = Duration::from_secs(10);
 pub async fn run(door: Arc<Door>) {
     // The first failures are retried soon, because a verdict needs two.
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut refused: Option<Instant> = None;
     loop {
-        match door.login().await {
-            Ok(session) => {
+        let login = door.login().await;
+        let is_refused = login.as_ref().is_err_and(|fault| fault.kind == FaultKind::ConnectionRefused);
+        refused = is_refused.then(|| refused.unwrap_or_else(Instant::now));
+        match (login, refused) {
+            (Ok(session), _) => {
                 let began = Instant::now();
                 let fault = ask_until_it_fails(&door, session).await;
                 tracing::debug!(instance = %door.instance(), %fault, "liveness connection lost");
@@ -48,20 +60,21 @@ pub async fn run(door: Arc<Door>) {
                     tokio::time::sleep(backoff.wait()).await;
                 }
             }
-            Err(fault) if fault.evidence() == Evidence::AuthIll => {
+            (Err(fault), _) if fault.evidence() == Evidence::AuthIll => {
                 // Another login that works again is worth a try at once.
                 tokio::select! {
                     () = tokio::time::sleep(jittered(REFUSED)) => {}
                     () = door.probe_now.notified() => {}
                 }
             }
-            Err(fault) if fault.kind == FaultKind::ConnectionRefused => {
-                tokio::time::sleep(jittered(STOPPED)).await;
+            (Err(_), Some(since)) => {
+                let pause = if since.elapsed() < LONG { STOPPED } else { STOPPED_LONG };
+                tokio::time::sleep(jittered(pause)).await;
             }
-            Err(fault) if fault.evidence() == Evidence::Down => {
+            (Err(fault), _) if fault.evidence() == Evidence::Down => {
                 tokio::time::sleep(jittered(STARTING)).await;
             }
-            Err(_) => tokio::time::sleep(backoff.wait()).await,
+            (Err(_), _) => tokio::time::sleep(backoff.wait()).await,
         }
     }
 }

@@ -294,6 +294,7 @@ impl Metrics {
         self.instance_role.clear();
         self.instance_lag_seconds.clear();
         self.token_expires.clear();
+        self.token_file_expires.clear();
         self.certificate_expires.clear();
         self.host_connect_errors.clear();
         self.host_connect_errors_limit.clear();

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
-/// Inherited sockets that are not in use.
+/// Inherited sockets. They stay open, as systemd keeps them open too: nothing else can bind their addresses.
 #[derive(Default)]
 pub(super) struct Inherited(Vec<TcpListener>);
 
@@ -24,16 +24,16 @@ impl Inherited {
         Self(listeners)
     }
 
-    /// The socket that is bound to the address.
-    pub(super) fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let index =
-            self.0.iter().position(|listener| listener.local_addr().is_ok_and(|bound| bound == address))?;
-        Some(self.0.swap_remove(index))
+    /// A copy of the socket that is bound to the address, for the start and for every reload.
+    pub(super) fn take(&self, address: SocketAddr) -> Option<TcpListener> {
+        let bound = |listener: &&TcpListener| listener.local_addr().is_ok_and(|bound| bound == address);
+        self.0.iter().find(bound)?.try_clone().ok()
     }
 
-    /// The addresses of the sockets that are left: clients that connect there wait for nothing.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.0.iter().filter_map(|listener| listener.local_addr().ok())
+    /// The addresses of the sockets that are not used: clients that connect there wait for nothing.
+    pub(super) fn unused(&self, used: [SocketAddr; 2]) -> impl Iterator<Item = SocketAddr> + '_ {
+        let addresses = self.0.iter().filter_map(|listener| listener.local_addr().ok());
+        addresses.filter(move |address| !used.contains(address))
     }
 }
 
@@ -42,12 +42,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_taken_once_and_only_for_its_address() {
+    fn a_socket_is_taken_for_its_address_whenever_that_is_opened() {
         let [one, other] = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
         let (first, second) = (one.local_addr().unwrap(), other.local_addr().unwrap());
-        let mut inherited = Inherited(vec![one, other]);
-        assert_eq!(inherited.take(second).unwrap().local_addr().unwrap(), second);
-        assert!(inherited.take(second).is_none());
-        assert_eq!(inherited.addresses().collect::<Vec<_>>(), [first]);
+        let inherited = Inherited(vec![one, other]);
+        for _ in 0..2 {
+            assert_eq!(inherited.take(second).unwrap().local_addr().unwrap(), second);
+        }
+        let elsewhere = SocketAddr::from(([127, 0, 0, 2], second.port()));
+        assert!(inherited.take(elsewhere).is_none());
+        assert_eq!(inherited.unused([second, elsewhere]).collect::<Vec<_>>(), [first]);
     }
 }

@@ -35,6 +35,7 @@ pub(super) struct Listeners {
     http: Served,
     envoy: Served,
     control: Served,
+    inherited: Inherited,
 }
 
 /// The task of a listener, which ends when this is dropped. `None` if the address is not configured.
@@ -61,10 +62,10 @@ impl Listeners {
             http: Served::default(),
             envoy: Served::default(),
             control: Served::default(),
+            inherited: Inherited::from_environment(),
         };
-        let mut inherited = Inherited::from_environment();
-        let bound = Bound::to(&config.listen, None, &mut inherited).await?;
-        for address in inherited.addresses() {
+        let bound = Bound::to(&config.listen, None, &listeners.inherited).await?;
+        for address in listeners.inherited.unused([config.listen.agent_check, config.listen.http]) {
             tracing::warn!(%address, "inherited socket is not used: its address is not in `listen`");
         }
         listeners.serve(bound, shared);
@@ -75,8 +76,7 @@ impl Listeners {
     /// addresses are as before.
     pub(super) async fn reopen(&mut self, config: &Config, shared: &Shared) -> Result<(), RunError> {
         let new = &config.listen;
-        let mut none = Inherited::default();
-        match Bound::to(new, Some(&self.listen), &mut none).await {
+        match Bound::to(new, Some(&self.listen), &self.inherited).await {
             Ok(bound) => {
                 self.close_changed(new).await;
                 self.serve(bound, shared);
@@ -84,10 +84,10 @@ impl Listeners {
             // The new address may contain the old one, or be that of another listener before.
             Err(RunError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
                 self.close_changed(new).await;
-                let bound = match Bound::to(new, Some(&self.listen), &mut none).await {
+                let bound = match Bound::to(new, Some(&self.listen), &self.inherited).await {
                     Ok(bound) => bound,
                     Err(error) => {
-                        let before = Bound::to(&self.listen, Some(new), &mut none).await?;
+                        let before = Bound::to(&self.listen, Some(new), &self.inherited).await?;
                         self.serve(before, shared);
                         return Err(error);
                     }
@@ -214,7 +214,7 @@ impl Served {
 
 impl Bound {
     /// Binds the addresses of `listen` that are not in `open`, or takes them over from systemd.
-    async fn to(listen: &Listen, open: Option<&Listen>, inherited: &mut Inherited) -> Result<Self, RunError> {
+    async fn to(listen: &Listen, open: Option<&Listen>, inherited: &Inherited) -> Result<Self, RunError> {
         let mut bound = Self::default();
         if open.is_none_or(|open| open.agent_check != listen.agent_check) {
             bound.agent_check = Some(bind(listen.agent_check, "agent checks", inherited).await?);
@@ -267,7 +267,7 @@ async fn bind_envoy(address: &Address) -> Result<::envoy::serve::Listener, RunEr
 async fn bind(
     address: SocketAddr,
     purpose: &'static str,
-    inherited: &mut Inherited,
+    inherited: &Inherited,
 ) -> Result<TcpListener, RunError> {
     let listen = |source| RunError::Listen { address: address.to_string(), purpose, source };
     if let Some(listener) = inherited.take(address) {

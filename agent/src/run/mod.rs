@@ -29,6 +29,7 @@ mod watch;
 
 use std::{io, pin::Pin};
 
+pub use records::write_state_files;
 pub use start::run;
 
 use crate::{config::Problems, state::StateError};

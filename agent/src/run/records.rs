@@ -1,7 +1,11 @@
 //! What the state directory holds at a start, and what has to be ended in HAProxy outside of the
 //! decider: at the end of the process, and of servers that are no longer configured.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    time::Duration,
+};
 
 use agent_core::ServerId;
 use haproxy::runtime::{Connection, Limits};
@@ -200,13 +204,22 @@ pub(super) async fn release_all(state_dir: &Path, end: End) {
 }
 
 /// Writes HAProxy's server state file once more, after everything was released.
-pub(super) async fn write_state_files(config: &Config) {
+pub async fn write_state_files(config: &Config) {
+    let records = DrainRecords::in_directory(&config.state_dir).load().unwrap_or_default();
     for proxy in &config.proxies {
         let ProxyKind::Haproxy(haproxy) = &proxy.kind else { continue };
         let Some(path) = &haproxy.state_file else { continue };
+        // Drains on record come back with the next agent, not with HAProxy: the record may be gone by then.
+        let own: HashSet<(String, String)> = records
+            .iter()
+            .filter(|record| record.proxy().is_haproxy_at(&haproxy.socket))
+            .map(|record| (record.backend.clone(), record.server.clone()))
+            .collect();
         let text = async {
             let mut connection = Connection::open(&haproxy.socket, Limits::default()).await?;
-            connection.state_file(|_, _| false).await
+            connection
+                .state_file(|backend, server| own.contains(&(backend.to_owned(), server.to_owned())))
+                .await
         };
         let written = match text.await {
             Ok(text) => server_state::replace(path, &text).map_err(|error| error.to_string()),

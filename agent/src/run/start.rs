@@ -115,9 +115,10 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
                 Ok(Signal::Reload) => reload.report_again(),
                 Err(error) => {
                     AgentBroken { error: &error }.emit(&metrics);
+                    // The tasks first: one of them would send a drain again.
+                    running.abandon().await;
                     envoys.take_back().await;
                     listeners.close().await;
-                    running.abandon().await;
                     return Err(RunError::Internal(error));
                 }
             }
@@ -134,6 +135,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         let changed = match next {
             Ok(changed) => changed,
             Err((_, end)) => {
+                let end = if signals.stop_is_waiting() { End::Stop } else { end };
                 envoys.take_back().await;
                 listeners.close().await;
                 return Ok(end);

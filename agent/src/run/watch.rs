@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use notify::{RecursiveMode, Watcher};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -78,6 +79,12 @@ impl Signals {
                 ),
             }
         }
+    }
+
+    /// Whether a signal to stop has arrived and was not read: while a hand-over was under way, for one.
+    pub(super) fn stop_is_waiting(&mut self) -> bool {
+        let terminated = self.terminate.recv().now_or_never().is_some();
+        terminated || self.interrupt.recv().now_or_never().is_some()
     }
 
     pub(super) async fn next(&mut self) -> Signal {

@@ -11,9 +11,12 @@ mod format;
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, chown},
+    os::unix::fs::{OpenOptionsExt, fchown},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -113,7 +116,9 @@ async fn update(
 /// Replaces a file at once, readable by its owner only.
 fn replace(path: &Path, owner: Option<&str>, text: &[u8]) -> io::Result<()> {
     let owner = owner.map(uid).transpose()?;
-    let temporary = temporary(path);
+    // A slow write of the configuration before must not meet this one in the same file.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let temporary = temporary(path, WRITES.fetch_add(1, Ordering::Relaxed));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -124,7 +129,8 @@ fn replace(path: &Path, owner: Option<&str>, text: &[u8]) -> io::Result<()> {
         file.write_all(text)?;
         file.sync_all()?;
         if owner.is_some() {
-            chown(&temporary, owner, None)?;
+            // By the open file: a link in place of its name would be followed.
+            fchown(&file, owner, None)?;
         }
         fs::rename(&temporary, path)
     })();
@@ -134,9 +140,9 @@ fn replace(path: &Path, owner: Option<&str>, text: &[u8]) -> io::Result<()> {
     written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-fn temporary(path: &Path) -> PathBuf {
+fn temporary(path: &Path, write: u64) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.new", std::process::id()))
+    path.with_file_name(format!(".{name}.{}.{write}.new", std::process::id()))
 }
 
 /// The id of a user by number, or by name in /etc/passwd.
@@ -178,7 +184,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("token"), folder.path().join("other"));
         fs::write(&other, "untouched").unwrap();
-        symlink(&other, temporary(&path)).unwrap();
+        symlink(&other, temporary(&path, 0)).unwrap();
         replace(&path, None, b"new").unwrap();
         assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
     }
