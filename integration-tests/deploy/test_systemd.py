@@ -68,6 +68,10 @@ def test_the_exposure_stays_low(placed):
     assert float(level[1]) <= 1.5
 
 
+def test_token_files_in_the_runtime_directory_outlive_a_restart():
+    assert setting("RuntimeDirectory") == ["rds-lb-agent"] and setting("RuntimeDirectoryPreserve") == ["yes"]
+
+
 def test_only_a_wrong_configuration_is_not_restarted(tmp_path, agent):
     assert setting("RestartPreventExitStatus") == ["64"] and setting("Restart") == ["always"]
     config = tmp_path / "config.yaml"
