@@ -68,6 +68,18 @@ def test_the_exposure_stays_low(placed):
     assert float(level[1]) <= 1.5
 
 
+def test_systemd_accepts_the_documented_drop_in_for_owners_of_token_files(placed):
+    section = (ROOT / "docs/CLIENTS.md").read_text().split("### `token_files[].owner` under systemd\n")[1]
+    text = section.split("```\n")[1]
+    folder = placed.with_name(f"{placed.name}.d")
+    folder.mkdir()
+    (folder / "owner.conf").write_text(text)
+    output = run(tool("systemd-analyze"), "verify", "--man=no", placed)
+    assert placed.name not in output and "owner.conf" not in output, output
+    assert setting("CapabilityBoundingSet", text) == setting("AmbientCapabilities", text) == ["CAP_CHOWN"]
+    assert "chown" in run(tool("systemd-analyze"), "--no-pager", "syscall-filter", *setting("SystemCallFilter", text)).split()
+
+
 def test_token_files_in_the_runtime_directory_outlive_a_restart():
     assert setting("RuntimeDirectory") == ["rds-lb-agent"] and setting("RuntimeDirectoryPreserve") == ["yes"]
 
