@@ -159,9 +159,17 @@ def test_no_probe_asks_about_a_database(helm, mode, sidecar):
     for name, container in containers(render(helm, mode, f"sidecar={sidecar}")).items():
         probes = {key: value["httpGet"]["path"] for key, value in container.items() if key.endswith("Probe")}
         if name == "agent":
-            assert probes == {"livenessProbe": "/livez"}
+            assert probes == {}
         else:
             assert probes == dict.fromkeys(["startupProbe", "readinessProbe", "livenessProbe"], "/healthz")
+
+
+@pytest.mark.parametrize("mode", ["haproxy", "envoy", "agent"])
+@pytest.mark.parametrize("sidecar", ["native", "classic"])
+def test_an_agent_that_exits_does_not_end_its_container(helm, mode, sidecar):
+    container = containers(render(helm, mode, f"sidecar={sidecar}"))["agent"]
+    assert container["args"][:2] == ["run", "--restart"]
+    assert "limits" not in container["resources"]
 
 
 @pytest.mark.parametrize("mode", ["haproxy", "envoy", "agent"])
