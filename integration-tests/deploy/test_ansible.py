@@ -60,7 +60,7 @@ class Host:
         pools = [{"name": f"orders_{pool}", "database": "orders", "role": role, "port": ports[pool]}
                  for pool, role in (("write", "writer"), ("read", "reader"))]
         return {
-            "balancer_proxy": "haproxy", "balancer_drain_seconds": 2, "ansible_become": False,
+            "balancer_proxy": "haproxy", "balancer_drain_seconds": 2, "balancer_return_seconds": 1, "ansible_become": False,
             "agent_binary": agent, "agent_bin_dir": f"{root}/bin", "agent_config_dir": f"{root}/etc",
             "agent_state_dir": f"{root}/state", "agent_user": "root", "agent_group": "root", "agent_manage_user": False,
             "agent_service": "none", "agent_hand_over_argv": [f"{root}/supervisor", "agent"],
@@ -231,11 +231,13 @@ def test_a_rolling_upgrade_fails_no_login(fleet, agent):
     load = threading.Thread(target=clients)
     load.start()
     try:
-        fleet.play("upgrade.yml")
+        _, output = fleet.play("upgrade.yml")
     finally:
         ends.set()
         load.join()
     assert not failed, failed
+    waits = output.split("TASK [Wait for the load balancer in front]")[1:]
+    assert [name for text in waits for name in re.findall(r"^ok: \[(\w+)\]", text.split("TASK [")[0], re.M)] == ["lb1", "lb2"], output
     assert len(logins) > 20 and closed == set(fleet.hosts)
     for name, host in fleet.hosts.items():
         assert host.pid("agent") != pids[name]
