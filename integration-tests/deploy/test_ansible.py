@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 from conftest import DEPLOY, VENV, free_ports, login, run, status, tool, until
@@ -148,11 +149,20 @@ def test_the_collection_builds_and_documents_its_roles(tmp_path):
     package = next(tmp_path.glob("*.tar.gz"))
     run(VENV / "ansible-galaxy", "collection", "install", package, "-p", tmp_path, "--offline", env=environment)
     installed = tmp_path / "ansible_collections/rds_lb_agent/balancer"
-    # Files that the repository keeps elsewhere come along.
-    for path in ("roles/agent/files/rds-lb-agent.service", "roles/haproxy/files/rds-lb-agent.conf"):
-        assert "[Service]" in (installed / path).read_text()
+    # A file that the repository keeps elsewhere comes along.
+    assert "[Service]" in (installed / "roles/agent/files/rds-lb-agent.service").read_text()
     for role in ("agent", "haproxy", "envoy"):
         assert f"{role}_" in run(VENV / "ansible-doc", "-t", "role", f"rds_lb_agent.balancer.{role}", env=environment)
+
+
+def test_the_drop_in_for_reloads_has_the_paths_of_the_role():
+    role = COLLECTION / "roles/haproxy"
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    template = jinja2.Template((role / "templates/rds-lb-agent.conf.j2").read_text(), keep_trailing_newline=True)
+    assert template.render(defaults) == (DEPLOY / "systemd/haproxy.service.d/rds-lb-agent.conf").read_text()
+    paths = {"haproxy_socket": "/a/socket", "haproxy_state_file": "/b/state", "haproxy_program": "/c/haproxy", "agent_bin_dir": "/d"}
+    text = template.render(defaults | paths)
+    assert "ExecReload=-/d/rds-lb-agent server-state --socket /a/socket --file /b/state\nExecReload=/c/haproxy " in text
 
 
 def test_a_first_run_serves_clients_and_a_second_changes_nothing(fleet):
