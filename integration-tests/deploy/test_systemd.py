@@ -46,6 +46,13 @@ def test_systemd_accepts_the_socket_unit_and_it_has_the_agents_default_addresses
     assert setting("ListenStream", unit.read_text()) == documented
 
 
+def test_the_service_is_stopped_before_the_socket_unit_starts():
+    """systemd refuses to start a socket unit while its service is active."""
+    for path in ("deploy/systemd/rds-lb-agent.socket", "docs/INSTALL.md"):
+        text = (ROOT / path).read_text()
+        assert re.search(r"systemctl stop rds-lb-agent\b[^.]*systemctl enable --now rds-lb-agent\.socket && [a-z ]*systemctl start rds-lb-agent", text), path
+
+
 def test_systemd_accepts_haproxys_unit_with_the_drop_in(tmp_path, agent):
     theirs = next((path for path in map(DEPLOY.__class__, ["/lib/systemd/system/haproxy.service"]) if path.exists()), None)
     if not theirs:
