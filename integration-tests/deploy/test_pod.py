@@ -156,6 +156,24 @@ def test_a_pod_serves_clients_with_and_without_its_agent(play, standin, mode):
     until(played.agent_alive, "the agent is alive again")
 
 
+def test_an_agent_that_cannot_start_does_not_end_its_container(play, standin):
+    played = play("haproxy")
+    played.start_all()
+    until(played.agent_alive, "the agent runs")
+    config, log = played.volumes["agent-config"] / "config.yaml", played.folder / "agent.log"
+    good, container = config.read_text(), played.processes["agent"]
+    config.write_text(good + "nonsense: 1\n")
+    child = open(f"/proc/{container.pid}/task/{container.pid}/children").read()
+    os.kill(int(child), signal.SIGKILL)
+    until(lambda: log.read_text().count("exit status: 64") >= 2, "the agent is started again after exit code 64")
+    assert not played.agent_alive()
+    assert container.poll() is None, "the end of the container would make the pod not Ready"
+    assert played.ready() and played.login(standin, "write") == "f", played.logs()
+    config.write_text(good)
+    until(played.agent_alive, "the agent runs with the corrected configuration")
+    assert played.stop("agent") == 0
+
+
 def test_a_pod_serves_clients_before_its_agent_runs(play, standin):
     played = play("haproxy")
     played.start("haproxy")
