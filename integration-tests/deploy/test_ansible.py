@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 from conftest import DEPLOY, VENV, free_ports, login, run, status, tool, until
@@ -60,7 +61,7 @@ class Host:
         pools = [{"name": f"orders_{pool}", "database": "orders", "role": role, "port": ports[pool]}
                  for pool, role in (("write", "writer"), ("read", "reader"))]
         return {
-            "balancer_proxy": "haproxy", "balancer_drain_seconds": 2, "ansible_become": False,
+            "balancer_proxy": "haproxy", "balancer_drain_seconds": 2, "balancer_return_seconds": 1, "ansible_become": False,
             "agent_binary": agent, "agent_bin_dir": f"{root}/bin", "agent_config_dir": f"{root}/etc",
             "agent_state_dir": f"{root}/state", "agent_user": "root", "agent_group": "root", "agent_manage_user": False,
             "agent_service": "none", "agent_hand_over_argv": [f"{root}/supervisor", "agent"],
@@ -148,11 +149,20 @@ def test_the_collection_builds_and_documents_its_roles(tmp_path):
     package = next(tmp_path.glob("*.tar.gz"))
     run(VENV / "ansible-galaxy", "collection", "install", package, "-p", tmp_path, "--offline", env=environment)
     installed = tmp_path / "ansible_collections/rds_lb_agent/balancer"
-    # Files that the repository keeps elsewhere come along.
-    for path in ("roles/agent/files/rds-lb-agent.service", "roles/haproxy/files/rds-lb-agent.conf"):
-        assert "[Service]" in (installed / path).read_text()
+    # A file that the repository keeps elsewhere comes along.
+    assert "[Service]" in (installed / "roles/agent/files/rds-lb-agent.service").read_text()
     for role in ("agent", "haproxy", "envoy"):
         assert f"{role}_" in run(VENV / "ansible-doc", "-t", "role", f"rds_lb_agent.balancer.{role}", env=environment)
+
+
+def test_the_drop_in_for_reloads_has_the_paths_of_the_role():
+    role = COLLECTION / "roles/haproxy"
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    template = jinja2.Template((role / "templates/rds-lb-agent.conf.j2").read_text(), keep_trailing_newline=True)
+    assert template.render(defaults) == (DEPLOY / "systemd/haproxy.service.d/rds-lb-agent.conf").read_text()
+    paths = {"haproxy_socket": "/a/socket", "haproxy_state_file": "/b/state", "haproxy_program": "/c/haproxy", "agent_bin_dir": "/d"}
+    text = template.render(defaults | paths)
+    assert "ExecReload=-/d/rds-lb-agent server-state --socket /a/socket --file /b/state\nExecReload=/c/haproxy " in text
 
 
 def test_a_first_run_serves_clients_and_a_second_changes_nothing(fleet):
@@ -231,11 +241,13 @@ def test_a_rolling_upgrade_fails_no_login(fleet, agent):
     load = threading.Thread(target=clients)
     load.start()
     try:
-        fleet.play("upgrade.yml")
+        _, output = fleet.play("upgrade.yml")
     finally:
         ends.set()
         load.join()
     assert not failed, failed
+    waits = output.split("TASK [Wait for the load balancer in front]")[1:]
+    assert [name for text in waits for name in re.findall(r"^ok: \[(\w+)\]", text.split("TASK [")[0], re.M)] == ["lb1", "lb2"], output
     assert len(logins) > 20 and closed == set(fleet.hosts)
     for name, host in fleet.hosts.items():
         assert host.pid("agent") != pids[name]

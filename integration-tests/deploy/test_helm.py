@@ -109,6 +109,7 @@ EXTRAS = [
     ("haproxy", ["serviceAccount.create=false", "serviceAccount.name=other", "imagePullSecrets[0].name=s"]),
     ("haproxy", ["agent.reload=rollout", "image.tag=x", "podLabels.a=b", "podAnnotations.a=b"]),
     ("envoy", ["networkPolicy.enabled=true", "networkPolicy.restrictEgress=true", "metrics.podMonitor.enabled=true"]),
+    ("agent", ["networkPolicy.enabled=true"]),
     ("agent", ["kind=Deployment", "agent.state.type=claim", "agent.state.claim=state"]),
 ]
 
@@ -159,9 +160,17 @@ def test_no_probe_asks_about_a_database(helm, mode, sidecar):
     for name, container in containers(render(helm, mode, f"sidecar={sidecar}")).items():
         probes = {key: value["httpGet"]["path"] for key, value in container.items() if key.endswith("Probe")}
         if name == "agent":
-            assert probes == {"livenessProbe": "/livez"}
+            assert probes == {}
         else:
             assert probes == dict.fromkeys(["startupProbe", "readinessProbe", "livenessProbe"], "/healthz")
+
+
+@pytest.mark.parametrize("mode", ["haproxy", "envoy", "agent"])
+@pytest.mark.parametrize("sidecar", ["native", "classic"])
+def test_an_agent_that_exits_does_not_end_its_container(helm, mode, sidecar):
+    container = containers(render(helm, mode, f"sidecar={sidecar}"))["agent"]
+    assert container["args"][:2] == ["run", "--restart"]
+    assert "limits" not in container["resources"]
 
 
 @pytest.mark.parametrize("mode", ["haproxy", "envoy", "agent"])
@@ -182,6 +191,23 @@ def test_the_native_agent_starts_first_and_the_classic_one_beside_the_proxy(helm
     classic = pod(render(helm, "haproxy", "sidecar=classic"))
     assert [c["name"] for c in classic["containers"]] == ["haproxy", "agent"]
     assert "initContainers" not in classic
+
+
+def listen(documents):
+    return yaml.safe_load(one(documents, "ConfigMap", "-agent")["data"]["config.yaml"])["listen"]
+
+
+@pytest.mark.parametrize("setting", ["service", "serviceMonitor.enabled", "podMonitor.enabled"])
+def test_the_agents_http_port_is_open_to_other_hosts_only_where_it_is_scraped(helm, setting):
+    none = [f"metrics.{name}=false" for name in ("service", "serviceMonitor.enabled", "podMonitor.enabled")]
+    closed = render(helm, "haproxy", *none)
+    assert listen(closed) == {"agent_check": "127.0.0.1:7878", "http": "127.0.0.1:7879"}
+    assert 7879 not in [port["port"] for rule in one(closed, "NetworkPolicy")["spec"]["ingress"] for port in rule["ports"]]
+    documents = render(helm, "haproxy", *none, f"metrics.{setting}=true", "networkPolicy.monitoring[0].podSelector.matchLabels.a=b")
+    assert listen(documents)["http"] == "0.0.0.0:7879" and listen(documents)["allow_remote"] is True
+    rule = next(rule for rule in one(documents, "NetworkPolicy")["spec"]["ingress"] if {"protocol": "TCP", "port": 7879} in rule["ports"])
+    assert rule["from"] == [{"podSelector": {"matchLabels": {"a": "b"}}}]
+    validate(documents, NEWEST)
 
 
 def test_selectors_match_the_pods_and_not_the_test_pod(helm):
@@ -245,4 +271,6 @@ def test_the_notes_name_what_is_missing(helm):
 
     assert "No IAM role is set" in notes("-f", CHART / "ci/envoy.yaml")
     assert "No IAM role is set" not in notes("-f", CHART / "ci/haproxy.yaml")
+    assert "Nothing scrapes the agent" in notes("-f", CHART / "ci/agent.yaml")
+    assert "Nothing scrapes the agent" not in notes("-f", CHART / "ci/haproxy.yaml")
     assert "WARNING: one replica" in notes("-f", CHART / "ci/haproxy.yaml", "--set", "replicas=1")

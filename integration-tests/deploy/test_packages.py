@@ -119,6 +119,14 @@ def test_the_deb_through_its_life(packages, tree):
     assert "\nhaproxy:" in (tree.root / "etc/group").read_text(), "HAProxy's group is not the package's to remove"
 
 
+def test_an_upgrade_succeeds_without_the_configuration(packages, tree):
+    tree.install(packages[OLD]["deb"])
+    (tree.root / "etc/rds-lb-agent/config.yaml").unlink()
+    tree.install(packages[NEW]["deb"])
+    assert not (tree.root / "etc/rds-lb-agent/config.yaml").exists()
+    assert tree.owner("etc/rds-lb-agent") == "root:rds-lb-agent 750"
+
+
 def test_haproxy_can_be_installed_before_and_after(packages, tree):
     tree.run("dpkg", "--purge", "haproxy")
     if "\nhaproxy:" in (tree.root / "etc/group").read_text():

@@ -82,7 +82,7 @@ class Pod:
         log = (self.folder / f"{name}.log").open("a")
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"} | {e["name"]: e["value"] for e in container.get("env", [])}
         self.processes[name] = subprocess.Popen(
-            ["unshare", "--mount", "bash", "-c", CONTAINER, "container", work, *mounts, "--", *program], stdout=log, stderr=log, env=environment)
+            ["unshare", "--mount", "bash", "-c", CONTAINER, "container", work, *mounts, "--", *program], stdout=log, stderr=log, env=environment, start_new_session=True)
 
     def start_all(self):
         for name in ("agent", self.mode):
@@ -97,8 +97,8 @@ class Pod:
     def ready(self):
         return self.probe(self.mode, "readinessProbe")
 
-    def alive(self):
-        return {name: self.probe(name, "livenessProbe") for name in self.containers}
+    def agent_alive(self):
+        return status(f"http://127.0.0.1:{self.ports['agentHttp']}/livez") == 200
 
     def login(self, standin, pool):
         return login(standin, self.ports[pool], pool, "SELECT pg_is_in_recovery()")
@@ -108,7 +108,11 @@ class Pod:
 
     def stop(self, name, how=signal.SIGTERM):
         process = self.processes.pop(name)
-        process.send_signal(how)
+        if how == signal.SIGKILL:
+            # The end of a container's first process ends the others.
+            os.killpg(process.pid, how)
+        else:
+            process.send_signal(how)
         return process.wait(60)
 
     def end(self):
@@ -140,7 +144,7 @@ def test_a_pod_serves_clients_with_and_without_its_agent(play, standin, mode):
     played.start_all()
     until(lambda: played.login(standin, "write") == "f", "the write port leads to the writer")
     until(lambda: played.login(standin, "read") == "t", "the read port leads to the replica")
-    assert played.alive() == {"agent": True, mode: True}, played.logs()
+    assert played.agent_alive() and played.probe(mode, "livenessProbe"), played.logs()
     assert status(f"http://127.0.0.1:{played.ports['proxyHealth']}/metrics") == 200
     # The agent dies: no client suffers, and no probe of the proxy fails.
     played.stop("agent", signal.SIGKILL)
@@ -149,7 +153,25 @@ def test_a_pod_serves_clients_with_and_without_its_agent(play, standin, mode):
         assert played.login(standin, "write") == "f" and played.login(standin, "read") == "t", played.logs()
         assert played.ready() and played.probe(mode, "livenessProbe")
     played.start("agent")
-    until(lambda: played.probe("agent", "livenessProbe"), "the agent is alive again")
+    until(played.agent_alive, "the agent is alive again")
+
+
+def test_an_agent_that_cannot_start_does_not_end_its_container(play, standin):
+    played = play("haproxy")
+    played.start_all()
+    until(played.agent_alive, "the agent runs")
+    config, log = played.volumes["agent-config"] / "config.yaml", played.folder / "agent.log"
+    good, container = config.read_text(), played.processes["agent"]
+    config.write_text(good + "nonsense: 1\n")
+    child = open(f"/proc/{container.pid}/task/{container.pid}/children").read()
+    os.kill(int(child), signal.SIGKILL)
+    until(lambda: log.read_text().count("exit status: 64") >= 2, "the agent is started again after exit code 64")
+    assert not played.agent_alive()
+    assert container.poll() is None, "the end of the container would make the pod not Ready"
+    assert played.ready() and played.login(standin, "write") == "f", played.logs()
+    config.write_text(good)
+    until(played.agent_alive, "the agent runs with the corrected configuration")
+    assert played.stop("agent") == 0
 
 
 def test_a_pod_serves_clients_before_its_agent_runs(play, standin):

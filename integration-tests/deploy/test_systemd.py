@@ -46,6 +46,13 @@ def test_systemd_accepts_the_socket_unit_and_it_has_the_agents_default_addresses
     assert setting("ListenStream", unit.read_text()) == documented
 
 
+def test_the_service_is_stopped_before_the_socket_unit_starts():
+    """systemd refuses to start a socket unit while its service is active."""
+    for path in ("deploy/systemd/rds-lb-agent.socket", "docs/INSTALL.md"):
+        text = (ROOT / path).read_text()
+        assert re.search(r"systemctl stop rds-lb-agent\b[^.]*systemctl enable --now rds-lb-agent\.socket && [a-z ]*systemctl start rds-lb-agent", text), path
+
+
 def test_systemd_accepts_haproxys_unit_with_the_drop_in(tmp_path, agent):
     theirs = next((path for path in map(DEPLOY.__class__, ["/lib/systemd/system/haproxy.service"]) if path.exists()), None)
     if not theirs:
@@ -66,6 +73,22 @@ def test_the_exposure_stays_low(placed):
     level = re.search(r"Overall exposure level .*: ([0-9.]+)", output)
     print(level[0])
     assert float(level[1]) <= 1.5
+
+
+def test_systemd_accepts_the_documented_drop_in_for_owners_of_token_files(placed):
+    section = (ROOT / "docs/CLIENTS.md").read_text().split("### `token_files[].owner` under systemd\n")[1]
+    text = section.split("```\n")[1]
+    folder = placed.with_name(f"{placed.name}.d")
+    folder.mkdir()
+    (folder / "owner.conf").write_text(text)
+    output = run(tool("systemd-analyze"), "verify", "--man=no", placed)
+    assert placed.name not in output and "owner.conf" not in output, output
+    assert setting("CapabilityBoundingSet", text) == setting("AmbientCapabilities", text) == ["CAP_CHOWN"]
+    assert "chown" in run(tool("systemd-analyze"), "--no-pager", "syscall-filter", *setting("SystemCallFilter", text)).split()
+
+
+def test_token_files_in_the_runtime_directory_outlive_a_restart():
+    assert setting("RuntimeDirectory") == ["rds-lb-agent"] and setting("RuntimeDirectoryPreserve") == ["yes"]
 
 
 def test_only_a_wrong_configuration_is_not_restarted(tmp_path, agent):

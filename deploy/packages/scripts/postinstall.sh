@@ -18,7 +18,10 @@ if ! getent passwd rds-lb-agent >/dev/null; then
     --shell /usr/sbin/nologin --comment "rds-lb-agent" rds-lb-agent
 fi
 [ -d /var/lib/rds-lb-agent ] || install -d -m 0700 -o rds-lb-agent -g rds-lb-agent /var/lib/rds-lb-agent
-chgrp rds-lb-agent /etc/rds-lb-agent /etc/rds-lb-agent/config.yaml
+# An administrator may have deleted the configuration; dpkg does not restore it.
+for path in /etc/rds-lb-agent /etc/rds-lb-agent/config.yaml; do
+  if [ -e "$path" ]; then chgrp rds-lb-agent "$path"; fi
+done
 
 # Nothing is enabled or started: the shipped configuration has only examples. An upgrade restarts an agent that runs:
 # the old one hands over to the new one by SIGUSR1 (RestartKillSignal in the unit).

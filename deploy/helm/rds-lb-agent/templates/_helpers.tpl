@@ -94,12 +94,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether Prometheus connects to the agent from outside of the pod. Not empty: yes. */}}
+{{- define "rdslb.scraped" -}}
+{{- with .Values.metrics -}}{{- if or .service .serviceMonitor.enabled .podMonitor.enabled -}}true{{- end -}}{{- end -}}
+{{- end -}}
+
 {{/* The agent's configuration. */}}
 {{- define "rdslb.agentConfig" -}}
 {{- $config := dict "databases" .Values.databases "routing" .Values.routing "state_dir" "/var/lib/rds-lb-agent" -}}
 {{- if .Values.sessions -}}{{- $_ := set $config "sessions" .Values.sessions -}}{{- end -}}
-{{- /* The kubelet and Prometheus ask from outside of the pod. HTTP requests change nothing. */ -}}
-{{- $_ := set $config "listen" (dict "agent_check" (printf "127.0.0.1:%v" .Values.ports.agentCheck) "http" (printf "0.0.0.0:%v" .Values.ports.agentHttp) "allow_remote" true) -}}
+{{- $listen := dict "agent_check" (printf "127.0.0.1:%v" .Values.ports.agentCheck) "http" (printf "127.0.0.1:%v" .Values.ports.agentHttp) -}}
+{{- /* The port is not authenticated: whoever reaches /metrics reaches /state and /history. */ -}}
+{{- if include "rdslb.scraped" . -}}
+{{- $listen = merge (dict "http" (printf "0.0.0.0:%v" .Values.ports.agentHttp) "allow_remote" true) $listen -}}
+{{- end -}}
+{{- $_ := set $config "listen" $listen -}}
 {{- $sections := dict -}}
 {{- range .Values.pools -}}
 {{- $section := dict "database" .database "role" .role -}}

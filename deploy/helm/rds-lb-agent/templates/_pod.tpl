@@ -6,7 +6,9 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- if and (eq .Values.sidecar "native") (ne .Values.mode "agent") }}
 restartPolicy: Always
 {{- end }}
-args: [run, --config, /etc/rds-lb-agent/config.yaml]
+# --restart: a pod is Ready only while every container runs, this one too. So an agent that exits, also for a wrong
+# configuration, must not end the container: a parent process starts it again.
+args: [run, --restart, --config, /etc/rds-lb-agent/config.yaml]
 {{- if or .Values.aws.region .Values.agent.extraEnv }}
 env:
 {{- with .Values.aws.region }}
@@ -18,13 +20,7 @@ env:
 {{- end }}
 ports:
   - {name: http-agent, containerPort: {{ .Values.ports.agentHttp }}}
-# /livez is about the agent's own process. There is no readiness probe: the pod is ready when its proxy is, and a
-# database that refuses the agent must not take the balancer away from its clients.
-livenessProbe:
-  httpGet: {path: /livez, port: http-agent}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 6
+# No probes: a failed one takes a proxy that works out of the Service. Alert on the agent instead.
 resources: {{ toYaml .Values.agent.resources | nindent 2 }}
 securityContext: {{ include "rdslb.security" . | nindent 2 }}
 volumeMounts:
