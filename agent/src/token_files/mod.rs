@@ -113,11 +113,13 @@ async fn update(
     }
 }
 
+/// Counts writes, each to a temporary file of its own: a slow one of the configuration before must not meet the
+/// next one in the same file.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
 /// Replaces a file at once, readable by its owner only.
 fn replace(path: &Path, owner: Option<&str>, text: &[u8]) -> io::Result<()> {
     let owner = owner.map(uid).transpose()?;
-    // A slow write of the configuration before must not meet this one in the same file.
-    static WRITES: AtomicU64 = AtomicU64::new(0);
     let temporary = temporary(path, WRITES.fetch_add(1, Ordering::Relaxed));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
