@@ -1,4 +1,4 @@
-//! What somebody has to do something about, each logged when it begins and when it ends.
+//! Conditions that an operator has to act on. Each is logged when it begins and when it ends.
 
 use agent_core::InstanceId;
 use tracing::{error, info, warn};
