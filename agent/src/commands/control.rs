@@ -24,7 +24,10 @@ pub(super) async fn pause(arguments: &Pause) -> Exit {
     let user = user();
     let query = [("reason", arguments.reason.as_str()), ("user", &user)];
     answer(&arguments.control, Method::POST, "/pause", &query, |_| {
-        print("paused: until `resume` no session is closed, no server drained, and none kept DOWN but for its role in a writer backend");
+        print(
+            "paused: until `resume` the agent closes no session, begins no drain of its own, and keeps no server DOWN, \
+             except for its role in a writer backend; operators' drains stay",
+        );
     })
     .await
 }

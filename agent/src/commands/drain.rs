@@ -33,10 +33,15 @@ pub(super) async fn drain(arguments: &Drain) -> Exit {
         query.push(("force", "true"));
     }
     let drained = answer(&arguments.control, Method::POST, "/drain", &query, |answer| {
-        if let Some(left) = answer.get("others_left").and_then(Value::as_u64) {
-            print(format_args!("{server}: forced: {left} other servers of the backend take new sessions"));
+        let left = answer.get("others_left").and_then(Value::as_u64);
+        if let Some(left) = left {
+            print(format_args!(
+                "{server}: forced: other servers of the backend that take new sessions: {left}"
+            ));
         }
-        print(format_args!("{server}: draining: new sessions go elsewhere; `undrain {server}` ends it"));
+        let effect =
+            if left == Some(0) { "the backend accepts no new session" } else { "new sessions go elsewhere" };
+        print(format_args!("{server}: draining: {effect}; `undrain {server}` ends it"));
     })
     .await;
     if drained != Exit::Ok || !arguments.until_empty { drained } else { empty(arguments).await }
