@@ -416,7 +416,7 @@ It needs neither a running agent nor a valid configuration. A server in a writer
 last known writer stays DOWN: up, it would receive writes. The command that lifts it is printed. Beside \
 a running agent only drains end; `pause` or a stop of the agent lifts the servers that are DOWN.
 
-Exit codes: 0 released, 1 something is left (it is printed), 2 the state directory or the records cannot be read.")]
+Exit codes: 0 released, 1 something could not be released (it is printed), 2 the state directory or the records cannot be read.")]
 pub struct Release {
     /// Also end operators' drains
     #[arg(long, env = "RDS_LB_AGENT_OPERATORS")]

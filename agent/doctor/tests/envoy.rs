@@ -108,3 +108,11 @@ fn a_config_dump_is_read_like_the_bootstrap_it_came_from() {
         assert!(!found.iter().any(|finding| finding.starts_with(rule)), "{rule}: {found:?}");
     }
 }
+
+#[test]
+fn a_file_that_is_no_configuration_of_envoy_is_an_error() {
+    for text in ["hello", "databases: []", "global\n  maxconn 10\n"] {
+        assert_eq!(found(text, &Setup::default()), ["envoy-syntax"], "{text:?}");
+    }
+    assert_eq!(found("admin: {}\n", &Setup::default()), [""; 0]);
+}

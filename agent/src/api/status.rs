@@ -178,7 +178,7 @@ impl View<'_> {
             let (phase, since, reason) = match phase {
                 DrainPhase::Idle => return None,
                 DrainPhase::Sending { since, reason } => ("sending", since, Some(reason)),
-                DrainPhase::Held { since, reason, .. } => ("held", since, Some(reason)),
+                DrainPhase::Held { since, reason, .. } => ("in_force", since, Some(reason)),
                 DrainPhase::Undoing { since, .. } => ("undoing", since, None),
             };
             let by = if reason == Some(&DrainReason::Operator) { "operator" } else { "agent" };
@@ -199,7 +199,7 @@ impl View<'_> {
             .map(|(server, _)| DrainStatus {
                 server: server.clone(),
                 by: "proxy".to_owned(),
-                phase: "held".to_owned(),
+                phase: "in_force".to_owned(),
                 reason: None,
                 since: None,
                 until: None,

@@ -115,7 +115,9 @@ fn of_server(status: &Status, server: &ServerStatus, width: usize) -> String {
     line("proxy", &format!("{}: {shown}", server.proxy));
     for drain in status.drains.iter().filter(|drain| drain.server == server.server) {
         let since = drain.since.as_deref().unwrap_or("an unknown time");
-        line("drain", &format!("{}, by the {}, since {since}", drain.phase, drain.by));
+        let until = drain.until.as_ref().map(|until| format!(", until {until}")).unwrap_or_default();
+        let phase = drain.phase.replace('_', " ");
+        line("drain", &format!("{phase}, by the {}, since {since}{until}", drain.by));
     }
     let names = [server.server.as_str(), server.server.split('/').next().unwrap_or_default()];
     for difference in &status.differences {
@@ -211,7 +213,7 @@ mod tests {
   why        answers in the wanted role
   changes by a login
   proxy      /run/haproxy/admin.sock: shows no check, weight 1, 12 sessions
-  drain      held, by the operator, since 2026-11-28T21:00:00Z
+  drain      in force, by the operator, since 2026-11-28T21:00:00Z
   instance   orders/b: silent, role writer, wanted writer
   login      never; token valid for 9m12s
   fault      tcp: timed out after 3 s: no answer from 10.0.2.7:5432

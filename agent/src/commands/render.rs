@@ -6,13 +6,16 @@ use agent_core::{
     health::{ServerConfig, WantedRole},
     plan::Mode,
 };
-use agent_database::Address;
-use doctor::render::{self, Backend, Login, Plan, Server};
+use agent_database::{Address, TrustSource};
+use doctor::render::{self, Backend, ClientFiles, Login, Plan, Server};
 
 use super::{Exit, complain, print};
 use crate::{
     cli::{Render, Rendered},
-    config::{self, Config, Database, Instance, Proxy, ProxyKind, file::Engine},
+    config::{
+        self, Config, Database, Instance, Proxy, ProxyKind,
+        file::{Engine, TokenFormat},
+    },
 };
 
 pub(super) fn render(arguments: &Render) -> Exit {
@@ -109,6 +112,7 @@ fn plan(arguments: &Render, config: &Config, proxy: &Proxy) -> Result<Plan, Stri
         agent_check: (listen.agent_check.ip().to_string(), listen.agent_check.port()),
         envoy_socket: listen.envoy.as_ref().map(ToString::to_string).unwrap_or_default(),
         bind: arguments.bind.to_string(),
+        files: files(config, &arguments.user),
         backends,
         ..Plan::default()
     };
@@ -132,6 +136,23 @@ fn plan(arguments: &Render, config: &Config, proxy: &Proxy) -> Result<Plan, Stri
         }
     }
     Ok(plan)
+}
+
+/// The files that the configuration names for this user.
+fn files(config: &Config, user: &str) -> ClientFiles {
+    let mut files = ClientFiles::default();
+    for file in config.token_files.iter().filter(|file| file.user == user) {
+        let path = match file.format {
+            TokenFormat::Pgpass => &mut files.pgpass,
+            TokenFormat::Mysql => &mut files.option,
+            TokenFormat::Plain => &mut files.plain,
+        };
+        *path = file.path.display().to_string();
+    }
+    if let Some(TrustSource::File(path)) = config.databases.first().map(|database| &database.trust) {
+        files.ca = path.display().to_string();
+    }
+    files
 }
 
 /// The logins of the agent and of the clients.

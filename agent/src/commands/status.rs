@@ -319,7 +319,7 @@ mod tests {
             drains: vec![DrainStatus {
                 server: "orders_read/c".into(),
                 by: "operator".into(),
-                phase: "held".into(),
+                phase: "in_force".into(),
                 reason: Some("operator".into()),
                 since: Some("2026-11-28T21:00:00Z".into()),
                 until: None,

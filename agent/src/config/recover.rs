@@ -1,7 +1,7 @@
 //! All errors of structure in one go: unknown keys, wrong types, unknown values.
 //!
 //! The parser stops at its first error. So each error is reported, what caused it is taken out of a copy of
-//! the text (positions stay as they are), and the copy is read again. The copy only serves to find further
+//! the text or corrected there (lines stay as they are), and the copy is read again. The copy only serves to find further
 //! errors: it is never put in force.
 
 use serde_saphyr::Error;
@@ -19,14 +19,26 @@ const MOST: usize = 20;
 pub(super) fn read(text: &str) -> (Option<File>, Vec<Problem>) {
     let mut copy: Vec<Vec<char>> = text.split('\n').map(|line| line.chars().collect()).collect();
     let (mut problems, mut gone): (Vec<Problem>, Vec<String>) = (Vec::new(), Vec::new());
+    // Keys that were corrected, with their positions.
+    let mut corrected: Vec<(String, Position)> = Vec::new();
+    let mut shifts: Vec<Shift> = Vec::new();
     while problems.len() < MOST {
         let lines: Vec<String> = copy.iter().map(|line| line.iter().collect()).collect();
         let error = match serde_saphyr::from_str::<File>(&lines.join("\n")) {
             Ok(file) => return (Some(file), problems),
             Err(error) => error,
         };
-        let problem = of_yaml(&error);
+        if let Error::DuplicateMappingKey { key: Some(key), .. } = error.without_snippet()
+            && let Some(index) = corrected.iter().position(|(other, _)| other == key)
+        {
+            // The right key is there as well.
+            if blank(&mut copy, corrected.swap_remove(index).1) {
+                continue;
+            }
+        }
+        let mut problem = of_yaml(&error);
         let at = Position::of(&problem);
+        shifts.iter().rev().for_each(|shift| shift.undo(&mut problem));
         // What was taken out is missing now: that is not another error.
         let consequence = match error.without_snippet() {
             Error::Eof { .. } => !problems.is_empty(),
@@ -39,13 +51,20 @@ pub(super) fn read(text: &str) -> (Option<File>, Vec<Problem>) {
         problems.push(problem);
         let mended = at.is_some_and(|at| match error.without_snippet() {
             Error::SerdeUnknownField { field, expected, .. } => {
-                gone.push((*field).clone());
-                gone.extend(suggested(field, expected).map(str::to_owned));
-                blank(&mut copy, at)
+                // Corrected rather than taken out: a required key would be missing.
+                if let Some(choice) = suggested(field, expected)
+                    && replace(&mut copy, &mut shifts, at, field, choice)
+                {
+                    corrected.push((choice.to_owned(), at));
+                    true
+                } else {
+                    gone.push((*field).clone());
+                    blank(&mut copy, at)
+                }
             }
             Error::SerdeUnknownVariant { variant, expected, .. } => {
                 let choice = suggested(variant, expected).or_else(|| expected.first().copied());
-                choice.is_some_and(|choice| replace(&mut copy, at, variant, choice))
+                choice.is_some_and(|choice| replace(&mut copy, &mut shifts, at, variant, choice))
             }
             Error::SerdeInvalidType { .. }
             | Error::InvalidScalar { .. }
@@ -62,6 +81,26 @@ pub(super) fn read(text: &str) -> (Option<File>, Vec<Problem>) {
         }
     }
     (None, problems)
+}
+
+/// A correction moves what follows it on its line.
+#[derive(Copy, Clone, Debug)]
+struct Shift {
+    at: Position,
+    /// How much longer the line is than it was.
+    by: i64,
+}
+
+impl Shift {
+    /// Gives a problem the position that it has in the text before the correction.
+    fn undo(&self, problem: &mut Problem) {
+        let follows = Position::of(problem)
+            .is_some_and(|found| found.line == self.at.line && found.column > self.at.column);
+        if follows {
+            problem.column = problem.column.saturating_add_signed(-self.by);
+            problem.shown = problem.shown.map(|shown| shown.saturating_add_signed(-self.by));
+        }
+    }
 }
 
 /// Line and column, from 0.
@@ -162,12 +201,14 @@ fn blank_in_flow(line: &mut [char], start: usize) -> bool {
 }
 
 /// Replaces a value by one of the choices. Whether it was there.
-fn replace(copy: &mut [Vec<char>], at: Position, value: &str, choice: &str) -> bool {
+fn replace(copy: &mut [Vec<char>], shifts: &mut Vec<Shift>, at: Position, value: &str, choice: &str) -> bool {
     let Some(line) = copy.get_mut(at.line) else { return false };
     let quoted = usize::from(matches!(line.get(at.column), Some('"' | '\'')));
     let range = at.column + quoted..at.column + quoted + value.chars().count();
     let found = line.get(range.clone()).is_some_and(|found| found.iter().copied().eq(value.chars()));
     if found {
+        let length = |text: &str| i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+        shifts.push(Shift { at, by: length(choice) - length(value) });
         line.splice(range, choice.chars());
     }
     found
@@ -224,9 +265,27 @@ sessions: {mode: retire, login_budget: many}
     }
 
     #[test]
+    fn a_misspelt_key_that_is_required_hides_no_other_error() {
+        let text = "\
+databases: []
+proxies:
+  - haproxy: {sockets: /run/haproxy/admin.sock}
+    backends:
+      w: {database: orders, role: primary, servers: {pg1: a}}
+sessions: {mode: retire, login_budget: many}
+";
+        let expected = [
+            "3:15 unknown key `sockets`",
+            "5:35 `primary` is not a valid value",
+            "6:40 a whole number, not negative, is expected here",
+        ];
+        assert_eq!(found(text), (true, expected.map(str::to_owned).into()));
+    }
+
+    #[test]
     fn what_was_taken_out_is_not_reported_as_missing() {
         let text = "databases:\n  - name: orders\n    engine: mysql\n    usr: x\n    instances: []\n";
-        assert_eq!(found(text), (false, vec!["4:5 unknown key `usr`".to_owned()]));
+        assert_eq!(found(text), (true, vec!["4:5 unknown key `usr`".to_owned()]));
         let text = "databases: 7\n";
         assert_eq!(found(text).1.len(), 1, "{:?}", found(text));
     }

@@ -320,7 +320,7 @@ impl Health {
                 let verdict = verdict
                     .left_down(forgotten && may_return)
                     .after(before.as_ref(), may_return)
-                    .released(self.released && may_return, before.as_ref());
+                    .released(self.released && may_return, before.as_ref(), now);
                 fleet.servers.insert(server.id.clone(), verdict);
             }
         }

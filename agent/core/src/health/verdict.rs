@@ -208,9 +208,9 @@ impl Verdict {
     }
 
     /// The same verdict, up if it is down and `released`.
-    pub(super) fn released(self, released: bool, before: Option<&Verdict>) -> Self {
+    pub(super) fn released(self, released: bool, before: Option<&Verdict>, now: Time) -> Self {
         if released && self.state == State::Down {
-            return Self { state: State::Up, reason: VerdictReason::Released, ..self }.dated(before);
+            return Self { state: State::Up, reason: VerdictReason::Released, since: now }.dated(before);
         }
         self
     }

@@ -23,8 +23,11 @@ fn a_released_reader_comes_up_and_goes_down_again_afterwards() {
     let mut setup = setup(&["a", "b", "c"]);
     setup.writer("a").reader("b").reader("c").refuses_connections("b");
     setup.expect("read", "b", State::Down, Reason::Refusing);
+    setup.wait(5_000);
     setup.health.release(true);
     setup.expect("read", "b", State::Up, Reason::Released);
+    let verdict = setup.fleet().servers[&server("read", "b")];
+    assert_eq!(verdict.since, setup.now, "up since now, not since it went down");
     setup.expect("any", "b", State::Up, Reason::Released);
     setup.expect("read", "a", State::Up, Reason::Released);
     setup.expect("write", "b", State::Down, Reason::Refusing);

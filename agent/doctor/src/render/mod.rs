@@ -27,7 +27,31 @@ pub struct Plan {
     pub access_log: Option<String>,
     /// The address on which clients reach the proxy.
     pub bind: String,
+    pub files: ClientFiles,
     pub backends: Vec<Backend>,
+}
+
+/// Paths on the clients' hosts.
+#[derive(Clone, Debug)]
+pub struct ClientFiles {
+    /// The token files, by format.
+    pub pgpass: String,
+    pub option: String,
+    pub plain: String,
+    /// The certificate authorities of RDS.
+    pub ca: String,
+}
+
+/// Examples, for what the agent's configuration does not name.
+impl Default for ClientFiles {
+    fn default() -> Self {
+        Self {
+            pgpass: "/run/rds-lb-agent/app.pgpass".into(),
+            option: "/run/rds-lb-agent/app.cnf".into(),
+            plain: "/run/rds-lb-agent/app.token".into(),
+            ca: "/etc/ssl/rds-global-bundle.pem".into(),
+        }
+    }
 }
 
 /// A backend or cluster, with the port that clients use.
