@@ -16,10 +16,11 @@ from test_helm import CHART, containers, pod
 
 # Runs a command with mounts over a copy-on-write /etc, /run and /var/lib.
 CONTAINER = """set -e
-work=$1; shift
+layers=$1; shift
 for folder in etc var/lib; do
-  mkdir -p $work/upper/$folder $work/work/$folder
-  mount -t overlay overlay -o lowerdir=/$folder,upperdir=$work/upper/$folder,workdir=$work/work/$folder /$folder
+  upper="$layers/upper/$folder" scratch="$layers/scratch/$folder"
+  mkdir -p "$upper" "$scratch"
+  mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$upper,workdir=$scratch" "/$folder"
 done
 mount -t tmpfs tmpfs /run
 while [ "$1" != -- ]; do mkdir -p "$2"; mount --bind "$1" "$2"; shift 2; done; shift

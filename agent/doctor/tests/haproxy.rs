@@ -172,22 +172,25 @@ fn later_lines_and_own_lines_override_inherited_ones() {
     }
 }
 
-/// `HAPROXY_CONFIGURATIONS` is a folder of configurations that HAProxy accepts, like those of its own tests.
+/// The recipes, and the examples that come with HAProxy where they are installed. `HAPROXY_CONFIGURATIONS` names
+/// a further folder, such as one of HAProxy's own tests.
 #[test]
-#[ignore = "needs a folder of configurations"]
 fn configurations_that_haproxy_accepts_are_parsed() {
-    let folder = std::env::var_os("HAPROXY_CONFIGURATIONS").unwrap();
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/haproxy");
+    let mut folders = vec![recipes, "/etc/haproxy".into(), "/usr/share/doc/haproxy/examples".into()];
+    folders.extend(std::env::var_os("HAPROXY_CONFIGURATIONS").map(Into::into));
     let mut files = 0;
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "cfg") {
+            continue;
+        }
         let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
         let source = Source { name: path.display().to_string(), text };
         for finding in haproxy::check(&[source], &Setup::default()) {
-            if finding.rule == "haproxy-syntax" {
-                println!("{}:{}: {}", finding.file, finding.line, finding.what);
-            }
+            assert!(finding.rule != "haproxy-syntax", "{}:{}: {}", finding.file, finding.line, finding.what);
         }
         files += 1;
     }
-    println!("{files} files");
+    assert!(files >= 3, "{files} files");
 }
