@@ -28,14 +28,18 @@ pub(super) async fn release(arguments: &Release) -> Exit {
         complain(error);
         return Exit::CouldNotCheck;
     }
-    if released.kept_down.is_empty() {
-        write_state_files(arguments).await;
-    }
+    let unwritten =
+        if released.kept_down.is_empty() { write_state_files(arguments).await } else { Vec::new() };
     match arguments.control.output.output {
         Format::Json => print_json(&released),
         Format::Text => show(&released),
     }
-    if released.failed.is_empty() { Exit::Ok } else { Exit::Problem }
+    for error in &unwritten {
+        complain(format_args!(
+            "HAProxy's server state file is not up to date, and is loaded at its next reload: {error}"
+        ));
+    }
+    if released.failed.is_empty() && unwritten.is_empty() { Exit::Ok } else { Exit::Problem }
 }
 
 async fn end(
@@ -58,9 +62,10 @@ async fn end(
 
 /// A HAProxy that is reloaded before the next agent starts must not load what has just ended. Where the
 /// configuration cannot be read, no agent has kept such a file for it either, or it is the operator's to write.
-async fn write_state_files(arguments: &Release) {
-    if let Ok(loaded) = config::load(&arguments.config.config) {
-        run::write_state_files(&loaded.config).await;
+async fn write_state_files(arguments: &Release) -> Vec<String> {
+    match config::load(&arguments.config.config) {
+        Ok(loaded) => run::write_state_files(&loaded.config).await,
+        Err(_) => Vec::new(),
     }
 }
 

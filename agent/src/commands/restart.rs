@@ -32,28 +32,35 @@ async fn supervise(config: &Path) -> io::Result<Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hand_over = signal(SignalKind::user_defined1())?;
+    // Found once: its file may be replaced meanwhile.
+    let program = std::env::current_exe()?;
     loop {
-        let mut agent = Command::new(std::env::current_exe()?)
+        let started = Command::new(&program)
             .args(["run", "--config"])
             .arg(config)
             .env_remove("RDS_LB_AGENT_RESTART")
-            .spawn()?;
-        let mut stopping = false;
-        let status = loop {
-            let (passed, stops) = tokio::select! {
-                status = agent.wait() => break status?,
-                _ = hangup.recv() => (Signal::HUP, false),
-                _ = terminate.recv() => (Signal::TERM, true),
-                _ = interrupt.recv() => (Signal::INT, true),
-                _ = hand_over.recv() => (Signal::USR1, true),
-            };
-            stopping |= stops;
-            pass(&agent, passed);
-        };
-        if stopping {
-            return Ok(if status.success() { Exit::Ok } else { Exit::Problem });
+            .spawn();
+        match started {
+            Ok(mut agent) => {
+                let mut stopping = false;
+                let status = loop {
+                    let (passed, stops) = tokio::select! {
+                        status = agent.wait() => break status?,
+                        _ = hangup.recv() => (Signal::HUP, false),
+                        _ = terminate.recv() => (Signal::TERM, true),
+                        _ = interrupt.recv() => (Signal::INT, true),
+                        _ = hand_over.recv() => (Signal::USR1, true),
+                    };
+                    stopping |= stops;
+                    pass(&agent, passed);
+                };
+                if stopping {
+                    return Ok(if status.success() { Exit::Ok } else { Exit::Problem });
+                }
+                complain(format_args!("the agent ended ({status}) and is started again"));
+            }
+            Err(error) => complain(format_args!("the agent cannot be started and is tried again: {error}")),
         }
-        complain(format_args!("the agent ended ({status}) and is started again"));
         tokio::select! {
             () = sleep(PAUSE) => {}
             _ = terminate.recv() => return Ok(Exit::Ok),

@@ -203,8 +203,10 @@ pub(super) async fn release_all(state_dir: &Path, end: End) {
     }
 }
 
-/// Writes HAProxy's server state file once more, after everything was released.
-pub async fn write_state_files(config: &Config) {
+/// Writes HAProxy's server state files once more, after everything was released. Returns why a file could not be
+/// written.
+pub async fn write_state_files(config: &Config) -> Vec<String> {
+    let mut errors = Vec::new();
     let records = DrainRecords::in_directory(&config.state_dir).load().unwrap_or_default();
     for proxy in &config.proxies {
         let ProxyKind::Haproxy(haproxy) = &proxy.kind else { continue };
@@ -225,11 +227,9 @@ pub async fn write_state_files(config: &Config) {
             Ok(text) => server_state::replace(path, &text).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        if let Err(error) = written {
-            let consequence = "HAProxy starts with an old state if it is restarted without an agent";
-            StateFailed { consequence, error }.emit(&Metrics::default());
-        }
+        errors.extend(written.err().map(|error| format!("{}: {error}", path.display())));
     }
+    errors
 }
 
 #[cfg(test)]

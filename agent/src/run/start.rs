@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{self, Config},
-    events::{AgentBroken, ConfigTaken, Event, Started, Stopping},
+    events::{AgentBroken, ConfigTaken, Event, Started, StateFailed, Stopping},
     messages::Input,
     metrics::{Metrics, labels::Word},
     proxies::envoy::discovery::Envoys,
@@ -63,7 +63,10 @@ pub async fn run(path: &Path) -> Result<(), RunError> {
     let lock = StateLock::acquire(&loaded.config.state_dir)?;
     let result = serve(path, loaded.config.clone(), logging).await;
     release_all(&loaded.config.state_dir, *result.as_ref().unwrap_or(&End::Stop)).await;
-    write_state_files(&loaded.config).await;
+    for error in write_state_files(&loaded.config).await {
+        let consequence = "HAProxy starts with an old state if it is restarted without an agent";
+        StateFailed { consequence, error }.emit(&Metrics::default());
+    }
     drop(lock);
     result.map(drop)
 }
