@@ -254,9 +254,9 @@ struct LogLine {
 fn the_page_of_events_is_current() {
     let mut page = String::from(
         "# Events\n\n\
-         What the agent logs at level INFO and above, by the type that writes the line. ERROR is for what needs \
-         somebody now, WARN for what needs somebody soon, INFO for what has happened. Fields have the same names \
-         and units everywhere: `_s` is seconds, `_ms` milliseconds; other values are words. This page is \
+         What the agent logs at level INFO and above, by the type that writes the line. ERROR \
+         needs action now, WARN needs action soon, INFO reports a change. Fields have the same names and units \
+         everywhere: `_s` is seconds, `_ms` milliseconds; other values are words. This page is \
          generated from `agent/src/events`; a test keeps it current.\n\n\
          | level | message | fields | meaning | what to do |\n|---|---|---|---|---|\n",
     );

@@ -35,7 +35,7 @@ impl Check {
         })
     }
 
-    /// The agent replaces a socket file that nobody listens on: it must not be the proxy's.
+    /// The agent replaces a socket file on which no process listens, so it must not be a file of the proxy.
     pub(super) fn own_sockets(&mut self, file: &file::File) {
         let proxies = file.proxies.iter().filter_map(|proxy| proxy.value().haproxy.as_ref());
         let sockets: Vec<&str> = proxies
