@@ -74,8 +74,12 @@ async fn a_database_without_its_ca_file_or_region_stops_only_itself_at_start_and
         let event = events.iter().find(|event| event["database"] == database).unwrap();
         assert_eq!((&event["line"], &event["level"]), (&line.into(), &"ERROR".into()));
     }
-    let state = scene.agent.state().await.unwrap()["state"]["fleet"]["instances"].clone();
-    assert_eq!(state["nowhere/a"]["last_fault"]["kind"], "no_token", "{state}");
+    wait_for("the fault of the database without a region", PATIENCE, async || {
+        let state = scene.agent.state().await.unwrap()["state"]["fleet"]["instances"].clone();
+        if state["nowhere/a"]["last_fault"]["kind"] == "no_token" { Ok(()) } else { Err(state) }
+    })
+    .await
+    .unwrap();
     let (_, metrics) = scene.agent.get("/metrics").await.unwrap();
     assert!(metrics.contains("rdslb_database_ready{database=\"orders\"} 1"), "{metrics}");
     assert!(metrics.contains("rdslb_database_ready{database=\"more\"} 0"), "{metrics}");
