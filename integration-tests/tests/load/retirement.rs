@@ -55,8 +55,8 @@ mod long {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn mariadb_sessions_are_closed_between_two_transactions_without_performance_schema() {
         let options = Options { performance_schema: false, ..mariadb() };
-        // `innodb_trx` asks for a second of quiet, and allows about one close a second.
-        run::<Haproxy>(options, "    open_transactions: innodb_trx\n", ", quiet_min: 1s", closes() / 2).await;
+        // `innodb_trx` asks for a second of quiet, and allows at most one close a second.
+        run::<Haproxy>(options, "    open_transactions: innodb_trx\n", ", quiet_min: 1s", closes() / 3).await;
     }
 }
 
@@ -74,12 +74,16 @@ async fn run<P: Proxy>(options: Options, database: &str, more: &str, enough: u64
     load.add(MIXED, 25);
     load.add(Work::Autocommit { think: Think::Mixed }, 5);
     load.all_in(PATIENCE).await.unwrap();
-    wait_for("retirements", PATIENCE * 3, async || match load.report() {
-        report if report.retirements() >= enough => Ok(()),
-        few => Err(format!("{few:?}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
-    })
-    .await
-    .unwrap();
+    // How many a second depends on the machine, so the deadline is for each one.
+    let mut met = 0;
+    while met < enough {
+        met = wait_for("another retirement", PATIENCE, async || match load.report() {
+            report if report.retirements() > met => Ok(report.retirements()),
+            same => Err(format!("{same:?}; {}", scene.agent.state().await.unwrap()["state"]["sessions"])),
+        })
+        .await
+        .unwrap();
+    }
     let report = load.stop().await.unwrap();
     let verified = load.verify(&scene.writer("app").unwrap()).await.unwrap();
     println!(
