@@ -26,15 +26,6 @@ const LAYERS: [&[&str]; 8] = [
 /// Imports from a higher layer that are still tolerated. Delete what is gone.
 const LAYER_LEFTOVERS: &[(&str, &str)] = &[];
 
-/// Circles that are still tolerated, by the modules in them. Delete what is gone.
-const CIRCLE_LEFTOVERS: &[&[&str]] = &[&[
-    "integration-tests/src: standin::engine",
-    "integration-tests/src: standin::mariadb",
-    "integration-tests/src: standin::mysqld",
-    "integration-tests/src: standin::postgresql",
-    "integration-tests/src: standin::server",
-]];
-
 type Module = Vec<String>;
 
 #[test]
@@ -70,11 +61,7 @@ fn modules_do_not_import_one_another_in_a_circle() {
                 .filter(|other| reachable(&siblings, other).contains(start))
                 .map(|module| format!("{sources}: {}", module.join("::")))
                 .collect();
-            let tolerated = |known: &&[&str]| circle.iter().all(|module| known.contains(&module.as_str()));
-            assert!(
-                circle.is_empty() || CIRCLE_LEFTOVERS.iter().any(tolerated),
-                "these modules import one another in a circle: {circle:?}"
-            );
+            assert!(circle.is_empty(), "these modules import one another in a circle: {circle:?}");
         }
     }
 }

@@ -235,7 +235,7 @@ impl StandIn {
             } else if server.pid().await.is_none() {
                 "stopped"
             } else {
-                match self.engine().is_writer(server).await {
+                match self.common.driver.is_writer(server).await {
                     Ok(true) => "writer",
                     Ok(false) => "replica",
                     Err(_) => "does not answer",

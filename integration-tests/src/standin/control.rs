@@ -12,10 +12,10 @@ impl StandIn {
     /// changed: the old writer still accepts writes, and its replicas still follow it.
     pub async fn promote(&self, replica: &str) -> Result<(), Error> {
         let server = self.server(replica)?;
-        self.engine().promote(server).await?;
+        self.common.driver.promote(server).await?;
         let what = format!("server {replica} to become the writer");
         wait_for(&what, PATIENCE, || async {
-            match self.engine().is_writer(server).await {
+            match self.common.driver.is_writer(server).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err("it is a replica".to_owned()),
                 Err(error) => Err(error.to_string()),
@@ -33,9 +33,9 @@ impl StandIn {
         if old.name() == new.name() {
             return Ok(());
         }
-        self.engine().hand_over(old).await?;
+        self.common.driver.hand_over(old).await?;
         self.succeed(old.name(), to).await?;
-        self.engine().rejoin(old, new).await
+        self.common.driver.rejoin(old, new).await
     }
 
     /// The replica takes over from a writer that is gone, and the other replicas follow it.
@@ -53,7 +53,7 @@ impl StandIn {
     /// Lets a running replica follow the present writer, and waits until it does.
     pub async fn follow(&self, replica: &str) -> Result<(), Error> {
         let (server, writer) = (self.server(replica)?, self.writer()?);
-        self.engine().follow(server, writer).await
+        self.common.driver.follow(server, writer).await
     }
 
     /// Throws away what a server holds, and makes it a replica of the present writer.
@@ -63,7 +63,7 @@ impl StandIn {
             return Err(Error::IsTheWriter(server.name().to_owned()));
         }
         server.stop(StopMode::Immediate).await?;
-        self.engine().make_replica(server, writer).await
+        self.common.driver.make_replica(server, writer).await
     }
 
     /// Stops a server, and waits for its end. One that is frozen is thawed for that.

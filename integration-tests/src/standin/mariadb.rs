@@ -3,18 +3,23 @@
 //! Every server keeps its complete binary log since it was copied from the template, so a new
 //! replica starts from the same copy and catches up. No backups are needed.
 
-use std::{env, fmt::Write as _, path::PathBuf, time::Duration};
+use std::{
+    env,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
 
 use super::{
-    DATABASE, Error, Options, Server, StopMode,
-    engine::Rows,
-    mysqld,
+    DATABASE, Error, Options, Server, SqlError, StopMode,
     programs::{self, Programs},
-    server::{PATIENCE, START, make_folder, remove_folder, write},
+    server::{Driver, PATIENCE, Rows, START, make_folder, remove_folder, write},
 };
 use crate::{
     mysql::{self, Dial, Login, Record, Secret, Session},
-    process::{self, Launch, wait_for},
+    process::{self, Launch, Signal, wait_for},
 };
 
 /// The superuser, with RDS's name, who logs in through the Unix socket only.
@@ -28,33 +33,190 @@ const NEEDED: [&str; 3] = ["mariadbd", "mariadb-install-db", "mariadb"];
 /// The longest wait of a writer that stops for its replicas.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
-/// By [`FOLDER_VARIABLE`], else in `PATH` and where Debian has servers.
-pub(super) fn find_programs() -> Result<Programs, process::Error> {
-    if mysqld::is_chosen() {
-        return mysqld::find_programs();
+#[derive(Debug)]
+pub(super) struct Mariadb;
+
+#[async_trait]
+impl Driver for Mariadb {
+    fn name(&self) -> &'static str {
+        "mariadb"
     }
-    let in_path = env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = env::split_paths(&in_path).collect();
-    folders.extend(["/usr/sbin".into(), "/usr/bin".into()]);
-    Programs::find("MariaDB", "mariadb-server", &NEEDED, FOLDER_VARIABLE, [folders])
+
+    /// By [`FOLDER_VARIABLE`], else in `PATH` and where Debian has servers.
+    fn find_programs(&self) -> Result<Programs, process::Error> {
+        let in_path = env::var_os("PATH").unwrap_or_default();
+        let mut folders: Vec<PathBuf> = env::split_paths(&in_path).collect();
+        folders.extend(["/usr/sbin".into(), "/usr/bin".into()]);
+        Programs::find("MariaDB", "mariadb-server", &NEEDED, FOLDER_VARIABLE, [folders])
+    }
+
+    async fn build_libraries(&self, folder: &Path, logs: &Path) -> Result<(), process::Error> {
+        programs::build_pam(folder, logs).await?;
+        programs::build_names(folder, logs).await
+    }
+
+    fn settings(&self, options: &Options) -> String {
+        let mut settings = format!("[mariadbd]\nmax_connections = {}\n", options.max_connections);
+        let _ = writeln!(settings, "max_connect_errors = {}", options.max_connect_errors);
+        settings.push_str(SETTINGS);
+        settings.push_str(if options.performance_schema { WATCHED } else { "performance_schema = OFF\n" });
+        for (name, value) in &options.settings {
+            // Writing to a string does not fail.
+            let _ = writeln!(settings, "{name} = {value}");
+        }
+        settings
+    }
+
+    /// The log begins with the copies.
+    fn template_settings(&self) -> &'static str {
+        "skip_log_bin\nlog_slave_updates = OFF\n"
+    }
+
+    fn sources(&self) -> Vec<String> {
+        let mut sources: Vec<String> =
+            RETIRE_PROCEDURES.iter().map(|(_, script)| (*script).to_owned()).collect();
+        sources.extend([USERS_AND_TABLES, SUPERUSER_ALONE, MORE_GRANTS].map(str::to_owned));
+        sources.push(agent_script("lb_agent"));
+        sources
+    }
+
+    fn lay_out(&self, server: &Server) -> Result<(), process::Error> {
+        configure(server, None)
+    }
+
+    async fn install(&self, server: &Server) -> Result<(), process::Error> {
+        begin(server)?;
+        let data = server.data();
+        let superuser = server.folder().join("superuser.sql");
+        write(&superuser, SUPERUSER_ALONE, 0o600, server.common().account.as_ref())?;
+        server
+            .launch("mariadb-install-db")
+            .arg("--no-defaults")
+            .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--tmpdir={}", temporary(server).display()))
+            .arg(format!("--extra-file={}", superuser.display()))
+            .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
+            .args(["--innodb-flush-method=nosync", "--sync-frm=OFF"])
+            .args(FILES.map(|(name, value)| format!("--{name}={value}")))
+            .run(START)
+            .await?;
+        Ok(())
+    }
+
+    async fn set_up(&self, server: &Server) -> Result<(), Error> {
+        server.execute(USERS_AND_TABLES).await?;
+        for user in ["lb_agent", "lb_agent_plain"] {
+            run_script(server, "agent.sql", &agent_script(user)).await?;
+        }
+        for (name, script) in RETIRE_PROCEDURES {
+            run_script(server, name, script).await?;
+        }
+        server.execute(MORE_GRANTS).await?;
+        Ok(())
+    }
+
+    async fn initialise(&self, server: &Server) -> Result<(), process::Error> {
+        begin(server)?;
+        server.copy_template().await
+    }
+
+    async fn set_passwords(&self, writer: &Server, users: [(&str, &str); 2]) -> Result<(), Error> {
+        for (user, password) in users {
+            let open = format!("ALTER USER {user} IDENTIFIED BY '{password}' ACCOUNT UNLOCK");
+            writer.execute(&open).await?;
+        }
+        Ok(())
+    }
+
+    fn launch(&self, server: &Server) -> Launch {
+        server
+            .launch("mariadbd")
+            // Said first: no other file of settings is read.
+            .arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
+            .env("LD_PRELOAD", server.common().libraries.join(programs::NAMES))
+            .env("IAM_STANDIN_NAMES", names(server))
+    }
+
+    fn signal(&self, mode: StopMode) -> Signal {
+        match mode {
+            StopMode::Fast => Signal::TERM,
+            StopMode::Immediate => Signal::KILL,
+        }
+    }
+
+    async fn execute(&self, server: &Server, sql: &str) -> Result<Rows, SqlError> {
+        let mut session = superuser(server).await?;
+        let rows = session.query(sql).await?;
+        session.quit().await?;
+        Ok(rows)
+    }
+
+    async fn is_writer(&self, server: &Server) -> Result<bool, Error> {
+        Ok(server.value("SELECT @@read_only").await? == "0")
+    }
+
+    /// Stops the writer when every replica has received its log, or after [`HAND_OVER`].
+    async fn hand_over(&self, writer: &Server) -> Result<(), Error> {
+        match writer.execute("SHUTDOWN WAIT FOR ALL SLAVES").await {
+            // It may close the connection before it answers, or not run at all.
+            Ok(_) | Err(Error::Sql { .. }) => {}
+            // A frozen one is thawed by the stop, and cannot be asked before.
+            Err(_) => return writer.stop(StopMode::Fast).await,
+        }
+        if writer.ended_within(HAND_OVER).await.is_err() {
+            return writer.stop(StopMode::Immediate).await;
+        }
+        writer.stop(StopMode::Fast).await
+    }
+
+    /// All that it has received is applied first.
+    async fn promote(&self, replica: &Server) -> Result<(), Error> {
+        replica.execute("STOP SLAVE IO_THREAD").await?;
+        let what = format!("server {} to apply what it has", replica.name());
+        let applied = || async {
+            let Some(status) = replication(replica).await.map_err(|error| error.to_string())? else {
+                return Ok(());
+            };
+            let (received, applied) = (said(&status, "Gtid_IO_Pos"), said(&status, "Gtid_Slave_Pos"));
+            let all = received.is_empty() || received == applied;
+            all.then_some(()).ok_or_else(|| format!("it has received {received} and is at {applied}"))
+        };
+        wait_for(&what, PATIENCE, applied).await?;
+        configure(replica, None)?;
+        replica.execute("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = OFF").await.map(drop)
+    }
+
+    async fn follow(&self, replica: &Server, writer: &Server) -> Result<(), Error> {
+        configure(replica, Some(writer))?;
+        let follow =
+            format!("STOP SLAVE; SET GLOBAL read_only = ON; {}; START SLAVE", upstream(writer, false));
+        replica.execute(&follow).await?;
+        wait_until_follows(writer, replica).await
+    }
+
+    /// Keeps the data if the new writer has all of it; otherwise starts from the template.
+    async fn rejoin(&self, old: &Server, writer: &Server) -> Result<(), Error> {
+        configure(old, Some(writer))?;
+        old.start().await?;
+        let held = old.value("SELECT @@gtid_binlog_pos").await?;
+        if !includes(&writer.value("SELECT @@gtid_binlog_state").await?, &held) {
+            old.stop(StopMode::Immediate).await?;
+            return self.make_replica(old, writer).await;
+        }
+        old.execute(&format!("{}; START SLAVE", upstream(writer, true))).await?;
+        wait_until_follows(writer, old).await
+    }
+
+    async fn make_replica(&self, server: &Server, writer: &Server) -> Result<(), Error> {
+        self.initialise(server).await?;
+        configure(server, Some(writer))?;
+        server.start().await?;
+        server.execute(&format!("{}; START SLAVE", upstream(writer, false))).await?;
+        wait_until_follows(writer, server).await
+    }
 }
 
 // === its files ===
-
-pub(super) fn settings(options: &Options) -> String {
-    if mysqld::is_chosen() {
-        return mysqld::settings(options);
-    }
-    let mut settings = format!("[mariadbd]\nmax_connections = {}\n", options.max_connections);
-    let _ = writeln!(settings, "max_connect_errors = {}", options.max_connect_errors);
-    settings.push_str(SETTINGS);
-    settings.push_str(if options.performance_schema { WATCHED } else { "performance_schema = OFF\n" });
-    for (name, value) in &options.settings {
-        // Writing to a string does not fail.
-        let _ = writeln!(settings, "{name} = {value}");
-    }
-    settings
-}
 
 const SETTINGS: &str = "\
 plugin_load_add = auth_pam_v1
@@ -84,9 +246,6 @@ character_set_server = utf8mb4
 default_time_zone = '+00:00'
 ";
 
-/// The log begins with the copies.
-pub(super) const TEMPLATE_SETTINGS: &str = "skip_log_bin\nlog_slave_updates = OFF\n";
-
 /// What has to be on for open transactions and the locks of tables to be seen.
 const WATCHED: &str = "\
 performance_schema = ON
@@ -106,9 +265,6 @@ const FILES: [(&str, &str); 3] = [
 
 /// Writes its settings; with an `upstream` it refuses writes.
 pub(super) fn configure(server: &Server, upstream: Option<&Server>) -> Result<(), process::Error> {
-    if mysqld::is_chosen() {
-        return mysqld::configure(server);
-    }
     let common = server.common();
     let mut settings = String::new();
     let mut set = |name: &str, value: String| {
@@ -171,11 +327,6 @@ fn begin(server: &Server) -> Result<(), process::Error> {
     write(&identity(server), &new, 0o644, None)
 }
 
-pub(super) async fn initialise(server: &Server) -> Result<(), process::Error> {
-    begin(server)?;
-    server.copy_template().await
-}
-
 /// Without the users that the installation makes, but for the superuser.
 const SUPERUSER_ALONE: &str = "\
 FLUSH PRIVILEGES;
@@ -184,41 +335,7 @@ GRANT ALL ON *.* TO rdsadmin@localhost WITH GRANT OPTION;
 DELETE FROM mysql.global_priv WHERE User = 'root';
 ";
 
-pub(super) async fn install(server: &Server) -> Result<(), process::Error> {
-    if mysqld::is_chosen() {
-        return mysqld::install(server).await;
-    }
-    begin(server)?;
-    let data = server.data();
-    let superuser = server.folder().join("superuser.sql");
-    write(&superuser, SUPERUSER_ALONE, 0o600, server.common().account.as_ref())?;
-    server
-        .launch("mariadb-install-db")
-        .arg("--no-defaults")
-        .arg(format!("--datadir={}", data.display()))
-        .arg(format!("--tmpdir={}", temporary(server).display()))
-        .arg(format!("--extra-file={}", superuser.display()))
-        .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
-        .args(["--innodb-flush-method=nosync", "--sync-frm=OFF"])
-        .args(FILES.map(|(name, value)| format!("--{name}={value}")))
-        .run(START)
-        .await?;
-    Ok(())
-}
-
 // === its process ===
-
-pub(super) fn launch(server: &Server) -> Launch {
-    if mysqld::is_chosen() {
-        return mysqld::launch(server);
-    }
-    server
-        .launch("mariadbd")
-        // Said first: no other file of settings is read.
-        .arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
-        .env("LD_PRELOAD", server.common().libraries.join(programs::NAMES))
-        .env("IAM_STANDIN_NAMES", names(server))
-}
 
 /// What the library of names goes by.
 fn names(server: &Server) -> String {
@@ -231,9 +348,6 @@ fn names(server: &Server) -> String {
 async fn superuser(server: &Server) -> Result<Session, mysql::Error> {
     /// There is no such database, before it is made.
     const UNKNOWN_DATABASE: u16 = 1049;
-    if mysqld::is_chosen() {
-        return mysqld::superuser(server).await;
-    }
     let mut login = Login {
         dial: Dial::Unix(socket(server)),
         from: None,
@@ -249,13 +363,6 @@ async fn superuser(server: &Server) -> Result<Session, mysql::Error> {
         }
         other => other,
     }
-}
-
-pub(super) async fn execute(server: &Server, sql: &str) -> Result<Rows, mysql::Error> {
-    let mut session = superuser(server).await?;
-    let rows = session.query(sql).await?;
-    session.quit().await?;
-    Ok(rows)
 }
 
 /// Runs a script as an operator would, with the client that knows `DELIMITER`.
@@ -294,91 +401,10 @@ GRANT CONNECTION ADMIN ON *.* TO lb_agent;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.catch TO lb_agent_plain";
 
-const USERS_AND_TABLES: &str = include_str!("mariadb.sql");
-
-pub(super) fn sources() -> Vec<String> {
-    let mut sources: Vec<String> = RETIRE_PROCEDURES.iter().map(|(_, script)| (*script).to_owned()).collect();
-    sources.extend([USERS_AND_TABLES, SUPERUSER_ALONE, MORE_GRANTS, mysqld::GRANTS].map(str::to_owned));
-    sources.push(agent_script("lb_agent"));
-    sources
-}
-
-pub(super) async fn set_up(server: &Server) -> Result<(), Error> {
-    if mysqld::is_chosen() {
-        return mysqld::set_up(server, USERS_AND_TABLES).await;
-    }
-    server.execute(USERS_AND_TABLES).await?;
-    for user in ["lb_agent", "lb_agent_plain"] {
-        run_script(server, "agent.sql", &agent_script(user)).await?;
-    }
-    for (name, script) in RETIRE_PROCEDURES {
-        run_script(server, name, script).await?;
-    }
-    server.execute(MORE_GRANTS).await?;
-    Ok(())
-}
-
-pub(super) async fn set_passwords(writer: &Server, users: [(&str, &str); 2]) -> Result<(), Error> {
-    let identified = if mysqld::is_chosen() { "WITH standin_password AS" } else { "BY" };
-    for (user, password) in users {
-        let open = format!("ALTER USER {user} IDENTIFIED {identified} '{password}' ACCOUNT UNLOCK");
-        writer.execute(&open).await?;
-    }
-    Ok(())
-}
+/// MySQL's driver takes them too.
+pub(super) const USERS_AND_TABLES: &str = include_str!("mariadb.sql");
 
 // === replication ===
-
-/// Stops the writer when every replica has received its log, or after [`HAND_OVER`].
-pub(super) async fn hand_over(writer: &Server) -> Result<(), Error> {
-    match writer.execute("SHUTDOWN WAIT FOR ALL SLAVES").await {
-        // It may close the connection before it answers, or not run at all.
-        Ok(_) | Err(Error::Sql { .. }) => {}
-        // A frozen one is thawed by the stop, and cannot be asked before.
-        Err(_) => return writer.stop(StopMode::Fast).await,
-    }
-    if writer.ended_within(HAND_OVER).await.is_err() {
-        return writer.stop(StopMode::Immediate).await;
-    }
-    writer.stop(StopMode::Fast).await
-}
-
-/// All that it has received is applied first.
-pub(super) async fn promote(replica: &Server) -> Result<(), Error> {
-    replica.execute("STOP SLAVE IO_THREAD").await?;
-    let what = format!("server {} to apply what it has", replica.name());
-    let applied = || async {
-        let Some(status) = replication(replica).await.map_err(|error| error.to_string())? else {
-            return Ok(());
-        };
-        let (received, applied) = (said(&status, "Gtid_IO_Pos"), said(&status, "Gtid_Slave_Pos"));
-        let all = received.is_empty() || received == applied;
-        all.then_some(()).ok_or_else(|| format!("it has received {received} and is at {applied}"))
-    };
-    wait_for(&what, PATIENCE, applied).await?;
-    configure(replica, None)?;
-    replica.execute("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = OFF").await.map(drop)
-}
-
-pub(super) async fn follow(replica: &Server, writer: &Server) -> Result<(), Error> {
-    configure(replica, Some(writer))?;
-    let follow = format!("STOP SLAVE; SET GLOBAL read_only = ON; {}; START SLAVE", upstream(writer, false));
-    replica.execute(&follow).await?;
-    wait_until_follows(writer, replica).await
-}
-
-/// Keeps the data if the new writer has all of it; otherwise starts from the template.
-pub(super) async fn rejoin(old: &Server, writer: &Server) -> Result<(), Error> {
-    configure(old, Some(writer))?;
-    old.start().await?;
-    let held = old.value("SELECT @@gtid_binlog_pos").await?;
-    if !includes(&writer.value("SELECT @@gtid_binlog_state").await?, &held) {
-        old.stop(StopMode::Immediate).await?;
-        return make_replica(old, writer).await;
-    }
-    old.execute(&format!("{}; START SLAVE", upstream(writer, true))).await?;
-    wait_until_follows(writer, old).await
-}
 
 /// Whether a server in this state (the last transaction of each domain and server) has all up
 /// to this position. A replica may not find out itself: asked to go on after a transaction
@@ -394,14 +420,6 @@ fn includes(state: &str, position: &str) -> bool {
             state.iter().any(|(known, last)| *known == origin && *last >= number)
         })
     })
-}
-
-pub(super) async fn make_replica(server: &Server, writer: &Server) -> Result<(), Error> {
-    initialise(server).await?;
-    configure(server, Some(writer))?;
-    server.start().await?;
-    server.execute(&format!("{}; START SLAVE", upstream(writer, false))).await?;
-    wait_until_follows(writer, server).await
 }
 
 /// Encrypted; its name is not verified, since only its address leads to it.

@@ -137,6 +137,7 @@ fn said(error: &tokio_postgres::Error) -> String {
 /// briefly.
 #[derive(Debug)]
 pub struct StandIn {
+    engine: Engine,
     servers: Vec<Server>,
     writer: Mutex<String>,
     common: Arc<Common>,
@@ -180,9 +181,10 @@ impl StandIn {
         };
 
         let authority = Authority::new(now)?;
+        let driver = options.engine.driver();
         let mut common = Common {
-            engine: options.engine,
-            programs: options.engine.find_programs()?,
+            driver,
+            programs: driver.find_programs()?,
             account,
             logs: sub_folder("log")?,
             libraries: root.join("lib"),
@@ -190,7 +192,7 @@ impl StandIn {
             gate: root.join("gate.sock"),
             ca_file: root.join("ca.pem"),
             passwords: Passwords { replicator: password(), superuser: password() },
-            settings: options.engine.settings(&options),
+            settings: driver.settings(&options),
             names: options.names.clone(),
         };
         server::write(&common.ca_file, &authority.pem(), 0o644, None)?;
@@ -229,6 +231,7 @@ impl StandIn {
         let journal = Arc::new(Journal::default());
         let gate = Gate::open(&common.gate, common.account.as_ref(), doors, issuer.clone(), journal.clone())?;
         Ok(Self {
+            engine: options.engine,
             writer: Mutex::new(servers.first().map(|first| first.name().to_owned()).unwrap_or_default()),
             servers,
             common,
@@ -246,11 +249,13 @@ impl StandIn {
 
     async fn run(&self) -> Result<(), Error> {
         let writer = self.writer()?;
-        self.engine().initialise(writer).await?;
+        let users =
+            [("legacy", self.legacy_password.as_str()), ("replicator", &self.common.passwords.replicator)];
+        self.common.driver.initialise(writer).await?;
         writer.start().await?;
-        self.engine().set_passwords(writer, &self.legacy_password).await?;
+        self.common.driver.set_passwords(writer, users).await?;
         let replicas = self.servers.iter().filter(|server| server.name() != writer.name());
-        try_join_all(replicas.map(|replica| self.engine().make_first_replica(replica, writer))).await?;
+        try_join_all(replicas.map(|replica| self.common.driver.make_first_replica(replica, writer))).await?;
         Ok(())
     }
 
@@ -279,7 +284,7 @@ impl StandIn {
 impl StandIn {
     /// What the servers are.
     pub fn engine(&self) -> Engine {
-        self.common.engine
+        self.engine
     }
 
     /// All servers, by name.

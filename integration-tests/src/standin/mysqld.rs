@@ -7,17 +7,24 @@
 //! run unchanged. The tests' client supports none of the password plugins of MySQL 9, so
 //! passwords are sent in clear text over TLS.
 
-use std::{env, fmt::Write as _, sync::LazyLock};
+use std::{
+    env,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use async_trait::async_trait;
 
 use super::{
-    Error, Options, Server,
-    engine::Rows,
+    Error, Options, Server, SqlError, StopMode,
+    mariadb::USERS_AND_TABLES,
     programs::{self, Programs},
-    server::{START, make_folder, remove_folder, write},
+    server::{Driver, Rows, START, make_folder, remove_folder, write},
 };
 use crate::{
     mysql::{self, Dial, Login, Secret, Session, Tls},
-    process::{self, Launch},
+    process::{self, Launch, Signal},
     tls::VerifiedTls,
 };
 
@@ -27,29 +34,168 @@ const SUPERUSER: &str = "rdsadmin";
 /// The environment variable with the folder of its `mysqld`.
 pub const FOLDER_VARIABLE: &str = "STANDIN_MYSQL_BIN";
 
-/// Whether MySQL runs instead of MariaDB.
-pub(super) fn is_chosen() -> bool {
-    static CHOSEN: LazyLock<bool> = LazyLock::new(|| env::var_os(FOLDER_VARIABLE).is_some());
-    *CHOSEN
+#[derive(Debug)]
+pub(super) struct Mysqld;
+
+impl Mysqld {
+    /// Whether MySQL runs instead of MariaDB.
+    pub(super) fn is_chosen() -> bool {
+        static CHOSEN: LazyLock<bool> = LazyLock::new(|| env::var_os(FOLDER_VARIABLE).is_some());
+        *CHOSEN
+    }
 }
 
-pub(super) fn find_programs() -> Result<Programs, process::Error> {
-    Programs::find("MySQL", "mysql-server-core", &["mysqld"], FOLDER_VARIABLE, [])
+#[async_trait]
+impl Driver for Mysqld {
+    fn name(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn find_programs(&self) -> Result<Programs, process::Error> {
+        Programs::find("MySQL", "mysql-server-core", &["mysqld"], FOLDER_VARIABLE, [])
+    }
+
+    async fn build_libraries(&self, folder: &Path, logs: &Path) -> Result<(), process::Error> {
+        programs::build_pam(folder, logs).await?;
+        programs::build_plugin(folder, logs).await?;
+        programs::build_names(folder, logs).await
+    }
+
+    fn settings(&self, options: &Options) -> String {
+        let mut settings = format!("[mysqld]\nmax_connections = {}\n", options.max_connections);
+        let _ = writeln!(settings, "max_connect_errors = {}", options.max_connect_errors);
+        let _ = writeln!(settings, "performance_schema = {}", u8::from(options.performance_schema));
+        settings.push_str(SETTINGS);
+        for (name, value) in &options.settings {
+            // Writing to a string does not fail.
+            let _ = writeln!(settings, "{name} = {value}");
+        }
+        settings
+    }
+
+    fn sources(&self) -> Vec<String> {
+        [USERS_AND_TABLES, AGENT, RETIRE, CATCH, GRANTS].map(str::to_owned).into()
+    }
+
+    fn lay_out(&self, server: &Server) -> Result<(), process::Error> {
+        let common = server.common();
+        let first = server.folder().join("first.sql");
+        let sql = format!(
+            "CREATE USER IF NOT EXISTS {SUPERUSER} IDENTIFIED WITH standin_password AS '{}' REQUIRE SSL;\n\
+             ALTER USER {SUPERUSER} IDENTIFIED WITH standin_password AS '{}';\n\
+             GRANT ALL ON *.* TO {SUPERUSER} WITH GRANT OPTION;\n\
+             DROP USER IF EXISTS root@localhost;\n",
+            common.passwords.superuser, common.passwords.superuser
+        );
+        write(&first, &sql, 0o600, common.account.as_ref())?;
+        let mut settings = common.settings.clone();
+        let folder = server.folder().display();
+        for (name, value) in [
+            ("datadir", server.data().display().to_string()),
+            ("tmpdir", temporary(server).display().to_string()),
+            ("pid_file", format!("{folder}/data/mysqld.pid")),
+            ("socket", server.sockets().join("mysql.sock").display().to_string()),
+            ("plugin_dir", common.libraries.display().to_string()),
+            ("init_file", first.display().to_string()),
+            ("bind_address", server.connect().ip().to_string()),
+            ("port", server.connect().port().to_string()),
+            ("ssl_ca", common.ca_file.display().to_string()),
+            ("ssl_cert", server.certificate_file().display().to_string()),
+            ("ssl_key", server.key_file().display().to_string()),
+        ] {
+            let _ = writeln!(settings, "{name} = {value}");
+        }
+        write(&server.folder().join("my.cnf"), &settings, 0o600, common.account.as_ref())
+    }
+
+    async fn install(&self, server: &Server) -> Result<(), process::Error> {
+        let (common, data, temporary) = (server.common(), server.data(), temporary(server));
+        for folder in [&data, &temporary] {
+            remove_folder(folder)?;
+            make_folder(folder, 0o700, common.account.as_ref())?;
+        }
+        server
+            .launch("mysqld")
+            .args([
+                "--no-defaults",
+                "--initialize-insecure",
+                "--innodb-flush-method=nosync",
+                "--innodb-doublewrite=OFF",
+            ])
+            .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--tmpdir={}", temporary.display()))
+            .run(START)
+            .await?;
+        Ok(())
+    }
+
+    async fn set_up(&self, server: &Server) -> Result<(), Error> {
+        let by_token = "IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'";
+        server.execute(&USERS_AND_TABLES.replace("IDENTIFIED VIA pam USING 'rds_iam'", by_token)).await?;
+        for script in [AGENT, &AGENT.replace("lb_agent", "lb_agent_plain"), RETIRE, CATCH] {
+            run_script(server, script).await?;
+        }
+        server.execute(GRANTS).await.map(drop)
+    }
+
+    async fn initialise(&self, server: &Server) -> Result<(), process::Error> {
+        remove_folder(&temporary(server))?;
+        make_folder(&temporary(server), 0o700, server.common().account.as_ref())?;
+        server.copy_template().await
+    }
+
+    async fn set_passwords(&self, writer: &Server, users: [(&str, &str); 2]) -> Result<(), Error> {
+        for (user, password) in users {
+            let open =
+                format!("ALTER USER {user} IDENTIFIED WITH standin_password AS '{password}' ACCOUNT UNLOCK");
+            writer.execute(&open).await?;
+        }
+        Ok(())
+    }
+
+    fn launch(&self, server: &Server) -> Launch {
+        server
+            .launch("mysqld")
+            .arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
+            .env("LD_PRELOAD", server.common().libraries.join(programs::NAMES))
+    }
+
+    fn signal(&self, mode: StopMode) -> Signal {
+        match mode {
+            StopMode::Fast => Signal::TERM,
+            StopMode::Immediate => Signal::KILL,
+        }
+    }
+
+    async fn execute(&self, server: &Server, sql: &str) -> Result<Rows, SqlError> {
+        let mut session = superuser(server).await?;
+        let rows = session.query(sql).await?;
+        session.quit().await?;
+        Ok(rows)
+    }
+
+    async fn is_writer(&self, server: &Server) -> Result<bool, Error> {
+        Ok(server.value("SELECT @@read_only").await? == "0")
+    }
+
+    async fn hand_over(&self, writer: &Server) -> Result<(), Error> {
+        writer.stop(StopMode::Fast).await
+    }
+
+    async fn promote(&self, replica: &Server) -> Result<(), Error> {
+        Err(no_replicas(replica))
+    }
+
+    async fn follow(&self, replica: &Server, _: &Server) -> Result<(), Error> {
+        Err(no_replicas(replica))
+    }
+
+    async fn make_replica(&self, server: &Server, _: &Server) -> Result<(), Error> {
+        Err(no_replicas(server))
+    }
 }
 
 // === its files ===
-
-pub(super) fn settings(options: &Options) -> String {
-    let mut settings = format!("[mysqld]\nmax_connections = {}\n", options.max_connections);
-    let _ = writeln!(settings, "max_connect_errors = {}", options.max_connect_errors);
-    let _ = writeln!(settings, "performance_schema = {}", u8::from(options.performance_schema));
-    settings.push_str(SETTINGS);
-    for (name, value) in &options.settings {
-        // Writing to a string does not fail.
-        let _ = writeln!(settings, "{name} = {value}");
-    }
-    settings
-}
 
 const SETTINGS: &str = "\
 plugin_load_add = rds_iam.so
@@ -67,70 +213,13 @@ innodb_redo_log_capacity = 16M
 default_time_zone = '+00:00'
 ";
 
-pub(super) fn configure(server: &Server) -> Result<(), process::Error> {
-    let common = server.common();
-    let first = server.folder().join("first.sql");
-    let sql = format!(
-        "CREATE USER IF NOT EXISTS {SUPERUSER} IDENTIFIED WITH standin_password AS '{}' REQUIRE SSL;\n\
-         ALTER USER {SUPERUSER} IDENTIFIED WITH standin_password AS '{}';\n\
-         GRANT ALL ON *.* TO {SUPERUSER} WITH GRANT OPTION;\n\
-         DROP USER IF EXISTS root@localhost;\n",
-        common.passwords.superuser, common.passwords.superuser
-    );
-    write(&first, &sql, 0o600, common.account.as_ref())?;
-    let mut settings = common.settings.clone();
-    let folder = server.folder().display();
-    for (name, value) in [
-        ("datadir", server.data().display().to_string()),
-        ("tmpdir", format!("{folder}/tmp")),
-        ("pid_file", format!("{folder}/data/mysqld.pid")),
-        ("socket", server.sockets().join("mysql.sock").display().to_string()),
-        ("plugin_dir", common.libraries.display().to_string()),
-        ("init_file", first.display().to_string()),
-        ("bind_address", server.connect().ip().to_string()),
-        ("port", server.connect().port().to_string()),
-        ("ssl_ca", common.ca_file.display().to_string()),
-        ("ssl_cert", server.certificate_file().display().to_string()),
-        ("ssl_key", server.key_file().display().to_string()),
-    ] {
-        let _ = writeln!(settings, "{name} = {value}");
-    }
-    write(&server.folder().join("my.cnf"), &settings, 0o600, common.account.as_ref())
-}
-
-pub(super) async fn install(server: &Server) -> Result<(), process::Error> {
-    let (common, data, temporary) = (server.common(), server.data(), server.folder().join("tmp"));
-    for folder in [&data, &temporary] {
-        remove_folder(folder)?;
-        make_folder(folder, 0o700, common.account.as_ref())?;
-    }
-    server
-        .launch("mysqld")
-        .args([
-            "--no-defaults",
-            "--initialize-insecure",
-            "--innodb-flush-method=nosync",
-            "--innodb-doublewrite=OFF",
-        ])
-        .arg(format!("--datadir={}", data.display()))
-        .arg(format!("--tmpdir={}", temporary.display()))
-        .run(START)
-        .await?;
-    Ok(())
-}
-
-// === its process ===
-
-pub(super) fn launch(server: &Server) -> Launch {
-    server
-        .launch("mysqld")
-        .arg(format!("--defaults-file={}", server.folder().join("my.cnf").display()))
-        .env("LD_PRELOAD", server.common().libraries.join(programs::NAMES))
+fn temporary(server: &Server) -> PathBuf {
+    server.folder().join("tmp")
 }
 
 // === asking it ===
 
-pub(super) async fn superuser(server: &Server) -> Result<Session, mysql::Error> {
+async fn superuser(server: &Server) -> Result<Session, mysql::Error> {
     let common = server.common();
     let tls = Tls {
         config: VerifiedTls::from_ca_file(&common.ca_file)?.config(),
@@ -151,7 +240,7 @@ pub(super) async fn superuser(server: &Server) -> Result<Session, mysql::Error> 
 }
 
 /// Runs a script as an operator would, whose client knows `DELIMITER`.
-async fn run_script(server: &Server, script: &str) -> Result<Rows, Error> {
+async fn run_script(server: &Server, script: &str) -> Result<(), Error> {
     let mut delimiter = ";";
     let mut statement = String::new();
     for line in script.lines() {
@@ -164,22 +253,22 @@ async fn run_script(server: &Server, script: &str) -> Result<Rows, Error> {
             let _ = writeln!(statement, "{line}");
         }
     }
-    Ok(Rows::new())
-}
-
-pub(super) async fn set_up(writer: &Server, users: &str) -> Result<(), Error> {
-    let by_token = "IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS'";
-    writer.execute(&users.replace("IDENTIFIED VIA pam USING 'rds_iam'", by_token)).await?;
-    let agent = include_str!("../../../deploy/mysql/agent.sql");
-    run_script(writer, agent).await?;
-    run_script(writer, &agent.replace("lb_agent", "lb_agent_plain")).await?;
-    run_script(writer, include_str!("../../../deploy/mysql/retire.sql")).await?;
-    run_script(writer, include_str!("../../../deploy/mysql/catch.sql")).await?;
-    writer.execute(GRANTS).await?;
     Ok(())
 }
 
-pub(super) const GRANTS: &str = "\
+/// The operator's own scripts.
+const AGENT: &str = include_str!("../../../deploy/mysql/agent.sql");
+const RETIRE: &str = include_str!("../../../deploy/mysql/retire.sql");
+const CATCH: &str = include_str!("../../../deploy/mysql/catch.sql");
+
+const GRANTS: &str = "\
 GRANT CONNECTION_ADMIN ON *.* TO lb_agent;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.retire TO lb_agent_plain;
 GRANT EXECUTE ON PROCEDURE rds_lb_agent.catch TO lb_agent_plain";
+
+// === replication ===
+
+fn no_replicas(server: &Server) -> Error {
+    let reason = "replicas of MySQL are not supported".to_owned();
+    Error::CannotFollow { server: server.name().to_owned(), reason }
+}

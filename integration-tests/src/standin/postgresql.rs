@@ -1,14 +1,19 @@
 //! The stand-in's servers as PostgreSQL: settings, base backups, streaming replication.
 
-use std::{env, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
+use async_trait::async_trait;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
 
 use super::{
-    DATABASE, Error, Options, Server,
-    engine::Rows,
-    programs::Programs,
-    server::{PATIENCE, START, make_folder, remove_folder, write},
+    DATABASE, Error, Options, Server, SqlError, StopMode,
+    programs::{self, Programs},
+    server::{Driver, PATIENCE, Rows, START, make_folder, remove_folder, write},
 };
 use crate::process::{self, Launch, Signal, wait_for};
 
@@ -20,30 +25,149 @@ pub const FOLDER_VARIABLE: &str = "STANDIN_POSTGRES_BIN";
 
 const NEEDED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
 
-/// By [`FOLDER_VARIABLE`], else the newest under `/usr/lib/postgresql` (where `PATH` does not
-/// lead), else in `PATH`.
-pub(super) fn find_programs() -> Result<Programs, process::Error> {
-    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<(u32, PathBuf)> = installed
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
-        .collect();
-    versions.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
-    let in_path = env::var_os("PATH").unwrap_or_default();
-    let folders = versions.into_iter().map(|(_, folder)| vec![folder]);
-    let folders = folders.chain(env::split_paths(&in_path).map(|folder| vec![folder]));
-    Programs::find("PostgreSQL", "postgresql", &NEEDED, FOLDER_VARIABLE, folders)
+#[derive(Debug)]
+pub(super) struct Postgresql;
+
+#[async_trait]
+impl Driver for Postgresql {
+    fn name(&self) -> &'static str {
+        "postgresql"
+    }
+
+    /// By [`FOLDER_VARIABLE`], else the newest under `/usr/lib/postgresql` (where `PATH` does not
+    /// lead), else in `PATH`.
+    fn find_programs(&self) -> Result<Programs, process::Error> {
+        let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let mut versions: Vec<(u32, PathBuf)> = installed
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+            .collect();
+        versions.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
+        let in_path = env::var_os("PATH").unwrap_or_default();
+        let folders = versions.into_iter().map(|(_, folder)| vec![folder]);
+        let folders = folders.chain(env::split_paths(&in_path).map(|folder| vec![folder]));
+        Programs::find("PostgreSQL", "postgresql", &NEEDED, FOLDER_VARIABLE, folders)
+    }
+
+    async fn build_libraries(&self, folder: &Path, logs: &Path) -> Result<(), process::Error> {
+        programs::build_pam(folder, logs).await
+    }
+
+    fn settings(&self, options: &Options) -> String {
+        let mut settings = format!("max_connections = {}\n{SETTINGS}", options.max_connections);
+        for (name, value) in &options.settings {
+            // Writing to a string does not fail.
+            let _ = writeln!(settings, "{name} = {value}");
+        }
+        settings
+    }
+
+    fn sources(&self) -> Vec<String> {
+        [USERS_AND_TABLES].iter().chain(&RETIRE_FUNCTIONS).map(|&source| source.to_owned()).collect()
+    }
+
+    fn lay_out(&self, server: &Server) -> Result<(), process::Error> {
+        write(&server.folder().join("pg_hba.conf"), HBA, 0o644, None)?;
+        configure(server, None)
+    }
+
+    async fn install(&self, server: &Server) -> Result<(), process::Error> {
+        make_folder(&server.data(), 0o700, server.common().account.as_ref())?;
+        server
+            .launch("initdb")
+            .arg("-D")
+            .arg(server.data())
+            .args([
+                "-U",
+                SUPERUSER,
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+                "--wal-segsize=4",
+            ])
+            .run(START)
+            .await?;
+        Ok(())
+    }
+
+    async fn set_up(&self, server: &Server) -> Result<(), Error> {
+        server.execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+        for script in [USERS_AND_TABLES].iter().chain(&RETIRE_FUNCTIONS) {
+            server.execute(script).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_passwords(&self, writer: &Server, users: [(&str, &str); 2]) -> Result<(), Error> {
+        for (role, password) in users {
+            writer.execute(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
+        }
+        Ok(())
+    }
+
+    fn launch(&self, server: &Server) -> Launch {
+        server
+            .launch("postgres")
+            .arg("-D")
+            .arg(server.data())
+            .arg(format!("--config-file={}", server.folder().join("postgresql.conf").display()))
+            // An immediate shutdown, which leaves no shared memory behind.
+            .dies_by("QUIT")
+    }
+
+    fn signal(&self, mode: StopMode) -> Signal {
+        match mode {
+            StopMode::Fast => Signal::INT,
+            StopMode::Immediate => Signal::QUIT,
+        }
+    }
+
+    async fn execute(&self, server: &Server, sql: &str) -> Result<Rows, SqlError> {
+        let messages = superuser(server).await?.simple_query(sql).await?;
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        Ok(rows.collect())
+    }
+
+    async fn is_writer(&self, server: &Server) -> Result<bool, Error> {
+        Ok(server.value("SELECT pg_is_in_recovery()").await? == "f")
+    }
+
+    /// It sends everything before it ends.
+    async fn hand_over(&self, writer: &Server) -> Result<(), Error> {
+        writer.stop(StopMode::Fast).await
+    }
+
+    async fn promote(&self, replica: &Server) -> Result<(), Error> {
+        replica.execute("SELECT pg_promote(wait => false)").await.map(drop)
+    }
+
+    async fn follow(&self, replica: &Server, writer: &Server) -> Result<(), Error> {
+        configure(replica, Some(writer))?;
+        replica.send(Signal::HUP).await?;
+        wait_until_streams(writer, replica).await
+    }
+
+    /// Both begin with the same data, and the writer has all that it logged since.
+    async fn make_first_replica(&self, server: &Server, writer: &Server) -> Result<(), Error> {
+        server.copy_template().await?;
+        make_standby(server, writer)?;
+        server.start().await?;
+        wait_until_streams(writer, server).await
+    }
+
+    async fn make_replica(&self, server: &Server, writer: &Server) -> Result<(), Error> {
+        copy_from(server, writer).await?;
+        server.start().await?;
+        wait_until_streams(writer, server).await
+    }
 }
 
 // === its files ===
-
-pub(super) fn settings(options: &Options) -> String {
-    let mut settings = format!("max_connections = {}\n{SETTINGS}", options.max_connections);
-    for (name, value) in &options.settings {
-        // Writing to a string does not fail.
-        let _ = writeln!(settings, "{name} = {value}");
-    }
-    settings
-}
 
 const SETTINGS: &str = "\
 ssl = on
@@ -85,11 +209,6 @@ hostssl all          legacy      all          scram-sha-256
 host    all          all         all          reject
 ";
 
-pub(super) fn lay_out(server: &Server) -> Result<(), process::Error> {
-    write(&server.folder().join("pg_hba.conf"), HBA, 0o644, None)?;
-    configure(server, None)
-}
-
 /// Writes the settings. The server follows `upstream` while it is in recovery.
 fn configure(server: &Server, upstream: Option<&Server>) -> Result<(), process::Error> {
     let common = server.common();
@@ -128,26 +247,6 @@ fn conninfo(server: &Server, upstream: &Server) -> String {
     )
 }
 
-pub(super) async fn install(server: &Server) -> Result<(), process::Error> {
-    make_folder(&server.data(), 0o700, server.common().account.as_ref())?;
-    server
-        .launch("initdb")
-        .arg("-D")
-        .arg(server.data())
-        .args([
-            "-U",
-            SUPERUSER,
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-            "--wal-segsize=4",
-        ])
-        .run(START)
-        .await?;
-    Ok(())
-}
-
 /// Makes it a copy of a running server, which it will follow when it is started.
 async fn copy_from(server: &Server, upstream: &Server) -> Result<(), process::Error> {
     let (common, data) = (server.common(), server.data());
@@ -169,18 +268,6 @@ async fn copy_from(server: &Server, upstream: &Server) -> Result<(), process::Er
 fn make_standby(server: &Server, upstream: &Server) -> Result<(), process::Error> {
     configure(server, Some(upstream))?;
     write(&server.data().join("standby.signal"), "", 0o600, server.common().account.as_ref())
-}
-
-// === its process ===
-
-pub(super) fn launch(server: &Server) -> Launch {
-    server
-        .launch("postgres")
-        .arg("-D")
-        .arg(server.data())
-        .arg(format!("--config-file={}", server.folder().join("postgresql.conf").display()))
-        // An immediate shutdown, which leaves no shared memory behind.
-        .dies_by("QUIT")
 }
 
 // === asking it ===
@@ -209,17 +296,6 @@ async fn superuser_of(server: &Server, database: &str) -> Result<Client, tokio_p
     Ok(client)
 }
 
-pub(super) async fn execute(server: &Server, sql: &str) -> Result<Rows, tokio_postgres::Error> {
-    let messages = superuser(server).await?.simple_query(sql).await?;
-    let rows = messages.into_iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
-        }
-        _ => None,
-    });
-    Ok(rows.collect())
-}
-
 /// The operator's own scripts, and who may use their functions: the agent's user that has no
 /// `pg_signal_backend`.
 const RETIRE_FUNCTIONS: [&str; 3] = [
@@ -230,50 +306,7 @@ const RETIRE_FUNCTIONS: [&str; 3] = [
 
 const USERS_AND_TABLES: &str = include_str!("postgresql.sql");
 
-pub(super) fn sources() -> Vec<String> {
-    [USERS_AND_TABLES].iter().chain(&RETIRE_FUNCTIONS).map(|&source| source.to_owned()).collect()
-}
-
-pub(super) async fn set_up(server: &Server) -> Result<(), Error> {
-    server.execute(&format!("CREATE DATABASE {DATABASE}")).await?;
-    for script in [USERS_AND_TABLES].iter().chain(&RETIRE_FUNCTIONS) {
-        server.execute(script).await?;
-    }
-    Ok(())
-}
-
-pub(super) async fn set_passwords(writer: &Server, users: [(&str, &str); 2]) -> Result<(), Error> {
-    for (role, password) in users {
-        writer.execute(&format!("ALTER ROLE {role} PASSWORD '{password}'")).await?;
-    }
-    Ok(())
-}
-
 // === replication ===
-
-pub(super) async fn promote(replica: &Server) -> Result<(), Error> {
-    replica.execute("SELECT pg_promote(wait => false)").await.map(drop)
-}
-
-pub(super) async fn follow(replica: &Server, writer: &Server) -> Result<(), Error> {
-    configure(replica, Some(writer))?;
-    replica.send(Signal::HUP).await?;
-    wait_until_streams(writer, replica).await
-}
-
-/// Both begin with the same data, and the writer has all that it logged since.
-pub(super) async fn make_first_replica(server: &Server, writer: &Server) -> Result<(), Error> {
-    server.copy_template().await?;
-    make_standby(server, writer)?;
-    server.start().await?;
-    wait_until_streams(writer, server).await
-}
-
-pub(super) async fn make_replica(server: &Server, writer: &Server) -> Result<(), Error> {
-    copy_from(server, writer).await?;
-    server.start().await?;
-    wait_until_streams(writer, server).await
-}
 
 async fn wait_until_streams(writer: &Server, replica: &Server) -> Result<(), Error> {
     let what = format!("server {} to stream from {}", replica.name(), writer.name());

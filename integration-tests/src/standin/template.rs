@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use super::{
     Error, Options, StopMode,
     certificate::Authority,
+    programs,
     server::{Common, Server, copy_folder, make_folder},
 };
 use crate::process::{self, free_port_on};
@@ -54,9 +55,12 @@ fn name(common: &Common) -> Result<String, Error> {
         (program, metadata.len(), metadata.modified().ok()).hash(&mut hasher);
     }
     common.account.as_ref().map(|account| account.uid).hash(&mut hasher);
-    common.engine.sources().hash(&mut hasher);
-    let engine = format!("{:?}", common.engine).to_lowercase();
-    Ok(format!("{engine}-{:016x}", hasher.finish()))
+    (programs::SOURCES, common.driver.sources(), settings(common)).hash(&mut hasher);
+    Ok(format!("{}-{:016x}", common.driver.name(), hasher.finish()))
+}
+
+fn settings(common: &Common) -> String {
+    common.driver.settings(&Options::template()) + common.driver.template_settings()
 }
 
 /// Makes both in `folder`, with a server that is started for it.
@@ -64,7 +68,7 @@ async fn make(common: &Common, authority: &Authority, folder: PathBuf) -> Result
     make_folder(&folder, 0o755, None)?;
     let libraries = folder.join("lib");
     make_folder(&libraries, 0o755, None)?;
-    common.engine.build_libraries(&libraries, &common.logs).await?;
+    common.driver.build_libraries(&libraries, &common.logs).await?;
 
     let addresses = super::loopback_addresses(1);
     let port = free_port_on(&addresses)?;
@@ -72,13 +76,13 @@ async fn make(common: &Common, authority: &Authority, folder: PathBuf) -> Result
     let connect = SocketAddr::new(address, port);
     let endpoint = "template.invalid".to_owned();
     let certificate = authority.certify(std::slice::from_ref(&endpoint), Timestamp::now())?;
-    let settings = common.engine.settings(&Options::template()) + common.engine.template_settings();
+    let settings = settings(common);
     let common = Arc::new(Common { libraries, settings, ..common.clone() });
     let own = folder.join("server");
     let server = Server::new(common.clone(), own, "template".to_owned(), endpoint, connect, &certificate)?;
-    common.engine.install(&server).await?;
+    common.driver.install(&server).await?;
     server.start().await?;
-    common.engine.set_up(&server).await?;
+    common.driver.set_up(&server).await?;
     server.stop(StopMode::Fast).await?;
     let what = "move the template's data";
     fs::rename(server.data(), folder.join("data")).map_err(process::Error::io(what))?;

@@ -3,6 +3,8 @@
 //! Which server is the writer and which replica follows which server is not known here; and what only one
 //! engine has is in its own module.
 
+mod driver;
+
 use std::{
     fs::{self, File},
     io::{self, Write as _},
@@ -15,10 +17,12 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::{Engine, Error, certificate::ServerCertificate, engine::Rows, gate, programs::Programs};
+use super::{Error, certificate::ServerCertificate, gate, programs::Programs};
 use crate::process::{
     self, Account, Launch, Process, Signal, children_of, is_stopped, send_signal, wait_for,
 };
+
+pub(super) use self::driver::{Driver, Rows};
 
 /// The database of the applications.
 pub const DATABASE: &str = "orders";
@@ -41,7 +45,7 @@ pub enum StopMode {
 /// What all servers of a stand-in share.
 #[derive(Clone, Debug)]
 pub(super) struct Common {
-    pub(super) engine: Engine,
+    pub(super) driver: &'static dyn Driver,
     /// Where its programs are.
     pub(super) programs: Programs,
     /// Who runs them; `None` is the user of this process.
@@ -100,13 +104,13 @@ impl Server {
         connect: SocketAddr,
         certificate: &ServerCertificate,
     ) -> Result<Self, process::Error> {
-        let (engine, account) = (common.engine, common.account.clone());
+        let (driver, account) = (common.driver, common.account.clone());
         let server = Self { name, endpoint, connect, folder, common, running: Mutex::default() };
         make_folder(&server.folder, 0o755, None)?;
         make_folder(&server.sockets(), 0o700, account.as_ref())?;
         write(&server.certificate_file(), &certificate.certificate, 0o644, None)?;
         write(&server.key_file(), &certificate.key, 0o600, account.as_ref())?;
-        engine.lay_out(&server)?;
+        driver.lay_out(&server)?;
         Ok(server)
     }
 
@@ -188,8 +192,8 @@ impl Server {
         if running.process.as_mut().is_some_and(Process::is_running) {
             return Ok(());
         }
-        let engine = self.common.engine;
-        let process = engine
+        let driver = self.common.driver;
+        let process = driver
             .launch(self)
             .env("LD_LIBRARY_PATH", &self.common.libraries)
             .envs(gate::environment(&self.common.gate, &self.name))
@@ -197,7 +201,7 @@ impl Server {
         running.frozen = None;
         let process = running.process.insert(process);
         let what = format!("server {} to take connections", self.name);
-        process.ready(&what, START, || async { engine.execute(self, "SELECT 1").await.map(drop) }).await?;
+        process.ready(&what, START, || async { driver.execute(self, "SELECT 1").await.map(drop) }).await?;
         Ok(())
     }
 
@@ -206,7 +210,7 @@ impl Server {
         let mut running = self.running.lock().await;
         running.thaw()?;
         if let Some(mut process) = running.process.take() {
-            process.stop(self.common.engine.signal(mode), STOP).await?;
+            process.stop(self.common.driver.signal(mode), STOP).await?;
         }
         Ok(())
     }
@@ -261,7 +265,7 @@ impl Server {
         let running = self.running.get_mut();
         let _ = running.thaw();
         let Some(mut process) = running.process.take() else { return };
-        let _ = process.signal(self.common.engine.signal(StopMode::Immediate));
+        let _ = process.signal(self.common.driver.signal(StopMode::Immediate));
         // PostgreSQL's postmaster itself kills children that do not end within five seconds.
         let deadline = Instant::now() + Duration::from_secs(8);
         while process.is_running() && Instant::now() < deadline {
@@ -276,7 +280,7 @@ impl Server {
         if self.is_frozen().await {
             return Err(Error::Frozen(self.name.clone()));
         }
-        let outcome = self.common.engine.execute(self, sql).await;
+        let outcome = self.common.driver.execute(self, sql).await;
         outcome.map_err(|source| Error::Sql { server: self.name.clone(), source })
     }
 
