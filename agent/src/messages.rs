@@ -64,6 +64,8 @@ pub enum Input {
         at: Time,
         flags: Vec<(ServerId, AdminFlags)>,
         view: ProxyView,
+        /// It is another process than the one asked before.
+        restarted: bool,
     },
     /// The same for people: what a HAProxy shows, and how it differs from the configuration.
     Table {

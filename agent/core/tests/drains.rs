@@ -524,6 +524,46 @@ fn an_operators_drain_that_haproxy_does_not_show_after_a_restart_was_ended_meanw
 }
 
 #[test]
+fn an_operators_drain_survives_a_restart_of_the_proxy() {
+    let mut rig = Rig::new(policy());
+    let fleet = rig.fleet();
+    rig.planner.request_drain(&b(), Requested::default(), &fleet, rig.now).expect("it may be drained");
+    assert_eq!(drains(&rig.plan()), [&b()]);
+    sent(&mut rig, &b(), DrainSent::Sent);
+    assert_eq!(pass_with_drain_shown(&mut rig, 10), []);
+    rig.wait(secs(1));
+    rig.planner.proxy_restarted(b().proxy, rig.now);
+    assert_eq!(rig.planner.observe_admin(&b(), rig.now, AdminFlags::default()), None);
+    let fleet = rig.fleet();
+    assert_eq!(rig.agent_check(&b(), &fleet).admin, Some(AdminWord::Drain));
+    assert_eq!(rig.planner.drains().progress(&b()), Progress::Underway);
+    assert_eq!(pass_with_drain_shown(&mut rig, 60), []);
+    assert_eq!(rig.planner.drains().progress(&b()), Progress::Drained);
+    // From here on an operator may end it in HAProxy again.
+    rig.wait(secs(1));
+    let command = rig.planner.observe_admin(&b(), rig.now, AdminFlags::default());
+    assert_eq!(command, Some(Command::Forget { server: b() }));
+}
+
+#[test]
+fn an_operators_drain_is_sent_again_where_a_restarted_proxy_does_not_take_it_by_its_checks() {
+    let mut rig = Rig::new(policy());
+    let fleet = rig.fleet();
+    rig.planner.request_drain(&b(), Requested::default(), &fleet, rig.now).expect("it may be drained");
+    assert_eq!(drains(&rig.plan()), [&b()]);
+    sent(&mut rig, &b(), DrainSent::Sent);
+    rig.planner.proxy_restarted(b().proxy, rig.now);
+    let mut again = 0;
+    for _ in 0..40 {
+        rig.wait(secs(1));
+        rig.planner.observe_admin(&b(), rig.now, AdminFlags::default());
+        rig.look();
+        again += drains(&rig.plan()).len();
+    }
+    assert!(again >= 1);
+}
+
+#[test]
 fn an_operators_drain_ends_when_its_time_is_up() {
     let mut rig = Rig::new(policy());
     let fleet = rig.fleet();

@@ -252,8 +252,11 @@ impl Running {
             Input::Incomplete { proxy, at, sessions } => {
                 self.decider.ledger.observe_some(proxy, at, sessions);
             }
-            Input::Admin { proxy, at, flags, view } => {
+            Input::Admin { proxy, at, flags, view, restarted } => {
                 self.decider.ledger.proxy_alive(proxy, at);
+                if restarted {
+                    self.decider.planner.proxy_restarted(proxy, at);
+                }
                 self.decider.health.observe_proxy(proxy, at, view);
                 for (server, flags) in flags {
                     if let Some(command) = self.decider.planner.observe_admin(&server, at, flags) {

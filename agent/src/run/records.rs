@@ -211,10 +211,10 @@ pub async fn write_state_files(config: &Config) -> Vec<String> {
     for proxy in &config.proxies {
         let ProxyKind::Haproxy(haproxy) = &proxy.kind else { continue };
         let Some(path) = &haproxy.state_file else { continue };
-        // Drains on record come back with the next agent, not with HAProxy: the record may be gone by then.
+        // Those that an operator asked for stay drained without an agent too.
         let own: HashSet<(String, String)> = records
             .iter()
-            .filter(|record| record.proxy().is_haproxy_at(&haproxy.socket))
+            .filter(|record| !record.operator && record.proxy().is_haproxy_at(&haproxy.socket))
             .map(|record| (record.backend.clone(), record.server.clone()))
             .collect();
         let text = async {

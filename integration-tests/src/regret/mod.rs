@@ -53,6 +53,8 @@ pub enum Error {
     Event { event: String, source: Box<Error> },
     #[error("HAProxy says {0:?}")]
     Operator(String),
+    #[error("the agent's command exits with {0}")]
+    Command(String),
     /// The proxy does not route as it did a moment before, with the same answers.
     #[error("a proxy without its agent routes otherwise: {0}")]
     Muted(String),

@@ -113,6 +113,10 @@ pub enum Event {
     StarveAgent(u32, u64, u64),
     /// How the agent's own path to a server behaves; the proxy's is not touched.
     AgentPath(&'static str, Path),
+    /// A command of the agent's own binary, which has to succeed.
+    AgentCommand(&'static [&'static str]),
+    /// An edit of its configuration file: each `0` becomes `1`.
+    EditConfig(&'static str, &'static str),
 }
 
 /// Where a server's entry in the proxy leads to.

@@ -180,6 +180,20 @@ impl Stage {
                     relay.set(path);
                 }
             }
+            Event::AgentCommand(arguments) => {
+                self.agent(async |agent| {
+                    let (code, out, err) = agent.command(arguments).await?;
+                    if code == 0 { Ok(()) } else { Err(Error::Command(format!("{code}: {out}{err}"))) }
+                })
+                .await?;
+            }
+            Event::EditConfig(from, to) => {
+                self.agent(async |agent| {
+                    let text = tokio::fs::read_to_string(agent.config_file()).await?;
+                    Ok(agent.write_config(&text.replace(from, to))?)
+                })
+                .await?;
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use integration_tests::{
+    load::{Load, Work},
     process::wait_for,
     scene::{PATIENCE, Scene, Setting},
 };
@@ -76,36 +77,74 @@ async fn up(scene: &Scene, backend: &str) -> Vec<&'static str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_of_the_agents_own_is_not_in_the_file() {
-    let setting = Setting { state_file: true, waiting_room: true, ..Setting::default() };
+    // Idle sessions are due soon, and a drain for them lasts.
+    let sessions = "{mode: drain, max_age: 5s, drain_deadline: 10m}".into();
+    let setting = Setting { state_file: true, waiting_room: true, sessions, ..Setting::default() };
     let mut scene = Scene::set(setting).await.unwrap();
     scene.up("orders_read", &["b", "c"]).await.unwrap();
-    let control = scene.agent.control();
-    let drain = ["drain", "--control", control.to_str().unwrap(), "orders_read/c"];
-    let drained = async || {
-        let (code, out, err) = scene.agent.command(&drain).await.unwrap();
-        if code == 0 { Ok(()) } else { Err(out + &err) }
-    };
-    wait_for("the drain to be taken", PATIENCE, drained).await.unwrap();
-    wait_for("HAProxy to show the drain", PATIENCE, async || {
-        let bits = scene.proxy.admin_bits("orders_read", "c").await.unwrap();
-        if bits == 0 { Err("not drained") } else { Ok(()) }
+    let load = Load::new(scene.writer("app").unwrap(), 1).await.unwrap();
+    load.add_to(&scene.readers("app").unwrap(), Work::Idle, 4);
+    load.all_in(PATIENCE).await.unwrap();
+    let drained = wait_for("a drain for due sessions", PATIENCE, async || {
+        for server in ["b", "c"] {
+            if scene.proxy.admin_bits("orders_read", server).await.unwrap() != 0 {
+                return Ok(server);
+            }
+        }
+        Err("none is drained")
     })
     .await
     .unwrap();
-    // A change after the drain, so that the file was written with it in force.
-    scene.proxy.cli("set server orders_read/b weight 2").await.unwrap();
-    wait_for("the file to be written since", PATIENCE, async || {
-        let file = fs::read_to_string(scene.agent.folder().join("server-state")).unwrap_or_default();
-        let weight = file.lines().find(|line| line.contains(" orders_read ") && line.contains(" b "));
-        let weight = weight.and_then(|line| line.split(' ').nth(7)).map(str::to_owned);
-        if weight.as_deref() == Some("2") { Ok(()) } else { Err(file) }
-    })
-    .await
-    .unwrap();
+    written_since(&scene, if drained == "b" { "c" } else { "b" }).await;
     file_shows(&scene, &[("orders_read", "b", true), ("orders_read", "c", true)]).await;
     scene.agent.kill();
     scene.proxy.reload().await.unwrap();
-    assert_eq!(scene.proxy.admin_bits("orders_read", "c").await.unwrap(), 0);
+    assert_eq!(scene.proxy.admin_bits("orders_read", drained).await.unwrap(), 0);
     assert_eq!(up(&scene, "orders_read").await, ["b", "c"]);
+    load.stop().await.unwrap();
+    drop(load);
     scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_drain_is_in_the_file_until_it_ends() {
+    let setting = Setting { state_file: true, waiting_room: true, ..Setting::default() };
+    let mut scene = Scene::set(setting).await.unwrap();
+    scene.up("orders_read", &["b", "c"]).await.unwrap();
+    let (code, out, err) = scene.agent.command(&["drain", "orders_read/c"]).await.unwrap();
+    assert_eq!(code, 0, "{out}{err}");
+    written_since(&scene, "b").await;
+    scene.agent.stop().await.unwrap();
+    scene.proxy.reload().await.unwrap();
+    assert_eq!(up(&scene, "orders_read").await, ["a", "b", "c"]);
+    assert_ne!(scene.proxy.admin_bits("orders_read", "c").await.unwrap(), 0, "drained without an agent too");
+    scene.agent.start().await.unwrap();
+    wait_for("the next agent to take it over and end it", PATIENCE, async || {
+        let (code, out, err) = scene.agent.command(&["undrain", "orders_read/c"]).await.unwrap();
+        if code == 0 { Ok(()) } else { Err(out + &err) }
+    })
+    .await
+    .unwrap();
+    written_since(&scene, "b").await;
+    scene.proxy.reload().await.unwrap();
+    assert_eq!(scene.proxy.admin_bits("orders_read", "c").await.unwrap(), 0);
+    scene.clear().await.unwrap();
+}
+
+/// Changes the weight of a server, and waits until the file has it: what came before is in it too.
+async fn written_since(scene: &Scene, server: &str) {
+    let weight = |file: &str| {
+        let line =
+            file.lines().find(|line| line.contains(" orders_read ") && line.contains(&format!(" {server} ")));
+        line.and_then(|line| line.split(' ').nth(7)?.parse::<u32>().ok())
+    };
+    let read = || fs::read_to_string(scene.agent.folder().join("server-state")).unwrap_or_default();
+    let new = weight(&read()).unwrap_or(1) + 1;
+    scene.proxy.cli(&format!("set server orders_read/{server} weight {new}")).await.unwrap();
+    wait_for("the file to be written since", PATIENCE, async || {
+        let file = read();
+        if weight(&file) == Some(new) { Ok(()) } else { Err(file) }
+    })
+    .await
+    .unwrap();
 }

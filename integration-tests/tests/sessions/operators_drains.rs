@@ -165,6 +165,14 @@ async fn an_operators_drain_survives_kill_restart_and_reload() {
     .await
     .unwrap();
     kept(&scene).await;
+    // No state file: a new process knows nothing of the drain.
+    scene.proxy.reload().await.unwrap();
+    wait_for("the drain in the new HAProxy", PATIENCE, async || {
+        if bits(&scene).await == 8 { Ok(()) } else { Err("not drained") }
+    })
+    .await
+    .unwrap();
+    kept(&scene).await;
     let (code, output) =
         ask(&scene, &["release", "--state-dir", scene.agent.state_dir().to_str().unwrap()]).await;
     assert!(code == 0 && output.contains("drained by an operator"), "{code}: {output}");

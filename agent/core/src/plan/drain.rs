@@ -16,7 +16,7 @@ use super::{
     UndrainReason,
 };
 use crate::{
-    ServerId, Time,
+    ProxyIndex, ServerId, Time,
     freshness::SOURCE_LOST,
     health::{Fleet, ServerConfig, State, Verdict},
 };
@@ -49,7 +49,7 @@ pub enum DrainPhase {
     Idle,
     /// Commanded; whether it was sent is not known yet.
     Sending { since: Time, reason: DrainReason },
-    /// Recorded and sent.
+    /// Recorded and sent, since then; or since a restart of the proxy, which may have lost it.
     Held {
         since: Time,
         reason: DrainReason,
@@ -109,6 +109,11 @@ impl Serialize for Carrier {
 }
 
 impl DrainPhase {
+    /// Asked for by an operator and not ended.
+    pub fn is_operators(self) -> bool {
+        matches!(self, Self::Sending { reason, .. } | Self::Held { reason, .. } if reason == DrainReason::Operator)
+    }
+
     fn undoing(now: Time, asked: Option<Time>, left: Left) -> Self {
         Self::Undoing { since: now, asked, delivered: 0, left }
     }
@@ -253,6 +258,16 @@ impl Drains {
         }
         slot.phase = DrainPhase::Idle;
         Some(Command::Forget { server: server.clone() })
+    }
+
+    /// The proxy is another process since its table before `at`: what was set there is gone, or comes back from its
+    /// server state file, and nobody has ended a drain. An operator's is set again; an agent's own is over.
+    pub(super) fn proxy_restarted(&mut self, proxy: ProxyIndex, at: Time) {
+        for slot in self.slots.iter_mut().filter(|(id, _)| id.proxy == proxy).map(|(_, slot)| slot) {
+            if let (DrainPhase::Held { since, carrier, .. }, Some(_)) = (&mut slot.phase, slot.operator) {
+                (*since, *carrier) = (at, Carrier::Answers { shown: false });
+            }
+        }
     }
 
     /// What became of the command to drain.

@@ -121,6 +121,8 @@ struct Proxy {
     well: bool,
     since: Instant,
     version: String,
+    /// The process that answered last, by its id and its uptime: in a container the id may be the same.
+    process: Option<(u32, u64)>,
     /// The last differences from the configuration.
     differences: Vec<Difference>,
     /// The server state file as last written.
@@ -142,6 +144,7 @@ impl Proxy {
             well: false,
             since: Instant::now(),
             version: String::new(),
+            process: None,
             differences: Vec::new(),
             state_file: String::new(),
             state_write: None,
@@ -176,6 +179,7 @@ impl Proxy {
 
     async fn flags(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let at = self.shared.clock.now();
+        let info = connection.info().await?;
         let table = connection.servers_state(None).await?;
         let rows = connection.stat().await?;
         let prompt = self.shared.clock.now().since(at) <= PROMPT;
@@ -197,7 +201,9 @@ impl Proxy {
             dials: self.dials(&states),
             connects: if prompt { self.connects(&rows) } else { BTreeMap::new() },
         };
-        self.shared.send(Input::Admin { proxy: self.config.proxy, at, flags, view }).await;
+        let before = self.process.replace((info.pid, info.uptime));
+        let restarted = before.is_some_and(|(pid, uptime)| pid != info.pid || info.uptime < uptime);
+        self.shared.send(Input::Admin { proxy: self.config.proxy, at, flags, view, restarted }).await;
         self.compare(&table, &rows, at).await;
         Ok(())
     }
@@ -223,7 +229,8 @@ impl Proxy {
 
     /// Replaces HAProxy's server state file if a state has changed.
     ///
-    /// The agent's own drains are left out: HAProxy would load them as if an operator had set them.
+    /// The agent's own drains are left out: HAProxy would load them as if an operator had set them. Those that an
+    /// operator asked for stay.
     /// Until the first snapshot it is unknown which drains are the agent's, so nothing is written.
     async fn write_state_file(&mut self, connection: &mut Connection) -> Result<(), RuntimeError> {
         let Some(path) = self.config.state_file.clone() else { return Ok(()) };
@@ -234,7 +241,10 @@ impl Proxy {
         if snapshot.fleet.servers.is_empty() {
             return Ok(());
         }
-        let own = |backend: &str, server: &str| snapshot.drains.contains_key(&format!("{backend}/{server}"));
+        let own = |backend: &str, server: &str| {
+            let phase = snapshot.drains.get(&format!("{backend}/{server}"));
+            phase.is_some_and(|phase| !phase.is_operators())
+        };
         let text = connection.state_file(own).await?;
         if text == self.state_file {
             return Ok(());

@@ -5,8 +5,10 @@
 //! - `logins`: IAM, AWS, the agent's user and the agent's own path to the servers
 //! - `proxies`: the proxy restarts, an operator's commands, addresses
 //! - `agents`: the agent is killed, stopped, upgraded, starved
+//! - `commands`: the agent's own commands, and edits of its configuration
 
 mod agents;
+mod commands;
 mod failovers;
 mod logins;
 mod proxies;
@@ -44,7 +46,7 @@ const BASE: Script = Script {
 
 /// All of them, in the order of the table.
 pub fn all() -> Vec<Script> {
-    let parts = [restarts::ALL, failovers::ALL, logins::ALL, proxies::ALL, agents::ALL];
+    let parts = [restarts::ALL, failovers::ALL, logins::ALL, proxies::ALL, agents::ALL, commands::ALL];
     parts.into_iter().flatten().copied().collect()
 }
 

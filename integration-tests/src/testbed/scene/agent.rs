@@ -252,11 +252,14 @@ impl Agent {
         fs::read_to_string(self.folder().join("agent.log")).unwrap_or_default()
     }
 
-    /// Runs another command of the binary with these arguments: exit code and output.
+    /// Runs another command of the binary with these arguments, by default with this agent's configuration file
+    /// and control socket: exit code and output.
     pub async fn command(&self, arguments: &[&str]) -> Result<(i32, String, String), Error> {
         let output = tokio::process::Command::new(Self::binary())
             .args(arguments)
             .envs(self.environment.clone())
+            .env("RDS_LB_AGENT_CONFIG", self.config_file())
+            .env("RDS_LB_AGENT_CONTROL", self.control())
             .output()
             .await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -191,6 +191,11 @@ impl Planner {
         self.drains.observe(server, at, Shown::Admin(flags), &self.policy)
     }
 
+    /// A HAProxy is another process since its table before `at`.
+    pub fn proxy_restarted(&mut self, proxy: ProxyIndex, at: Time) {
+        self.drains.proxy_restarted(proxy, at);
+    }
+
     /// Whether the endpoints that an Envoy is sent drain a server.
     pub fn observe_endpoint(&mut self, server: &ServerId, at: Time, drained: bool) -> Option<Command> {
         self.drains.observe(server, at, Shown::Endpoint { drained }, &self.policy)

@@ -43,6 +43,9 @@ fn fixture(servers: &[ServerId]) -> Fixture {
     Fixture { proxy, socket, inputs, _publish: publish, _folder: folder }
 }
 
+const INFO: &str =
+    "Name: HAProxy\nVersion: 2.6.12\nPid: 7\nUptime_sec: 60\nStopping: 0\nCurrConns: 1\nMaxconn: 100\n\n> ";
+
 /// Answers like a HAProxy with these servers, for ever; tells what it was commanded.
 async fn answers(socket: UnixListener, rows: String, commands: mpsc::Sender<String>) {
     let columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port \
@@ -56,6 +59,8 @@ async fn answers(socket: UnixListener, rows: String, commands: mpsc::Sender<Stri
         while stream.read_line(&mut line).await.unwrap() > 0 {
             let answer = if line.starts_with("show servers state") {
                 format!("1\n{columns}\n{rows}\n> ")
+            } else if line.starts_with("show info") {
+                INFO.to_owned()
             } else if line.starts_with("show stat") {
                 "# pxname,svname,bck\n\n> ".to_owned()
             } else {
@@ -124,10 +129,40 @@ async fn a_server_that_the_table_lacks_is_told_as_absent() {
     let mut connection = proxy.open().await.unwrap();
     proxy.flags(&mut connection).await.unwrap();
     haproxy.abort();
-    let Some(Input::Admin { flags, .. }) = inputs.recv().await else { panic!("the flags") };
+    let Some(Input::Admin { flags, restarted, .. }) = inputs.recv().await else { panic!("the flags") };
+    assert!(!restarted);
     let flags: HashMap<ServerId, AdminFlags> = flags.into_iter().collect();
     assert!(flags[&servers[0]].clear());
     assert_eq!(flags[&servers[1]], AdminFlags::ABSENT);
+}
+
+#[tokio::test]
+async fn another_process_is_told_as_a_restart() {
+    let Fixture { mut proxy, socket, mut inputs, _publish, _folder } =
+        fixture(&[ServerId::new(ProxyIndex(0), "orders", "pg1")]);
+    let (commands, _commanded) = mpsc::channel(64);
+    let haproxy = tokio::spawn(answers(socket, "orders pg1 10.0.0.1 2 0 1 5432".into(), commands));
+    for (before, expected) in [
+        (None, false),
+        (Some((7, 60)), false),
+        (Some((7, 59)), false),
+        // In a container each process may have the same id.
+        (Some((7, 61)), true),
+        (Some((8, 5)), true),
+    ] {
+        proxy.process = before;
+        let mut connection = proxy.open().await.unwrap();
+        proxy.flags(&mut connection).await.unwrap();
+        let told = loop {
+            match inputs.recv().await {
+                Some(Input::Admin { restarted, .. }) => break restarted,
+                Some(_) => {}
+                None => panic!("no flags"),
+            }
+        };
+        assert_eq!(told, expected, "{before:?}");
+    }
+    haproxy.abort();
 }
 
 /// What waited while the socket hung is over: said now, it would flap a healthy
