@@ -121,6 +121,20 @@ async fn a_pause_lifts_readers_until_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_down_for_a_moment_only_is_on_record_when_the_agent_is_killed() {
+    let mut scene = with_a_dead_reader(Engine::Postgresql).await;
+    assert_eq!(scene.agent.command(&["pause"]).await.unwrap().0, 0);
+    scene.up("orders_read", &["a", "b", "c"]).await.unwrap();
+    assert_eq!(scene.agent.command(&["resume"]).await.unwrap().0, 0);
+    scene.up("orders_read", &["c"]).await.unwrap();
+    scene.agent.kill();
+    let (code, output) = release(&scene).await;
+    assert_eq!(code, 0, "{output}");
+    scene.up("orders_read", &["a", "b", "c"]).await.unwrap();
+    scene.clear().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hand_over_lifts_nothing_that_the_next_agent_takes_over() {
     let mut scene = with_a_dead_reader(Engine::Postgresql).await;
     scene.agent.signal(Signal::USR1).unwrap();

@@ -14,7 +14,7 @@ use crate::{
 /// What is remembered of instances is written at most this often.
 const REMEMBER: Duration = Duration::from_secs(10);
 
-/// The same of the servers that are down.
+/// The record of servers that are down is written at most this often, unless another server is down.
 const RECORD_DOWNS: Duration = Duration::from_secs(1);
 
 /// Between two tries to write records that could not be written.
@@ -127,19 +127,22 @@ impl Running {
         stored
     }
 
-    /// Writes which servers are DOWN by the agent's answers, after a change.
+    /// Writes which servers are DOWN by the agent's answers, after a change. One that is missing on record stays
+    /// DOWN if the agent is killed and released, so it is written at once; what a disk refuses is tried again later.
     pub(super) async fn record_downs(&mut self, now: Time) {
-        if self.downs_at.is_some_and(|at| now.since(at) < RECORD_DOWNS) {
+        let lately = self.downs_at.is_some_and(|at| now.since(at) < RECORD_DOWNS);
+        let recorded = |down: &DownRecord| self.decider.downs.contains(down);
+        if lately && (self.downs_refused || self.decider.down_records().iter().all(recorded)) {
             return;
         }
         match self.decider.store_downs().await {
             Ok(false) => {}
             Ok(true) => {
-                self.downs_at = Some(now);
+                (self.downs_at, self.downs_refused) = (Some(now), false);
                 self.episodes.ends("downs");
             }
             Err(error) => {
-                self.downs_at = Some(now);
+                (self.downs_at, self.downs_refused) = (Some(now), true);
                 if self.episodes.begins("downs", &error) {
                     let consequence = "a server that leaves the configuration while it is DOWN may stay so";
                     StateFailed { consequence, error }.emit(&self.decider.shared.metrics);

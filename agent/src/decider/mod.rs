@@ -115,6 +115,8 @@ struct Running {
     retired: u64,
     remembered_at: Option<Time>,
     downs_at: Option<Time>,
+    /// The last write of that record failed.
+    downs_refused: bool,
     /// The last known writer of each database.
     writers: BTreeMap<DatabaseName, InstanceId>,
     /// Instances whose login budget is too small.
@@ -169,6 +171,7 @@ impl Decider {
             retired: 0,
             remembered_at: None,
             downs_at: None,
+            downs_refused: false,
             writers: BTreeMap::new(),
             short: BTreeSet::new(),
             unstored: None,
