@@ -402,9 +402,10 @@ pub struct Writer {
 #[derive(Debug, Args)]
 pub struct Undrain {
     /// The server, as BACKEND/SERVER
+    #[arg(required_unless_present = "own")]
     pub server: Option<String>,
     /// The same as the command `release`
-    #[arg(long, required_unless_present = "server", conflicts_with = "server")]
+    #[arg(long, conflicts_with = "server", hide = true)]
     pub own: bool,
     #[command(flatten)]
     pub release: Release,

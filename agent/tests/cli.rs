@@ -102,7 +102,7 @@ fn wrong_usage_exits_64_with_an_error_on_standard_error() {
         (&["token", "--user", "app"], "--endpoint <HOST:PORT>"),
         (&["check", "--role", "primary"], "writer, reader, any"),
         (&["drain"], "<SERVER>"),
-        (&["undrain"], "--own"),
+        (&["undrain"], "<SERVER>"),
         (&["version", "--output", "yaml"], "text, json"),
     ] {
         let output = run(arguments);

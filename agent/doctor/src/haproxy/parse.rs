@@ -91,6 +91,7 @@ pub fn parse(sources: &[Source], environment: &Environment, version: Option<Vers
     for source in sources {
         let file: Arc<str> = source.name.as_str().into();
         let mut branches: Vec<Branch> = Vec::new();
+        let mut outside = false;
         for (number, text) in (1..).zip(source.text.lines()) {
             let at = Position { file: file.clone(), line: number };
             let words = match words(text, &environment) {
@@ -142,7 +143,8 @@ pub fn parse(sources: &[Source], environment: &Environment, version: Option<Vers
                 _ => {
                     if let Some(section) = parsed.sections.last_mut() {
                         section.lines.push(line);
-                    } else {
+                    } else if !std::mem::replace(&mut outside, true) {
+                        // Once: a file of something else has no section at all.
                         let what = format!("`{}` is before the first section", line.word(0));
                         parsed.mistakes.push((line.at, what));
                     }

@@ -168,7 +168,7 @@ fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
         .filter(|file| file.extension().is_some_and(|kind| kind == "cfg") && !hidden(file))
         .collect();
     files.sort();
-    Ok(files)
+    if files.is_empty() { Err(io::Error::other("no file *.cfg in this folder")) } else { Ok(files) }
 }
 
 /// What the proxies of one kind have to agree with.
