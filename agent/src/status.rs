@@ -1,4 +1,4 @@
-//! The documented view of the agent's state: `GET /status`, and `rds-lb-agent status --output json`.
+//! The documented view of the agent's state: `GET /state`, and `rds-lb-agent status --output json`.
 //!
 //! Plain data. [`api::status`](crate::api) fills it in, [`commands`](crate::commands) renders it. Within one
 //! `schema_version` fields are only added.
@@ -113,6 +113,11 @@ pub struct InstanceStatus {
     pub certificate_expires_in_s: Option<f64>,
     /// What cannot be read there: `role`, `sessions`.
     pub lost: Vec<String>,
+    /// Whether clients are refused too, while the agent is: `unseen`, `unconfirmed`, `served_for_clients` or
+    /// `confirmed`.
+    pub refusal: Option<String>,
+    /// What the agent may not do there, and what to grant.
+    pub missing: Vec<MissingStatus>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -157,6 +162,27 @@ pub struct SessionsStatus {
     pub retired: u64,
     /// What is due and held, by reason.
     pub held: BTreeMap<String, usize>,
+    /// Instances with more sessions than `login_budget` can retire within `max_age`.
+    pub shortages: Vec<ShortageStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ShortageStatus {
+    pub instance: String,
+    pub sessions: usize,
+    /// Closes per second.
+    pub needed_per_s: f64,
+    pub allowed_per_s: f64,
+    /// A `login_budget` that is enough.
+    pub login_budget: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct MissingStatus {
+    /// As a word.
+    pub lacks: String,
+    /// What to grant, install or turn on, in the engine's terms.
+    pub advice: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

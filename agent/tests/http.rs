@@ -239,7 +239,7 @@ async fn the_tcp_port_is_read_only() {
     for path in ["/drain", "/undrain", "/pause", "/resume"] {
         assert_eq!(served.ask(Method::POST, path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
-    for path in ["/orders/a/primary", "/state", "/metrics", "/livez"] {
+    for path in ["/orders/a/primary", "/state", "/debug/state", "/metrics", "/livez"] {
         for method in [Method::POST, Method::PUT, Method::DELETE] {
             assert_eq!(served.ask(method, path).await.0, StatusCode::METHOD_NOT_ALLOWED, "{path}");
         }
@@ -283,7 +283,7 @@ async fn the_agent_is_live_while_snapshots_are_fresh() {
 async fn state_is_json_and_metrics_are_prometheus_text() {
     let served = serve_as_usual().await;
     served.publish([proved("a", served.ago(1.0), true)]);
-    let state = served.json("/state").await;
+    let state = served.json("/debug/state").await;
     assert_eq!(state["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(state["state"]["fleet"]["instances"]["orders/a"]["role"], "writer");
     let (status, text) = served.get("/metrics").await;
@@ -338,7 +338,7 @@ async fn status_conforms_to_its_schema_and_shows_the_state_at_the_proxy() {
         ..Snapshot::empty(now)
     };
     served.publish.send_replace(Arc::new(snapshot));
-    let status = served.json("/status").await;
+    let status = served.json("/state").await;
     let schema = serde_json::to_value(schemars::schema_for!(Status)).unwrap();
     assert_eq!(check::violations(&schema, &status), [""; 0], "{status}");
     let shown = &status["servers"][0];

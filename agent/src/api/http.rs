@@ -4,7 +4,7 @@
 //! for a reader, `/read-only` and `/health` for either. 503 only on positive evidence; what the agent does
 //! not know is 200, as without an agent. But of several instances that may be the writer, none is until
 //! one of them is known to be.
-//! Of the process: `/livez`, `/readyz`. For monitoring: `/metrics`, `/state`.
+//! Of the process: `/livez`, `/readyz`. For monitoring: `/metrics`, `/state`, `/history`. For bug reports: `/debug/state`.
 
 use agent_core::{InstanceId, desired::role_check, freshness::Freshness, health::WantedRole};
 use axum::{
@@ -27,9 +27,9 @@ pub fn router(source: Source) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/state", get(state))
+        .route("/state", get(async |State(source): State<Source>| Json(status(&source))))
         .route("/history", get(history))
-        .route("/status", get(async |State(source): State<Source>| Json(status(&source))))
+        .route("/debug/state", get(debug_state))
         .route("/{database}/{instance}/{role}", get(health).options(health))
         .with_state(source)
 }
@@ -69,8 +69,8 @@ async fn metrics(State(source): State<Source>, headers: HeaderMap) -> Response {
     ([(header::CONTENT_TYPE, format.content_type())], source.metrics.text(format)).into_response()
 }
 
-/// The whole snapshot. It contains no secrets.
-async fn state(State(source): State<Source>) -> Response {
+/// The whole snapshot, in no stable format. It contains no secrets.
+async fn debug_state(State(source): State<Source>) -> Response {
     let snapshot = source.snapshot.borrow().clone();
     let age = source.clock.now().since(snapshot.at).as_secs_f64();
     let envoys = source.envoys.peers();

@@ -6,8 +6,9 @@ use agent_core::{
     InstanceId, ServerId, Time,
     freshness::SOURCE_LOST,
     health::{AddressState, InstanceView, Verdict},
-    plan::{DrainPhase, DrainReason},
+    plan::{DrainPhase, DrainReason, Shortage},
 };
+use agent_database::Rights;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
@@ -19,8 +20,8 @@ use crate::{
     seen::ShownState,
     snapshot::Snapshot,
     status::{
-        AgentStatus, DifferenceStatus, DrainStatus, InstanceStatus, PauseStatus, ProxyStatus, SCHEMA_VERSION,
-        ServerStatus, SessionsStatus, Status,
+        AgentStatus, DifferenceStatus, DrainStatus, InstanceStatus, MissingStatus, PauseStatus, ProxyStatus,
+        SCHEMA_VERSION, ServerStatus, SessionsStatus, ShortageStatus, Status,
     },
 };
 
@@ -87,6 +88,7 @@ impl View<'_> {
                 oldest_s: (sessions.oldest_s > 0.0).then_some(sessions.oldest_s),
                 retired: sessions.retired,
                 held: sessions.holds.iter().map(|(reason, count)| (word(reason), *count)).collect(),
+                shortages: sessions.shortages.iter().map(shortage).collect(),
             },
             drains: self.drains(),
             differences: self.differences(),
@@ -126,6 +128,8 @@ impl View<'_> {
             certificate_expires: certificate.0,
             certificate_expires_in_s: certificate.1,
             lost: lost.into_iter().flatten().map(|(source, _)| word(source)).collect(),
+            refusal: view.refusal.map(|refusal| word(&refusal)),
+            missing: self.snapshot.rights.get(&name).map(missing).unwrap_or_default(),
             instance: name,
         }
     }
@@ -232,6 +236,23 @@ impl View<'_> {
         let of = proxies.iter().find(|proxy| proxy.servers.iter().any(|known| known.id == *server));
         of.map(|proxy| proxy.name.clone()).unwrap_or_default()
     }
+}
+
+fn shortage(shortage: &Shortage) -> ShortageStatus {
+    ShortageStatus {
+        instance: shortage.instance.to_string(),
+        sessions: shortage.sessions,
+        needed_per_s: shortage.needed_per_s,
+        allowed_per_s: shortage.allowed_per_s,
+        login_budget: shortage.login_budget,
+    }
+}
+
+fn missing(rights: &Rights) -> Vec<MissingStatus> {
+    let missing = rights.missing.iter();
+    missing
+        .map(|missing| MissingStatus { lacks: word(&missing.lacks), advice: missing.advice.to_owned() })
+        .collect()
 }
 
 fn meaning(state: AddressState) -> &'static str {

@@ -66,7 +66,7 @@ fn event(line: &Line) -> String {
 // === a server ===
 
 async fn server(arguments: &Explain, name: &str) -> Result<Exit, ControlError> {
-    let value = read(arguments, "/status", &[]).await?;
+    let value = read(arguments, "/state", &[]).await?;
     let Ok(status) = serde_json::from_value::<Status>(value) else {
         complain("the agent is of another version; `status --output json` has the facts");
         return Ok(Exit::CouldNotCheck);

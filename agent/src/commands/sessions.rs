@@ -23,7 +23,7 @@ pub(super) async fn sessions(arguments: &cli::Sessions) -> Exit {
         if control.output.output == Format::Json {
             return Ok(if arguments.watch { lines(&sessions) } else { format!("{sessions:#}") });
         }
-        let status: Status = serde_json::from_value(read("/status").await?).map_err(|error| {
+        let status: Status = serde_json::from_value(read("/state").await?).map_err(|error| {
             complain(format_args!("the agent is of another version, use --output json: {error}"));
             Exit::CouldNotCheck
         })?;

@@ -22,7 +22,7 @@ pub(super) async fn status(arguments: &cli::Status) -> Exit {
     let control = &arguments.control;
     watch(arguments.watch, async || {
         let value =
-            ask(&control.control, Method::GET, "/status", &[]).await.map_err(|error| failed(&error))?;
+            ask(&control.control, Method::GET, "/state", &[]).await.map_err(|error| failed(&error))?;
         if control.output.output == Format::Json {
             // One line for each, so that a reader can tell them apart.
             let text = if arguments.watch { value.to_string() } else { format!("{value:#}") };
@@ -258,6 +258,8 @@ mod tests {
             certificate_expires: None,
             certificate_expires_in_s: Some(29_376_000.0),
             lost: if fault.is_some() { vec!["sessions".into()] } else { Vec::new() },
+            refusal: None,
+            missing: Vec::new(),
         }
     }
 
@@ -315,6 +317,7 @@ mod tests {
                 oldest_s: Some(838.0),
                 retired: 301,
                 held: BTreeMap::from([("in_transaction".to_owned(), 2), ("paused".to_owned(), 1)]),
+                shortages: Vec::new(),
             },
             drains: vec![DrainStatus {
                 server: "orders_read/c".into(),

@@ -7,7 +7,7 @@ use integration_tests::{
 use serde_json::Value;
 
 async fn status(scene: &Scene) -> Value {
-    let (_, body) = scene.agent.get("/status").await.unwrap();
+    let (_, body) = scene.agent.get("/state").await.unwrap();
     serde_json::from_str(&body).unwrap()
 }
 

@@ -78,3 +78,23 @@ fn envoy_accepts_the_recipes_also_with_their_commented_lines() {
         assert_eq!(binary.validate(&file).unwrap(), Ok(String::new()));
     }
 }
+
+/// MySQL and MariaDB count what ends before its login against the proxy.
+#[test]
+fn nothing_but_the_agent_checks_a_server_of_the_mysql_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe::shipped("mysql.cfg").unwrap().in_folder(folder.path());
+    let settings: Vec<Vec<&str>> = recipe
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().split_whitespace().collect())
+        .collect();
+    for words in &settings {
+        assert!(!words.iter().any(|word| *word == "check" || word.starts_with("check-")), "{words:?}");
+        let option = words.first() == Some(&"option");
+        assert!(!(option && words.iter().any(|word| word.ends_with("-check"))), "{words:?}");
+    }
+    let servers = settings.iter().filter(|words| words.first() == Some(&"server"));
+    let (backup, checked): (Vec<_>, Vec<_>) = servers.partition(|words| words.contains(&"backup"));
+    assert_eq!((backup.len(), checked.len()), (2, 4));
+    assert!(checked.iter().all(|words| words.contains(&"agent-send")), "{checked:?}");
+}

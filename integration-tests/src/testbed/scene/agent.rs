@@ -230,13 +230,13 @@ impl Agent {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
-    /// The answer to `GET /state`.
+    /// The answer to `GET /debug/state`.
     pub async fn state(&self) -> Result<Value, Error> {
-        let (_, body) = self.get("/state").await?;
+        let (_, body) = self.get("/debug/state").await?;
         Ok(serde_json::from_str(&body).unwrap_or_default())
     }
 
-    /// A number of `/state`, by its path; 0 where there is none.
+    /// A number of `/debug/state`, by its path; 0 where there is none.
     pub async fn number(&self, pointer: &str) -> f64 {
         let state = self.state().await.unwrap_or_default();
         state.pointer(pointer).and_then(Value::as_f64).unwrap_or(0.0)

@@ -96,14 +96,14 @@ async fn credentials_that_expire_are_logged_once_and_take_nothing_away() {
 
 /// Neither a token nor what signs it is in anything that the agent says or keeps.
 async fn nowhere_to_be_read(scene: &Scene, credentials: &[Credential]) {
-    let (_, state) = scene.agent.get("/state").await.unwrap();
+    let (_, state) = scene.agent.get("/debug/state").await.unwrap();
     let (_, metrics) = scene.agent.get("/metrics").await.unwrap();
-    let mut all = vec![("log", scene.agent.log()), ("/state", state), ("/metrics", metrics)];
+    let mut all = vec![("log", scene.agent.log()), ("/debug/state", state), ("/metrics", metrics)];
     for file in fs::read_dir(scene.agent.state_dir()).unwrap() {
         let text = fs::read(file.unwrap().path()).unwrap();
         all.push(("state file", String::from_utf8_lossy(&text).into_owned()));
     }
-    for place in ["log", "/state", "/metrics", "state file"] {
+    for place in ["log", "/debug/state", "/metrics", "state file"] {
         assert!(
             all.iter().any(|(of, text)| *of == place && !text.is_empty()),
             "nothing to look at in {place}"
