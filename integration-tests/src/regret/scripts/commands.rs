@@ -1,6 +1,6 @@
 //! What is said to the agent: its commands, and edits of its configuration.
 //!
-//! In most of them a reader is down when the agent is told to let go of it. The reader comes back, and then the
+//! In most of them a reader is down when the agent has to release it. The reader comes back, and then the
 //! other one stops: a server that the agent left DOWN costs every read.
 
 use super::{BASE, ENVOY_PG, HAPROXY_PG, Load, ONE_READER, Script};
