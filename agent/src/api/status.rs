@@ -17,10 +17,10 @@ use crate::{
     metrics::{Metrics, labels::Word},
     proxies::envoy::discovery::Envoys,
     seen::ShownState,
-    snapshot::Snapshot,
+    snapshot::{Disagreement, Snapshot},
     status::{
-        AgentStatus, DifferenceStatus, DrainStatus, InstanceStatus, PauseStatus, ProxyStatus, SCHEMA_VERSION,
-        ServerStatus, SessionsStatus, Status,
+        AgentStatus, DifferenceStatus, DisagreementStatus, DrainStatus, InstanceStatus, PauseStatus,
+        ProxyStatus, SCHEMA_VERSION, ServerStatus, SessionsStatus, Status,
     },
 };
 
@@ -89,6 +89,7 @@ impl View<'_> {
                 held: sessions.holds.iter().map(|(reason, count)| (word(reason), *count)).collect(),
             },
             drains: self.drains(),
+            disagreements: self.disagreements(),
             differences: self.differences(),
             events: self.source.recent.last(EVENTS, |_| true),
         }
@@ -126,8 +127,16 @@ impl View<'_> {
             certificate_expires: certificate.0,
             certificate_expires_in_s: certificate.1,
             lost: lost.into_iter().flatten().map(|(source, _)| word(source)).collect(),
+            agents: self.snapshot.peers.get(&name).map(|seen| seen.look.peers + 1),
+            shared_permits: self.snapshot.peers.get(&name).map(|seen| seen.look.permits),
             instance: name,
         }
+    }
+
+    fn disagreements(&self) -> Vec<DisagreementStatus> {
+        let all = self.snapshot.disagreements.iter().cloned();
+        all.map(|Disagreement { database, own, others }| DisagreementStatus { database, own, others })
+            .collect()
     }
 
     fn proxies(&self) -> Vec<ProxyStatus> {

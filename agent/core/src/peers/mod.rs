@@ -83,13 +83,13 @@ const TRY_EACH: Duration = Duration::from_millis(20);
 impl Look {
     /// The time until the next look.
     pub fn interval(&self) -> Duration {
-        let scaled = LOOK.max(LOOK_EACH * self.peers);
+        let scaled = LOOK.max(LOOK_EACH * (self.peers + 1));
         if self.permits > 0 || self.own.drain { scaled.min(LOOK_BUSY) } else { scaled }
     }
 
     /// The time until the next try to get a permit.
     pub fn retry(&self) -> Duration {
-        TRY.max(TRY_EACH * self.peers)
+        TRY.max(TRY_EACH * (self.peers + 1))
     }
 }
 
@@ -118,8 +118,10 @@ pub enum Agreement {
     Given,
     /// The mark is not set yet, or a sibling was not looked at since.
     Awaited,
-    /// The locks of the instance cannot be held.
-    Unknown,
+    /// An instance has not been looked at yet.
+    Unseen,
+    /// The session with an instance has ended, or its locks cannot be read.
+    Lost,
 }
 
 impl Peers {
@@ -172,7 +174,9 @@ impl Peers {
         siblings: impl Iterator<Item = &'a InstanceId>,
         wanted_since: Time,
     ) -> Agreement {
-        let Some(own) = self.seen.get(instance) else { return Agreement::Unknown };
+        let unseen =
+            |id: &InstanceId| if self.lost.contains_key(id) { Agreement::Lost } else { Agreement::Unseen };
+        let Some(own) = self.seen.get(instance) else { return unseen(instance) };
         if !own.look.own.drain || own.asked < wanted_since {
             return Agreement::Awaited;
         }
@@ -181,7 +185,7 @@ impl Peers {
             match self.seen.get(sibling) {
                 Some(seen) if seen.asked >= own.at => {}
                 Some(_) => agreement = Agreement::Awaited,
-                None => return Agreement::Unknown,
+                None => return unseen(sibling),
             }
         }
         agreement
@@ -196,8 +200,7 @@ impl Peers {
 
     /// The one instance of a database that an operator has named to a peer. Two names decide nothing.
     pub fn word(&self, database: &DatabaseName) -> Option<&InstanceId> {
-        let mut named =
-            self.seen.iter().filter(|(id, seen)| id.database == *database && seen.look.words > 0);
+        let mut named = self.seen.iter().filter(|(id, seen)| id.database == *database && seen.look.words > 0);
         match (named.next(), named.next()) {
             (Some((id, _)), None) => Some(id),
             _ => None,
@@ -227,7 +230,7 @@ mod tests {
         let mut peers = Peers::default();
         let (a, b) = (id("a"), id("b"));
         let agreement = |peers: &Peers| peers.agreement(&a, [&b].into_iter(), at(100));
-        assert_eq!(agreement(&peers), Agreement::Unknown);
+        assert_eq!(agreement(&peers), Agreement::Unseen);
         peers.observe(&a, at(90), at(95), Ok(marked()));
         peers.observe(&b, at(90), at(95), Ok(Look::default()));
         assert_eq!(agreement(&peers), Agreement::Awaited, "the mark may be of an earlier drain");
@@ -238,7 +241,7 @@ mod tests {
         assert_eq!(agreement(&peers), Agreement::Given);
         let fault = Fault::new(Phase::Query, FaultKind::Disconnected, "made up");
         peers.observe(&b, at(140), at(140), Err(fault));
-        assert_eq!(agreement(&peers), Agreement::Unknown);
+        assert_eq!(agreement(&peers), Agreement::Lost);
     }
 
     #[test]

@@ -12,17 +12,19 @@ use crate::Time;
 /// How long an agent keeps permits while others wait: one login and about six closes with each.
 const TURN: Duration = Duration::from_secs(8);
 
-/// After a turn the others try first.
+/// After a turn the others try first, for half of the time that their turns take, within these bounds.
 const REST: Duration = Duration::from_secs(1);
+const REST_MOST: Duration = Duration::from_secs(60);
 
 /// More are never numbered: an instance takes about 200 IAM logins a second.
 const MOST: u32 = 1_000;
 
-/// The number of shared permits of an instance. What the probes of all agents take is left out, and at least one
-/// permit, so that health is never starved.
+/// The number of shared permits of an instance. What the probes of all agents take in nearly every second is left
+/// out, and at least one permit, so that health is never starved.
 pub fn shared_permits(login_budget: u32, agents: u32, probe_interval: Duration) -> u32 {
-    let probes = (u128::from(agents) * 1_000).div_ceil(probe_interval.as_millis().max(1));
-    let probes = u32::try_from(probes).unwrap_or(u32::MAX).max(1);
+    let mean = f64::from(agents) / probe_interval.as_secs_f64().max(1e-3);
+    // Probes come at random: two standard deviations above their mean.
+    let probes = (mean + 2.0 * mean.sqrt()).ceil().max(1.0) as u32;
     // Probes alone may exceed the budget; retirement goes on as slowly as it can.
     login_budget.saturating_sub(probes).clamp(u32::from(login_budget >= 2), MOST)
 }
@@ -43,16 +45,17 @@ impl Turn {
             self.since = None;
         }
         let since = (held > 0).then(|| *self.since.get_or_insert(now));
-        if self.rests_until.is_some_and(|until| now < until) {
-            return 0;
-        }
         let wanted = wanted.min(of);
         if waiting == 0 {
             // Idle permits are kept while each agent can have one: the next close need not wait for it.
             return if peers < of { wanted.max(held.min(of)) } else { wanted };
         }
+        if self.rests_until.is_some_and(|until| now < until) {
+            return 0;
+        }
         if since.is_some_and(|since| now.since(since) >= TURN) {
-            self.rests_until = Some(now + REST);
+            let others = TURN * waiting / (2 * of.max(1));
+            self.rests_until = Some(now + others.clamp(REST, REST_MOST));
             return 0;
         }
         let fair = if held > 0 { held.div_ceil(2) } else { of / (waiting + 1) };
@@ -97,8 +100,9 @@ mod tests {
     fn probes_of_all_agents_leave_less_for_closes() {
         let interval = Duration::from_secs(30);
         assert_eq!(shared_permits(5, 1, interval), 4);
-        assert_eq!(shared_permits(5, 30, interval), 4);
-        assert_eq!(shared_permits(20, 100, interval), 16);
+        assert_eq!(shared_permits(5, 5, interval), 4);
+        assert_eq!(shared_permits(5, 20, interval), 2);
+        assert_eq!(shared_permits(25, 100, interval), 18);
         assert_eq!(shared_permits(5, 1_000, interval), 1, "retirement never stops");
         assert_eq!(shared_permits(1, 1, interval), 0, "a budget of one is for logins");
     }

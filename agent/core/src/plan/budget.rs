@@ -87,6 +87,10 @@ impl Budget {
         }
     }
 
+    pub fn per_second(&self) -> u32 {
+        self.per_second
+    }
+
     /// Changes the number from now on.
     pub fn set_per_second(&mut self, per_second: u32) {
         self.per_second = per_second;
