@@ -8,6 +8,7 @@ use std::{
 use agent_core::{
     Fault, InstanceId, ProxyIndex, ServerId, Time,
     health::{AddressLogin, Observation, ProxyView, Source},
+    peers::Look,
     plan::{AdminFlags, AdminWord, Outcome, Retire},
     session::{ActivityRow, BackendKey, ProxySession},
 };
@@ -28,6 +29,8 @@ pub enum Input {
     Address(AddressLogin),
     /// A source on an instance is lost, or is back.
     Source { instance: InstanceId, source: Source, lost: Option<Fault> },
+    /// The locks of other agents on an instance, asked for at `asked` and read at `at`.
+    Peers { instance: InstanceId, asked: Time, at: Time, look: Result<Look, Fault> },
     /// How a login went.
     Login(InstanceId, Box<LoginReport>),
     /// What the agent may do on an instance.

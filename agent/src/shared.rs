@@ -179,10 +179,19 @@ impl SharedBudget {
     }
 }
 
+/// A random number. `RandomState` is seeded by the system.
+pub fn random() -> u64 {
+    RandomState::new().hash_one(0_u8)
+}
+
+/// A random share of a duration: the phase of something periodic.
+pub fn part_of(duration: Duration) -> Duration {
+    duration.mul_f64((random() >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
 /// A duration spread by ±20 %, so that agents and instances do not march in step.
 pub fn jittered(duration: Duration) -> Duration {
-    let unit = (RandomState::new().hash_one(0_u8) >> 11) as f64 / (1_u64 << 53) as f64;
-    duration.mul_f64(0.8 + 0.4 * unit)
+    duration.mul_f64(0.8) + part_of(duration.mul_f64(0.4))
 }
 
 /// Waits that grow while something fails.

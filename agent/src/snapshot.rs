@@ -10,6 +10,7 @@ use std::{
 use agent_core::{
     Fault, InstanceId, ProxyIndex, ServerId, Time,
     health::{Fleet, Routing, ServerConfig, Source},
+    peers::{Marks, Seen},
     plan::{AdminWord, DrainPhase, HoldReason, Mode, Shortage},
     session::BackendKey,
 };
@@ -31,6 +32,12 @@ pub struct Snapshot {
     pub logins: Arc<BTreeMap<String, LoginReport>>,
     /// The sources that are lost on each instance, and why.
     pub lost: Arc<BTreeMap<String, BTreeMap<Source, Fault>>>,
+    /// The locks of other agents on each instance.
+    pub peers: BTreeMap<String, Seen>,
+    /// Why the locks of other agents cannot be read on an instance.
+    pub peers_lost: BTreeMap<String, Fault>,
+    /// Databases of which other agents take another instance for the writer.
+    pub disagreements: Vec<Disagreement>,
     /// What the agent may do on each instance.
     pub rights: Arc<BTreeMap<String, Rights>>,
     /// Where the agent's own drains stand; servers without one are left out.
@@ -91,6 +98,26 @@ pub struct SessionsView {
     pub holds: BTreeMap<HoldReason, usize>,
 }
 
+/// Agents that take different instances of a database for the writer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Disagreement {
+    pub database: String,
+    /// The instance that this agent takes for the writer.
+    pub own: String,
+    /// The others, and how many agents take them for the writer.
+    pub others: BTreeMap<String, u32>,
+}
+
+/// What the agent wants to hold and to know on an instance, beside other agents.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meeting {
+    pub marks: Marks,
+    /// Closes that could begin now.
+    pub permits: u32,
+    /// The locks have to be read now.
+    pub now: bool,
+}
+
 /// What tasks have to look at.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
@@ -110,6 +137,7 @@ pub struct Watch {
     pub dialled: Arc<BTreeMap<InstanceId, BTreeSet<SocketAddr>>>,
     /// Where each instance's joined sessions come from: the proxies' outgoing addresses.
     pub outgoing: Arc<BTreeMap<InstanceId, BTreeSet<IpAddr>>>,
+    pub meetings: Arc<BTreeMap<InstanceId, Meeting>>,
 }
 
 /// The agent-check answer of one server.
@@ -131,6 +159,9 @@ impl Snapshot {
             lines: Arc::default(),
             logins: Arc::default(),
             lost: Arc::default(),
+            peers: BTreeMap::new(),
+            peers_lost: BTreeMap::new(),
+            disagreements: Vec::new(),
             rights: Arc::default(),
             drains: BTreeMap::new(),
             until: BTreeMap::new(),

@@ -67,6 +67,9 @@ pub struct Status {
     pub servers: Vec<ServerStatus>,
     pub sessions: SessionsStatus,
     pub drains: Vec<DrainStatus>,
+    /// Databases of which other agents take another instance for the writer.
+    #[serde(default)]
+    pub disagreements: Vec<DisagreementStatus>,
     /// Where proxies differ from the configuration of the agent.
     pub differences: Vec<DifferenceStatus>,
     /// The last log lines of level INFO and above, oldest first.
@@ -118,6 +121,10 @@ pub struct InstanceStatus {
     pub refusal: Option<String>,
     /// What the agent may not do there, and what to grant.
     pub missing: Vec<MissingStatus>,
+    /// Agents on the instance, with this one, by their locks; absent while the locks cannot be read.
+    pub agents: Option<u32>,
+    /// Permits of the shared login budget that this agent holds.
+    pub shared_permits: Option<u32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -195,6 +202,15 @@ pub struct DrainStatus {
     pub reason: Option<String>,
     pub since: Option<String>,
     pub until: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DisagreementStatus {
+    pub database: String,
+    /// The instance that this agent takes for the writer.
+    pub own: String,
+    /// The others, and how many agents take them for the writer.
+    pub others: BTreeMap<String, u32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

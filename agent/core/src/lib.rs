@@ -11,6 +11,7 @@
 //! - [`health`]: from probes and liveness queries to the verdict of each server.
 //! - [`session`]: from the proxy's and the database's tables to one ledger.
 //! - [`plan`]: from ledger, fleet and policy to commands and holds.
+//! - [`peers`]: other agents of the same database, and what is shared with them.
 //! - [`desired`]: from a verdict to what each transport says.
 //! - [`freshness`]: how old something may be and still count.
 
@@ -19,6 +20,7 @@ pub mod fault;
 pub mod freshness;
 pub mod health;
 pub mod names;
+pub mod peers;
 pub mod plan;
 pub mod session;
 pub mod time;

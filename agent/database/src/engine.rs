@@ -13,6 +13,7 @@ use std::{
 use agent_core::{
     Fault,
     health::{ConnectErrors, RoleFacts},
+    peers::{Look, Wish},
     session::{ActivityRow, BackendKey},
 };
 use futures_util::future::BoxFuture;
@@ -74,6 +75,10 @@ pub trait Session: Send {
     fn connect_errors(&mut self) -> Answer<'_, Result<Option<ConnectErrors>, Fault>> {
         Box::pin(std::future::ready(Ok(None)))
     }
+
+    /// Takes and releases locks that other agents see, as far as they are free, and reads all of them. The
+    /// locks end with the session. They need no privilege.
+    fn meet<'a>(&'a mut self, wish: &'a Wish) -> Answer<'a, Result<Look, Fault>>;
 
     /// Completes when the server ends the session or sends anything else unasked: the next query
     /// tells what. It may be dropped at any time.

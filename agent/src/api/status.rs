@@ -18,10 +18,10 @@ use crate::{
     metrics::{Metrics, labels::Word},
     proxies::envoy::discovery::Envoys,
     seen::ShownState,
-    snapshot::Snapshot,
+    snapshot::{Disagreement, Snapshot},
     status::{
-        AgentStatus, DifferenceStatus, DrainStatus, InstanceStatus, MissingStatus, PauseStatus, ProxyStatus,
-        SCHEMA_VERSION, ServerStatus, SessionsStatus, ShortageStatus, Status,
+        AgentStatus, DifferenceStatus, DisagreementStatus, DrainStatus, InstanceStatus, MissingStatus,
+        PauseStatus, ProxyStatus, SCHEMA_VERSION, ServerStatus, SessionsStatus, ShortageStatus, Status,
     },
 };
 
@@ -91,6 +91,7 @@ impl View<'_> {
                 shortages: sessions.shortages.iter().map(shortage).collect(),
             },
             drains: self.drains(),
+            disagreements: self.disagreements(),
             differences: self.differences(),
             events: self.source.recent.last(EVENTS, |_| true),
         }
@@ -130,8 +131,16 @@ impl View<'_> {
             lost: lost.into_iter().flatten().map(|(source, _)| word(source)).collect(),
             refusal: view.refusal.map(|refusal| word(&refusal)),
             missing: self.snapshot.rights.get(&name).map(missing).unwrap_or_default(),
+            agents: self.snapshot.peers.get(&name).map(|seen| seen.look.peers + 1),
+            shared_permits: self.snapshot.peers.get(&name).map(|seen| seen.look.permits),
             instance: name,
         }
+    }
+
+    fn disagreements(&self) -> Vec<DisagreementStatus> {
+        let all = self.snapshot.disagreements.iter().cloned();
+        all.map(|Disagreement { database, own, others }| DisagreementStatus { database, own, others })
+            .collect()
     }
 
     fn proxies(&self) -> Vec<ProxyStatus> {

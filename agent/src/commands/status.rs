@@ -73,6 +73,17 @@ fn header(status: &Status, width: usize) -> String {
         let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
         text += &wrapped(&format!("PAUSED since {}{by}{reason}", pause.since), width, "  ");
     }
+    for disagreement in &status.disagreements {
+        let others: Vec<String> =
+            disagreement.others.iter().map(|(instance, agents)| format!("{instance} ({agents})")).collect();
+        let line = format!(
+            "DISAGREEMENT about the writer of {}: {} here, {} for other agents",
+            disagreement.database,
+            disagreement.own,
+            others.join(", ")
+        );
+        text += &wrapped(&line, width, "  ");
+    }
     for group in &status.paused_groups {
         text += &wrapped(&format!("sessions kept, their clients did not return: {group}"), width, "  ");
     }
@@ -115,6 +126,11 @@ fn instances(instances: &[InstanceStatus], width: usize) -> String {
     for instance in instances {
         if let Some(fault) = &instance.fault {
             text += &wrapped(&format!("  {}: {fault}", instance.instance), width, "    ");
+        }
+        if let Some(agents) = instance.agents.filter(|agents| *agents > 1) {
+            let permits = instance.shared_permits.unwrap_or(0);
+            let line = format!("  {}: {agents} agents, {permits} shared permits here", instance.instance);
+            text += &wrapped(&line, width, "    ");
         }
         if !instance.lost.is_empty() {
             let lost = format!("  {}: cannot be read: {}", instance.instance, instance.lost.join(", "));
@@ -224,7 +240,9 @@ mod tests {
     use crate::{
         events::recent::Line,
         seen::{ShownServer, ShownState},
-        status::{AgentStatus, DifferenceStatus, PauseStatus, ProxyStatus, SessionsStatus},
+        status::{
+            AgentStatus, DifferenceStatus, DisagreementStatus, PauseStatus, ProxyStatus, SessionsStatus,
+        },
     };
 
     fn server(name: &str, verdict: &str, why: &str, shown: (ShownState, &str, u64)) -> ServerStatus {
@@ -260,6 +278,8 @@ mod tests {
             lost: if fault.is_some() { vec!["sessions".into()] } else { Vec::new() },
             refusal: None,
             missing: Vec::new(),
+            agents: fault.is_none().then_some(2),
+            shared_permits: fault.is_none().then_some(3),
         }
     }
 
@@ -319,6 +339,11 @@ mod tests {
                 held: BTreeMap::from([("in_transaction".to_owned(), 2), ("paused".to_owned(), 1)]),
                 shortages: Vec::new(),
             },
+            disagreements: vec![DisagreementStatus {
+                database: "orders".into(),
+                own: "a".into(),
+                others: std::collections::BTreeMap::from([("b".to_owned(), 1)]),
+            }],
             drains: vec![DrainStatus {
                 server: "orders_read/c".into(),
                 by: "operator".into(),

@@ -6,6 +6,7 @@
 //! - `files`: what is written down, and when.
 //! - `operator`: what people ask on the control socket.
 //! - `outages`: conditions that last, as events.
+//! - `peers`: other agents of the same instances.
 //! - `publish`: the snapshot that everybody reads, and its metrics.
 //! - `routes`: the tasks that carry out commands.
 //! - `sessions`: all sessions as JSON.
@@ -18,6 +19,7 @@ mod disk;
 mod files;
 mod operator;
 mod outages;
+mod peers;
 mod publish;
 mod routes;
 mod sessions;
@@ -53,7 +55,7 @@ use crate::{
     messages::{Answer, Input},
     seen::ProxyTable,
     shared::Shared,
-    snapshot::{Line, Setup, Snapshot},
+    snapshot::{Disagreement, Line, Setup, Snapshot},
     state::{
         downs::{DownRecord, DownRecords},
         memory::MemoryFile,
@@ -119,6 +121,11 @@ struct Running {
     downs_refused: bool,
     /// The last known writer of each database.
     writers: BTreeMap<DatabaseName, InstanceId>,
+    /// Instances that an operator has named as the writer, and when.
+    words: BTreeMap<DatabaseName, (InstanceId, Time)>,
+    disagreements: Vec<Disagreement>,
+    /// Since when other agents take another instance for the writer.
+    disagree_since: BTreeMap<DatabaseName, Time>,
     /// Instances whose login budget is too small.
     short: BTreeSet<InstanceId>,
     /// When the records could not be written: the file says something else until they are.
@@ -173,6 +180,9 @@ impl Decider {
             downs_at: None,
             downs_refused: false,
             writers: BTreeMap::new(),
+            words: BTreeMap::new(),
+            disagreements: Vec::new(),
+            disagree_since: BTreeMap::new(),
             short: BTreeSet::new(),
             unstored: None,
             episodes: Episodes::default(),
@@ -240,6 +250,10 @@ impl Running {
                 }
                 all.retain(|_, sources| !sources.is_empty());
             }
+            Input::Peers { instance, asked, at, look } => {
+                self.tell_look(&instance, &look);
+                self.decider.planner.observe_peers(&instance, asked, at, look);
+            }
             Input::Address(login) => self.decider.health.observe_address(login),
             Input::Login(instance, report) => {
                 Arc::make_mut(&mut self.logins).insert(instance.to_string(), *report);
@@ -303,9 +317,13 @@ impl Running {
     async fn tick(&mut self) -> Time {
         let now = self.decider.shared.clock.now();
         self.decider.health.observe_admissions(self.decider.planner.drains().admissions());
-        let fleet = self.decider.health.fleet(now);
+        let mut fleet = self.decider.health.fleet(now);
+        if self.follow_words(&fleet) {
+            fleet = self.decider.health.fleet(now);
+        }
         self.tell_changes(&fleet);
         self.tell_outages(&fleet);
+        self.tell_disagreements(now);
         self.fleet = Arc::new(fleet);
         let began = Instant::now();
         let plan = {

@@ -72,8 +72,11 @@ impl Running {
                     let error = format!("no instance {id}; there are {}", known.join(", "));
                     return Err(Failure::Refused(error));
                 }
-                WriterChosen { instance: &id }.emit(&self.decider.shared.metrics);
-                Ok((json!({"writer": id.to_string()}), None))
+                WriterChosen { instance: &id, by_peer: false }.emit(&self.decider.shared.metrics);
+                let agents = self.peers_of(&id.database);
+                let answer = json!({"writer": id.to_string(), "other_agents": agents});
+                self.words.insert(id.database.clone(), (id, now));
+                Ok((answer, None))
             }
             Request::Undrain { server } => {
                 let server = server.map(|server| self.find(&server)).transpose()?;

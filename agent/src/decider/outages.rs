@@ -67,6 +67,11 @@ impl Running {
         }
         for instance in self.fleet.instances.keys() {
             let subject = format!("unjoined {instance}");
+            // Where other agents are, most sessions are those of their proxies.
+            if self.decider.planner.peers().look(instance).is_some_and(|look| look.peers > 0) {
+                self.episodes.ends(&subject);
+                continue;
+            }
             match unjoined.get(instance) {
                 Some(sessions) if self.episodes.begins(&subject, "") => {
                     SessionsUnjoined { instance, sessions: *sessions }.emit(&self.decider.shared.metrics);

@@ -53,6 +53,10 @@ pub(super) fn usable_servers(fleet: &Fleet) -> BTreeMap<&str, i64> {
     usable
 }
 
+fn by_name<T: Clone>(all: &BTreeMap<InstanceId, T>) -> BTreeMap<String, T> {
+    all.iter().map(|(instance, one)| (instance.to_string(), one.clone())).collect()
+}
+
 impl Running {
     pub(super) fn publish(&mut self, now: Time, plan: &Plan) {
         let view = self.sessions_view(now, plan);
@@ -87,6 +91,9 @@ impl Running {
             lines: self.lines.clone(),
             logins: self.logins.clone(),
             lost: self.lost.clone(),
+            peers: by_name(planner.peers().seen()),
+            peers_lost: by_name(planner.peers().lost()),
+            disagreements: self.disagreements.clone(),
             rights: self.rights.clone(),
             drains,
             sessions: view,
@@ -105,6 +112,7 @@ impl Running {
                 cadence: Arc::new(cadence),
                 dialled: Arc::new(self.dialled()),
                 outgoing: self.outgoing.clone(),
+                meetings: Arc::new(self.meetings(plan)),
             },
         };
         self.decider.publish.send_replace(Arc::new(snapshot));
@@ -189,6 +197,7 @@ impl Running {
             let labels = OfBackend { backend: backend.to_owned() };
             metrics.usable_servers.get_or_create(&labels).set(usable);
         }
+        self.count_peers();
         let groups = self.decider.planner.breaker().open().count();
         metrics.paused_groups.set(i64::try_from(groups).unwrap_or(i64::MAX));
     }

@@ -161,6 +161,13 @@ fn words(reason: HoldReason) -> &'static str {
         HoldReason::CapacityFloor => "too few other servers would be left; `--force` drains it anyway",
         HoldReason::AdminState => "it has an admin state set by an operator",
         HoldReason::SourceStale => "the proxy's runtime socket does not answer",
+        HoldReason::PeerDrains => {
+            "another agent drains another server of the database, and too few would be left; `--force` drains it \
+             anyway"
+        }
+        HoldReason::PeersUnseen => {
+            "it is not known whether another agent drains another server of the database; `--force` drains it anyway"
+        }
         HoldReason::NotJoined => "it is not configured",
         _ => "not now",
     }

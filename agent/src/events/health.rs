@@ -218,15 +218,17 @@ impl Event for RefusedAlone<'_> {
     }
 }
 
-/// An operator has named the writer among several claimants.
+/// An operator has named the writer among several claimants, to this agent or to another one of the database.
 #[derive(Debug)]
 pub struct WriterChosen<'a> {
     pub instance: &'a InstanceId,
+    pub by_peer: bool,
 }
 
 impl Event for WriterChosen<'_> {
     fn emit(&self, _: &Metrics) {
-        info!(instance = %self.instance, "an operator has named the writer");
+        let to = if self.by_peer { "another_agent" } else { "this_agent" };
+        info!(instance = %self.instance, to, "an operator has named the writer");
     }
 }
 

@@ -11,6 +11,7 @@ mod envoy;
 mod health;
 mod host_block;
 mod outage;
+mod peers;
 mod process;
 mod proxy;
 mod question;
@@ -40,6 +41,7 @@ pub use host_block::{
 pub use outage::{
     AllLoginsRefused, LoginsAcceptedAgain, NoUsableServer, ServerUsableAgain, SessionsUnjoined, WriterMoved,
 };
+pub use peers::{AgentsAgree, AgentsDisagree, PeersSeen, PeersUnseen};
 pub use process::{
     AgentBroken, AuthoritiesKept, ConfigRefused, ConfigRepaired, ConfigTaken, DatabaseReady,
     DatabaseUnusable, PauseChanged, Started, StateFailed, Stopping,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::door::Door;
-use crate::shared::{Backoff, jittered};
+use crate::shared::{Backoff, jittered, part_of};
 
 /// The minimum time between a probe and one on demand.
 const GAP: Duration = Duration::from_secs(1);
@@ -18,6 +18,8 @@ pub async fn run(door: Arc<Door>, interval: Duration) {
     let mut snapshot = door.shared.snapshot.clone();
     let mut failing = Backoff::new(AGAIN.min(interval), interval);
     let mut failed = false;
+    // Agents that are started at the same time do not probe at the same time.
+    let mut phase = Some(part_of(interval));
     loop {
         let before = failed;
         failed = match door.login().await {
@@ -36,7 +38,7 @@ pub async fn run(door: Arc<Door>, interval: Duration) {
             (true, _) => failing.wait(),
             // One good login may be chance: a second one ends the drain.
             (false, true) => AGAIN.min(interval),
-            (false, false) => interval,
+            (false, false) => phase.take().unwrap_or(interval),
         };
         if !failed {
             failing.reset();

@@ -79,6 +79,12 @@ metrics! {
         "Servers of the backend whose verdict is up";
     instance_role: Gauges<OfRole>, "instance_role",
         "1 for the role of the instance by its own last answer, `writer` or `reader`, 0 for the other one";
+    agents: Gauges<OfInstance>, "agents",
+        "Agents on the instance, with this one, by their locks in the database; absent while they cannot be read";
+    shared_permits: Gauges<OfInstance>, "shared_permits",
+        "Permits of the login budget that all agents share, held by this one: closes in any one second";
+    agents_disagree: Gauges<OfDatabase>, "agents_disagree",
+        "1 while other agents take another instance of the database for the writer than this one";
     instance_lag_seconds: Family<OfInstance, Seconds>, "instance_lag_seconds",
         "How far a replica is behind, where it can say";
     logins: Counters<OfLogin>, "logins",

@@ -65,6 +65,7 @@ impl DatabaseTasks {
             })
             .unzip();
         let sessions = sessions::Config {
+            probe_interval: database.probe_interval,
             interval: (policy.max_age / 20).clamp(Duration::from_millis(500), Duration::from_secs(5)),
             method: database.method,
             closing: policy.mode == Mode::Retire,

@@ -10,4 +10,5 @@
 mod lab;
 mod logins;
 mod mysql;
+mod peers;
 mod postgresql;

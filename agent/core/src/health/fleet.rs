@@ -244,6 +244,11 @@ impl Health {
         known
     }
 
+    /// The last known writer of each database.
+    pub fn writers(&self) -> impl Iterator<Item = (&DatabaseName, &InstanceName)> {
+        self.databases.iter().filter_map(|(name, database)| Some((name, database.last_writer.as_ref()?)))
+    }
+
     /// Takes in one observation. One of an instance that is not configured is ignored.
     pub fn observe(&mut self, observation: &Observation) {
         let id = &observation.instance;

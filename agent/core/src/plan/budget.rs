@@ -53,6 +53,17 @@ pub struct Budget {
     failover_per_second: u32,
     next: u64,
     used: BTreeMap<InstanceId, VecDeque<Use>>,
+    /// What is shared with other agents, by instance. Where it is missing the budget is this agent's alone.
+    shared: BTreeMap<InstanceId, Shared>,
+}
+
+/// This agent's part of a budget that all agents of a database share.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// Shared permits that it holds: see [`peers`](crate::peers).
+    pub permits: u32,
+    /// Other agents.
+    pub peers: u32,
 }
 
 #[derive(Debug)]
@@ -67,7 +78,17 @@ impl Budget {
     /// `per_second` operations on each instance, one of them for logins alone: with
     /// less than 2 nothing is closed. Closes on a demoted writer: 100 a second.
     pub fn new(per_second: u32) -> Self {
-        Self { per_second, failover_per_second: FAILOVER, next: 0, used: BTreeMap::new() }
+        Self {
+            per_second,
+            failover_per_second: FAILOVER,
+            next: 0,
+            used: BTreeMap::new(),
+            shared: BTreeMap::new(),
+        }
+    }
+
+    pub fn per_second(&self) -> u32 {
+        self.per_second
     }
 
     /// Changes the number from now on.
@@ -80,15 +101,36 @@ impl Budget {
         self.failover_per_second = per_second;
     }
 
+    /// This agent's part of the budget of an instance from now on; `None` is all of it.
+    pub fn share(&mut self, instance: &InstanceId, shared: Option<Shared>) {
+        match shared {
+            Some(shared) => drop(self.shared.insert(instance.clone(), shared)),
+            None => drop(self.shared.remove(instance)),
+        }
+    }
+
+    /// How many permits operations of this kind count against now.
+    pub fn counted(&self, instance: &InstanceId, purpose: Purpose, now: Time) -> u32 {
+        let counted = self.used_with(instance, purpose).filter(|one| one.counts(now)).count();
+        u32::try_from(counted).unwrap_or(u32::MAX)
+    }
+
     /// How many operations of this kind may begin now.
     pub fn free(&self, instance: &InstanceId, purpose: Purpose, now: Time) -> u32 {
-        let counted = self.used_with(instance, purpose).filter(|one| one.counts(now)).count();
+        let shared = self.shared.get(instance);
         let permitted = match purpose {
+            // Health comes first: logins are few, and left out of what is shared.
             Purpose::Login => self.per_second,
-            Purpose::Close => self.per_second.saturating_sub(1),
-            Purpose::Failover => self.failover_per_second,
+            Purpose::Close => {
+                let closes = self.per_second.saturating_sub(1);
+                shared.map_or(closes, |shared| shared.permits.min(closes))
+            }
+            Purpose::Failover => {
+                let agents = shared.map_or(1, |shared| shared.peers.saturating_add(1));
+                (self.failover_per_second / agents).max(u32::from(self.failover_per_second > 0))
+            }
         };
-        permitted.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX))
+        permitted.saturating_sub(self.counted(instance, purpose, now))
     }
 
     /// How many operations of just this kind are under way.
@@ -209,6 +251,24 @@ mod tests {
         }
         assert_eq!(budget.try_begin(&instance(), Purpose::Failover, Time::AGENT_START), None);
         assert!(budget.try_begin(&instance(), Purpose::Close, Time::AGENT_START).is_some());
+    }
+
+    #[test]
+    fn closes_take_shared_permits_and_logins_do_not() {
+        let mut budget = Budget::new(5);
+        let (a, now) = (instance(), Time::AGENT_START);
+        budget.share(&a, Some(Shared { permits: 0, peers: 4 }));
+        assert_eq!(budget.free(&a, Purpose::Close, now), 0);
+        assert_eq!(budget.free(&a, Purpose::Login, now), 5);
+        assert_eq!(budget.free(&a, Purpose::Failover, now), 20, "a fifth");
+        budget.share(&a, Some(Shared { permits: 2, peers: 4 }));
+        let login = budget.try_begin(&a, Purpose::Login, now);
+        assert_eq!(budget.free(&a, Purpose::Close, now), 1, "the login took one");
+        budget.share(&a, Some(Shared { permits: 9, peers: 0 }));
+        assert_eq!(budget.free(&a, Purpose::Close, now), 3, "never more than its own budget");
+        budget.share(&a, None);
+        assert_eq!(budget.free(&a, Purpose::Close, now), 3);
+        assert!(login.is_some());
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub enum UndrainReason {
     CapacityFloor,
     /// The proxy did not take it.
     NotTaken,
+    /// The agent's mark at the instance is lost: other agents do not see the drain.
+    Unmarked,
     /// The agent stops, is paused, or was started anew.
     Ending,
     /// An operator asked for it.
@@ -279,6 +281,10 @@ pub enum HoldReason {
     AdminState,
     /// A server: it was drained less than `max_age` ago.
     DrainedLately,
+    /// A server: another agent drains another server of the database, and too few would be left.
+    PeerDrains,
+    /// A server: the locks cannot be held by which other agents see a drain.
+    PeersUnseen,
 }
 
 impl HoldReason {
@@ -325,6 +331,8 @@ impl HoldReason {
             Self::CapacityFloor => "its server is not drained, because too few others would be left",
             Self::AdminState => "an operator has set an admin state for its server",
             Self::DrainedLately => "its server was drained less than `max_age` ago",
+            Self::PeerDrains => "another agent drains another server of the database",
+            Self::PeersUnseen => "the locks cannot be held by which other agents see a drain",
         }
     }
 
@@ -358,7 +366,9 @@ impl HoldReason {
             | Self::Paused
             | Self::CapacityFloor
             | Self::AdminState
-            | Self::DrainedLately => false,
+            | Self::DrainedLately
+            | Self::PeerDrains
+            | Self::PeersUnseen => false,
         }
     }
 }
@@ -424,6 +434,13 @@ pub struct Plan {
     pub due: usize,
     /// Instances whose budget is too small.
     pub shortages: Vec<Shortage>,
+    /// Sessions of each instance that could be closed now, if there were permits.
+    #[serde(serialize_with = "crate::names::by_text")]
+    pub permits: BTreeMap<InstanceId, u32>,
+    /// Instances that the agent drains, or is about to: other agents have to see it.
+    pub marks: BTreeSet<InstanceId>,
+    /// Instances whose locks have to be read now.
+    pub meet: BTreeSet<InstanceId>,
     /// Whether any of them may have to be closed before long, so that tables and credentials
     /// have to be looked at more often: not while all are held for what does not pass.
     pub closing: bool,

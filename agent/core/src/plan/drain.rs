@@ -5,7 +5,7 @@
 //! exactly that. Any other admin state is an operator's, and the agent lets go.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -16,9 +16,10 @@ use super::{
     UndrainReason,
 };
 use crate::{
-    ProxyIndex, ServerId, Time,
+    InstanceId, ProxyIndex, ServerId, Time,
     freshness::SOURCE_LOST,
     health::{Fleet, ServerConfig, State, Verdict},
+    peers::{Agreement, Peers},
 };
 
 /// A drain that the proxy has not shown after this is taken back. It may still be on its
@@ -32,6 +33,9 @@ const OUTSTANDING: Duration = Duration::from_secs(30);
 
 /// Between two tries to take a drain back.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Other agents that are not seen by then are not seen at all: a look takes milliseconds.
+const AGREED: Duration = Duration::from_secs(5);
 
 /// A cohort is more than one session.
 const COHORT: usize = 2;
@@ -163,6 +167,27 @@ pub(super) struct Cohort {
     pub(super) all: usize,
 }
 
+/// What a tick decides by.
+pub(super) struct Scene<'a> {
+    pub(super) now: Time,
+    pub(super) fleet: &'a Fleet,
+    pub(super) cohorts: &'a HashMap<ServerId, Cohort>,
+    pub(super) policy: &'a Policy,
+    pub(super) peers: &'a Peers,
+    pub(super) paused: bool,
+}
+
+/// What a tick decides.
+#[derive(Default)]
+pub(super) struct Ticked {
+    pub(super) commands: Vec<Command>,
+    pub(super) holds: Vec<(ServerId, HoldReason)>,
+    /// Instances that are drained, or about to be.
+    pub(super) marks: BTreeSet<InstanceId>,
+    /// Instances whose locks have to be read before a drain can begin.
+    pub(super) meet: BTreeSet<InstanceId>,
+}
+
 /// The drains of all servers.
 #[derive(Debug)]
 pub struct Drains {
@@ -173,6 +198,7 @@ pub struct Drains {
 pub(super) struct Slot {
     /// Whether any drain but an operator's may be begun: see [`ServerConfig`].
     pub(super) commandable: bool,
+    instance: InstanceId,
     pub(super) phase: DrainPhase,
     /// What the proxy showed last, and when it was asked.
     pub(super) shown: Option<(Time, Shown)>,
@@ -180,6 +206,8 @@ pub(super) struct Slot {
     not_before: Option<Time>,
     /// The last drain could not be sent: none of any kind before this.
     retry_at: Option<Time>,
+    /// Since when the agent's mark is wanted at the instance for a drain that is about to begin.
+    marking: Option<Time>,
     /// The drain that an operator asked for, until it is ended by an operator or its time is up.
     pub(super) operator: Option<Requested>,
 }
@@ -188,10 +216,12 @@ impl Drains {
     pub(super) fn new(servers: &[ServerConfig]) -> Self {
         let slot = |server: &ServerConfig| Slot {
             commandable: server.commandable,
+            instance: server.instance.clone(),
             phase: DrainPhase::Idle,
             shown: None,
             not_before: None,
             retry_at: None,
+            marking: None,
             operator: None,
         };
         Self { slots: servers.iter().map(|server| (server.id.clone(), slot(server))).collect() }
@@ -347,71 +377,104 @@ impl Drains {
 
     /// Other servers of the same backend that are not known to be out. A drain that an operator asked for
     /// ends only on evidence that too few are left: after a restart nothing is known yet.
-    fn others_left(&self, server: &ServerId, fleet: &Fleet) -> usize {
+    fn others_left(&self, server: &ServerId, fleet: &Fleet, peers: &Peers) -> usize {
         let out = |id: &ServerId, slot: &Slot| {
             fleet.servers.get(id).is_some_and(|verdict| matches!(verdict.state, State::Down | State::Drain))
                 || slot.phase != DrainPhase::Idle
                 || slot.shown.is_some_and(|(_, shown)| !shown.clear())
+                || peers.drained(&slot.instance)
         };
         let others = self.slots.iter().filter(|(id, _)| *id != server && same_backend(id, server));
         others.filter(|(id, slot)| !out(id, slot)).count()
     }
 
     /// One tick: begins, goes on with and ends drains.
-    pub(super) fn tick(
-        &mut self,
-        now: Time,
-        fleet: &Fleet,
-        cohorts: &HashMap<ServerId, Cohort>,
-        policy: &Policy,
-        paused: bool,
-    ) -> (Vec<Command>, Vec<(ServerId, HoldReason)>) {
+    pub(super) fn tick(&mut self, scene: &Scene<'_>) -> Ticked {
+        let now = scene.now;
         for slot in self.slots.values_mut() {
             if slot.expired(now) && slot.phase == DrainPhase::Idle {
                 slot.operator = None;
             }
         }
-        let mut commands = self.go_on(now, fleet, cohorts, policy, paused);
-        let mut holds = Vec::new();
-        let wanted: Vec<(ServerId, DrainReason)> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.phase == DrainPhase::Idle)
-            .filter_map(|(id, slot)| Some((id.clone(), slot.wanted(id, fleet, cohorts, policy, paused)?)))
-            .collect();
-        for (server, reason) in wanted {
-            let Some(slot) = self.slots.get(&server) else { continue };
-            let lately = reason == DrainReason::SessionsDue && slot.not_before.is_some_and(|at| now < at);
-            let obstacle = if lately {
-                Some(HoldReason::DrainedLately)
-            } else {
-                self.obstacle(&server, slot, fleet, policy, now, slot.forced())
-            };
-            if let Some(reason) = obstacle {
-                holds.push((server, reason));
+        let mut ticked = Ticked { commands: self.go_on(scene), ..Ticked::default() };
+        let servers: Vec<ServerId> = self.slots.keys().cloned().collect();
+        for server in servers {
+            let Some(slot) = self.slots.get(&server).filter(|slot| slot.phase == DrainPhase::Idle) else {
                 continue;
-            }
-            if let Some(slot) = self.slots.get_mut(&server) {
+            };
+            let begins = match slot.wanted(&server, scene) {
+                Some(reason) => self.begins(&server, slot, reason, scene, &mut ticked).then_some(reason),
+                None => None,
+            };
+            let Some(slot) = self.slots.get_mut(&server) else { continue };
+            let waits = ticked.meet.contains(&slot.instance);
+            if let Some(reason) = begins {
                 slot.phase = DrainPhase::Sending { since: now, reason };
-                commands.push(Command::Drain { server, reason });
+                slot.marking = None;
+                ticked.commands.push(Command::Drain { server, reason });
+            } else if waits {
+                slot.marking.get_or_insert(now);
+            } else {
+                slot.marking = None;
             }
         }
-        (commands, holds)
+        let marked = |slot: &&Slot| slot.phase != DrainPhase::Idle || slot.marking.is_some();
+        ticked.marks = self.slots.values().filter(marked).map(|slot| slot.instance.clone()).collect();
+        ticked
     }
 
-    fn go_on(
-        &mut self,
-        now: Time,
-        fleet: &Fleet,
-        cohorts: &HashMap<ServerId, Cohort>,
-        policy: &Policy,
-        paused: bool,
-    ) -> Vec<Command> {
+    /// Whether the drain of a server begins now. If not, it is held, or the locks of other agents are read first.
+    fn begins(
+        &self,
+        server: &ServerId,
+        slot: &Slot,
+        reason: DrainReason,
+        scene: &Scene<'_>,
+        ticked: &mut Ticked,
+    ) -> bool {
+        let now = scene.now;
+        let lately = reason == DrainReason::SessionsDue && slot.not_before.is_some_and(|at| now < at);
+        let obstacle = if lately {
+            Some(HoldReason::DrainedLately)
+        } else {
+            self.obstacle(server, slot, scene, slot.forced())
+        };
+        let hold = match obstacle {
+            Some(obstacle) => obstacle,
+            // Clients are refused: a mark would come too late, or not at all.
+            None if reason == DrainReason::AuthRefused || slot.forced() => return true,
+            None => {
+                let siblings: BTreeSet<&InstanceId> =
+                    self.usable(server, scene, Some(now)).filter(|other| **other != slot.instance).collect();
+                let since = slot.marking.unwrap_or(now);
+                match scene.peers.agreement(&slot.instance, siblings.iter().copied(), since) {
+                    Agreement::Given => return true,
+                    // An operator drains also what the agent has no session on.
+                    Agreement::Lost if reason == DrainReason::Operator => return true,
+                    Agreement::Unseen if reason == DrainReason::Operator && now.since(since) > AGREED => {
+                        return true;
+                    }
+                    Agreement::Awaited | Agreement::Unseen | Agreement::Lost => {}
+                }
+                ticked.meet.extend(siblings.into_iter().cloned());
+                ticked.meet.insert(slot.instance.clone());
+                if now.since(since) <= AGREED {
+                    return false;
+                }
+                HoldReason::PeersUnseen
+            }
+        };
+        ticked.holds.push((server.clone(), hold));
+        false
+    }
+
+    fn go_on(&mut self, scene: &Scene<'_>) -> Vec<Command> {
+        let Scene { now, fleet, cohorts, policy, peers, paused } = *scene;
         let mut commands = Vec::new();
         let ids: Vec<ServerId> = self.slots.keys().cloned().collect();
         for id in ids {
-            let others = self.others_usable(&id, fleet, None);
-            let others_left = self.others_left(&id, fleet);
+            let others = self.usable(&id, scene, None).count();
+            let others_left = self.others_left(&id, fleet, peers);
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let forced = slot.forced();
             match slot.phase {
@@ -434,6 +497,9 @@ impl Drains {
                             (!refused).then_some(UndrainReason::Done)
                         }
                         DrainReason::SessionsDue if !due => Some(UndrainReason::Done),
+                        DrainReason::SessionsDue if !peers.marked(&slot.instance, now) => {
+                            Some(UndrainReason::Unmarked)
+                        }
                         DrainReason::SessionsDue if policy.mode == Mode::Observe => {
                             Some(UndrainReason::Ending)
                         }
@@ -473,11 +539,10 @@ impl Drains {
         &self,
         server: &ServerId,
         slot: &Slot,
-        fleet: &Fleet,
-        policy: &Policy,
-        now: Time,
+        scene: &Scene<'_>,
         force: bool,
     ) -> Option<HoldReason> {
+        let now = scene.now;
         if slot.retry_at.is_some_and(|again| now < again) {
             return Some(HoldReason::SourceStale);
         }
@@ -494,36 +559,49 @@ impl Drains {
         if same.any(|(id, slot)| id != server && slot.phase != DrainPhase::Idle) {
             return Some(HoldReason::CapacityFloor);
         }
-        let others = self.others_usable(server, fleet, Some(now));
-        below_floor(others, policy).then_some(HoldReason::CapacityFloor)
+        let others = self.usable(server, scene, Some(now)).count();
+        if !below_floor(others, scene.policy) {
+            return None;
+        }
+        let here = Scene { peers: &Peers::default(), ..*scene };
+        let by_peers = !below_floor(self.usable(server, &here, Some(now)).count(), scene.policy);
+        Some(if by_peers { HoldReason::PeerDrains } else { HoldReason::CapacityFloor })
     }
 
-    /// Other servers of the same backend that new sessions can go to for all that is
-    /// known; where a drain is to begin, for all that is known now.
-    fn others_usable(&self, server: &ServerId, fleet: &Fleet, now: Option<Time>) -> usize {
-        let fresh = |at: Time| now.is_none_or(|now| now.since(at) <= SOURCE_LOST);
+    /// The instances of other servers of the same backend that new sessions can go to for all that is
+    /// known; where a drain is to begin, for all that is known now. What another agent drains is none of them.
+    fn usable<'a>(
+        &'a self,
+        server: &'a ServerId,
+        scene: &'a Scene<'_>,
+        now: Option<Time>,
+    ) -> impl Iterator<Item = &'a InstanceId> {
+        let fresh = move |at: Time| now.is_none_or(|now| now.since(at) <= SOURCE_LOST);
         self.slots
             .iter()
-            .filter(|(id, _)| *id != server && same_backend(id, server))
-            .filter(|(id, slot)| {
-                fleet.servers.get(id).is_some_and(Verdict::usable)
+            .filter(move |(id, _)| *id != server && same_backend(id, server))
+            .filter(move |(id, slot)| {
+                scene.fleet.servers.get(id).is_some_and(Verdict::usable)
                     && slot.phase == DrainPhase::Idle
                     && slot.shown.is_some_and(|(at, shown)| shown.clear() && fresh(at))
+                    && !scene.peers.drained(&slot.instance)
             })
-            .count()
+            .map(|(_, slot)| &slot.instance)
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// For a question between two ticks, without sessions.
+    pub(super) fn only(now: Time, fleet: &'a Fleet, policy: &'a Policy, peers: &'a Peers) -> Self {
+        static NONE: std::sync::LazyLock<HashMap<ServerId, Cohort>> = std::sync::LazyLock::new(HashMap::new);
+        Self { now, fleet, cohorts: &NONE, policy, peers, paused: false }
     }
 }
 
 impl Slot {
     /// Why this server should be drained, if it should.
-    fn wanted(
-        &self,
-        id: &ServerId,
-        fleet: &Fleet,
-        cohorts: &HashMap<ServerId, Cohort>,
-        policy: &Policy,
-        paused: bool,
-    ) -> Option<DrainReason> {
+    fn wanted(&self, id: &ServerId, scene: &Scene<'_>) -> Option<DrainReason> {
+        let Scene { fleet, cohorts, policy, paused, .. } = *scene;
         if self.operator.is_some() {
             return Some(DrainReason::Operator);
         }

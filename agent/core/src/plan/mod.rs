@@ -21,7 +21,7 @@ mod scope;
 mod tries;
 
 pub use breaker::{Breaker, Group};
-pub use budget::{Budget, Purpose, Ticket};
+pub use budget::{Budget, Purpose, Shared, Ticket};
 pub use command::{
     AdminFlags, AdminWord, Close, Command, DrainReason, DrainSent, Hold, HoldReason, Outcome, Plan,
     Requested, Retire, Retired, Shortage, Subject, UndrainReason,

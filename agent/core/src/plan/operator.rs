@@ -5,9 +5,9 @@
 
 use super::{
     Command, DrainReason, Drains, HoldReason, Policy, Requested, UndrainReason,
-    drain::{Carrier, DrainPhase, Slot},
+    drain::{Carrier, DrainPhase, Scene, Slot},
 };
-use crate::{ServerId, Time, health::Fleet};
+use crate::{ServerId, Time, health::Fleet, peers::Peers};
 
 /// The state of a drain that an operator asked for, or of its end.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -38,12 +38,14 @@ impl Drains {
         server: &ServerId,
         requested: Requested,
         fleet: &Fleet,
+        peers: &Peers,
         policy: &Policy,
         now: Time,
     ) -> Result<bool, HoldReason> {
         let slot = self.slots.get(server).ok_or(HoldReason::NotJoined)?;
         if slot.phase == DrainPhase::Idle
-            && let Some(reason) = self.obstacle(server, slot, fleet, policy, now, requested.force)
+            && let Some(reason) =
+                self.obstacle(server, slot, &Scene::only(now, fleet, policy, peers), requested.force)
         {
             return Err(reason);
         }

@@ -9,6 +9,7 @@ use std::{
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ProxyIndex, ServerId, Time,
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, Remembered, RoleFacts},
+    peers::{Look, Marks},
     plan::{
         AdminFlags, AdminWord, Budget, Command, HoldReason, Outcome, Plan, Planner, Policy, Retire, Retired,
         Subject, Ticket,
@@ -137,7 +138,22 @@ impl Agent {
     pub fn tick(&mut self, now: Time) -> Vec<Command> {
         self.health.observe_admissions(self.planner.drains().admissions());
         self.fleet = self.health.fleet(now);
-        let plan = self.planner.plan(now, &self.ledger, &self.fleet, &self.budget);
+        let mut plan = self.planner.plan(now, &self.ledger, &self.fleet, &self.budget);
+        // The locks at the instances are read in no time, and no other agent has any.
+        let mut commands = Vec::new();
+        for _ in 0..3 {
+            for id in (0..INSTANCES.len()).map(instance_id) {
+                let own = Marks { drain: plan.marks.contains(&id), ..Marks::default() };
+                self.planner.observe_peers(&id, now, now, Ok(Look { own, ..Look::default() }));
+            }
+            if plan.meet.is_empty() {
+                break;
+            }
+            commands.append(&mut plan.commands);
+            plan = self.planner.plan(now, &self.ledger, &self.fleet, &self.budget);
+        }
+        commands.append(&mut plan.commands);
+        plan.commands = commands;
         self.held = plan
             .holds
             .iter()

@@ -7,12 +7,13 @@
 
 pub mod haproxy;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use agent_core::{
     Fault, FaultKind, InstanceId, Phase, ProxyIndex, ServerId, Time,
     desired::{AgentCheck, agent_check},
     health::{Fleet, FleetConfig, Health, HealthRules, Observation, RoleFacts, ServerConfig, WantedRole},
+    peers::{Look, Marks},
     plan::{
         AdminFlags, Budget, Command, HoldReason, Mode, Outcome, Plan, Planner, Policy, Retire, Retired,
         Subject,
@@ -98,6 +99,12 @@ pub struct Rig {
     pub flags: AdminFlags,
     /// Whether the database says when a session began.
     pub dated: bool,
+    /// Instances that the agent's mark is on, as it wanted last.
+    pub marks: BTreeSet<InstanceId>,
+    /// Instances that another agent drains.
+    pub peer_drains: BTreeSet<InstanceId>,
+    /// Instances whose locks cannot be read.
+    pub unmet: BTreeSet<InstanceId>,
     next_pid: u64,
 }
 
@@ -117,6 +124,9 @@ impl Rig {
             clients: Vec::new(),
             flags: AdminFlags::default(),
             dated: true,
+            marks: BTreeSet::new(),
+            peer_drains: BTreeSet::new(),
+            unmet: BTreeSet::new(),
             next_pid: 1,
         };
         rig.probe();
@@ -276,9 +286,38 @@ impl Rig {
         self.health.fleet(self.now)
     }
 
+    /// The plan of this moment, after the locks at the instances were read as often as it wants.
     pub fn plan(&mut self) -> Plan {
+        let mut commands = Vec::new();
+        loop {
+            self.meet();
+            let mut plan = self.plan_once();
+            self.marks.clone_from(&plan.marks);
+            commands.append(&mut plan.commands);
+            if plan.meet.is_empty() || !plan.meet.is_disjoint(&self.unmet) {
+                plan.commands = commands;
+                return plan;
+            }
+        }
+    }
+
+    pub fn plan_once(&mut self) -> Plan {
         let fleet = self.fleet();
         self.planner.plan(self.now, &self.ledger, &fleet, &self.budget)
+    }
+
+    /// Sets the agent's marks and reads the locks at all instances.
+    pub fn meet(&mut self) {
+        for id in ["a", "b", "c"].map(instance) {
+            let look = if self.unmet.contains(&id) {
+                Err(Fault::new(Phase::Query, FaultKind::Disconnected, "for the test"))
+            } else {
+                let own = Marks { drain: self.marks.contains(&id), ..Marks::default() };
+                let drains = u32::from(self.peer_drains.contains(&id));
+                Ok(Look { own, peers: 1, drains, ..Look::default() })
+            };
+            self.planner.observe_peers(&id, self.now, self.now, look);
+        }
     }
 
     /// What an agent check of this server is answered now.

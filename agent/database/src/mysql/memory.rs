@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{pace::TrxPace, wire::ResultSet};
+use super::{pace::TrxPace, peers::Locks, wire::ResultSet};
 
 /// The plugins of IAM users: that of RDS and Aurora, and PAM, which the tests use.
 /// `guard.sql` has the same list.
@@ -48,6 +48,8 @@ pub(super) struct Memory {
     pub(super) facts: Option<(Arc<Facts>, Instant)>,
     /// The last count of agents, and when it was taken.
     pub(super) agents: Option<(u32, Instant)>,
+    /// The locks that show this agent to others; `None` until the first are taken.
+    pub(super) locks: Option<Locks>,
     /// Whether the server had a replication source when its status was last visible.
     pub(super) follows_source: Option<bool>,
     /// The connections in `innodb_trx`, and when it was read.

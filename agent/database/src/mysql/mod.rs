@@ -10,6 +10,7 @@
 //! - `gate`: lets the token out only as a clear-text password inside TLS.
 //! - `session`: the open connection and its time limits.
 //! - `role`, `rights`, `activity`, `retire`: one query each.
+//! - `peers`: locks by which agents meet.
 //! - `memory`: what a session remembers of its server; `learn` queries it.
 //! - `pace`: how often `innodb_trx` may be read.
 //! - `types`: literals, addresses and durations in SQL.
@@ -26,6 +27,7 @@ mod learn;
 mod login;
 mod memory;
 mod pace;
+mod peers;
 mod retire;
 mod rights;
 mod role;
@@ -40,6 +42,7 @@ use std::time::Duration;
 use agent_core::{
     Fault,
     health::{ConnectErrors, RoleFacts},
+    peers::{Look, Wish},
     session::ActivityRow,
 };
 
@@ -139,6 +142,10 @@ impl Session for MySqlSession {
 
     fn connect_errors(&mut self) -> Answer<'_, Result<Option<ConnectErrors>, Fault>> {
         Box::pin(async { MySqlSession::connect_errors(self).await.map(Some) })
+    }
+
+    fn meet<'a>(&'a mut self, wish: &'a Wish) -> Answer<'a, Result<Look, Fault>> {
+        Box::pin(peers::meet(self, wish))
     }
 
     fn interrupted(&mut self) -> Answer<'_, ()> {

@@ -10,6 +10,7 @@
 //! - `session`: the open connection, its prepared statements and time limits.
 //! - `memory`: what a session remembers of its server.
 //! - `role`, `rights`, `activity`, `retire`: one query each.
+//! - `peers`: locks by which agents meet.
 //! - `classify`: SQLSTATE and driver errors to faults.
 //! - `types`: PostgreSQL's times and durations.
 
@@ -19,6 +20,7 @@ mod classify;
 mod gate;
 mod login;
 mod memory;
+mod peers;
 mod retire;
 mod rights;
 mod role;
@@ -27,7 +29,12 @@ mod types;
 
 use std::time::Duration;
 
-use agent_core::{Fault, health::RoleFacts, session::ActivityRow};
+use agent_core::{
+    Fault,
+    health::RoleFacts,
+    peers::{Look, Wish},
+    session::ActivityRow,
+};
 
 pub use retire::{CATCH_SQL, RETIRE_SQL, UNINSTALL_SQL};
 pub use session::PostgresqlSession;
@@ -98,6 +105,10 @@ impl Session for PostgresqlSession {
 
     fn catch<'a>(&'a mut self, target: &'a RetireTarget, method: Method) -> Answer<'a, RetireOutcome> {
         Box::pin(retire::catch(self, target, method))
+    }
+
+    fn meet<'a>(&'a mut self, wish: &'a Wish) -> Answer<'a, Result<Look, Fault>> {
+        Box::pin(peers::meet(self, wish))
     }
 
     fn interrupted(&mut self) -> Answer<'_, ()> {

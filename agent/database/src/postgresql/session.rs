@@ -13,6 +13,7 @@ use super::{
     classify,
     gate::LoginGate,
     memory::{Ages, RoleMemory},
+    peers::Locks,
 };
 use crate::dial::during;
 
@@ -37,6 +38,8 @@ pub struct PostgresqlSession {
     limit: Duration,
     pub(super) role: RoleMemory,
     pub(super) ages: Ages,
+    /// The locks that show this agent to others; `None` until the first are taken.
+    pub(super) peers: Option<Locks>,
 }
 
 struct Link {
@@ -57,6 +60,7 @@ impl PostgresqlSession {
             limit,
             role: RoleMemory::default(),
             ages: Ages::default(),
+            peers: None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! Reads the connection table of one instance on a kept connection, and closes sessions there.
 //!
 //! - [`schedule`]: what is done next.
+//! - [`meeting`]: the locks of other agents.
 
+mod meeting;
 mod schedule;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -18,13 +20,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use meeting::Meeting;
 use schedule::{Action, CLOSING, Demand, Schedule};
 
 use super::door::Door;
 use crate::{
     events::{CloseFailed, Episodes, Event, Retired as RetiredEvent, RightsMissing},
     messages::{CloseOrder, Input},
-    shared::{Backoff, jittered},
+    shared::{Backoff, jittered, part_of},
 };
 
 /// A close that was decided longer ago than this is dropped: its session may be at work again, and
@@ -32,10 +35,15 @@ use crate::{
 /// process was stopped (SIGSTOP, a suspended VM) or an operator paused the agent.
 const VALID: Duration = Duration::from_millis(500);
 
+/// Many agents log in again within this, so that none is long without the connection table.
+const SPREAD: Duration = Duration::from_secs(20);
+
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The interval between lists of all sessions while none may have to be closed.
     pub interval: Duration,
+    /// The interval between probes of the agent, and of others as far as it knows.
+    pub probe_interval: Duration,
     /// How sessions are closed; `None` is the first method that the agent's rights allow.
     pub method: Option<Method>,
     /// Whether sessions are closed at all. Only then are missing rights reported.
@@ -58,10 +66,15 @@ pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<C
                 reported: &mut reported,
                 failures: &mut failures,
             };
-            let fault = table.follow(&mut commands).await;
+            let mut meeting = Meeting::new(config.probe_interval, Instant::now());
+            let fault = table.follow(&mut commands, &mut meeting).await;
+            let peers = meeting.end(&door, &fault).await;
             door.source(Source::Sessions, Some(&fault)).await;
-            // A connection that fails repeatedly must not use up the login budget.
-            tokio::time::sleep(jittered(CLOSING)).await;
+            // A connection that fails repeatedly must not use up the login budget, nor those of many agents
+            // that a server loses at once.
+            let budget = door.shared.budget.lock().per_second().max(1);
+            let spread = part_of(Duration::from_secs(u64::from(peers / budget)).min(SPREAD));
+            tokio::time::sleep(jittered(CLOSING) + spread).await;
             continue;
         }
         let wait = Instant::now() + backoff.wait();
@@ -88,24 +101,25 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    async fn follow(&mut self, commands: &mut mpsc::Receiver<CloseOrder>) -> Fault {
+    async fn follow(&mut self, commands: &mut mpsc::Receiver<CloseOrder>, meeting: &mut Meeting) -> Fault {
         if let Err(fault) = self.read_rights().await {
             return fault;
         }
         let mut snapshot = self.door.shared.snapshot.clone();
-        let mut schedule = Schedule::new(self.config.interval, Instant::now());
+        let mut schedule = Schedule::new(self.config.interval, part_of(self.config.interval), Instant::now());
         let mut queue: VecDeque<CloseOrder> = VecDeque::new();
         loop {
             while let Ok(order) = commands.try_recv() {
                 queue.push_back(order);
             }
-            let (watched, closing) = {
+            let (watched, closing, wanted) = {
                 let now = snapshot.borrow_and_update();
                 if now.watch.poll.contains(self.door.instance()) {
                     schedule.list_soon();
                 }
                 let watched = now.watch.focus.get(self.door.instance()).cloned().unwrap_or_default();
-                (watched, now.watch.closing)
+                let wanted = now.watch.meetings.get(self.door.instance()).copied().unwrap_or_default();
+                (watched, now.watch.closing, wanted)
             };
             let demand = Demand {
                 watched: !watched.is_empty(),
@@ -115,6 +129,13 @@ impl Table<'_> {
             };
             let now = Instant::now();
             let mut result = Ok(());
+            let meet_at = meeting.next(wanted);
+            if now >= meet_at {
+                if let Err(fault) = meeting.meet(self.door, &mut *self.session, wanted).await {
+                    return self.leave(fault, queue).await;
+                }
+                continue;
+            }
             match schedule.next(now, demand) {
                 Action::QuickClose => self.try_next(&mut queue, is_quick).await,
                 Action::Catch => self.try_next(&mut queue, |order| !is_quick(order)).await,
@@ -131,7 +152,7 @@ impl Table<'_> {
                         Some(order) => queue.push_back(order),
                         None => std::future::pending().await,
                     },
-                    () = sleep_until(next) => {}
+                    () = sleep_until(next.min(meet_at)) => {}
                     changed = snapshot.changed(), if watched.is_empty() => {
                         if changed.is_err() {
                             std::future::pending::<()>().await;

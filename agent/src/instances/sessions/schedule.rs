@@ -38,6 +38,8 @@ pub(super) enum Action {
 pub(super) struct Schedule {
     /// The interval between lists while no session may have to be closed.
     interval: Duration,
+    /// Added to the first interval, so that agents that are started together do not list together.
+    phase: Duration,
     last_list: Instant,
     list_at: Instant,
     look_at: Instant,
@@ -46,8 +48,8 @@ pub(super) struct Schedule {
 // === impl Schedule ===
 
 impl Schedule {
-    pub(super) fn new(interval: Duration, now: Instant) -> Self {
-        Self { interval, last_list: now, list_at: now, look_at: now }
+    pub(super) fn new(interval: Duration, phase: Duration, now: Instant) -> Self {
+        Self { interval, phase, last_list: now, list_at: now, look_at: now }
     }
 
     pub(super) fn next(&self, now: Instant, demand: Demand) -> Action {
@@ -72,7 +74,8 @@ impl Schedule {
     /// All sessions were listed. The interval counts from the end, so that a slow server has a rest.
     pub(super) fn listed(&mut self, began: Instant, ended: Instant, closing: bool) {
         self.last_list = began;
-        self.list_at = ended + if closing { self.interval.min(CLOSING) } else { self.interval };
+        let phase = std::mem::take(&mut self.phase);
+        self.list_at = ended + if closing { self.interval.min(CLOSING) } else { self.interval + phase };
         self.looked(ended);
     }
 
@@ -97,7 +100,7 @@ mod tests {
     /// A schedule whose last list began and ended at the returned moment.
     fn listed() -> (Schedule, Instant) {
         let now = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, now);
+        let mut schedule = Schedule::new(INTERVAL, Duration::ZERO, now);
         schedule.listed(now, now, false);
         (schedule, now)
     }
@@ -105,12 +108,23 @@ mod tests {
     #[test]
     fn all_sessions_are_listed_first_and_then_at_the_interval() {
         let now = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, now);
+        let mut schedule = Schedule::new(INTERVAL, Duration::ZERO, now);
         assert_eq!(schedule.next(now, Demand::default()), Action::ListAll);
         schedule.listed(now, now + 20 * MS, false);
         let next = now + 20 * MS + INTERVAL;
         assert_eq!(schedule.next(now + 20 * MS, Demand::default()), Action::WaitUntil(next));
         assert_eq!(schedule.next(next, Demand::default()), Action::ListAll);
+    }
+
+    #[test]
+    fn the_first_interval_is_longer_by_a_random_phase() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(INTERVAL, 300 * MS, now);
+        for phase in [300 * MS, Duration::ZERO] {
+            schedule.listed(now, now, false);
+            let next = schedule.next(now, Demand::default());
+            assert_eq!(next, Action::WaitUntil(now + INTERVAL + phase));
+        }
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl Planner {
             *under_way.entry(flight.group.clone()).or_default() += 1;
             *commanded.entry((*index, flight.purpose)).or_default() += 1;
         }
+        for (instance, index) in &self.instances {
+            if let Some(closes) = commanded.get(&(*index, Purpose::Close)) {
+                pass.permits.insert(instance.clone(), u32::try_from(*closes).unwrap_or(u32::MAX));
+            }
+        }
         for one in candidates {
             let instance = one.session.instance;
             let overdue = one.age.saturating_sub(one.limit);
@@ -55,7 +60,9 @@ impl Planner {
                 let next_free = if free > 0 { now + LOOK } else { next_free };
                 (free.saturating_sub(u32::try_from(waiting).unwrap_or(u32::MAX)), next_free)
             });
+            let wants = one.purpose == Purpose::Close;
             if *permits == 0 {
+                pass.wants_permit(instance, wants);
                 pass.watch(&one.session, overdue);
                 pass.wake_at(*next_free);
                 pass.hold(now, &one.session, one.age, one.limit, HoldReason::OverBudget);
@@ -67,8 +74,16 @@ impl Planner {
                 pass.hold(now, &one.session, one.age, one.limit, HoldReason::Breaker);
                 continue;
             }
+            pass.wants_permit(instance, wants);
             pass.watch(&one.session, overdue);
-            if !self.proved(now, &one.session, pass) {
+            let asked = pass.probe.len();
+            let proved = self.proved(now, &one.session, pass);
+            if pass.probe.len() > asked {
+                // The login takes the permit: closes and logins share them.
+                *permits -= 1;
+                pass.wants_permit(instance, wants);
+            }
+            if !proved || *permits == 0 {
                 pass.hold(now, &one.session, one.age, one.limit, HoldReason::LoginUnproved);
                 continue;
             }

@@ -19,12 +19,15 @@ use std::{
 
 use super::{
     AdminFlags, AdminWord, Breaker, Budget, Command, Drains, Group, Hold, HoldReason, Outcome, Plan, Policy,
-    Purpose, Requested, Retired, Shown, Subject, tries::Tries,
+    Purpose, Requested, Retired, Shown, Subject,
+    drain::{Scene, Ticked},
+    tries::Tries,
 };
 use crate::{
-    DatabaseName, InstanceId, ProxyIndex, ServerId, Time,
+    DatabaseName, Fault, InstanceId, ProxyIndex, ServerId, Time,
     freshness::{LISTING_SETTLED, stood_still},
     health::{Fleet, InstanceView, Role, ServerConfig},
+    peers::{Look, Peers},
     session::{BackendKey, Ledger},
 };
 use survey::Pass;
@@ -63,6 +66,7 @@ pub struct Planner {
     instances: BTreeMap<InstanceId, InstanceIndex>,
     drains: Drains,
     breaker: Breaker,
+    peers: Peers,
     paused: bool,
     credentials_ill: bool,
     in_flight: HashMap<SessionId, Flight>,
@@ -96,6 +100,7 @@ impl Planner {
             drains: Drains::new(servers),
             servers: servers.iter().map(|server| (server.id.clone(), server.clone())).collect(),
             breaker: Breaker::default(),
+            peers: Peers::default(),
             paused: false,
             credentials_ill: false,
             in_flight: HashMap::new(),
@@ -128,6 +133,16 @@ impl Planner {
 
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
+    }
+
+    /// Other agents of the same instances.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// The locks of an instance, asked for at `asked` and read at `at`; or why they could not be.
+    pub fn observe_peers(&mut self, instance: &InstanceId, asked: Time, at: Time, look: Result<Look, Fault>) {
+        self.peers.observe(instance, asked, at, look);
     }
 
     /// Whether all acting is paused.
@@ -173,7 +188,7 @@ impl Planner {
         fleet: &Fleet,
         now: Time,
     ) -> Result<bool, HoldReason> {
-        self.drains.request(server, requested, fleet, &self.policy, now)
+        self.drains.request(server, requested, fleet, &self.peers, &self.policy, now)
     }
 
     /// Takes back the drain of one server, or all of the agent's own.
@@ -230,7 +245,9 @@ impl Planner {
         let mut pass = self.survey(now, ledger, fleet);
         self.not_closed(now, &pass.lingering);
         let cohorts = ledger.servers().iter().cloned().zip(pass.cohorts.iter().copied()).collect();
-        let (mut commands, server_holds) = self.drains.tick(now, fleet, &cohorts, &self.policy, self.paused);
+        let (policy, peers, paused) = (&self.policy, &self.peers, self.paused);
+        let scene = Scene { now, fleet, cohorts: &cohorts, policy, peers, paused };
+        let Ticked { mut commands, holds: server_holds, marks, meet } = self.drains.tick(&scene);
         self.fire(now, &mut pass, ledger, budget, &mut commands);
         let answered = |instance: &InstanceId| polled_since(instance, ledger, fleet);
         self.events.extend(self.breaker.expire(&self.policy.breaker, now, answered));
@@ -260,6 +277,9 @@ impl Planner {
             sessions: ledger.len(),
             due: pass.due,
             shortages: self.shortages(ledger),
+            permits: pass.permits,
+            marks,
+            meet,
             closing: pass.closing,
         }
     }

@@ -54,6 +54,8 @@ pub(super) struct Pass<'a> {
     /// Instances to log in to before more is closed.
     pub(super) probe: BTreeSet<InstanceId>,
     pub(super) due: usize,
+    /// Sessions that could be closed now, if there were permits.
+    pub(super) permits: BTreeMap<InstanceId, u32>,
     /// Sessions that were reported as closed and are still listed.
     pub(super) lingering: Vec<(InstanceId, SessionId)>,
     /// Whether any of them may be closed before long.
@@ -237,6 +239,13 @@ impl<'a> Pass<'a> {
 
     pub(super) fn watch(&mut self, session: &Session<'a>, overdue: Duration) {
         self.watched.entry(session.instance).or_default().push((overdue, session.row.key));
+    }
+
+    /// A session could be closed now.
+    pub(super) fn wants_permit(&mut self, instance: &InstanceId, wants: bool) {
+        if wants {
+            *self.permits.entry(instance.clone()).or_default() += 1;
+        }
     }
 
     pub(super) fn wake_at(&mut self, at: Time) {

@@ -1,0 +1,11 @@
+//! Many agents at one database: drains that exclude one another, and a login budget that all share.
+//!
+//! - `race`: two agents that drain the last two servers, in every order of their steps.
+//! - `share`: the budget, from one agent to a thousand.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+mod race;
+mod share;
+#[path = "../support/mod.rs"]
+mod support;
