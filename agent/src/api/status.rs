@@ -6,9 +6,9 @@ use agent_core::{
     InstanceId, ServerId, Time,
     freshness::SOURCE_LOST,
     health::{AddressState, InstanceView, Verdict},
-    plan::{DrainPhase, DrainReason, Shortage},
+    plan::{DrainPhase, DrainReason, Mode, Shortage},
 };
-use agent_database::Rights;
+use agent_database::{Lacks, Rights};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
@@ -130,7 +130,7 @@ impl View<'_> {
             certificate_expires_in_s: certificate.1,
             lost: lost.into_iter().flatten().map(|(source, _)| word(source)).collect(),
             refusal: view.refusal.map(|refusal| word(&refusal)),
-            missing: self.snapshot.rights.get(&name).map(missing).unwrap_or_default(),
+            missing: self.snapshot.rights.get(&name).map(|rights| self.missing(rights)).unwrap_or_default(),
             agents: self.snapshot.peers.get(&name).map(|seen| seen.look.peers + 1),
             shared_permits: self.snapshot.peers.get(&name).map(|seen| seen.look.permits),
             instance: name,
@@ -140,6 +140,15 @@ impl View<'_> {
     fn disagreements(&self) -> Vec<DisagreementStatus> {
         let all = self.snapshot.disagreements.iter().cloned();
         all.map(|Disagreement { database, own, others }| DisagreementStatus { database, own, others })
+            .collect()
+    }
+
+    /// What sessions are closed with is of no interest where none is closed.
+    fn missing(&self, rights: &Rights) -> Vec<MissingStatus> {
+        let closing = self.snapshot.setup.mode != Mode::Observe;
+        let wanted = rights.missing.iter().filter(|missing| closing || missing.lacks != Lacks::Closing);
+        wanted
+            .map(|missing| MissingStatus { lacks: word(&missing.lacks), advice: missing.advice.to_owned() })
             .collect()
     }
 
@@ -255,13 +264,6 @@ fn shortage(shortage: &Shortage) -> ShortageStatus {
         allowed_per_s: shortage.allowed_per_s,
         login_budget: shortage.login_budget,
     }
-}
-
-fn missing(rights: &Rights) -> Vec<MissingStatus> {
-    let missing = rights.missing.iter();
-    missing
-        .map(|missing| MissingStatus { lacks: word(&missing.lacks), advice: missing.advice.to_owned() })
-        .collect()
 }
 
 fn meaning(state: AddressState) -> &'static str {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::control::ask,
     cli::{self, Format},
-    status::{DrainStatus, InstanceStatus, ServerStatus, Status},
+    status::{DrainStatus, InstanceStatus, MissingStatus, ServerStatus, ShortageStatus, Status},
 };
 
 /// Log lines on the screen.
@@ -136,6 +136,9 @@ fn instances(instances: &[InstanceStatus], width: usize) -> String {
             let lost = format!("  {}: cannot be read: {}", instance.instance, instance.lost.join(", "));
             text += &wrapped(&lost, width, "    ");
         }
+        for MissingStatus { lacks, advice } in &instance.missing {
+            text += &wrapped(&format!("  {}: lacks {lacks}: {advice}", instance.instance), width, "    ");
+        }
     }
     text
 }
@@ -194,7 +197,16 @@ fn sessions(status: &Status, width: usize) -> String {
         let held = sessions.held.iter().map(|(reason, count)| format!("{reason} {count}"));
         let _ = write!(line, "; held: {}", held.collect::<Vec<_>>().join(", "));
     }
-    wrapped(&line, width, "  ")
+    let mut text = wrapped(&line, width, "  ");
+    for shortage in &sessions.shortages {
+        let ShortageStatus { instance, sessions, needed_per_s, allowed_per_s, login_budget } = shortage;
+        let line = format!(
+            "  {instance}: {sessions} sessions need {needed_per_s:.1} closes a second, `login_budget` allows \
+             {allowed_per_s:.1}; set it to {login_budget}"
+        );
+        text += &wrapped(&line, width, "    ");
+    }
+    text
 }
 
 fn drain(drain: &DrainStatus) -> String {
@@ -277,7 +289,14 @@ mod tests {
             certificate_expires_in_s: Some(29_376_000.0),
             lost: if fault.is_some() { vec!["sessions".into()] } else { Vec::new() },
             refusal: None,
-            missing: Vec::new(),
+            missing: if fault.is_none() {
+                vec![MissingStatus {
+                    lacks: "closing".into(),
+                    advice: "GRANT pg_signal_backend TO lb_agent".into(),
+                }]
+            } else {
+                Vec::new()
+            },
             agents: fault.is_none().then_some(2),
             shared_permits: fault.is_none().then_some(3),
         }
@@ -337,7 +356,13 @@ mod tests {
                 oldest_s: Some(838.0),
                 retired: 301,
                 held: BTreeMap::from([("in_transaction".to_owned(), 2), ("paused".to_owned(), 1)]),
-                shortages: Vec::new(),
+                shortages: vec![ShortageStatus {
+                    instance: "orders/a".into(),
+                    sessions: 900,
+                    needed_per_s: 1.5,
+                    allowed_per_s: 1.0,
+                    login_budget: 8,
+                }],
             },
             disagreements: vec![DisagreementStatus {
                 database: "orders".into(),
