@@ -367,7 +367,7 @@ mod tests {
             disagreements: vec![DisagreementStatus {
                 database: "orders".into(),
                 own: "a".into(),
-                others: std::collections::BTreeMap::from([("b".to_owned(), 1)]),
+                others: BTreeMap::from([("b".to_owned(), 1)]),
             }],
             drains: vec![DrainStatus {
                 server: "orders_read/c".into(),

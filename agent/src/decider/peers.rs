@@ -138,13 +138,17 @@ impl Running {
                 }
                 continue;
             }
-            let others = others.into_iter().map(|(name, agents)| (name.to_string(), agents)).collect();
-            let (database, own) = (database.to_string(), writer.to_string());
-            let disagreement = Disagreement { database, own, others };
             if self.episodes.begins(&subject, "") {
-                AgentsDisagree { disagreement: &disagreement }.emit(&metrics);
+                let others: Vec<String> =
+                    others.iter().map(|(name, agents)| format!("{name} ({agents})")).collect();
+                let (database, own) = (database.as_str(), writer.as_str());
+                AgentsDisagree { database, own, others: &others.join(", ") }.emit(&metrics);
             }
-            disagreements.push(disagreement);
+            disagreements.push(Disagreement {
+                database: database.to_string(),
+                own: writer.to_string(),
+                others: others.into_iter().map(|(name, agents)| (name.to_string(), agents)).collect(),
+            });
         }
         self.disagreements = disagreements;
     }
@@ -153,15 +157,12 @@ impl Running {
         let metrics = &self.decider.shared.metrics;
         let peers = self.decider.planner.peers();
         for id in self.fleet.instances.keys() {
-            match peers.look(id) {
-                Some(look) => {
-                    metrics.agents.get_or_create(&id.into()).set(i64::from(look.peers) + 1);
-                    metrics.shared_permits.get_or_create(&id.into()).set(look.permits.into());
-                }
-                None => {
-                    metrics.agents.remove(&id.into());
-                    metrics.shared_permits.remove(&id.into());
-                }
+            if let Some(look) = peers.look(id) {
+                metrics.agents.get_or_create(&id.into()).set(i64::from(look.peers) + 1);
+                metrics.shared_permits.get_or_create(&id.into()).set(look.permits.into());
+            } else {
+                metrics.agents.remove(&id.into());
+                metrics.shared_permits.remove(&id.into());
             }
         }
     }

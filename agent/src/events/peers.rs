@@ -4,7 +4,7 @@ use agent_core::InstanceId;
 use tracing::{info, warn};
 
 use super::Event;
-use crate::{metrics::Metrics, snapshot::Disagreement};
+use crate::metrics::Metrics;
 
 /// The locks by which agents see one another cannot be read, or do not show all agents. The login budget of the
 /// instance is not shared then, and no server of it is drained for due sessions.
@@ -43,18 +43,19 @@ impl Event for PeersSeen<'_> {
 /// Do: find out which instance is the writer, then `rds-lb-agent writer DATABASE INSTANCE` on one host.
 #[derive(Debug)]
 pub struct AgentsDisagree<'a> {
-    pub disagreement: &'a Disagreement,
+    pub database: &'a str,
+    /// The instance that this agent takes for the writer.
+    pub own: &'a str,
+    /// The others, with the number of agents that take them for the writer.
+    pub others: &'a str,
 }
 
 impl Event for AgentsDisagree<'_> {
     fn emit(&self, _: &Metrics) {
-        let Disagreement { database, own, others } = self.disagreement;
-        let others: Vec<String> =
-            others.iter().map(|(instance, agents)| format!("{instance} ({agents})")).collect();
         warn!(
-            database = database.as_str(),
-            own = own.as_str(),
-            others = others.join(", "),
+            database = self.database,
+            own = self.own,
+            others = self.others,
             "agents take different instances for the writer; `rds-lb-agent writer DATABASE INSTANCE` decides"
         );
     }

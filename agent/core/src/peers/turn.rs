@@ -24,9 +24,11 @@ const MOST: u32 = 1_000;
 pub fn shared_permits(login_budget: u32, agents: u32, probe_interval: Duration) -> u32 {
     let mean = f64::from(agents) / probe_interval.as_secs_f64().max(1e-3);
     // Probes come at random: two standard deviations above their mean.
-    let probes = (mean + 2.0 * mean.sqrt()).ceil().max(1.0) as u32;
+    let most = mean + 2.0 * mean.sqrt();
+    let probes = (1..login_budget).find(|probes| f64::from(*probes) >= most);
     // Probes alone may exceed the budget; retirement goes on as slowly as it can.
-    login_budget.saturating_sub(probes).clamp(u32::from(login_budget >= 2), MOST)
+    let closes = probes.map_or(u32::from(login_budget >= 2), |probes| login_budget - probes);
+    closes.min(MOST)
 }
 
 /// One agent's turns on one instance.

@@ -4,6 +4,7 @@
 //! - `share`: the budget, from one agent to a thousand.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(clippy::cast_possible_truncation, clippy::print_stdout, reason = "small numbers, and a table")]
 
 mod race;
 mod share;

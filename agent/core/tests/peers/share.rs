@@ -2,7 +2,8 @@
 //! 50 ms with the agents' own rules. Permits are taken and released as the database would; a close makes a client
 //! log in at once; each agent probes, and logs in before it closes, as the real one does.
 //!
-//! `SIMULATION_TABLE=1` prints the table of docs/MANY_AGENTS.md.
+//! `cargo nextest run -p agent-core --run-ignored only --no-capture the_table` prints the table of
+//! docs/MANY_AGENTS.md.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -249,10 +250,8 @@ fn a_few_agents_use_the_whole_budget_if_they_need_it() {
 }
 
 #[test]
+#[ignore = "it prints the table of docs/MANY_AGENTS.md"]
 fn the_table_of_agents() {
-    if std::env::var_os("SIMULATION_TABLE").is_none() {
-        return;
-    }
     println!(
         "| agents | sessions | login_budget | most logins in a second | closes/s | own logins/s | looks/s | latest |"
     );

@@ -8,9 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agent_core::peers::Marks;
 use serde::Serialize;
 
-use super::{pace::TrxPace, peers::Locks, wire::ResultSet};
+use super::{pace::TrxPace, wire::ResultSet};
 
 /// The plugins of IAM users: that of RDS and Aurora, and PAM, which the tests use.
 /// `guard.sql` has the same list.
@@ -62,6 +63,17 @@ pub(super) struct Memory {
     pub(super) addresses: HashMap<u64, SocketAddr>,
     /// `program_name` by connection. It does not change.
     pub(super) applications: HashMap<u64, Arc<str>>,
+}
+
+/// The locks of `peers` that this session holds, by the server's last answer.
+#[derive(Clone, Debug)]
+pub(super) struct Locks {
+    /// The agent's own number, if one was free.
+    pub(super) number: Option<u32>,
+    pub(super) permits: Vec<u32>,
+    pub(super) own: Marks,
+    /// So many numbers are read.
+    pub(super) read: u32,
 }
 
 /// What the agent can see on a server.

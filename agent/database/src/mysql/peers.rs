@@ -11,7 +11,7 @@ use agent_core::{
     peers::{Look, Marks, Wish},
 };
 
-use super::{session::MySqlSession, wire::ResultSet};
+use super::{memory::Locks, session::MySqlSession, wire::ResultSet};
 
 /// What the queries do, for the message of a fault.
 const WHAT: &str = "reading the locks of agents";
@@ -34,24 +34,13 @@ const WAITS: &str = "waits";
 const PERMIT: &str = "permit";
 const NUMBERED: [&str; 5] = [AGENT, WRITER, WORD, DRAIN, WAITS];
 
-/// What this session holds, by the server's last answer.
-#[derive(Clone, Debug)]
-pub(super) struct Locks {
-    number: Option<u32>,
-    permits: Vec<u32>,
-    own: Marks,
-    /// So many numbers are read.
-    read: u32,
-}
-
 pub(super) async fn meet(session: &mut MySqlSession, wish: &Wish) -> Result<Look, Fault> {
-    let mut locks = match &session.memory.locks {
-        Some(locks) => locks.clone(),
-        None => {
-            let number = first_free(session).await?;
-            let locks = Locks { number, permits: Vec::new(), own: Marks::default(), read: FIRST };
-            session.memory.locks.insert(locks).clone()
-        }
+    let mut locks = if let Some(locks) = &session.memory.locks {
+        locks.clone()
+    } else {
+        let number = first_free(session).await?;
+        let locks = Locks { number, permits: Vec::new(), own: Marks::default(), read: FIRST };
+        session.memory.locks.insert(locks).clone()
     };
     let changes = changes(&locks, wish);
     if !changes.is_empty() {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agent_core::session::BackendKey;
+use agent_core::{peers::Look, session::BackendKey};
 use rustix::time::{ClockId, clock_gettime};
 
 #[derive(Default)]
@@ -17,6 +17,14 @@ pub(super) struct RoleMemory {
     /// When the replica had last replayed everything it had received. The time since its last
     /// replayed transaction is not lag if the writer was idle meanwhile.
     pub(super) caught_up: Option<Instant>,
+}
+
+/// The locks of `peers`, by the server's last answer.
+#[derive(Default)]
+pub(super) struct Locks {
+    pub(super) look: Look,
+    /// The keys of the permits that this session holds.
+    pub(super) permits: Vec<i32>,
 }
 
 /// A change of a session's age by more than this, beyond the time that has passed, is a step of the

@@ -8,7 +8,10 @@ use agent_core::{
     peers::{Look, Marks, Wish},
 };
 
-use super::session::{PostgresqlSession, column};
+use super::{
+    memory::Locks,
+    session::{PostgresqlSession, column},
+};
 
 /// What the queries do, for the message of a fault.
 const WHAT: &str = "reading the locks of agents";
@@ -71,8 +74,11 @@ pub(super) async fn meet(session: &mut PostgresqlSession, wish: &Wish) -> Result
     if !surplus.is_empty() {
         session.rows(WHAT, RELEASE, &[&surplus]).await?;
     }
-    let missing = i64::from(wish.permits) - held.len() as i64;
-    if missing > 0 && wish.of > 0 {
+    let missing = (wish.permits as usize).saturating_sub(held.len());
+    if let Ok(missing) = i64::try_from(missing)
+        && missing > 0
+        && wish.of > 0
+    {
         let first = wish.first % wish.of;
         let numbers = (first..wish.of).chain(0..first).filter_map(|number| i32::try_from(number).ok());
         let free: Vec<i32> =
@@ -100,13 +106,6 @@ pub(super) async fn meet(session: &mut PostgresqlSession, wish: &Wish) -> Result
     let look = locks.look;
     session.peers = Some(locks);
     Ok(look)
-}
-
-/// What this session holds, by the server's last answer.
-#[derive(Default)]
-pub(super) struct Locks {
-    look: Look,
-    permits: Vec<i32>,
 }
 
 /// The key of each mark, whether it is held, and whether it is wanted.

@@ -12,8 +12,7 @@ use tokio_postgres::{Client, Connection, Row, Statement, types::ToSql};
 use super::{
     classify,
     gate::LoginGate,
-    memory::{Ages, RoleMemory},
-    peers::Locks,
+    memory::{Ages, Locks, RoleMemory},
 };
 use crate::dial::during;
 

@@ -103,19 +103,16 @@ impl Meeting {
         let (at, now) = (shared.clock.now(), Instant::now());
         self.refused = result.is_err();
         self.soon = now + SOON;
-        match &result {
-            Ok(look) => {
-                self.look = *look;
-                self.retry = now + jittered(look.retry());
-                self.next = now + jittered(look.interval());
-                if look.permits > permits {
-                    self.next = self.next.min(now + IN_USE);
-                }
+        if let Ok(look) = &result {
+            self.look = *look;
+            self.retry = now + jittered(look.retry());
+            self.next = now + jittered(look.interval());
+            if look.permits > permits {
+                self.next = self.next.min(now + IN_USE);
             }
-            Err(_) => {
-                self.look = Look::default();
-                self.next = now + jittered(REFUSED);
-            }
+        } else {
+            self.look = Look::default();
+            self.next = now + jittered(REFUSED);
         }
         let seen = result.as_ref().ok().filter(|look| look.foreign == 0);
         let part = seen.map(|look| Part { permits: look.permits.min(permits), peers: look.peers });
