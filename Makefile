@@ -31,7 +31,7 @@ test: deps ## all tests, against real HAProxy, Envoy, PostgreSQL and MariaDB; th
 test-long: deps ## the long tests at full length: faults of a minute, 10,000 logins, 200 random rounds
 	@$(SCRIPTS)/test.sh --long
 
-fuzz: ## every property with 5,000 cases drawn anew, the simulation with 100 seeds (PROPTEST_CASES, SIMULATION_SEEDS)
+fuzz: ## every property with 5,000 cases drawn anew, the simulations with 100 and 2,000 seeds (PROPTEST_CASES, SIMULATION_SEEDS, REGRET_SEEDS)
 	@$(SCRIPTS)/fuzz.sh
 
 lint: ## formatting, clippy, dependency rules

@@ -95,6 +95,15 @@ pub const LISTING_SETTLED: Duration = Duration::from_secs(1);
 /// need not be the higher one.
 pub const NEWER_TIMELINE: Duration = Duration::from_secs(300);
 
+/// Where the last writer answers as a writer this long after another instance began to claim the role, the other
+/// is a database of its own. In a failover the old writer is stopped first, and the two claims are seen
+/// together for one or two looks at most: readers are asked every second.
+pub const TWO_WRITERS: Duration = Duration::from_secs(3);
+
+/// Where the agent cannot look (no token, no name resolution), a refused connection counts for this long. A
+/// server that restarts is back after seconds, and clients would go on waiting for it.
+pub const UNSEEN_REFUSAL: Duration = Duration::from_secs(5);
+
 /// What was last seen of an instance, its role or something against it, counts for this long, or for
 /// two probe intervals if that is longer. After it the way to the instance may be broken on the
 /// agent's side (no token, no name resolution), and neither a `down` nor a role must last until that

@@ -1,8 +1,9 @@
 //! Envoy's endpoint discovery.
 //!
 //! An Envoy keeps the last endpoints it was sent. So nothing is said about a cluster while nothing
-//! is known of it, and what is unknown beside something known takes nothing away, except in a
-//! cluster of the writer: there is one writer, and it is another.
+//! is known of it, nor of a cluster of the writer while several may be it; and what is unknown beside
+//! something known takes nothing away, except in a cluster of the writer: there is one writer, and it is
+//! another.
 
 use crate::health::{Proof, ServerConfig, State, Verdict, WantedRole};
 
@@ -49,6 +50,12 @@ pub fn endpoints(members: &[Member<'_>], starting: bool) -> Option<Vec<EndpointH
         _ => member.state(),
     };
     if members.iter().all(|member| state(member) == State::Unknown) {
+        return None;
+    }
+    // Of two that may be the writer one is not, and Envoy would use both.
+    let unknown = members.iter().filter(|member| state(member) == State::Unknown).count();
+    let writes = members.iter().any(|member| member.server.wanted == WantedRole::Writer);
+    if writes && unknown > 1 && !members.iter().any(|member| state(member) == State::Up) {
         return None;
     }
     // The previous agent may have taken it out for a reason that this one has yet to see, and what
@@ -141,6 +148,25 @@ mod tests {
         let silent = case(WantedRole::Writer, [S::Unknown, S::Down, S::Down]);
         assert_eq!(silent.health(&[]), Some(vec![H::Healthy, H::Unhealthy, H::Unhealthy]));
         let reader = case(WantedRole::Reader, [S::Up, S::Unknown, S::Down]);
+        assert_eq!(reader.health(&[]), Some(vec![H::Healthy, H::Healthy, H::Unhealthy]));
+    }
+
+    #[test]
+    fn of_several_that_may_be_the_writer_nothing_is_sent() {
+        use State as S;
+        let two = case(WantedRole::Writer, [S::Unknown, S::Unknown, S::Down]);
+        assert_eq!(two.health(&[]), None, "both would take writes");
+        let readers = case(WantedRole::Reader, [S::Unknown, S::Unknown, S::Down]);
+        assert_eq!(readers.health(&[]), Some(vec![H::Healthy, H::Healthy, H::Unhealthy]));
+    }
+
+    #[test]
+    fn a_released_writer_is_left_to_the_name_that_rds_keeps() {
+        let mut writer = case(WantedRole::Writer, [State::Up, State::Down, State::Down]);
+        writer.verdicts[0].reason = VerdictReason::Released;
+        assert_eq!(writer.health(&[]), Some(vec![H::Unhealthy; 3]));
+        let mut reader = case(WantedRole::Reader, [State::Up, State::Up, State::Down]);
+        reader.verdicts[0].reason = VerdictReason::Released;
         assert_eq!(reader.health(&[]), Some(vec![H::Healthy, H::Healthy, H::Unhealthy]));
     }
 

@@ -61,6 +61,8 @@ struct Database {
     last_writer: Option<InstanceName>,
     /// Former writers that have not answered as readers since another became the writer.
     deposed: BTreeSet<InstanceName>,
+    /// Instances that claim to be the writer beside the last writer, and since when.
+    beside: BTreeMap<InstanceName, Time>,
 }
 
 /// The immutable picture of all instances and servers at one moment.
@@ -117,6 +119,7 @@ impl Health {
                 rules,
                 last_writer: None,
                 deposed: BTreeSet::new(),
+                beside: BTreeMap::new(),
             });
             let known = database.last_writer.is_some();
             if memory.is_some_and(|it| it.last_writer || (it.role == Role::Writer && !known)) {
@@ -186,6 +189,8 @@ impl Health {
             let writer = before.last_writer.take();
             database.last_writer = writer.filter(|writer| same(&id(name, writer)));
             database.deposed.extend(before.deposed.iter().filter(|member| same(&id(name, member))).cloned());
+            let beside = before.beside.iter().filter(|(member, _)| same(&id(name, member)));
+            database.beside.extend(beside.map(|(member, since)| (member.clone(), *since)));
         }
         // HAProxy keeps the last answer for a server until the next one.
         let (servers, before) = (&self.servers, &earlier.servers);
@@ -240,6 +245,7 @@ impl Health {
         if known {
             database.last_writer = Some(id.instance.clone());
             database.deposed.remove(&id.instance);
+            database.beside.clear();
         }
         known
     }
@@ -398,6 +404,7 @@ impl Database {
             members,
             last_writer: self.last_writer.as_ref(),
             deposed: &self.deposed,
+            beside: &self.beside,
             fallback,
             rules: &self.rules,
             now,
@@ -450,6 +457,7 @@ impl Database {
             let siblings = logins.iter().filter(|(other, _)| other != name);
             instance.siblings_accepted(siblings.map(|(_, login)| *login));
         }
+        self.note_claims();
         let members = self.members();
         let writer = self.siblings(&members, true, now).writer();
         let conflict = claimants > 1 && writer.conflict();
@@ -457,12 +465,16 @@ impl Database {
             Writer::Proved(name) | Writer::Newest(name) => Some(name.clone()),
             _ => None,
         };
+        let proved = settled.as_ref().and_then(|writer| self.instances.get(writer)?.view().last_proof);
         for (name, instance) in &mut self.instances {
             let view = instance.view();
             let claims = view.claims_writer();
             if view.role == Some(Role::Reader) && view.usable() {
                 self.deposed.remove(name);
-            } else if view.role == Some(Role::Writer) && settled.as_ref().is_some_and(|writer| writer != name)
+            } else if view.role == Some(Role::Writer)
+                && settled.as_ref().is_some_and(|writer| writer != name)
+                // One that only has not lost its claim yet, by a missed answer, deposes none that claims since.
+                && proved > view.last_proof
             {
                 self.deposed.insert(name.clone());
             }
@@ -470,8 +482,27 @@ impl Database {
         }
         if let Some(writer) = settled {
             self.deposed.remove(&writer);
+            if self.last_writer.as_ref() != Some(&writer) {
+                self.beside.clear();
+            }
             self.last_writer = Some(writer);
         }
+    }
+
+    /// Notes which instances claim to be the writer beside the last writer, and since when.
+    fn note_claims(&mut self) {
+        let Some(last) = &self.last_writer else { return self.beside.clear() };
+        for (name, instance) in &self.instances {
+            let view = instance.view();
+            if name == last || view.role != Some(Role::Writer) {
+                self.beside.remove(name);
+            } else if view.claims_writer()
+                && let Some(proof) = view.last_proof
+            {
+                self.beside.entry(name.clone()).or_insert(proof);
+            }
+        }
+        self.beside.retain(|name, _| self.instances.contains_key(name));
     }
 }
 

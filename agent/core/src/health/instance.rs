@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{HealthRules, Observation, Refusal, RoleFacts, refusal::Tries};
-use crate::{Evidence, Fault, FaultKind, Phase, Time};
+use crate::{Evidence, Fault, FaultKind, Phase, Time, freshness};
 
 /// How many refusals in a row prove an instance down. One may be a restart of
 /// the listener that the very next attempt would survive.
@@ -166,9 +166,11 @@ impl InstanceView {
         self.usable() && self.proved() && self.role == Some(Role::Writer)
     }
 
-    /// Whether it turns the agent's logins away, by its own word.
+    /// Whether it turns the agent's logins away, by its own word, and no client has logged in since.
     pub(super) fn refuses_logins(&self) -> bool {
-        self.auth_refused_by_database || self.host_blocked_since.is_some()
+        let refused = self.auth_refused_by_database || self.host_blocked_since.is_some();
+        let tried = |trouble: Trouble| self.last_client_login > Some(trouble.last);
+        refused && !self.login_trouble.is_some_and(tried)
     }
 
     /// Whether its role was observed by this agent, not by an earlier one.
@@ -187,6 +189,8 @@ pub(super) struct Instance {
     /// Whether the server itself has said that it stops or starts, since its last answer.
     stops: bool,
     last_silence: Option<Time>,
+    /// Whether the agent could not look the last time, for reasons of its own.
+    blind: bool,
     last_login_refusal: Option<Time>,
     /// Good logins in a row.
     logins: u32,
@@ -227,6 +231,7 @@ impl Instance {
             last_refusal: None,
             stops: false,
             last_silence: None,
+            blind: false,
             last_login_refusal: None,
             logins: 0,
             answers: 0,
@@ -248,6 +253,12 @@ impl Instance {
     /// Whether this agent has had any answer of it, or any failure to get one.
     pub(super) fn asked(&self) -> bool {
         self.view.proved() || self.view.last_fault.is_some()
+    }
+
+    /// Whether this agent has had an answer of it about its role, or met no living server.
+    pub(super) fn answered_or_gone(&self) -> bool {
+        let gone = |fault: &Fault| matches!(fault.evidence(), Evidence::Down | Evidence::Silent);
+        self.view.proved() || self.view.last_fault.as_ref().is_some_and(gone)
     }
 
     pub(super) fn observe(&mut self, observation: &Observation, rules: &HealthRules) {
@@ -342,6 +353,7 @@ impl Instance {
 
     fn answered(&mut self, facts: &RoleFacts, at: Time, rules: &HealthRules) {
         self.answers = self.answers.saturating_add(1);
+        self.blind = false;
         let view = &mut self.view;
         // What has never been silent need not prove that it is back.
         view.steady |= view.last_proof.is_none() || self.answers >= rules.liveness_misses;
@@ -364,6 +376,8 @@ impl Instance {
     fn failed(&mut self, fault: &Fault, at: Time, rules: &HealthRules) {
         self.view.last_fault = Some(fault.clone());
         self.stops |= fault.is_shutdown();
+        self.blind =
+            matches!(fault.kind, FaultKind::NoToken | FaultKind::NameNotResolved | FaultKind::OutOfResources);
         match fault.evidence() {
             Evidence::Down => self.refused(at),
             Evidence::Silent => self.silent(at, rules),
@@ -383,8 +397,11 @@ impl Instance {
     /// before must not stay down until they are back.
     pub(super) fn forget_old_trouble(&mut self, now: Time, rules: &HealthRules) {
         let over = |last: Option<Time>| last.is_some_and(|last| now.since(last) > rules.trouble_lasts());
+        let unseen = |last: Option<Time>| {
+            self.blind && last.is_some_and(|last| now.since(last) > freshness::UNSEEN_REFUSAL)
+        };
         match self.view.status {
-            Status::Refusing if over(self.last_refusal) => {
+            Status::Refusing if over(self.last_refusal) || unseen(self.last_refusal) => {
                 self.nothing_against();
                 // It has been looked at since, and no longer refuses.
                 if self.last_silence.is_some() && !over(self.last_silence) {

@@ -47,6 +47,8 @@ pub(super) struct Siblings<'a> {
     pub(super) last_writer: Option<&'a InstanceName>,
     /// Former writers that have not shown since that they follow the new one.
     pub(super) deposed: &'a BTreeSet<InstanceName>,
+    /// Claims that began while the last writer claimed too, and since when.
+    pub(super) beside: &'a BTreeMap<InstanceName, Time>,
     /// Whether clients without a usable server wait or go elsewhere: a `backup` server, or an aggregate
     /// cluster.
     pub(super) fallback: bool,
@@ -113,15 +115,20 @@ impl<'a> Siblings<'a> {
     ///
     /// Two instances that both claim it need not be one database: on plain RDS a promoted read replica
     /// is another one, on a higher timeline. So the last writer stays the writer while it claims so
-    /// itself; timelines decide only once it no longer does. Sending some sessions to each would
-    /// split the data, so where nothing decides, nothing changes.
+    /// itself; timelines decide only once it no longer does, and only between claims that are not of
+    /// [another database](Self::is_another_database). Sending some sessions to each would split the data, so
+    /// where nothing decides, nothing changes.
     pub(super) fn writer(&self) -> Writer<'a> {
         let claims = self.claims();
-        // After a restart the last writer has to be asked before another can take its role.
-        let unasked = |name: &InstanceName| self.instances.get(name).is_some_and(|last| !last.asked());
+        // After a restart the last writer has to be asked before another can take its role. One that lives and only
+        // refuses the agent's logins has not answered, for as long as the role of a living one is believed.
+        let early = self.now.since(Time::AGENT_START) <= self.rules.trouble_lasts();
+        let unheard = |name: &InstanceName| {
+            self.instances.get(name).is_some_and(|last| !last.asked() || early && !last.answered_or_gone())
+        };
         match claims.as_slice() {
             [] => Writer::Unclaimed,
-            _ if self.last_writer.is_some_and(unasked) => Writer::Undecided,
+            _ if self.last_writer.is_some_and(unheard) => Writer::Undecided,
             [(name, _)] => Writer::Proved(name),
             _ => match self.last_writer {
                 Some(last) if claims.iter().any(|(name, _)| *name == last) && self.admits(last) => {
@@ -169,6 +176,9 @@ impl<'a> Siblings<'a> {
         if view.role != Some(Role::Writer) {
             return self.out_of_role(view, R::NotWriter);
         }
+        if self.is_another_database(name) {
+            return self.verdict(State::Down, R::Conflict);
+        }
         // While nothing answers, only the last writer is kept, or the only instance that can be it.
         let another_may_be = self.last_writer != Some(name)
             && self
@@ -194,6 +204,10 @@ impl<'a> Siblings<'a> {
             // It was silent too briefly to lose its claim, or it is not the writer any more.
             Writer::Proved(_) | Writer::Newest(_) => self.verdict(State::Down, R::Superseded),
             Writer::Undecided => self.verdict(State::Unknown, R::Undecided),
+            // It has not answered as a reader since another took its place.
+            Writer::Unclaimed if another_may_be && self.deposed.contains(name) => {
+                self.verdict(State::Down, R::Superseded)
+            }
             Writer::Unclaimed if another_may_be => self.verdict(State::Unknown, R::Undecided),
             Writer::Unclaimed => self.known_or_proved(view),
         }
@@ -214,6 +228,15 @@ impl<'a> Siblings<'a> {
             return match readers {
                 Admission::Open => self.out_of_role(view, R::NotReader),
                 Admission::Unseen => self.verdict(State::Unknown, R::ReadersUnseen),
+                // One that hangs helps nobody while another answers: an old writer beside the new one, or beside
+                // readers that only refuse the agent's logins.
+                // After a restart the readers have to be asked first.
+                Admission::Closed if self.readers_unasked(name) => {
+                    self.verdict(State::Unknown, R::ReadersUnseen)
+                }
+                Admission::Closed if self.is_silent(view) && self.another_answers(name) => {
+                    self.verdict(State::Down, R::Silent)
+                }
                 Admission::Closed => self.verdict(State::Up, R::WriterServesReads),
             };
         }
@@ -226,12 +249,38 @@ impl<'a> Siblings<'a> {
     }
 
     fn by_silence(&self, name: &InstanceName, view: &InstanceView) -> Verdict {
-        let silent = matches!(view.status, Status::Silent(misses) if misses >= self.rules.liveness_misses);
-        if silent && self.alternatives(name, view, InstanceView::usable) == Admission::Open {
+        if self.is_silent(view) && self.alternatives(name, view, InstanceView::usable) == Admission::Open {
             self.verdict(State::Down, VerdictReason::Silent)
         } else {
             self.known_or_proved(view)
         }
+    }
+
+    fn is_silent(&self, view: &InstanceView) -> bool {
+        matches!(view.status, Status::Silent(misses) if misses >= self.rules.liveness_misses)
+    }
+
+    /// Whether the agent only remembers another member as a reader, and has neither an answer of it nor met
+    /// a dead server there.
+    fn readers_unasked(&self, name: &InstanceName) -> bool {
+        let early = self.now.since(Time::AGENT_START) <= self.rules.trouble_lasts();
+        early
+            && self.members.iter().filter(|member| member.name != name).any(|member| {
+                self.instances.get(member.name).is_some_and(|instance| {
+                    instance.view().role == Some(Role::Reader)
+                        && member.admission != Admission::Closed
+                        && !instance.answered_or_gone()
+                })
+            })
+    }
+
+    /// Whether another member answers, by its own address, and is open at the proxy.
+    fn another_answers(&self, name: &InstanceName) -> bool {
+        self.members.iter().filter(|member| member.name != name).any(|member| {
+            member.admission == Admission::Open
+                && matches!(member.address, AddressState::Proved | AddressState::OtherInstance)
+                && self.instances.get(member.name).is_some_and(|instance| instance.view().usable())
+        })
     }
 
     /// The verdict by the address that the proxy dials. The facts of an instance say nothing of an address that
@@ -405,6 +454,9 @@ impl<'a> Siblings<'a> {
                     && !self.outranked(name, view)
             })
             .collect();
+        if !claims.iter().any(|(name, _)| self.last_writer == Some(*name)) {
+            claims.retain(|(name, _)| !self.is_another_database(name));
+        }
         // An instance that follows a source is no writer beside one that follows none.
         if claims.iter().any(|(_, view)| !view.follows_source) {
             claims.retain(|(_, view)| !view.follows_source);
@@ -412,17 +464,34 @@ impl<'a> Siblings<'a> {
         claims
     }
 
-    /// Whether a newer writer is only silent: then an old one that comes back is still the old one.
-    fn outranked(&self, name: &InstanceName, view: &InstanceView) -> bool {
-        self.instances.iter().any(|(other_name, other)| {
-            let other = other.view();
-            other_name != name
-                && other.role == Some(Role::Writer)
-                && matches!(other.status, Status::Silent(_))
-                && other.last_proof.is_some_and(|proof| self.now.since(proof) <= freshness::NEWER_TIMELINE)
-                && (older_timeline(view, other)
-                    || (self.deposed.contains(name) && self.last_writer == Some(other_name)))
+    /// Whether an instance claims to be the writer of another database: the last writer went on as a writer
+    /// beside it. A failover stops the old writer before the new one begins; a promoted read replica does not.
+    /// So it takes no writes while the last writer is away, until that one answers as a reader, or an operator
+    /// chooses.
+    fn is_another_database(&self, name: &InstanceName) -> bool {
+        let last = self.last_writer.filter(|last| *last != name).and_then(|last| self.instances.get(last));
+        last.zip(self.beside.get(name)).is_some_and(|(last, since)| {
+            let last = last.view();
+            last.role == Some(Role::Writer)
+                && last.last_proof.is_some_and(|proof| proof.since(*since) >= freshness::TWO_WRITERS)
         })
+    }
+
+    /// Whether a newer writer is only silent: then an old one that comes back is still the old one. Not so
+    /// the last writer, which no other has followed.
+    fn outranked(&self, name: &InstanceName, view: &InstanceView) -> bool {
+        self.last_writer != Some(name)
+            && self.instances.iter().any(|(other_name, other)| {
+                let other = other.view();
+                other_name != name
+                    && other.role == Some(Role::Writer)
+                    && matches!(other.status, Status::Silent(_))
+                    && other
+                        .last_proof
+                        .is_some_and(|proof| self.now.since(proof) <= freshness::NEWER_TIMELINE)
+                    && (older_timeline(view, other)
+                        || (self.deposed.contains(name) && self.last_writer == Some(other_name)))
+            })
     }
 
     /// Whether other members can take this one's new sessions, by the best of them: `Open` if one that

@@ -241,12 +241,11 @@ impl Verdict {
             | R::AuthIllKept
             | R::HostBlockedKept
             | R::NothingAgainst
-            | R::Released
             | R::ConflictKept
             | R::RefusalUnconfirmed
             | R::ServedForClients => Proof::Kept,
             R::LastKnown => Proof::Remembered,
-            R::WriterServesReads | R::OnlyServerKept => Proof::LastResort,
+            R::WriterServesReads | R::OnlyServerKept | R::Released => Proof::LastResort,
             R::NotProbedYet
             | R::RoleUnproved
             | R::ReadersUnseen

@@ -46,10 +46,12 @@ fn a_refusal_does_not_outlast_the_agents_means_to_look() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").refuses_connections("a");
     setup.has_no_token("a").expect("write", "a", State::Down, Reason::Refusing);
+    // A server that restarts is back soon, and clients would wait for the agent's next token.
+    setup.wait(6_000).has_no_token("a").expect("write", "a", State::Up, Reason::AuthIllKept);
     for _ in 0..7 {
         setup.wait(10_000).has_no_token("a").alive("b", true);
     }
-    setup.expect("write", "a", State::Up, Reason::NothingAgainst);
+    setup.expect("write", "a", State::Unknown, Reason::RoleUnproved);
     setup.refuses_connections("a").expect("write", "a", State::Down, Reason::Refusing);
 }
 
@@ -181,6 +183,38 @@ fn of_two_writers_the_last_known_one_is_held_after_a_restart_too() {
         let mut after = setup_with(&["a", "b"], &HealthRules::default(), &before.health.remember());
         after.writer(other).writer(first).expect("write", first, State::Up, Reason::ConflictKept);
     }
+}
+
+#[test]
+fn a_last_writer_that_only_refuses_the_agents_logins_is_not_followed_after_a_restart() {
+    let memory = |name: &str, last_writer| Remembered {
+        database: "orders".into(),
+        instance: name.into(),
+        role: Role::Writer,
+        timeline: None,
+        last_writer,
+    };
+    let memory = [memory("a", true), memory("b", false)];
+    let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &memory);
+    setup.now = Time::AGENT_START;
+    setup.refuses_login("a").writer("b").expect("write", "b", State::Unknown, Reason::Undecided);
+    setup.writer("a").expect("write", "a", State::Up, Reason::ConflictKept);
+    setup.expect("write", "b", State::Down, Reason::Conflict);
+}
+
+#[test]
+fn after_a_restart_the_writer_serves_reads_only_once_the_readers_were_asked() {
+    let mut before = setup(&["a", "b"]);
+    before.writer("a").reader("b");
+    let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &before.health.remember());
+    setup.now = Time::AGENT_START;
+    setup.closed(&[]);
+    setup.refuses_login("b").writer("a").expect("read", "a", State::Unknown, Reason::ReadersUnseen);
+    setup.reader("b").expect("read", "a", State::Down, Reason::NotReader);
+    let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &before.health.remember());
+    setup.now = Time::AGENT_START;
+    setup.closed(&[]);
+    setup.refuses_connections("b").writer("a").expect("read", "a", State::Up, Reason::WriterServesReads);
 }
 
 // === a reload ===

@@ -241,6 +241,57 @@ fn the_higher_timeline_decides_once_the_last_writer_is_gone() {
 }
 
 #[test]
+fn a_promoted_replica_takes_no_writes_while_the_last_writer_is_away() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer_on("a", 3).writer_on("b", 4);
+    for _ in 0..4 {
+        setup.wait(1_000).writer_on("a", 3).writer_on("b", 4);
+    }
+    setup.refuses_connections("a").writer_on("b", 4);
+    setup.expect("write", "a", State::Down, Reason::Refusing);
+    setup.expect("write", "b", State::Down, Reason::Conflict);
+    setup.writer_on("a", 3).expect("write", "a", State::Up, Reason::ConflictKept);
+    // It says itself that it is no writer any more, or an operator says so.
+    setup.tell("a", true, Ok(role(true, Some(4)))).expect("write", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn an_operator_may_choose_the_promoted_replica_while_the_last_writer_is_away() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").writer("b").wait(5_000).writer("a").writer("b").refuses_connections("a");
+    setup.expect("write", "b", State::Down, Reason::Conflict);
+    assert!(setup.health.choose_writer(&instance("b")));
+    setup.writer("b").expect("write", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn a_promoted_replica_that_misses_an_answer_does_not_outrank_the_last_writer() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer_on("a", 3).writer_on("b", 4).silent("b", 1);
+    setup.expect("write", "a", State::Up, Reason::ConflictKept);
+    setup.expect("write", "b", State::Down, Reason::Conflict);
+}
+
+#[test]
+fn a_writer_that_only_has_not_lost_its_claim_yet_deposes_no_newer_one() {
+    let mut setup = setup(&["a", "b", "c"]);
+    setup.writer("a").reader("b").reader("c").silent("a", 1).writer("b");
+    setup.expect("write", "b", State::Down, Reason::Conflict);
+    // The new writer restarts while the old one may still be the writer for all that is known.
+    setup.refuses_connections("b").silent("a", 3);
+    setup.writer("b").expect("write", "b", State::Up, Reason::Proved);
+}
+
+#[test]
+fn a_former_writer_stays_out_while_the_new_one_restarts() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").silent("a", 4).writer("b").expect("write", "b", State::Up, Reason::Proved);
+    setup.refuses_connections("b");
+    setup.expect("write", "b", State::Down, Reason::Refusing);
+    setup.expect("write", "a", State::Down, Reason::Superseded);
+}
+
+#[test]
 fn of_two_writers_that_cannot_be_told_apart_the_last_known_one_is_held_loudly() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").expect("write", "a", State::Up, Reason::Proved);

@@ -54,6 +54,33 @@ fn the_writer_takes_reads_while_the_readers_refuse_logins() {
 }
 
 #[test]
+fn an_old_writer_that_hangs_takes_no_reads_beside_the_new_one() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").silent("a", 4).writer("b");
+    setup.expect("read", "b", State::Up, Reason::WriterServesReads);
+    setup.expect("read", "a", State::Down, Reason::Silent);
+}
+
+#[test]
+fn a_writer_that_hangs_takes_no_reads_beside_readers_that_refuse_the_agents_logins() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").silent("a", 4).refuses_logins("b");
+    setup.expect("read", "b", State::Up, Reason::AuthIllKept);
+    setup.expect("read", "a", State::Down, Reason::Silent);
+}
+
+#[test]
+fn the_writer_takes_no_reads_while_the_readers_refuse_only_the_agents_logins() {
+    let mut setup = setup(&["a", "b"]);
+    setup.writer("a").reader("b").refuses_logins("b");
+    setup.expect("read", "a", State::Up, Reason::WriterServesReads);
+    let now = setup.wait(100).now;
+    setup.health.observe_client_login(&instance("b"), now);
+    setup.expect("read", "a", State::Down, Reason::NotReader);
+    setup.expect("read", "b", State::Up, Reason::AuthIllKept);
+}
+
+#[test]
 fn the_writer_takes_reads_while_the_readers_block_the_address() {
     let mut setup = setup(&["a", "b"]);
     setup.writer("a").reader("b").login_fails("b", Phase::Login, FaultKind::HostBlocked);
