@@ -127,6 +127,20 @@ async fn the_endpoint_is_named_by_host_by_header_or_by_address() {
     assert_eq!(served.check("orders_write", "b", Some("a")).await.status(), 200);
 }
 
+/// An Envoy with an address in its configuration that is no instance's: swapped, stale or of another database.
+#[tokio::test]
+async fn an_address_of_no_instance_does_not_pass_beside_the_writer() {
+    let served = serve().await;
+    let stray = Some("10.0.0.200:5432");
+    served.publish_with([Some(Health::Healthy), Some(Health::Unhealthy), None], WhileUnknown::Waits);
+    assert_eq!(served.check("orders_write", "a", stray).await.status(), 503);
+    assert_eq!(served.check("orders_write", "a", Some("10.0.0.97:5432")).await.status(), 200);
+    // A name that is not known may be a mistake in the configuration, and readers need no proof of a role.
+    assert_eq!(served.check("orders_write", "nobody", None).await.status(), 200);
+    served.publish([Some(Health::Healthy), Some(Health::Unhealthy), None]);
+    assert_eq!(served.check("orders_write", "a", stray).await.status(), 200);
+}
+
 #[tokio::test]
 async fn a_drain_is_degraded() {
     let served = serve().await;

@@ -4,9 +4,13 @@
 //! The endpoint is named by the Host header or by `x-rdslb-endpoint`, as its name or its
 //! address. What is answered is decided in [`agent_core::desired`].
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
-use agent_core::{Time, desired::CheckAnswer, freshness::Freshness};
+use agent_core::{
+    Time,
+    desired::{Check, CheckAnswer, EndpointHealth, WhileUnknown},
+    freshness::Freshness,
+};
 use axum::{
     Router,
     extract::{Path, State},
@@ -55,7 +59,10 @@ impl Source for Answers {
         let names: Vec<_> = known.clone().map(|one| (one.name.as_str(), one.addresses.as_slice())).collect();
         let name = named(header, host, &names);
         let Some(endpoint) = name.and_then(|name| known.clone().find(|one| one.name == name)) else {
-            return Some(Answer::PASS);
+            let asked = header.or(host).map(str::trim);
+            let by_address = asked.is_some_and(|asked| asked.parse::<SocketAddr>().is_ok());
+            let checks = known.map(|one| one.check);
+            return if by_address { at_unproved_address(checks, freshness) } else { Some(Answer::PASS) };
         };
         match endpoint.check.answer(freshness) {
             CheckAnswer::Known(health) => Some(Answer::of(Some(wire(health)))),
@@ -67,6 +74,18 @@ impl Source for Answers {
     fn changes(&self) -> watch::Receiver<()> {
         self.changes.clone()
     }
+}
+
+/// The answer for an address that is none of the cluster's instances'. Where one of several is the writer, it is
+/// judged like one that is not proved: it fails beside the writer, and waits without one.
+fn at_unproved_address(checks: impl Iterator<Item = Check>, freshness: Freshness) -> Option<Answer> {
+    let checks: Vec<Check> = checks.collect();
+    if checks.iter().all(|check| check.while_unknown == WhileUnknown::Passes) {
+        return Some(Answer::PASS);
+    }
+    let writes = CheckAnswer::Known(EndpointHealth::Healthy);
+    let elsewhere = checks.iter().any(|check| check.answer(freshness) == writes);
+    elsewhere.then(|| Answer::of(Some(wire(EndpointHealth::Unhealthy))))
 }
 
 impl fmt::Debug for Answers {
