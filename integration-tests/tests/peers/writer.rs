@@ -1,5 +1,5 @@
-//! Two instances claim to be the writer. What an operator tells one agent reaches the other one by the database,
-//! and agents that were told different things report it.
+//! Two instances claim to be the writer. The one that an operator names to one agent reaches the other agent by the
+//! database, and agents to which different ones are named report it.
 
 use integration_tests::{
     process::wait_for,

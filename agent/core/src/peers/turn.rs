@@ -48,6 +48,9 @@ impl Turn {
         }
         let since = (held > 0).then(|| *self.since.get_or_insert(now));
         let wanted = wanted.min(of);
+        if peers == 0 {
+            return of;
+        }
         if waiting == 0 {
             // Idle permits are kept while each agent can have one: the next close need not wait for it.
             return if peers < of { wanted.max(held.min(of)) } else { wanted };
@@ -74,10 +77,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_agent_takes_what_it_wants_and_keeps_it() {
+    fn a_lone_agent_holds_all_permits() {
         let mut turn = Turn::default();
         let mut look = Look::default();
-        assert_eq!(turn.permits(at(0), 9, &look, 4), 4);
+        assert_eq!(turn.permits(at(0), 0, &look, 4), 4, "as if there were no permits");
         look.permits = 4;
         for second in 1..100 {
             assert_eq!(turn.permits(at(second), 0, &look, 4), 4);

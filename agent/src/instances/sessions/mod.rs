@@ -54,6 +54,8 @@ pub struct Config {
 pub async fn run(door: Arc<Door>, config: Config, mut commands: mpsc::Receiver<CloseOrder>) {
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
     let (mut reported, mut failures) = (None, Episodes::default());
+    // A reload ends sessions, and their permits with them.
+    door.shared.budget.lock().share(door.instance(), None);
     loop {
         if let Ok(session) = door.login().await {
             backoff.reset();
