@@ -48,7 +48,7 @@ async fn run(engine: Engine) {
     scenes[1].up("orders_write", &["a"]).await.unwrap();
     for (scene, own, other) in [(&scenes[0], "b", "a"), (&scenes[1], "a", "b")] {
         wait_for("the disagreement to be reported", PATIENCE, async || {
-            let (_, body) = scene.agent.get("/status").await.unwrap();
+            let (_, body) = scene.agent.get("/state").await.unwrap();
             let status: Value = serde_json::from_str(&body).unwrap();
             let seen = &status["disagreements"][0];
             let reported = seen["own"] == own && seen["others"][other] == 1;

@@ -471,10 +471,13 @@ impl Drains {
     fn go_on(&mut self, scene: &Scene<'_>) -> Vec<Command> {
         let Scene { now, fleet, cohorts, policy, peers, paused } = *scene;
         let mut commands = Vec::new();
-        let ids: Vec<ServerId> = self.slots.keys().cloned().collect();
+        let (ids, nobody) = (self.slots.keys().cloned().collect::<Vec<ServerId>>(), Peers::default());
         for id in ids {
-            let others = self.usable(&id, scene, None).count();
-            let others_left = self.others_left(&id, fleet, peers);
+            // A peer that sees this agent's mark gives way. If both did, neither would drain.
+            let marked = self.slots.get(&id).is_some_and(|slot| peers.marked(&slot.instance, now));
+            let counted = if marked { &nobody } else { peers };
+            let others = self.usable(&id, &Scene { peers: counted, ..*scene }, None).count();
+            let others_left = self.others_left(&id, fleet, counted);
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let forced = slot.forced();
             match slot.phase {
