@@ -413,12 +413,13 @@ impl<'a> Siblings<'a> {
         {
             return;
         }
+        // While none claims it, the last writer: an operator may have closed it at the proxy.
+        let writer = writer.name().or(self.last_writer);
         let candidates = self.members.iter().zip(verdicts.iter_mut()).enumerate();
         let fit = candidates.filter_map(|(index, (member, verdict))| {
             let view = self.instances.get(member.name).map(Instance::view);
             let role = view.and_then(|view| view.role);
-            let may_write =
-                role != Some(Role::Reader) && writer.name().is_none_or(|writer| writer == member.name);
+            let may_write = role != Some(Role::Reader) && writer.is_none_or(|writer| writer == member.name);
             let fit = member.admission != Admission::Closed
                 && matches!(verdict.reason, R::Refusing | R::Silent | R::Lagging | R::AuthRefused)
                 && (wanted != WantedRole::Writer || may_write);

@@ -80,6 +80,9 @@ const LOOK_BUSY: Duration = Duration::from_secs(2);
 const TRY: Duration = Duration::from_millis(300);
 const TRY_EACH: Duration = Duration::from_millis(20);
 
+/// An agent that sees the mark of an earlier drain takes its own back within this: one look of each.
+const GIVES_WAY: Duration = Duration::from_secs(5);
+
 impl Look {
     /// The time until the next look.
     pub fn interval(&self) -> Duration {
@@ -107,6 +110,8 @@ pub struct Seen {
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
     seen: BTreeMap<InstanceId, Seen>,
+    /// Since when each look at an instance has shown a drain of a peer.
+    drained_since: BTreeMap<InstanceId, Time>,
     /// Why the locks of an instance cannot be read; its session may have ended.
     lost: BTreeMap<InstanceId, Fault>,
 }
@@ -130,10 +135,16 @@ impl Peers {
         match look {
             Ok(look) => {
                 self.lost.remove(instance);
+                if look.drains > 0 {
+                    self.drained_since.entry(instance.clone()).or_insert(at);
+                } else {
+                    self.drained_since.remove(instance);
+                }
                 self.seen.insert(instance.clone(), Seen { asked, at, look });
             }
             Err(fault) => {
                 self.seen.remove(instance);
+                self.drained_since.remove(instance);
                 self.lost.insert(instance.clone(), fault);
             }
         }
@@ -154,9 +165,14 @@ impl Peers {
         self.seen.get(instance).map(|seen| &seen.look)
     }
 
-    /// Whether peers drain an instance, by the last look.
+    /// Whether peers drain an instance or are about to, by the last look.
     pub fn drained(&self, instance: &InstanceId) -> bool {
         self.look(instance).is_some_and(|look| look.drains > 0)
+    }
+
+    /// Whether peers drain an instance and do not give way to an earlier drain.
+    pub fn drained_lastingly(&self, instance: &InstanceId, now: Time) -> bool {
+        self.drained_since.get(instance).is_some_and(|since| now.since(*since) >= GIVES_WAY)
     }
 
     /// Whether the agent holds its mark on an instance that it drains.

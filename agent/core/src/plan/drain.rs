@@ -377,12 +377,13 @@ impl Drains {
 
     /// Other servers of the same backend that are not known to be out. A drain that an operator asked for
     /// ends only on evidence that too few are left: after a restart nothing is known yet.
-    fn others_left(&self, server: &ServerId, fleet: &Fleet, peers: &Peers) -> usize {
+    fn others_left(&self, server: &ServerId, scene: &Scene<'_>) -> usize {
+        let Scene { now, fleet, peers, .. } = *scene;
         let out = |id: &ServerId, slot: &Slot| {
             fleet.servers.get(id).is_some_and(|verdict| matches!(verdict.state, State::Down | State::Drain))
                 || slot.phase != DrainPhase::Idle
                 || slot.shown.is_some_and(|(_, shown)| !shown.clear())
-                || peers.drained(&slot.instance)
+                || peers.drained_lastingly(&slot.instance, now)
         };
         let others = self.slots.iter().filter(|(id, _)| *id != server && same_backend(id, server));
         others.filter(|(id, slot)| !out(id, slot)).count()
@@ -471,13 +472,10 @@ impl Drains {
     fn go_on(&mut self, scene: &Scene<'_>) -> Vec<Command> {
         let Scene { now, fleet, cohorts, policy, peers, paused } = *scene;
         let mut commands = Vec::new();
-        let (ids, nobody) = (self.slots.keys().cloned().collect::<Vec<ServerId>>(), Peers::default());
+        let ids: Vec<ServerId> = self.slots.keys().cloned().collect();
         for id in ids {
-            // A peer that sees this agent's mark gives way. If both did, neither would drain.
-            let marked = self.slots.get(&id).is_some_and(|slot| peers.marked(&slot.instance, now));
-            let counted = if marked { &nobody } else { peers };
-            let others = self.usable(&id, &Scene { peers: counted, ..*scene }, None).count();
-            let others_left = self.others_left(&id, fleet, counted);
+            let others = self.usable(&id, scene, None).count();
+            let others_left = self.others_left(&id, scene);
             let Some(slot) = self.slots.get_mut(&id) else { continue };
             let forced = slot.forced();
             match slot.phase {
@@ -572,7 +570,8 @@ impl Drains {
     }
 
     /// The instances of other servers of the same backend that new sessions can go to for all that is
-    /// known; where a drain is to begin, for all that is known now. What another agent drains is none of them.
+    /// known; where a drain is to begin, for all that is known now. What another agent drains is none of them; to a
+    /// drain in force one that begins now gives way. If both did, neither would drain.
     fn usable<'a>(
         &'a self,
         server: &'a ServerId,
@@ -587,7 +586,10 @@ impl Drains {
                 scene.fleet.servers.get(id).is_some_and(Verdict::usable)
                     && slot.phase == DrainPhase::Idle
                     && slot.shown.is_some_and(|(at, shown)| shown.clear() && fresh(at))
-                    && !scene.peers.drained(&slot.instance)
+                    && !match now {
+                        Some(_) => scene.peers.drained(&slot.instance),
+                        None => scene.peers.drained_lastingly(&slot.instance, scene.now),
+                    }
             })
             .map(|(_, slot)| &slot.instance)
     }
