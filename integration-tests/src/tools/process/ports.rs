@@ -1,11 +1,15 @@
 //! TCP ports that are free now.
 //!
-//! Nothing keeps others from taking one before its program does; on an address of the
-//! loopback network that only this test uses, hardly anybody will.
+//! Tests do not choose the same ones. Nothing keeps other programs from taking one before its own does.
 
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, TcpListener},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+    sync::{Mutex, PoisonError},
 };
 
 use super::Error;
@@ -30,12 +34,22 @@ pub fn free_port_on(addresses: &[IpAddr]) -> Result<u16, Error> {
     for _ in 0..TRIES {
         // 0 leaves the choice to the kernel.
         let port = if first > LOWEST + 1_000 { fastrand::u16(LOWEST..first) } else { 0 };
-        match same_port(addresses, port) {
+        match same_port(addresses, port).and_then(reserved) {
             Ok(port) => return Ok(port),
             Err(error) => refused = error,
         }
     }
     Err(Error::Io { what: format!("find a port that is free on {addresses:?}"), source: refused })
+}
+
+/// Keeps other tests, in this process and in others, from choosing the port until this process ends: an abstract
+/// socket has one owner and leaves nothing behind.
+fn reserved(port: u16) -> io::Result<u16> {
+    static HELD: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
+    let name = SocketAddr::from_abstract_name(format!("rds-lb-agent test port {port}"))?;
+    let held = UnixDatagram::bind_addr(&name)?;
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+    Ok(port)
 }
 
 fn same_port(addresses: &[IpAddr], mut port: u16) -> io::Result<u16> {
