@@ -9,8 +9,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    AddressLogin, AddressState, AddressView, InstanceView, Observation, Remembered, Role, State, Verdict,
-    VerdictReason, WantedRole,
+    AddressLogin, AddressState, AddressView, InstanceView, Observation, ReaderFallback, Remembered, Role,
+    State, Verdict, VerdictReason, WantedRole,
     address::Addresses,
     config::{FleetConfig, HealthRules, ProxyView, Routing, ServerConfig},
     instance::Instance,
@@ -168,11 +168,15 @@ impl Health {
     }
 
     /// Whether a server that is down may come up without proof that it is fit: in a writer backend only
-    /// the last known writer.
+    /// the last known writer, and not the writer among the readers where it never takes reads.
     fn may_return(&self, server: &ServerConfig) -> bool {
         let database = self.databases.get(&server.instance.database);
-        server.wanted != WantedRole::Writer
-            || database.is_some_and(|database| database.may_be_writer(behind(server, &self.dialled)))
+        let instance = behind(server, &self.dialled);
+        match server.wanted {
+            WantedRole::Writer => database.is_some_and(|database| database.may_be_writer(instance)),
+            WantedRole::Reader => !database.is_some_and(|database| database.takes_no_reads(instance)),
+            WantedRole::Any => true,
+        }
     }
 
     /// Takes over what an earlier one knows of those instances that are still the same.
@@ -326,8 +330,7 @@ impl Health {
                 let lasts = database.rules.trouble_lasts();
                 let left_down = self.left_down.get(&server.id);
                 let forgotten = left_down.is_some_and(|since| self.released || now.since(*since) > lasts);
-                let may_return =
-                    key.wanted != WantedRole::Writer || database.may_be_writer(behind(server, &self.dialled));
+                let may_return = self.may_return(server);
                 let verdict = verdict
                     .left_down(forgotten && may_return)
                     .after(before.as_ref(), may_return)
@@ -388,6 +391,13 @@ impl Database {
                 Some(last) => last == name,
                 None => self.instances.keys().all(|other| other == name || reader(other)),
             }
+    }
+
+    /// Whether this is the writer, and the operator lets no writer serve reads.
+    fn takes_no_reads(&self, name: &InstanceName) -> bool {
+        let view = self.instances.get(name).map(Instance::view);
+        self.rules.reader_fallback == ReaderFallback::None
+            && view.is_some_and(|view| view.role == Some(Role::Writer))
     }
 
     /// All instances, as if they were the members of one backend.

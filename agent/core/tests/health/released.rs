@@ -1,6 +1,6 @@
 //! What becomes of servers that are down when the agent is paused, stops or starts anew.
 
-use agent_core::health::{HealthRules, Remembered, Role};
+use agent_core::health::{HealthRules, ReaderFallback, Remembered, Role};
 
 use super::*;
 
@@ -35,6 +35,18 @@ fn a_released_reader_comes_up_and_goes_down_again_afterwards() {
     setup.health.release(false);
     setup.expect("read", "b", State::Down, Reason::Refusing);
     setup.expect("read", "a", State::Down, Reason::NotReader);
+}
+
+#[test]
+fn a_writer_that_never_serves_reads_is_not_released_among_the_readers() {
+    let rules = HealthRules { reader_fallback: ReaderFallback::None, ..HealthRules::default() };
+    let mut setup = setup_with(&["a", "b"], &rules, &[]);
+    setup.writer("a").reader("b").refuses_connections("b");
+    setup.expect("read", "a", State::Down, Reason::NotReader);
+    assert!(downs(&mut setup).contains(&("read/a".to_owned(), true)), "it is for the role");
+    setup.health.release(true);
+    setup.expect("read", "a", State::Down, Reason::NotReader);
+    setup.expect("read", "b", State::Up, Reason::Released);
 }
 
 #[test]
