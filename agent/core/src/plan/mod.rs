@@ -13,6 +13,7 @@ mod breaker;
 mod budget;
 mod command;
 mod drain;
+mod drain_phase;
 mod operator;
 mod planner;
 mod policy;
@@ -26,7 +27,8 @@ pub use command::{
     AdminFlags, AdminWord, Close, Command, DrainReason, DrainSent, Hold, HoldReason, Outcome, Plan,
     Requested, Retire, Retired, Shortage, Subject, UndrainReason,
 };
-pub use drain::{Carrier, DrainPhase, Drains, Left, Shown};
+pub use drain::Drains;
+pub use drain_phase::{Carrier, DrainPhase, Left, Shown};
 pub use operator::Progress;
 pub use planner::Planner;
 pub use policy::{BreakerPolicy, Busy, CloseVia, Mode, Policy};

@@ -4,8 +4,8 @@
 //! the proxy, when their time is up, and while too few other servers are left.
 
 use super::{
-    Command, DrainReason, Drains, HoldReason, Policy, Requested, UndrainReason,
-    drain::{Carrier, DrainPhase, Scene, Slot},
+    Carrier, Command, DrainPhase, DrainReason, Drains, HoldReason, Policy, Requested, UndrainReason,
+    drain::{Scene, Slot},
 };
 use crate::{ServerId, Time, health::Fleet, peers::Peers};
 
