@@ -4,8 +4,7 @@
 #   test.sh [ARGUMENTS]         every test; those in modules called `long` run briefly
 #   test.sh --long [ARGUMENTS]  only those, at full length
 #
-# Arguments go to the runner, such as the name of a test. NEXTEST_PROFILE selects a profile of
-# .config/nextest.toml for the first form.
+# Arguments go to the runner, such as the name of a test.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

@@ -3,6 +3,7 @@
 use integration_tests::{
     load::{Load, LoadReport},
     on_each_engine,
+    process::wait_for,
     standin::Engine,
 };
 
@@ -82,7 +83,16 @@ async fn blind_closes_are_counted_in_the_phase_they_hit(engine: Engine) {
 
     // A close by the proxy carries no message.
     let by_proxy = |report: &LoadReport| report.causes.contains_key("inside closed");
-    let shut_down = async || drop(bench.haproxy.cli("shutdown sessions server orders/a").await.unwrap());
+    let shut_down = async || {
+        bench.haproxy.cli("shutdown sessions server orders/a").await.unwrap();
+        // Closing faster than the clients log in would leave no transaction to hit.
+        let before = bench.load.report().transactions;
+        let worked = async || {
+            let now = bench.load.report().transactions;
+            if now > before + 6 { Ok(()) } else { Err(format!("{before} transactions before, now {now}")) }
+        };
+        wait_for("work after a close by the proxy", PATIENCE, worked).await.unwrap();
+    };
     bench.until("closes by the proxy", by_proxy, shut_down).await;
 
     let report = bench.load.stop().await.unwrap();
