@@ -367,7 +367,8 @@ pub(super) const RULES: &[Rule<Config>] = &[
                 let path = ["eds_cluster_config", "eds_config", "initial_fetch_timeout"];
                 let limit = cluster.part.node.at(&path).and_then(Node::seconds)?;
                 (limit == 0.0).then(|| {
-                    let what = format!("cluster `{}` waits for its endpoints without a limit", cluster.part.name());
+                    let what =
+                        format!("cluster `{}` waits for its endpoints without a limit", cluster.part.name());
                     (cluster.part.nearest(&path), what)
                 })
             })
