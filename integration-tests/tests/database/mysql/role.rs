@@ -32,7 +32,7 @@ async fn a_writer_and_a_replica_report_their_roles() {
     assert!(onlooker.fault().is_none());
 
     // A stopped replica cannot say its lag.
-    lab.standin.execute_sql("b", "STOP SLAVE").await.unwrap();
+    lab.standin.execute_sql("b", "STOP REPLICA").await.unwrap();
     assert_eq!(replica.role().await.unwrap().lag, None);
     assert!(replica.role().await.unwrap().in_recovery);
 
