@@ -12,11 +12,11 @@ use std::{
 };
 
 use agent_core::{
-    ProxyIndex, ServerId,
+    InstanceId, ProxyIndex, ServerId,
     health::ServerConfig,
     session::{ProxySession, ProxySessionKey},
 };
-use envoy::access_log::{Limits, Origin, Report, Session, Sessions};
+use envoy::access_log::{Event as Entry, Limits, Origin, Report, Session, Sessions};
 use tokio::{
     sync::{OwnedMutexGuard, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     drains::Drained,
-    hand_offs::HandOffs,
+    hand_offs::Ends,
     session_addresses::{Addresses, SessionAddresses, label},
 };
 use crate::{
@@ -101,14 +101,14 @@ pub async fn run(
     mut flush: watch::Receiver<Duration>,
     logs: OwnedMutexGuard<AccessLogs>,
     addresses: watch::Receiver<Addresses>,
-    hand_offs: HandOffs,
+    ends: Ends,
     shared: Shared,
 ) {
     let mut task = Task {
         envoys,
         logs,
         addresses,
-        hand_offs,
+        ends,
         shared,
         episodes: Episodes::default(),
         listed: None,
@@ -141,7 +141,7 @@ struct Task {
     envoys: Vec<Config>,
     logs: OwnedMutexGuard<AccessLogs>,
     addresses: watch::Receiver<Addresses>,
-    hand_offs: HandOffs,
+    ends: Ends,
     shared: Shared,
     episodes: Episodes,
     /// When sessions were last listed.
@@ -176,7 +176,8 @@ impl Task {
                     self.logs.table.observe(&origin, at, clock, event);
                     if let Some(envoy) = envoy {
                         let cluster = label(&envoy.servers, event.cluster.as_deref());
-                        self.hand_offs.report(&envoy.name, cluster, event, &self.shared.metrics);
+                        let instance = instance_of(&self.logs.known, envoy, event);
+                        self.ends.pass(&envoy.name, cluster, instance, event, &self.shared);
                     }
                 }
                 if skipped > 0 {
@@ -265,6 +266,12 @@ fn skipping(origin: &Origin) -> String {
     format!("skipped {} {}", origin.peer, origin.node)
 }
 
+/// The instance that an entry's session was sent to, if it is known.
+fn instance_of(known: &SessionAddresses, envoy: &Config, entry: &Entry) -> Option<InstanceId> {
+    let server = known.server(&envoy.servers, entry.cluster.as_deref()?, entry.peer?)?;
+    envoy.servers.iter().find(|one| one.id == *server).map(|one| one.instance.clone())
+}
+
 /// The session for the ledger, if its server is known.
 fn proxy_session(known: &SessionAddresses, envoy: &Config, session: Session) -> Option<ProxySession> {
     let server = known.server(&envoy.servers, &session.cluster, session.peer)?.clone();
@@ -283,8 +290,8 @@ fn proxy_session(known: &SessionAddresses, envoy: &Config, session: Session) -> 
 mod tests {
     use std::sync::Arc;
 
-    use agent_core::{InstanceId, health::WantedRole, plan::Policy};
-    use envoy::access_log::{Event as Entry, Flags, Kind};
+    use agent_core::{health::WantedRole, plan::Policy};
+    use envoy::access_log::{Flags, Kind};
     use tokio::{sync::Mutex, time::timeout};
 
     use super::*;
@@ -377,7 +384,7 @@ mod tests {
             };
             let logs = self.logs.clone().lock_owned().await;
             let (flush, addresses) = (self.flush.clone(), self.addresses.clone());
-            tokio::spawn(run(vec![config], flush, logs, addresses, HandOffs::default(), self.shared.clone()))
+            tokio::spawn(run(vec![config], flush, logs, addresses, Ends::default(), self.shared.clone()))
         }
     }
 
