@@ -48,7 +48,10 @@ fn both_formats_show_how_a_session_ended() {
             assert_eq!((state("server fin first"), state("server rst")), ("SD".into(), "SD".into()));
             assert_eq!((state("client fin first"), state("client rst")), ("CD".into(), "CD".into()));
             assert_eq!(state("client nothing sent"), "--");
-            assert_eq!((state("shutdown session"), state("shutdown sessions server")), ("K-".into(), "K-".into()));
+            assert_eq!(
+                (state("shutdown session"), state("shutdown sessions server")),
+                ("K-".into(), "K-".into())
+            );
         }
         let state = |what: &str| ended(sample, what).state;
         assert_eq!((state("nosrv").side, state("nosrv").moment), (Side::Server, Moment::Connect));
@@ -122,7 +125,10 @@ fn foreign_and_broken_lines_are_unread_with_their_reason() {
 #[test]
 fn the_format_names_every_field_that_is_read() {
     // A line in which each alias has its own text shows that no field is missing.
-    for field in ["pid", "lc", "rt", "ci", "cp", "f", "b", "s", "si", "sp", "bi", "bp", "ts", "Tw", "Tc", "Tt", "rc", "U", "B"] {
+    for field in [
+        "pid", "lc", "rt", "ci", "cp", "f", "b", "s", "si", "sp", "bi", "bp", "ts", "Tw", "Tc", "Tt", "rc",
+        "U", "B",
+    ] {
         assert!(FORMAT.contains(&format!(" {field}=%{field}")), "{field}");
     }
     assert!(FORMAT.len() < 300);

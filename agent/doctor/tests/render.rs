@@ -65,10 +65,12 @@ fn the_recipe_of_haproxy_is_what_is_rendered() {
 
 #[test]
 fn lines_of_the_log_are_rendered_only_where_the_agent_receives_it() {
-    let text = |log: Option<&str>| {
-        render::haproxy(&Plan { log: log.map(str::to_owned), ..plan(ADDRESSES, false) })
-    };
-    assert!(text(Some("/run/rds-lb-agent/log.sock")).contains("\n    log /run/rds-lb-agent/log.sock local0 info\n"));
+    let text =
+        |log: Option<&str>| render::haproxy(&Plan { log: log.map(str::to_owned), ..plan(ADDRESSES, false) });
+    assert!(
+        text(Some("/run/rds-lb-agent/log.sock"))
+            .contains("\n    log /run/rds-lb-agent/log.sock local0 info\n")
+    );
     let without = text(None);
     assert!(!without.contains("log") && without.contains("option redispatch 1\n"), "{without}");
 }

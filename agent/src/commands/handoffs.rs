@@ -37,13 +37,19 @@ pub(super) async fn handoffs(arguments: &cli::Handoffs) -> Exit {
 
 fn screen(view: &HandOffsView, width: usize) -> String {
     let since = age(view.since_s);
-    let mut text = format!("{} client sessions failed in the last {since}, {} suspected\n", view.failed, view.suspected);
+    let mut text =
+        format!("{} client sessions failed in the last {since}, {} suspected\n", view.failed, view.suspected);
     for log in &view.logs {
         let line = format!(
-            "log of {}: {} sessions, {} elsewhere, {} not understood, {} lost",
+            "log of {}: {} sessions, {} elsewhere, {} unread, {} lost",
             log.proxy, log.sessions, log.elsewhere, log.unread, log.lost
         );
         text += &wrapped(&line, width, "  ");
+        if log.sessions + log.notices + log.elsewhere + log.unread == 0 {
+            let hint =
+                "  no line has arrived yet: are the lines of `rds-lb-agent render haproxy` in haproxy.cfg?";
+            text += &wrapped(hint, width, "  ");
+        }
     }
     if !view.phases.is_empty() {
         let columns = [Column::fixed("PHASE"), Column::number("COUNT"), Column::flexible("LIKELY CAUSE", 20)];

@@ -147,7 +147,10 @@ impl Event for SessionLogOpened<'_> {
         match error {
             None => info!(proxy, address, "the log of HAProxy is received"),
             Some(error) => {
-                warn!(proxy, address, error, "the log of HAProxy cannot be received: failed sessions are not seen");
+                warn!(
+                    proxy,
+                    address, error, "the log of HAProxy cannot be received: failed sessions are not seen"
+                );
             }
         }
     }
@@ -194,7 +197,12 @@ impl Event for SessionLogUnread<'_> {
         let labels = OfLine { proxy: self.proxy.to_owned(), result: LineResult::Unread };
         metrics.session_log_lines.get_or_create(&labels).inc_by(self.count);
         if self.news {
-            warn!(proxy = self.proxy, count = self.count, reason = self.reason, "log lines of HAProxy not understood");
+            warn!(
+                proxy = self.proxy,
+                count = self.count,
+                reason = self.reason,
+                "log lines of HAProxy not understood"
+            );
         }
     }
 }

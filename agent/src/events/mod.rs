@@ -28,7 +28,8 @@ pub use drain::{
 };
 pub use endpoints::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft};
 pub use envoy::{
-    AccessLogHeard, AccessLogLost, AccessLogRefused, AdminBack, AdminLost, EntriesSkipped, LogEntriesLost, NotTaken, SettingUnsafe,
+    AccessLogHeard, AccessLogLost, AccessLogRefused, AdminBack, AdminLost, EntriesSkipped, LogEntriesLost,
+    NotTaken, SettingUnsafe,
 };
 pub use hand_off::{
     OwnLogin, SessionFailed, SessionLogLost, SessionLogOpened, SessionLogRead, SessionLogUnread,

@@ -85,7 +85,8 @@ impl HandOffs {
         }
         let news = kept.journal.record(now, at, failure.clone()) == News::First;
         drop(kept);
-        SessionFailed { failure: &failure, own: login.as_ref().map(OwnLogin::view).as_ref(), news }.emit(metrics);
+        SessionFailed { failure: &failure, own: login.as_ref().map(OwnLogin::view).as_ref(), news }
+            .emit(metrics);
     }
 
     /// Keeps a session that ended without a sign of failure, until it is known whether its server is gone.

@@ -1,12 +1,12 @@
 //! The classifier on real lines of HAProxy, and the journal around it.
 
+use ::haproxy::log::{Line, parse};
 use agent_core::{
     ProxyIndex, ServerId,
     health::FleetConfig,
     plan::{Close, Purpose},
     session::{BackendKey, ProxySession, ProxySessionKey},
 };
-use ::haproxy::log::{Line, parse};
 
 use super::{
     haproxy::{Judgement, Server, failure, judge},
@@ -17,9 +17,13 @@ const LOG: &str = include_str!("../../../haproxy/tests/data/2.6-log.txt");
 
 fn judged(what: &str, greets: bool, configured: bool) -> Judgement {
     let lines: Vec<&str> = LOG.lines().collect();
-    let line = lines.chunks(2).find(|pair| pair[0] == format!("# {what}")).unwrap_or_else(|| panic!("{what}"))[1];
-    let Ok(Line::Ended(ended)) = parse(line.as_bytes()) else { panic!("{line}") };
-    judge(&ended, greets, configured)
+    let mut ended = lines.chunks(2).filter(|pair| pair[0] == format!("# {what}")).filter_map(|pair| {
+        match parse(pair[1].as_bytes()) {
+            Ok(Line::Ended(ended)) => Some(ended),
+            _ => None,
+        }
+    });
+    judge(&ended.next().unwrap_or_else(|| panic!("{what}")), greets, configured)
 }
 
 fn of(line: &str, greets: bool) -> Judgement {
@@ -75,14 +79,24 @@ fn real_sessions_of_postgresql_are_judged_by_their_shape() {
     // Terminated by another session, and stopped with its server: as a client that is done.
     assert_eq!(of("ts=SD Tw=1 Tc=1 Tt=522000 rc=0 U=1164 B=2311", false), Judgement::Ended);
     assert_eq!(of("ts=-- Tw=1 Tc=0 Tt=389000 rc=0 U=1164 B=2287", false), Judgement::Ended);
-    assert_eq!(of("ts=SC Tw=1 Tc=-1 Tt=701 rc=1 U=8 B=0", false), Judgement::Failed(Phase::ConnectRefused, Certainty::Certain));
-    assert_eq!(of("ts=CC Tw=1 Tc=-1 Tt=2000 rc=1 U=8 B=0", false), Judgement::Failed(Phase::GaveUp, Certainty::Certain));
+    assert_eq!(
+        of("ts=SC Tw=1 Tc=-1 Tt=701 rc=1 U=8 B=0", false),
+        Judgement::Failed(Phase::ConnectRefused, Certainty::Certain)
+    );
+    assert_eq!(
+        of("ts=CC Tw=1 Tc=-1 Tt=2000 rc=1 U=8 B=0", false),
+        Judgement::Failed(Phase::GaveUp, Certainty::Certain)
+    );
 }
 
 #[test]
 fn a_server_that_greets_may_refuse_before_the_client_speaks() {
     let suspected = Judgement::Failed(Phase::LoginRefused, Certainty::Suspected);
-    assert_eq!(of("ts=SD Tw=1 Tc=0 Tt=2 rc=0 U=0 B=71", true), suspected, "host blocked, too many connections");
+    assert_eq!(
+        of("ts=SD Tw=1 Tc=0 Tt=2 rc=0 U=0 B=71", true),
+        suspected,
+        "host blocked, too many connections"
+    );
     assert_eq!(of("ts=CD Tw=1 Tc=0 Tt=2 rc=0 U=0 B=95", true), Judgement::Ended, "a check of the port");
     let unanswered = Judgement::Failed(Phase::NoAnswer, Certainty::Certain);
     assert_eq!(of("ts=CD Tw=1 Tc=0 Tt=5000 rc=0 U=0 B=0", true), unanswered, "it hangs");
@@ -90,7 +104,12 @@ fn a_server_that_greets_may_refuse_before_the_client_speaks() {
 }
 
 fn server() -> Server {
-    Server { backend: "w".into(), server: "a".into(), instance: InstanceId::new("orders", "a"), greets: false }
+    Server {
+        backend: "w".into(),
+        server: "a".into(),
+        instance: InstanceId::new("orders", "a"),
+        greets: false,
+    }
 }
 
 /// A failure of a session from this port.
@@ -168,13 +187,27 @@ fn sessions_that_end_with_their_server_fail_once_it_is_known_to_be_gone() {
     hand_offs.ended(now, ended.clone());
     let count = || hand_offs.view(now, Duration::from_secs(600), 10).failed;
     let mut health = agent_core::health::Health::new(
-        FleetConfig { instances: vec![(InstanceId::new("orders", "a"), Default::default())], ..FleetConfig::default() },
+        FleetConfig {
+            instances: vec![(InstanceId::new("orders", "a"), Default::default())],
+            ..FleetConfig::default()
+        },
         &[],
     );
     hand_offs.round(now, &health.fleet(now), &metrics);
     assert_eq!(count(), 0, "nothing is known against the server");
-    let fault = agent_core::Fault::new(agent_core::Phase::Tcp, agent_core::FaultKind::ConnectionRefused, "refused");
-    for seconds in 0..10 {
+    let facts = agent_core::health::RoleFacts {
+        in_recovery: false,
+        read_only: false,
+        follows_source: false,
+        timeline: None,
+        lag: None,
+        agents: 1,
+    };
+    let instance = InstanceId::new("orders", "a");
+    health.observe(&agent_core::health::Observation { instance, at: now, login: true, result: Ok(facts) });
+    let fault =
+        agent_core::Fault::new(agent_core::Phase::Tcp, agent_core::FaultKind::ConnectionRefused, "refused");
+    for seconds in 1..10 {
         let at = now + Duration::from_secs(seconds);
         let observation = agent_core::health::Observation {
             instance: InstanceId::new("orders", "a"),
@@ -202,7 +235,8 @@ fn many_failures_are_one_report_and_series_stay_bounded() {
         hand_offs.failed(now, now, failure, &metrics);
     }
     let text = metrics.text(crate::metrics::Format::OpenMetrics);
-    let series: Vec<&str> = text.lines().filter(|line| line.starts_with("rdslb_session_failures_total{")).collect();
+    let series: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("rdslb_session_failures_total{")).collect();
     assert_eq!(series.len(), 2, "{series:?}");
     assert!(!text.contains("10.0."), "no client is a label");
     let view = hand_offs.view(now, Duration::from_secs(3_600), usize::MAX);

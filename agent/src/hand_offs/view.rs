@@ -152,7 +152,12 @@ impl From<&Top> for PhaseCount {
     fn from(top: &Top) -> Self {
         let phase = Phase::ALL.into_iter().find(|phase| phase.word() == top.name);
         let words = |of: fn(Phase) -> &'static str| phase.map(of).unwrap_or_default().to_owned();
-        Self { phase: top.name.clone(), count: top.count, cause: words(Phase::cause), advice: words(Phase::advice) }
+        Self {
+            phase: top.name.clone(),
+            count: top.count,
+            cause: words(Phase::cause),
+            advice: words(Phase::advice),
+        }
     }
 }
 

@@ -20,8 +20,8 @@ use crate::{
     decider::{Orders, ProxyRoute, Routes},
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
-        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, hand_offs,
-        hand_offs::Ends, session_addresses::Addresses,
+        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, hand_offs, hand_offs::Ends,
+        session_addresses::Addresses,
     },
     shared::Shared,
     state::log::PositionFile,

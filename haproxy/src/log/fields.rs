@@ -5,7 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     State,
-    line::{Ended, Unread, millis, name, retries, server, source},
+    ended::{Ended, Unread},
+    value::{millis, name, number, retries, server, source},
 };
 
 /// More fields are not looked at.
@@ -65,9 +66,9 @@ pub(super) fn parse(fields: &str) -> Result<Ended<'_>, Unread> {
         *text = Some(value);
     }
     Ok(Ended {
-        worker: optional(texts.pid, "pid", |text| text.parse().ok())?,
-        sequence: optional(texts.lc, "lc", |text| text.parse().ok())?,
-        id: optional(texts.rt, "rt", |text| text.parse().ok())?,
+        worker: optional(texts.pid, "pid", number)?,
+        sequence: optional(texts.lc, "lc", number)?,
+        id: optional(texts.rt, "rt", number)?,
         source: needed(texts.ci, "ci", |ci| source(ci, texts.cp.unwrap_or_default()))?,
         frontend: needed(texts.f, "f", |text| name(text.trim_end_matches('~')))?,
         backend: needed(texts.b, "b", |text| if text == "<NOSRV>" { Some("-") } else { name(text) })?,
@@ -77,10 +78,10 @@ pub(super) fn parse(fields: &str) -> Result<Ended<'_>, Unread> {
         state: needed(texts.ts, "ts", State::parse)?,
         waited: optional(texts.waited, "Tw", millis)?.flatten(),
         connected: needed(texts.connected, "Tc", millis)?,
-        lasted: needed(texts.lasted, "Tt", |text| text.parse().ok().map(Duration::from_millis))?,
+        lasted: needed(texts.lasted, "Tt", |text| number(text).map(Duration::from_millis))?,
         retries: optional(texts.rc, "rc", retries)?.unwrap_or(0),
-        from_client: optional(texts.up, "U", |text| text.parse().ok())?,
-        to_client: needed(texts.down, "B", |text| text.parse().ok())?,
+        from_client: optional(texts.up, "U", number)?,
+        to_client: needed(texts.down, "B", number)?,
         error: texts.err.and_then(name).filter(|error| *error != "-"),
     })
 }

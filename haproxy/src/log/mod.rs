@@ -7,17 +7,21 @@
 //! What a line means for a client is decided elsewhere.
 //!
 //! # Layout
-//! - [`line`](Line): from a datagram to its format. `fields`: [`FORMAT`]. `tcplog`: `option tcplog`.
+//! - [`line`](parse): from a datagram to its format. `fields`: [`FORMAT`]. `tcplog`: `option tcplog`. `value`: their values.
+//! - [`ended`](Ended): a session that has ended.
 //! - [`state`](State): the termination state, with its meaning in words.
 //! - [`sequence`](Sequence): lost lines, by the counter in each line.
 
+mod ended;
 mod fields;
 mod line;
 mod sequence;
 mod state;
 mod tcplog;
+mod value;
 
-pub use line::{Ended, Line, MAX_LINE, Unread, parse};
+pub use ended::{Ended, Line, Unread};
+pub use line::{MAX_LINE, parse};
 pub use sequence::{Sequence, Sequences};
 pub use state::{Moment, Side, State};
 

@@ -30,7 +30,7 @@ pub enum Side {
     Down,
     /// `U`: HAProxy closed it on a backup server because a server came up.
     Up,
-    /// `K`: closed by a command on the runtime socket.
+    /// `K`: closed by a command on the runtime socket, or by `hard-stop-after`.
     Killed,
     /// `c`: `timeout client`.
     ClientTimeout,
@@ -111,7 +111,7 @@ impl State {
             (Side::Internal, _) => "internal error of HAProxy",
             (Side::Down, _) => "HAProxy closed it because the server was marked down",
             (Side::Up, _) => "HAProxy closed it because another server came up",
-            (Side::Killed, _) => "closed by a command on the runtime socket",
+            (Side::Killed, _) => "closed by a command on the runtime socket or by `hard-stop-after`",
             (Side::ClientTimeout, _) => "`timeout client` passed",
             (Side::ServerTimeout, Moment::Connect) => "`timeout connect` passed",
             (Side::ServerTimeout, Moment::Queue) => "`timeout queue` passed",

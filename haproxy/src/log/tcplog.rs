@@ -3,7 +3,8 @@
 
 use super::{
     State,
-    line::{Ended, Unread, millis, name, retries, server, source},
+    ended::{Ended, Unread},
+    value::{millis, name, number, retries, server, source},
 };
 
 /// Words of the syslog header at most.
@@ -68,7 +69,7 @@ fn fields<'a>(client: &'a str, mut words: impl Iterator<Item = &'a str>) -> Resu
         lasted,
         retries: connections.rsplit('/').next().and_then(retries).ok_or(Unread::Field("rc"))?,
         from_client: None,
-        to_client: bytes.parse().map_err(|_| Unread::Field("B"))?,
+        to_client: number(bytes).ok_or(Unread::Field("B"))?,
         error: None,
     })
 }

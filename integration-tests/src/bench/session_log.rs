@@ -44,7 +44,11 @@ pub(super) async fn run(quick: bool, report: &mut Report) -> Result<(), Error> {
         let view: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
         let log = view.pointer("/logs/0").cloned().unwrap_or_default();
         let count = |key: &str| log.get(key).and_then(Value::as_u64).unwrap_or(0);
-        if count("sessions") + count("lost") >= all { Ok((count("sessions"), count("lost"))) } else { Err(log.to_string()) }
+        if count("sessions") + count("lost") >= all {
+            Ok((count("sessions"), count("lost")))
+        } else {
+            Err(log.to_string())
+        }
     });
     let (read, lost) = log.await?;
     scene.clear().await?;

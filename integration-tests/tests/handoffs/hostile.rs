@@ -24,7 +24,8 @@ async fn foreign_datagrams_and_lost_lines_are_counted_and_harm_nothing() {
         sender.send(&vec![0xfe; length]).await.unwrap();
         sender.send(&vec![b'a'; length]).await.unwrap();
     }
-    let foreign = ["<13>sshd: Accepted", "rds-lb-agent/1 ", "rds-lb-agent/1 ci=1 ts=SC", "1:1 [] a b/c", "\u{0}\n\r"];
+    let foreign =
+        ["<13>sshd: Accepted", "rds-lb-agent/1 ", "rds-lb-agent/1 ci=1 ts=SC", "1:1 [] a b/c", "\u{0}\n\r"];
     for line in foreign {
         sender.send(line.as_bytes()).await.unwrap();
     }
@@ -55,7 +56,8 @@ async fn foreign_datagrams_and_lost_lines_are_counted_and_harm_nothing() {
     .unwrap();
     assert_eq!(journal(&scene).await["failed"], 1, "the backend is not configured");
     scene.routed().await.unwrap();
-    let warned = |message: &str| scene.agent.events().iter().filter(|event| event["message"] == message).count();
+    let warned =
+        |message: &str| scene.agent.events().iter().filter(|event| event["message"] == message).count();
     assert_eq!(warned("log lines of HAProxy lost"), 1);
     assert!((1..=3).contains(&warned("log lines of HAProxy not understood")), "{}", scene.agent.log());
     scene.clear().await.unwrap();

@@ -27,7 +27,9 @@ pub async fn row(scene: &Scene, phase: &str, fits: impl Fn(&Value) -> bool) -> V
         let row = rows.iter().find(|row| row["phase"] == phase && fits(row)).cloned();
         row.ok_or_else(|| journal.to_string())
     });
-    found.await.unwrap_or_else(|error| panic!("{error}\n{}\n{:?}", scene.agent.log(), scene.proxy.logged().lines()))
+    found
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{}\n{:?}", scene.agent.log(), scene.proxy.logged().lines()))
 }
 
 /// The line of HAProxy's log for this client, for the documentation.
@@ -35,7 +37,9 @@ pub fn line(scene: &Scene, row: &Value) -> String {
     let source = row["source"].as_str().unwrap();
     let (ip, port) = source.rsplit_once(':').unwrap_or((source, ""));
     let lines = scene.proxy.logged().lines();
-    let of = |line: &&String| line.contains(&format!("ci={ip} cp={port} ")) || line.contains(&format!("{source} ["));
+    let of = |line: &&String| {
+        line.contains(&format!("ci={ip} cp={port} ")) || line.contains(&format!("{source} ["))
+    };
     lines.iter().find(of).cloned().unwrap_or_default()
 }
 

@@ -104,13 +104,20 @@ async fn each_phase_is_named(engine: Engine) {
 
     let (code, screen, error) = scene.agent.command(&["handoffs", "--since", "1h"]).await.unwrap();
     println!("{screen}");
-    assert!(code == 0 && screen.contains("connect_timed_out") && screen.contains("login_refused?"), "{screen}{error}");
+    assert!(
+        code == 0 && screen.contains("connect_timed_out") && screen.contains("login_refused?"),
+        "{screen}{error}"
+    );
     assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
     let (_, metrics) = scene.agent.get("/metrics").await.unwrap();
     let counted = "rdslb_session_failures_total{proxy=\"";
-    let of = |line: &&str| line.starts_with(counted) && line.contains("server=\"a\",phase=\"connect_refused\"");
+    let of =
+        |line: &&str| line.starts_with(counted) && line.contains("server=\"a\",phase=\"connect_refused\"");
     assert!(metrics.lines().any(|line| of(&line)), "{metrics}");
-    assert!(metrics.lines().all(|line| !line.starts_with(counted) || !line.contains("127.0.0.1:")), "{metrics}");
+    assert!(
+        metrics.lines().all(|line| !line.starts_with(counted) || !line.contains("127.0.0.1:")),
+        "{metrics}"
+    );
     scene.standin.start_server("a").await.unwrap();
     scene.clear().await.unwrap();
 }
@@ -123,7 +130,9 @@ async fn a_refused_login_is_likely_while_the_agent_is_refused_too() {
         session_log: Some(SessionLog::Tcplog),
         ..Setting::default()
     };
-    let standin = std::sync::Arc::new(integration_tests::standin::StandIn::start(setting.standin.clone()).await.unwrap());
+    let standin = std::sync::Arc::new(
+        integration_tests::standin::StandIn::start(setting.standin.clone()).await.unwrap(),
+    );
     let scene: Scene = Scene::begin(standin, setting).await.unwrap();
     wait_for("the agent's own login to be refused", PATIENCE, async || {
         let refused = scene.agent.events().iter().any(|event| event["kind"] == "login_refused");

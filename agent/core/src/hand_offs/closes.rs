@@ -96,7 +96,10 @@ mod tests {
         assert!(!own(&closes, now));
         closes.begins(&one, now);
         assert!(own(&closes, now) && closes.is_own(one.source, None, now));
-        assert!(!closes.is_own(one.source, Some(([9, 9, 9, 9], 1).into()), now), "the proxy's address decides");
+        assert!(
+            !closes.is_own(one.source, Some(([9, 9, 9, 9], 1).into()), now),
+            "the proxy's address decides"
+        );
         closes.ends(&one, true, now);
         closes.ends(&one, false, now);
         assert!(own(&closes, now + CLOSED) && !own(&closes, now + CLOSED + Duration::from_secs(1)));

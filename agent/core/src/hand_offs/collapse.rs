@@ -129,3 +129,82 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::*;
+
+    fn failure(server: &str, certainty: Certainty) -> Failure {
+        Failure {
+            proxy: "proxy".into(),
+            backend: "w".into(),
+            configured: true,
+            server: Some(server.into()),
+            instance: Some(crate::InstanceId::new("orders", server)),
+            source: Some(([10, 0, 0, 1], 1).into()),
+            outgoing: None,
+            phase: Phase::ConnectRefused,
+            certainty,
+            state: Cow::Borrowed("SC"),
+            meaning: Cow::Borrowed(""),
+            lasted: Duration::ZERO,
+            connected: None,
+            retries: None,
+            from_client: None,
+            to_client: None,
+            error: None,
+        }
+    }
+
+    fn counts(collapse: &mut Collapse, now: Time) -> Vec<u64> {
+        collapse.due(now).iter().map(|many| many.count).collect()
+    }
+
+    #[test]
+    fn the_first_is_news_and_the_others_are_reported_together_ever_more_rarely() {
+        let (mut collapse, mut now) = (Collapse::default(), Time::AGENT_START);
+        let one = failure("a", Certainty::Certain);
+        assert_eq!(collapse.observe(now, &one), News::First);
+        let mut reports = Vec::new();
+        for second in 1..=300_u64 {
+            now = now + Duration::from_secs(1);
+            assert_eq!(collapse.observe(now, &one), News::Counted);
+            if let [count] = counts(&mut collapse, now)[..] {
+                reports.push((second, count));
+            }
+        }
+        assert_eq!(reports, [(10, 10), (30, 20), (70, 40), (130, 60), (190, 60), (250, 60)]);
+        // An interval without one ends it: the next is news again.
+        now = now + LONGEST;
+        assert_eq!(counts(&mut collapse, now), [50]);
+        now = now + LONGEST;
+        assert_eq!(counts(&mut collapse, now), [0_u64; 0]);
+        assert_eq!(collapse.observe(now, &one), News::First);
+    }
+
+    #[test]
+    fn suspicions_are_reported_only_if_there_are_many() {
+        let (mut collapse, now) = (Collapse::default(), Time::AGENT_START);
+        let one = failure("a", Certainty::Suspected);
+        for _ in 1..SUSPICIOUS {
+            assert_eq!(collapse.observe(now, &one), News::Counted);
+        }
+        assert_eq!(counts(&mut collapse, now + LONGEST), [0_u64; 0]);
+        for _ in 0..SUSPICIOUS {
+            collapse.observe(now + LONGEST, &one);
+        }
+        assert_eq!(counts(&mut collapse, now + LONGEST * 2), [SUSPICIOUS]);
+    }
+
+    #[test]
+    fn kinds_are_bounded() {
+        let (mut collapse, now) = (Collapse::default(), Time::AGENT_START);
+        let news = (0..5_000).filter(|number| {
+            collapse.observe(now, &failure(&format!("s{number}"), Certainty::Certain)) == News::First
+        });
+        assert_eq!(news.count(), KINDS);
+        assert_eq!(collapse.kinds.len(), KINDS);
+    }
+}

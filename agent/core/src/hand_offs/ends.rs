@@ -32,7 +32,8 @@ impl Ends {
         self.ended.retain_mut(|(at, failure)| {
             let with_it = failure.instance.as_ref() == Some(instance) && *at >= since;
             if with_it {
-                let failure = Failure { phase: Phase::ServerGone, certainty: Certainty::Likely, ..failure.clone() };
+                let failure =
+                    Failure { phase: Phase::ServerGone, certainty: Certainty::Likely, ..failure.clone() };
                 gone.push((*at, failure));
             }
             !with_it

@@ -86,8 +86,12 @@ impl Phase {
             Self::NoServer => "no server of the backend was up",
             Self::NotResolved => "the proxy could not resolve the server's name",
             Self::QueueTimedOut => "all servers had as many sessions as `maxconn` allows",
-            Self::ConnectRefused => "nothing listened at the server's address: a restart, a failover or a wrong port",
-            Self::ConnectTimedOut => "the server did not answer: a security group, a route, or a host that is gone",
+            Self::ConnectRefused => {
+                "nothing listened at the server's address: a restart, a failover or a wrong port"
+            }
+            Self::ConnectTimedOut => {
+                "the server did not answer: a security group, a route, or a host that is gone"
+            }
             Self::ConnectFailed => "the connection to the server failed",
             Self::GaveUp => "the client waited for a server and left",
             Self::NoAnswer => "the server accepted the connection and sent nothing: it hangs or was stopping",
@@ -101,21 +105,37 @@ impl Phase {
     /// What to look at or to change.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::ProxyRefused => "look at the rules and limits of the listener, at `maxconn` and circuit breakers",
+            Self::ProxyRefused => {
+                "look at the rules and limits of the listener, at `maxconn` and circuit breakers"
+            }
             Self::ProxyFailed => "look at `ulimit -n`, `maxconn` and the memory of the proxy's host",
             Self::NoRoute => "compare the names in the proxy's configuration",
-            Self::NoServer => "run `rds-lb-agent status`: the verdicts say why; a waiting room keeps clients waiting",
+            Self::NoServer => {
+                "run `rds-lb-agent status`: the verdicts say why; a waiting room keeps clients waiting"
+            }
             Self::NotResolved => "look at the resolver of the proxy and at the name",
-            Self::QueueTimedOut => "raise `maxconn` of the servers, or find the clients that open too many sessions",
-            Self::ConnectRefused => "run `rds-lb-agent check`, and look at the events of the instance at that time",
-            Self::ConnectTimedOut => "look at security group, route and network ACL between proxy and instance",
+            Self::QueueTimedOut => {
+                "raise `maxconn` of the servers, or find the clients that open too many sessions"
+            }
+            Self::ConnectRefused => {
+                "run `rds-lb-agent check`, and look at the events of the instance at that time"
+            }
+            Self::ConnectTimedOut => {
+                "look at security group, route and network ACL between proxy and instance"
+            }
             Self::ConnectFailed => "look at the error in the proxy's own log",
             Self::GaveUp => "compare the client's connect timeout with the time that a failover takes",
             Self::NoAnswer => "look at the instance: CPU, memory, `max_connections`, a failover",
-            Self::LoginRefused => "look at the client's error: an expired token, a wrong host name or user, no IAM permission",
+            Self::LoginRefused => {
+                "look at the client's error: an expired token, a wrong host name or user, no IAM permission"
+            }
             Self::ServerGone => "look at the events of the instance at that time",
-            Self::CutByProxy => "look for `shutdown session`, maintenance, or `on-marked-down shutdown-sessions`",
-            Self::IdleTimedOut => "raise `timeout client` and `timeout server`, or let clients send keepalives",
+            Self::CutByProxy => {
+                "look for `shutdown session`, `hard-stop-after`, maintenance, `on-marked-down shutdown-sessions`"
+            }
+            Self::IdleTimedOut => {
+                "raise `timeout client` and `timeout server`, or let clients send keepalives"
+            }
         }
     }
 }

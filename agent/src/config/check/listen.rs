@@ -59,7 +59,12 @@ impl Check {
         }
     }
 
-    pub(super) fn listener(&mut self, at: Option<&At<String>>, port: u16, remote: bool) -> Option<SocketAddr> {
+    pub(super) fn listener(
+        &mut self,
+        at: Option<&At<String>>,
+        port: u16,
+        remote: bool,
+    ) -> Option<SocketAddr> {
         let Some(at) = at else { return Some(SocketAddr::from(([127, 0, 0, 1], port))) };
         let Ok(address) = at.value().parse::<SocketAddr>() else {
             let hint = format!("write an address and a port, like 127.0.0.1:{port}");

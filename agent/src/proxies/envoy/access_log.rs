@@ -492,8 +492,7 @@ mod tests {
         }
         assert_eq!(lines.len(), 1, "{lines:?}");
         let text = scene.shared.metrics.text(Format::OpenMetrics);
-        let failed =
-            r#"rdslb_hand_offs_total{proxy="envoy:*",cluster="other",reason="no_healthy_host"} 10000"#;
+        let failed = r#"rdslb_session_failures_total{proxy="envoy:*",backend="other",server="other",phase="no_server",certainty="certain"} 10000"#;
         assert!(text.contains(failed), "{text}");
         assert!(text.contains(r#"rdslb_access_log_skipped_total{proxy="envoy:*"} 10000"#), "{text}");
         task.abort();

@@ -43,7 +43,14 @@ struct Reported {
 impl Ends {
     /// Passes an entry on if it is the end of a session that was not passed on before. `label` is its cluster as metrics may
     /// name it.
-    pub fn pass(&self, proxy: &str, label: &str, instance: Option<InstanceId>, entry: &Entry, shared: &Shared) {
+    pub fn pass(
+        &self,
+        proxy: &str,
+        label: &str,
+        instance: Option<InstanceId>,
+        entry: &Entry,
+        shared: &Shared,
+    ) {
         if entry.kind != Kind::End {
             return;
         }

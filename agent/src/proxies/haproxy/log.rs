@@ -20,9 +20,7 @@ use tokio::{
 
 use crate::{
     config::LogAddress,
-    events::{
-        Episodes, Event, SessionLogLost, SessionLogOpened, SessionLogRead, SessionLogUnread,
-    },
+    events::{Episodes, Event, SessionLogLost, SessionLogOpened, SessionLogRead, SessionLogUnread},
     hand_offs::{
         LogCounts,
         haproxy::{Judgement, Server, failure, judge},
