@@ -49,9 +49,14 @@ impl Running {
                 Ok((answer, Some(Effect::Paused)))
             }
             Request::Resume { by } => {
+                let groups = self.decider.planner.breaker().open().count();
+                if self.decider.pause.is_none() && groups == 0 {
+                    return Ok((json!({"paused": false, "was_paused": false}), None));
+                }
                 self.decider.planner.resume();
                 self.decider.health.release(false);
-                Ok((self.set_pause(None, by).await?, None))
+                self.set_pause(None, by).await?;
+                Ok((json!({"paused": false, "was_paused": true}), None))
             }
             Request::Drain { server, lasts, empty, force } => {
                 let server = self.find(&server)?;

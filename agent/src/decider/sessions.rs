@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{metrics::labels::Word, status::SessionRow};
 
 /// All sessions as JSON, oldest first, with the reason for which a due one is held.
-/// Ages and limits in seconds.
+/// Ages and limits in seconds. Replication and other internal connections are no sessions of clients.
 pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) -> Value {
     let server_holds = holds.iter();
     let holds: HashMap<(&InstanceId, BackendKey), HoldReason> = holds
@@ -29,7 +29,7 @@ pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) 
             Subject::Session { .. } => None,
         })
         .collect();
-    let mut sessions: Vec<_> = ledger.sessions().collect();
+    let mut sessions: Vec<_> = ledger.sessions().filter(|session| session.row.client_backend).collect();
     sessions.sort_by_key(|session| session.begin);
     let rows = sessions.into_iter().map(|session| {
         let row = session.row;

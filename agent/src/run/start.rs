@@ -14,6 +14,7 @@ use super::{
     logging::Logging,
     records::{End, release_all, write_state_files},
     reload::{InForce, Reload},
+    supervisor,
     tasks::{Prepared, logs},
     watch::{Signal, Signals},
 };
@@ -82,6 +83,8 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         ..Shared::new(clock, metrics.clone(), &config.sessions, snapshot, decider)
     };
     let _delays = AbortOnDropHandle::new(tokio::spawn(shared.starvation.clone().measure()));
+    let watchdog = supervisor::watchdog(clock, shared.snapshot.clone());
+    let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog));
     let envoys = Envoys::new(metrics.clone());
     envoy::begin(&config, &envoys, &shared);
     // Before the first answer: a signal to an agent that answers must not find the default action, which kills.
@@ -101,6 +104,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         servers: config.servers().len(),
     }
     .emit(&metrics);
+    supervisor::ready();
     let mut in_force = InForce { config, authorities, logins };
     let mut reload = Reload::new(path, envoys.clone());
     loop {
@@ -131,6 +135,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         };
         if let Err((reason, _)) = &next {
             Stopping { reason }.emit(&metrics);
+            supervisor::stopping();
         }
         let last_word = matches!(next, Err((_, End::Stop))).then_some(&envoys);
         let (stopped, rest) = running.stop(&shared, last_word).await.map_err(RunError::Internal)?;
