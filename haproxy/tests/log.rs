@@ -134,6 +134,18 @@ fn the_format_names_every_field_that_is_read() {
     assert!(FORMAT.len() < 300);
 }
 
+#[test]
+fn the_recipes_and_the_page_have_the_format() {
+    for text in [
+        include_str!("../../deploy/haproxy/haproxy.cfg"),
+        include_str!("../../deploy/haproxy/mysql.cfg"),
+        include_str!("../../deploy/haproxy/fail-closed.cfg"),
+        include_str!("../../docs/HANDOFFS.md"),
+    ] {
+        assert!(text.contains(&format!("\n    log-format \"{FORMAT}\"\n")), "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {

@@ -58,7 +58,8 @@ fn screen(view: &HandOffsView, width: usize) -> String {
             .iter()
             .map(|phase| vec![phase.phase.clone(), phase.count.to_string(), phase.cause.clone()])
             .collect();
-        text += &format!("\n{}", table(&columns, &rows, width));
+        text.push('\n');
+        text += &table(&columns, &rows, width);
         for phase in view.phases.iter().take(TOP) {
             text += &wrapped(&format!("{}: {}", phase.phase, phase.advice), width, "  ");
         }
@@ -76,7 +77,8 @@ fn screen(view: &HandOffsView, width: usize) -> String {
         text += &wrapped(&format!("{what}: {}", top(counts)), width, "  ");
     }
     if !view.last.is_empty() {
-        text += &format!("\n{}", last(&view.last, width));
+        text.push('\n');
+        text += &last(&view.last, width);
     }
     text
 }

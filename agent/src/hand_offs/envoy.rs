@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use agent_core::{
-    InstanceId,
+    DatabaseName, InstanceId,
     hand_offs::{Certainty, Failure, Phase},
 };
 use envoy::access_log::{Event as Entry, HandOff};
@@ -25,14 +25,21 @@ pub fn judge(hand_off: HandOff) -> (Phase, Certainty) {
     (phase, Certainty::Certain)
 }
 
-/// The failure of a session. `label` is its cluster as metrics may name it, `instance` its instance, if it is known.
-pub fn failure(
-    proxy: &str,
-    label: &str,
-    instance: Option<InstanceId>,
-    entry: &Entry,
-    (phase, certainty): (Phase, Certainty),
-) -> Failure {
+/// Where a session belongs.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    pub proxy: &'a str,
+    /// Its cluster as metrics may name it.
+    pub label: &'a str,
+    /// The database of its cluster, if it is configured.
+    pub database: Option<DatabaseName>,
+    /// Its instance, if it is known.
+    pub instance: Option<InstanceId>,
+}
+
+/// The failure of a session.
+pub fn failure(place: Place<'_>, entry: &Entry, (phase, certainty): (Phase, Certainty)) -> Failure {
+    let Place { proxy, label, database, instance } = place;
     let server = instance.as_ref().map(|instance| Arc::from(instance.instance.as_str()));
     let message = entry.transport_failure.as_deref().or(entry.termination.as_deref());
     Failure {
@@ -40,6 +47,7 @@ pub fn failure(
         backend: entry.cluster.clone().unwrap_or_else(|| "-".into()),
         configured: label != "other",
         server: server.or_else(|| entry.peer.map(|peer| peer.to_string().into())),
+        database,
         instance,
         source: entry.source,
         outgoing: entry.outgoing,

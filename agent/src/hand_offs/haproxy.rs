@@ -6,7 +6,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use agent_core::{
-    InstanceId,
+    DatabaseName, InstanceId,
     hand_offs::{Certainty, Failure, Phase},
 };
 use haproxy::log::{Ended, Moment, Side};
@@ -101,6 +101,7 @@ fn waiting_room(ended: &Ended<'_>, configured: bool) -> bool {
 pub fn failure(
     proxy: &Arc<str>,
     backend: &Arc<str>,
+    database: Option<DatabaseName>,
     server: Option<&Server>,
     ended: &Ended<'_>,
     (phase, certainty): (Phase, Certainty),
@@ -110,6 +111,7 @@ pub fn failure(
         backend: backend.clone(),
         configured: true,
         server: server.map(|server| server.server.clone()).or_else(|| ended.server.map(Arc::from)),
+        database,
         instance: server.map(|server| server.instance.clone()),
         source: ended.source,
         outgoing: ended.outgoing,

@@ -3,7 +3,7 @@
 use ::haproxy::log::{Line, parse};
 use agent_core::{
     ProxyIndex, ServerId,
-    health::FleetConfig,
+    health::{FleetConfig, HealthRules},
     plan::{Close, Purpose},
     session::{BackendKey, ProxySession, ProxySessionKey},
 };
@@ -118,7 +118,7 @@ fn failed(port: u16, (phase, certainty): (Phase, Certainty)) -> Failure {
         "rds-lb-agent/1 ci=10.0.0.1 cp={port} f=f b=w s=a bi=10.0.0.9 bp={port} ts=SD Tc=0 Tt=50 U=9 B=9"
     );
     let Ok(Line::Ended(ended)) = parse(text.as_bytes()) else { panic!("{text}") };
-    failure(&"proxy".into(), &"w".into(), Some(&server()), &ended, (phase, certainty))
+    failure(&"proxy".into(), &"w".into(), Some("orders".into()), Some(&server()), &ended, (phase, certainty))
 }
 
 fn command(port: u16) -> Retire {
@@ -177,6 +177,7 @@ fn a_suspected_refusal_is_likely_while_the_agents_own_logins_are_refused() {
     let certainty: Vec<&str> = view.last.iter().map(|row| &*row.certainty).collect();
     assert_eq!(certainty, ["likely", "suspected", "suspected", "suspected"]);
     assert_eq!((view.failed, view.suspected), (1, 3));
+    assert_eq!((&*view.databases[0].name, view.databases[0].count), ("orders", 1));
     assert_eq!(view.suspected_networks[0].name, "10.0.0.0/24");
 }
 
@@ -188,7 +189,7 @@ fn sessions_that_end_with_their_server_fail_once_it_is_known_to_be_gone() {
     let count = || hand_offs.view(now, Duration::from_secs(600), 10).failed;
     let mut health = agent_core::health::Health::new(
         FleetConfig {
-            instances: vec![(InstanceId::new("orders", "a"), Default::default())],
+            instances: vec![(InstanceId::new("orders", "a"), HealthRules::default())],
             ..FleetConfig::default()
         },
         &[],

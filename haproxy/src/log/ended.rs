@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::State;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "almost all lines are of sessions, and none is kept")]
 pub enum Line<'a> {
     /// A session has ended.
     Ended(Ended<'a>),

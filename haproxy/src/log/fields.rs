@@ -69,15 +69,15 @@ pub(super) fn parse(fields: &str) -> Result<Ended<'_>, Unread> {
         worker: optional(texts.pid, "pid", number)?,
         sequence: optional(texts.lc, "lc", number)?,
         id: optional(texts.rt, "rt", number)?,
-        source: needed(texts.ci, "ci", |ci| source(ci, texts.cp.unwrap_or_default()))?,
+        source: needed(texts.ci, "ci", |ci| source(ci, texts.cp.unwrap_or_default()).ok())?,
         frontend: needed(texts.f, "f", |text| name(text.trim_end_matches('~')))?,
         backend: needed(texts.b, "b", |text| if text == "<NOSRV>" { Some("-") } else { name(text) })?,
-        server: needed(texts.s, "s", server)?,
+        server: needed(texts.s, "s", |text| server(text).ok())?,
         peer: address(texts.si, texts.sp),
         outgoing: address(texts.bi, texts.bp),
         state: needed(texts.ts, "ts", State::parse)?,
-        waited: optional(texts.waited, "Tw", millis)?.flatten(),
-        connected: needed(texts.connected, "Tc", millis)?,
+        waited: optional(texts.waited, "Tw", |text| millis(text).ok())?.flatten(),
+        connected: needed(texts.connected, "Tc", |text| millis(text).ok())?,
         lasted: needed(texts.lasted, "Tt", |text| number(text).map(Duration::from_millis))?,
         retries: optional(texts.rc, "rc", retries)?.unwrap_or(0),
         from_client: optional(texts.up, "U", number)?,
@@ -106,5 +106,5 @@ fn optional<'a, T>(
 
 /// `-` where there was no connection, and names of Unix sockets: no address.
 fn address(ip: Option<&str>, port: Option<&str>) -> Option<SocketAddr> {
-    source(ip?, port?)?
+    source(ip?, port?).ok()?
 }

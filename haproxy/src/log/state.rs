@@ -64,10 +64,7 @@ pub enum Moment {
 impl State {
     /// The two letters, and the two of cookies that `%tsc` adds.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (side, moment) = match *text.as_bytes() {
-            [side, moment] | [side, moment, _, _] => (side, moment),
-            _ => return None,
-        };
+        let ([side, moment] | [side, moment, _, _]) = *text.as_bytes() else { return None };
         let side = match side {
             b'C' => Side::Client,
             b'S' => Side::Server,

@@ -43,7 +43,7 @@ fn fields<'a>(client: &'a str, mut words: impl Iterator<Item = &'a str>) -> Resu
     let frontend = next("f")?;
     let (backend, chosen) = next("b")?.split_once('/').ok_or(Unread::Field("s"))?;
     let mut times = next("Tt")?.split('/').map(millis);
-    let mut time = |field| times.next().flatten().ok_or(Unread::Field(field));
+    let mut time = |field| times.next().and_then(Result::ok).ok_or(Unread::Field(field));
     let (waited, connected) = (time("Tw")?, time("Tc")?);
     let lasted = time("Tt")?.ok_or(Unread::Field("Tt"))?;
     if times.next().is_some() {
@@ -57,10 +57,10 @@ fn fields<'a>(client: &'a str, mut words: impl Iterator<Item = &'a str>) -> Resu
         worker: None,
         sequence: None,
         id: None,
-        source: source(address, port).ok_or(Unread::Field("ci"))?,
+        source: source(address, port).map_err(|_| Unread::Field("ci"))?,
         frontend: name(frontend.trim_end_matches('~')).ok_or(Unread::Field("f"))?,
         backend: if backend == "<NOSRV>" { "-" } else { name(backend).ok_or(Unread::Field("b"))? },
-        server: server(chosen).ok_or(Unread::Field("s"))?,
+        server: server(chosen).map_err(|_| Unread::Field("s"))?,
         peer: None,
         outgoing: None,
         state: State::parse(state).ok_or(Unread::Field("ts"))?,

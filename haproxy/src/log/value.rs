@@ -1,6 +1,14 @@
 //! The values of fields, as both formats have them. Strict and bounded.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
+
+/// A value that HAProxy does not print.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Invalid;
 
 /// The value if it is a name that HAProxy may have.
 pub(super) fn name(value: &str) -> Option<&str> {
@@ -9,11 +17,11 @@ pub(super) fn name(value: &str) -> Option<&str> {
     (!value.is_empty() && value.len() <= LONGEST && value.chars().all(plain)).then_some(value)
 }
 
-/// The name of the server; `Some(None)` if none was chosen.
-pub(super) fn server(value: &str) -> Option<Option<&str>> {
+/// The name of the server; `None` if none was chosen.
+pub(super) fn server(value: &str) -> Result<Option<&str>, Invalid> {
     match value {
-        "<NOSRV>" | "<STATS>" | "-" => Some(None),
-        value => name(value).map(Some),
+        "<NOSRV>" | "<STATS>" | "-" => Ok(None),
+        value => name(value).map(Some).ok_or(Invalid),
     }
 }
 
@@ -22,11 +30,11 @@ pub(super) fn number<T: FromStr>(value: &str) -> Option<T> {
     value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
 }
 
-/// Milliseconds; -1 is `Some(None)`.
-pub(super) fn millis(value: &str) -> Option<Option<Duration>> {
+/// Milliseconds; `None` for -1.
+pub(super) fn millis(value: &str) -> Result<Option<Duration>, Invalid> {
     match value {
-        "-1" => Some(None),
-        value => number(value).map(|millis| Some(Duration::from_millis(millis))),
+        "-1" => Ok(None),
+        value => number(value).map(|millis| Some(Duration::from_millis(millis))).ok_or(Invalid),
     }
 }
 
@@ -35,13 +43,13 @@ pub(super) fn retries(value: &str) -> Option<u32> {
     number(value.strip_prefix('+').unwrap_or(value))
 }
 
-/// The client's address; `Some(None)` on a Unix socket.
-pub(super) fn source(address: &str, port: &str) -> Option<Option<SocketAddr>> {
+/// The client's address; `None` on a Unix socket.
+pub(super) fn source(address: &str, port: &str) -> Result<Option<SocketAddr>, Invalid> {
     if address == "unix" {
-        return Some(None);
+        return Ok(None);
     }
-    let ip: std::net::IpAddr = address.parse().ok()?;
-    Some(Some(SocketAddr::new(ip.to_canonical(), number(port)?)))
+    let ip: IpAddr = address.parse().map_err(|_| Invalid)?;
+    Ok(Some(SocketAddr::new(ip.to_canonical(), number(port).ok_or(Invalid)?)))
 }
 
 #[cfg(test)]
@@ -52,7 +60,7 @@ mod tests {
     fn numbers_and_names_are_bounded() {
         assert_eq!(
             (millis("-1"), millis("7"), millis("-2")),
-            (Some(None), Some(Some(Duration::from_millis(7))), None)
+            (Ok(None), Ok(Some(Duration::from_millis(7))), Err(Invalid))
         );
         assert_eq!((retries("+2"), retries("++2"), retries("x")), (Some(2), None, None));
         assert_eq!(

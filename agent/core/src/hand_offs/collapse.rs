@@ -142,6 +142,7 @@ mod tests {
             backend: "w".into(),
             configured: true,
             server: Some(server.into()),
+            database: None,
             instance: Some(crate::InstanceId::new("orders", server)),
             source: Some(([10, 0, 0, 1], 1).into()),
             outgoing: None,

@@ -69,7 +69,10 @@ impl Counts {
         let mut group = Group {
             phase: failure.phase,
             certainty: failure.certainty,
-            database: failure.instance.as_ref().map_or_else(|| "-".into(), |id| id.database.as_str().into()),
+            database: failure
+                .database
+                .as_ref()
+                .map_or_else(|| "-".into(), |database| database.as_str().into()),
             server: format!("{}/{}", failure.backend_label(), failure.server_label()).into(),
             network: failure.source.map(|source| Network::around(source.ip())),
         };

@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 use serde::Serialize;
 
 use super::Phase;
-use crate::InstanceId;
+use crate::{DatabaseName, InstanceId};
 
 /// How sure it is that a session failed as its phase says.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -38,6 +38,8 @@ pub struct Failure {
     pub configured: bool,
     /// `None` if none was chosen.
     pub server: Option<Arc<str>>,
+    /// The database behind the backend, if it is configured.
+    pub database: Option<DatabaseName>,
     pub instance: Option<InstanceId>,
     /// The client; `None` for one on a Unix socket.
     pub source: Option<SocketAddr>,

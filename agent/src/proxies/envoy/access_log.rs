@@ -12,11 +12,11 @@ use std::{
 };
 
 use agent_core::{
-    InstanceId, ProxyIndex, ServerId,
+    ProxyIndex, ServerId,
     health::ServerConfig,
     session::{ProxySession, ProxySessionKey},
 };
-use envoy::access_log::{Event as Entry, Limits, Origin, Report, Session, Sessions};
+use envoy::access_log::{Event as Entry, Kind, Limits, Origin, Report, Session, Sessions};
 use tokio::{
     sync::{OwnedMutexGuard, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -25,10 +25,11 @@ use tokio::{
 use super::{
     drains::Drained,
     hand_offs::Ends,
-    session_addresses::{Addresses, SessionAddresses, label},
+    session_addresses::{Addresses, SessionAddresses, database, label},
 };
 use crate::{
     events::{AccessLogHeard, AccessLogLost, EntriesSkipped, Episodes, Event},
+    hand_offs::envoy::Place,
     messages::Input,
     shared::Shared,
 };
@@ -174,10 +175,9 @@ impl Task {
                 let envoy = self.envoys.iter().find(|envoy| envoy.is(&origin.node));
                 for event in &events {
                     self.logs.table.observe(&origin, at, clock, event);
-                    if let Some(envoy) = envoy {
-                        let cluster = label(&envoy.servers, event.cluster.as_deref());
-                        let instance = instance_of(&self.logs.known, envoy, event);
-                        self.ends.pass(&envoy.name, cluster, instance, event, &self.shared);
+                    if let Some(envoy) = envoy.filter(|_| event.kind == Kind::End) {
+                        let place = place(&self.logs.known, envoy, event);
+                        self.ends.pass(place, event, &self.shared);
                     }
                 }
                 if skipped > 0 {
@@ -266,10 +266,17 @@ fn skipping(origin: &Origin) -> String {
     format!("skipped {} {}", origin.peer, origin.node)
 }
 
-/// The instance that an entry's session was sent to, if it is known.
-fn instance_of(known: &SessionAddresses, envoy: &Config, entry: &Entry) -> Option<InstanceId> {
-    let server = known.server(&envoy.servers, entry.cluster.as_deref()?, entry.peer?)?;
-    envoy.servers.iter().find(|one| one.id == *server).map(|one| one.instance.clone())
+/// Where an entry's session belongs, as far as it is known.
+fn place<'a>(known: &SessionAddresses, envoy: &'a Config, entry: &'a Entry) -> Place<'a> {
+    let cluster = entry.cluster.as_deref();
+    let server = cluster.zip(entry.peer).and_then(|(name, peer)| known.server(&envoy.servers, name, peer));
+    let instance = |server: &ServerId| envoy.servers.iter().find(|one| one.id == *server);
+    Place {
+        proxy: &envoy.name,
+        label: label(&envoy.servers, cluster),
+        database: cluster.and_then(|cluster| database(&envoy.servers, cluster)),
+        instance: server.and_then(instance).map(|one| one.instance.clone()),
+    }
 }
 
 /// The session for the ledger, if its server is known.
@@ -290,8 +297,8 @@ fn proxy_session(known: &SessionAddresses, envoy: &Config, session: Session) -> 
 mod tests {
     use std::sync::Arc;
 
-    use agent_core::{health::WantedRole, plan::Policy};
-    use envoy::access_log::{Flags, Kind};
+    use agent_core::{InstanceId, health::WantedRole, plan::Policy};
+    use envoy::access_log::Flags;
     use tokio::{sync::Mutex, time::timeout};
 
     use super::*;

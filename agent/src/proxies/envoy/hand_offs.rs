@@ -7,16 +7,13 @@ use std::{
     time::Duration,
 };
 
-use agent_core::{
-    InstanceId,
-    hand_offs::{Certainty, Phase},
-};
+use agent_core::hand_offs::{Certainty, Phase};
 use envoy::access_log::{Event as Entry, HandOff, Kind, Tail};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     events::{Episodes, Event, StateFailed},
-    hand_offs::envoy::{failure, judge},
+    hand_offs::envoy::{Place, failure, judge},
     shared::Shared,
     state::log::PositionFile,
 };
@@ -41,31 +38,23 @@ struct Reported {
 }
 
 impl Ends {
-    /// Passes an entry on if it is the end of a session that was not passed on before. `label` is its cluster as metrics may
-    /// name it.
-    pub fn pass(
-        &self,
-        proxy: &str,
-        label: &str,
-        instance: Option<InstanceId>,
-        entry: &Entry,
-        shared: &Shared,
-    ) {
+    /// Passes an entry on if it is the end of a session that was not passed on before.
+    pub fn pass(&self, place: Place<'_>, entry: &Entry, shared: &Shared) {
         if entry.kind != Kind::End {
             return;
         }
         let now = shared.clock.now();
         let Some(hand_off) = HandOff::of(entry) else {
-            if entry.outgoing.is_some() && instance.is_some() && self.is_new(&entry.id) {
-                let phase = (Phase::ServerGone, Certainty::Likely);
-                let failure = failure(proxy, label, instance, entry, phase);
+            if entry.outgoing.is_some() && place.instance.is_some() && self.is_new(&entry.id) {
+                // What it is if its server turns out to be gone.
+                let failure = failure(place, entry, (Phase::ServerGone, Certainty::Likely));
                 if !shared.hand_offs.is_own(now, &failure) {
                     shared.hand_offs.ended(now, failure);
                 }
             }
             return;
         };
-        let failure = failure(proxy, label, instance, entry, judge(hand_off));
+        let failure = failure(place, entry, judge(hand_off));
         if self.is_new(&entry.id) && !shared.hand_offs.is_own(now, &failure) {
             shared.hand_offs.failed(now, now, failure, &shared.metrics);
         }
@@ -109,8 +98,9 @@ pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, ends: Ends,
                 episodes.ends("log");
                 for entry in &lines.events {
                     // Envoy's own file: its clusters are those of its configuration.
-                    let cluster = entry.cluster.as_deref().unwrap_or("-");
-                    ends.pass(&proxy, cluster, None, entry, &shared);
+                    let label = entry.cluster.as_deref().unwrap_or("-");
+                    let place = Place { proxy: &proxy, label, database: None, instance: None };
+                    ends.pass(place, entry, &shared);
                 }
                 lines.more
             }

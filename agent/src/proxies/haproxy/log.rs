@@ -10,7 +10,7 @@ use std::{
 
 use agent_core::{
     Time,
-    hand_offs::{Certainty, Phase},
+    hand_offs::{Certainty, Failure, Phase},
 };
 use haproxy::log::{Ended, Line, MAX_LINE, Side, Unread, parse};
 use tokio::{
@@ -178,9 +178,10 @@ impl Reader {
             Judgement::Ended => return,
             Judgement::Failed(phase, certainty) => (phase, certainty),
         };
-        let configured = self.backends.contains_key(ended.backend);
-        let mut failure = failure(&self.proxy, &backend, server, ended, of);
-        failure.configured = configured;
+        let of_backend = self.backends.get(ended.backend).and_then(|(_, servers)| servers.values().next());
+        let database = of_backend.map(|server| server.instance.database.clone());
+        let configured = of_backend.is_some();
+        let failure = Failure { configured, ..failure(&self.proxy, &backend, database, server, ended, of) };
         let hand_offs = &self.shared.hand_offs;
         if hand_offs.is_own(now, &failure) {
             return;
