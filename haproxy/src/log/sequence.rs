@@ -107,7 +107,9 @@ mod tests {
 
     fn lost(numbers: &[u64]) -> u64 {
         let mut sequence = Sequence::default();
-        numbers.iter().for_each(|number| sequence.observe(*number));
+        for number in numbers {
+            sequence.observe(*number);
+        }
         sequence.round() + sequence.round() + sequence.round()
     }
 
