@@ -35,7 +35,11 @@ pub(super) async fn pause(arguments: &Pause) -> Exit {
 pub(super) async fn resume(arguments: &Control) -> Exit {
     let user = user();
     answer(arguments, Method::POST, "/resume", &[("user", &user)], |answer| {
-        print(if answer["was_paused"] == false { "it was not paused" } else { "resumed" });
+        print(if answer["was_paused"] == false {
+            "it was not paused; closes that were refused are tried again"
+        } else {
+            "resumed"
+        });
     })
     .await
 }

@@ -50,13 +50,14 @@ impl Running {
             }
             Request::Resume { by } => {
                 let groups = self.decider.planner.breaker().open().count();
-                if self.decider.pause.is_none() && groups == 0 {
-                    return Ok((json!({"paused": false, "was_paused": false}), None));
-                }
+                let was_paused = self.decider.pause.is_some() || groups > 0;
+                // Closes that were refused are tried again, paused or not.
                 self.decider.planner.resume();
                 self.decider.health.release(false);
-                self.set_pause(None, by).await?;
-                Ok((json!({"paused": false, "was_paused": true}), None))
+                if was_paused {
+                    self.set_pause(None, by).await?;
+                }
+                Ok((json!({"paused": false, "was_paused": was_paused}), None))
             }
             Request::Drain { server, lasts, empty, force } => {
                 let server = self.find(&server)?;

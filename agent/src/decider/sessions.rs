@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use agent_core::{
     InstanceId, ServerId, Time,
     plan::{Hold, HoldReason, Policy, Subject, limit_of},
-    session::{Activity, BackendKey, Join, Ledger},
+    session::{Activity, ActivityRow, BackendKey, Join, Ledger},
 };
 use serde_json::{Value, json};
 
@@ -29,7 +29,9 @@ pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) 
             Subject::Session { .. } => None,
         })
         .collect();
-    let mut sessions: Vec<_> = ledger.sessions().filter(|session| session.row.client_backend).collect();
+    // What is hidden from the agent hides its kind as well.
+    let of_client = |row: &ActivityRow| row.client_backend || row.activity == Activity::Unknown;
+    let mut sessions: Vec<_> = ledger.sessions().filter(|session| of_client(session.row)).collect();
     sessions.sort_by_key(|session| session.begin);
     let rows = sessions.into_iter().map(|session| {
         let row = session.row;

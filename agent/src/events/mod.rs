@@ -18,7 +18,7 @@ mod proxy;
 mod question;
 pub mod recent;
 mod session;
-mod token_file;
+mod tokens;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -57,7 +57,7 @@ pub use proxy::{
 pub use question::{ConnectionsClosed, UnknownNames};
 pub use recent::Recent;
 pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
-pub use token_file::{TokenFileFailed, TokenFileWritten};
+pub use tokens::{TokenFileFailed, TokenFileWritten, TokenRefused};
 
 use tokio::time::Instant;
 

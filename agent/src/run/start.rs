@@ -95,6 +95,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
     signals.follow(&authorities.folders());
     let prepared = Prepared::new(&config, &envoys, &shared, None);
     let logins = prepared.logins.clone();
+    listeners.offer(&config, &logins.chain);
     let mut generation = Generation::first(&config, &shared, publish, prepared).map_err(RunError::Setup)?;
     Started {
         version: env!("CARGO_PKG_VERSION"),
@@ -151,6 +152,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         };
         metrics.forget_states();
         let logins = changed.prepared.logins.clone();
+        listeners.offer(&changed.config, &logins.chain);
         let new = InForce { config: changed.config, authorities: changed.authorities, logins };
         let old = std::mem::replace(&mut in_force, new);
         signals.follow(&in_force.authorities.folders());

@@ -1,4 +1,4 @@
-//! What systemd, or whoever else sets `NOTIFY_SOCKET`, is told: that the agent is ready, that it decides, that it stops.
+//! Notifications to systemd, or whoever else sets `NOTIFY_SOCKET`: that the agent is ready, decides, and stops.
 //!
 //! The watchdog restarts an agent that has stopped deciding without having ended. Without `NOTIFY_SOCKET` nothing
 //! is sent, and an error changes nothing.
