@@ -7,7 +7,7 @@ use integration_tests::{
 };
 use tokio::net::UdpSocket;
 
-use crate::journal::{journal, row};
+use crate::journal::{journal, received, row};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn foreign_datagrams_and_lost_lines_are_counted_and_harm_nothing() {
@@ -18,6 +18,7 @@ async fn foreign_datagrams_and_lost_lines_are_counted_and_harm_nothing() {
     })
     .await
     .unwrap();
+    received(&scene).await;
     let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     sender.connect(scene.agent.log_address()).await.unwrap();
     for length in [0, 1, 100, 4_096, 4_097, 30_000] {

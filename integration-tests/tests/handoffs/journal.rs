@@ -11,6 +11,16 @@ use integration_tests::{
 use serde_json::Value;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
+/// Waits until the agent receives HAProxy's log: HAProxy routes before that.
+pub async fn received(scene: &Scene) {
+    wait_for("the log to be received", PATIENCE, async || {
+        let received = scene.agent.log().contains("the log of HAProxy is received");
+        if received { Ok(()) } else { Err(scene.agent.log()) }
+    })
+    .await
+    .unwrap();
+}
+
 /// `GET /handoffs`.
 pub async fn journal(scene: &Scene) -> Value {
     let (status, body) = scene.agent.get("/handoffs?since=3600").await.unwrap();

@@ -7,7 +7,10 @@ use integration_tests::{
     standin::{Engine, Options},
 };
 
-use crate::{client::Login, journal::journal};
+use crate::{
+    client::Login,
+    journal::{journal, received},
+};
 
 on_each_engine!(sessions_that_the_agent_closes_are_no_failures,);
 
@@ -19,6 +22,7 @@ async fn sessions_that_the_agent_closes_are_no_failures(engine: Engine) {
         ..Setting::default()
     };
     let scene = Scene::set(setting("{mode: retire, max_age: 5s}")).await.unwrap();
+    received(&scene).await;
     Login::through(&scene).open(&scene).await.closed().await;
     logged(&scene, 1).await;
     // The log stays open over a reload.

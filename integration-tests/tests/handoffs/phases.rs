@@ -11,7 +11,7 @@ use integration_tests::{
 
 use crate::{
     client::Login,
-    journal::{journal, line, lost_client, refused_client, row},
+    journal::{journal, line, lost_client, received, refused_client, row},
 };
 
 on_each_engine!(each_phase_is_named,);
@@ -43,6 +43,7 @@ async fn each_phase_is_named(engine: Engine) {
     })
     .await
     .unwrap();
+    received(&scene).await;
     let report = |row: &serde_json::Value| println!("{engine:?} {} {}", row["phase"], line(&scene, row));
 
     refused_client(&scene).await;
@@ -140,12 +141,7 @@ async fn a_refused_login_is_likely_while_the_agent_is_refused_too() {
     })
     .await
     .unwrap();
-    wait_for("the log to be open", PATIENCE, async || {
-        let open = scene.agent.log().contains("the log of HAProxy is received");
-        if open { Ok(()) } else { Err(scene.agent.log()) }
-    })
-    .await
-    .unwrap();
+    received(&scene).await;
     refused_client(&scene).await;
     let refused = row(&scene, "login_refused", |row| row["certainty"] == "likely").await;
     assert_eq!(refused["instance"], "orders/a");
