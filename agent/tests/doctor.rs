@@ -40,6 +40,20 @@ fn recipes_are_clean_also_when_strict() {
 }
 
 #[test]
+fn a_mistake_of_a_default_server_line_is_shown_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("haproxy.cfg");
+    let servers =
+        ["a", "b", "c"].map(|name| format!(" server {name} 10.0.0.1:5432 agent-send \"w/{name}\\n\"\n"));
+    let backend = "defaults\n mode tcp\nbackend w\n default-server agent-check agent-port 7878\n";
+    fs::write(&file, backend.to_owned() + &servers.concat()).unwrap();
+    let path = file.display().to_string();
+    let (_, shown) = text(&doctor(&["--haproxy", &path]));
+    assert_eq!(shown.matches("[haproxy-agent-address]").count(), 1, "{shown}");
+    assert!(shown.contains("and 2 more by the same line") && shown.contains("3 errors"), "{shown}");
+}
+
+#[test]
 fn a_mistake_has_its_rule_its_line_and_its_fix() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("10-global.cfg"), "global\n stats socket /run/haproxy.sock level admin\n")

@@ -80,10 +80,19 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for finding in &self.findings {
+        // One `default-server` line is the same mistake of each server of its backend.
+        let same = |one: &Finding, other: &Finding| {
+            one.line > 0 && (one.rule, &one.file, one.line) == (other.rule, &other.file, other.line)
+        };
+        for findings in self.findings.chunk_by(same) {
+            let [finding, others @ ..] = findings else { continue };
             let Finding { rule, severity, file, line, what, why, fix } = finding;
             let at = Position { file: file.clone(), line: *line };
-            writeln!(f, "{}[{rule}]: {at}: {what}\n  why: {why}\n  fix: {fix}", severity.word())?;
+            writeln!(f, "{}[{rule}]: {at}: {what}", severity.word())?;
+            if !others.is_empty() {
+                writeln!(f, "  and {} more by the same line", others.len())?;
+            }
+            writeln!(f, "  why: {why}\n  fix: {fix}")?;
         }
         for skipped in &self.skipped {
             writeln!(f, "not examined: {skipped}")?;

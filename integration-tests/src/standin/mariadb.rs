@@ -338,7 +338,7 @@ DELETE FROM mysql.global_priv WHERE User = 'root';
 // === its process ===
 
 /// What the library of names goes by.
-fn names(server: &Server) -> String {
+pub(super) fn names(server: &Server) -> String {
     let names = server.common().names.iter().map(|(address, name)| format!("{address} {name}"));
     names.collect::<Vec<_>>().join(" ")
 }

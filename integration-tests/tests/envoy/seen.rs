@@ -92,7 +92,8 @@ async fn the_shipped_settings_are_safe_and_envoy_accepts_all_endpoints() {
     looked_long_enough(&scene).await;
     assert_eq!(counted(&scene).await, Ok((0, 0)), "{}", scene.agent.log());
     assert_eq!(events(&scene, "Envoy does not have what it was sent").len(), 0);
-    assert_eq!(events(&scene, "admin interface answers")[0]["version"], "1.40.0");
+    let version = events(&scene, "admin interface answers")[0]["version"].clone();
+    assert!(version.as_str().is_some_and(|version| version.starts_with("1.")), "{version}");
     scene.clear().await.unwrap();
 }
 
