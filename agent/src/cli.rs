@@ -34,6 +34,8 @@ pub enum Command {
     Status(Status),
     /// List the sessions known to the running agent, with ages and limits
     Sessions(Sessions),
+    /// Show the client sessions that failed behind the proxies: causes, top offenders, the last ones
+    Handoffs(Handoffs),
     /// Explain the verdict of a server or what holds a session, or list the last decisions
     Explain(Explain),
     /// Drain a server through the running agent, within the capacity floor
@@ -92,6 +94,8 @@ pub enum Described {
     Status,
     /// `sessions --output json`.
     Sessions,
+    /// `handoffs --output json` and GET /handoffs.
+    Handoffs,
     /// `validate --output json`.
     Validate,
 }
@@ -338,6 +342,26 @@ pub struct Explain {
 pub struct Sessions {
     #[command(flatten)]
     pub control: Control,
+    /// Repeat every second
+    #[arg(long, env = "RDS_LB_AGENT_WATCH")]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For HAProxy, set `haproxy.log` in the configuration and the lines that `render haproxy` prints in haproxy.cfg. \
+docs/HANDOFFS.md explains each phase.
+
+Exit codes: 0 shown, 2 no agent answers, 64 wrong usage.")]
+pub struct Handoffs {
+    #[command(flatten)]
+    pub control: Control,
+    /// How far to look back, at most 1h
+    #[arg(long, env = "RDS_LB_AGENT_SINCE", value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    pub since: Duration,
+    /// The most failed sessions that are listed
+    #[arg(long, env = "RDS_LB_AGENT_MOST", default_value_t = 20)]
+    pub most: usize,
     /// Repeat every second
     #[arg(long, env = "RDS_LB_AGENT_WATCH")]
     pub watch: bool,

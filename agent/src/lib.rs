@@ -7,7 +7,7 @@
 //! - [`cli`]: the syntax of the command line. [`config`]: the configuration file and its meaning.
 //! - [`state`]: files in the state directory. [`events`]: log lines with their metrics. [`engine`]: the
 //!   implementation for each database engine.
-//! - [`messages`]: messages between the tasks and the decider. [`snapshot`]: the state that the decider
+//! - [`hand_offs`]: client sessions that failed. [`messages`]: messages between the tasks and the decider. [`snapshot`]: the state that the decider
 //!   publishes. [`seen`]: what a HAProxy shows, compared with the configuration. [`status`]: the documented
 //!   view of the state. [`shared`]: what all tasks use.
 //! - [`instances`]: the tasks of each database instance. [`proxies`]: the tasks of each proxy.
@@ -24,6 +24,7 @@ pub mod config;
 pub mod decider;
 pub mod engine;
 pub mod events;
+pub mod hand_offs;
 pub mod instances;
 pub mod messages;
 pub mod metrics;

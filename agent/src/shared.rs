@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    clock::Clock, events::Recent, messages::Input, metrics::Metrics, snapshot::Snapshot,
+    clock::Clock, events::Recent, hand_offs::HandOffs, messages::Input, metrics::Metrics, snapshot::Snapshot,
     starvation::Starvation,
 };
 
@@ -39,6 +39,8 @@ pub struct Shared {
     pub questions: Questions,
     /// The last log lines.
     pub recent: Recent,
+    /// Client sessions that failed.
+    pub hand_offs: HandOffs,
 }
 
 impl Shared {
@@ -53,7 +55,8 @@ impl Shared {
         let budget = SharedBudget::new(policy);
         let (ongoing, starvation) = (Ongoing::default(), Starvation::default());
         let (questions, recent) = (Questions::default(), Recent::default());
-        Self { clock, metrics, budget, snapshot, decider, ongoing, starvation, questions, recent }
+        let hand_offs = HandOffs::default();
+        Self { clock, metrics, budget, snapshot, decider, ongoing, starvation, questions, recent, hand_offs }
     }
 
     /// Tells the decider. It never waits for anything else, so this never waits long.
@@ -62,8 +65,14 @@ impl Shared {
         let _ = self.decider.send(input).await;
     }
 
+    /// Notes that the agent begins to close a session, so that its end is no failure.
+    pub fn close_begins(&self, command: &Retire) {
+        self.hand_offs.close_begins(self.clock.now(), command);
+    }
+
     /// Tells the decider what became of a close.
     pub async fn close_ended(&self, command: &Retire, retired: Retired) {
+        self.hand_offs.close_ended(self.clock.now(), command, retired);
         let (instance, key) = (command.instance.clone(), command.key);
         self.send(Input::Outcome(Outcome::Retire { instance, key, retired })).await;
     }

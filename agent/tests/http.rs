@@ -20,6 +20,7 @@ use rds_lb_agent::{
     },
     clock::Clock,
     events::{Recent, UnknownNames},
+    hand_offs::HandOffs,
     metrics::{Metrics, labels::Question},
     proxies::envoy::discovery::Envoys,
     seen::{Difference, DifferenceKind, ProxyTable, ShownServer, ShownState},
@@ -60,8 +61,15 @@ async fn serve(most: usize, patience: Duration) -> Served {
     let metrics = Arc::new(Metrics::default());
     metrics.begin(&"retire", [InstanceId::new("orders", "a")].iter(), &[]);
     let unknown = Arc::new(UnknownNames::new(Question::Http));
-    let source =
-        Source { snapshot, metrics: metrics.clone(), clock, envoys, unknown, recent: Recent::default() };
+    let source = Source {
+        snapshot,
+        metrics: metrics.clone(),
+        clock,
+        envoys,
+        unknown,
+        recent: Recent::default(),
+        hand_offs: HandOffs::default(),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {

@@ -15,7 +15,7 @@ use std::{
 const LAYERS: [&[&str]; 8] = [
     &["clock", "starvation", "metrics", "config", "cli"],
     &["engine", "events", "seen", "state"],
-    &["messages", "snapshot", "status"],
+    &["hand_offs", "messages", "snapshot", "status"],
     &["shared"],
     &["instances", "proxies", "token_files"],
     &["decider"],

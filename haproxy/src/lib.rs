@@ -11,10 +11,12 @@
 //! - [`show_sess`]: the streaming parser of `show sess all`.
 //! - [`sweep`]: the sessions of all workers of one HAProxy.
 //! - [`close`]: the guarded `shutdown session`.
+//! - [`log`]: the log lines of ended sessions.
 
 pub mod address;
 pub mod agent_check;
 pub mod close;
+pub mod log;
 pub mod runtime;
 pub mod show_sess;
 pub mod sweep;

@@ -9,6 +9,7 @@
 //! - [`names`]: databases, instances, servers.
 //! - [`fault`]: what goes wrong between the agent and a database, and who is to blame.
 //! - [`health`]: from probes and liveness queries to the verdict of each server.
+//! - [`hand_offs`]: client sessions that failed, for operators.
 //! - [`session`]: from the proxy's and the database's tables to one ledger.
 //! - [`plan`]: from ledger, fleet and policy to commands and holds.
 //! - [`peers`]: other agents of the same database, and what is shared with them.
@@ -18,6 +19,7 @@
 pub mod desired;
 pub mod fault;
 pub mod freshness;
+pub mod hand_offs;
 pub mod health;
 pub mod names;
 pub mod peers;

@@ -32,6 +32,7 @@ fn plan(connect: [&str; 2], cluster: bool) -> Plan {
         agent_check: ("127.0.0.1".into(), 7878),
         envoy_socket: "/run/rds-lb-agent/envoy.sock".into(),
         bind: "127.0.0.1".into(),
+        log: Some("127.0.0.1:7881".into()),
         backends: vec![backend("orders_write", true, 5432), backend("orders_read", false, 5433)],
         ..Plan::default()
     }
@@ -60,6 +61,18 @@ fn the_recipe_of_haproxy_is_what_is_rendered() {
         settings(&render::haproxy(&plan(ADDRESSES, false))),
         settings(&named(recipe("haproxy/haproxy.cfg")))
     );
+}
+
+#[test]
+fn lines_of_the_log_are_rendered_only_where_the_agent_receives_it() {
+    let text =
+        |log: Option<&str>| render::haproxy(&Plan { log: log.map(str::to_owned), ..plan(ADDRESSES, false) });
+    assert!(
+        text(Some("/run/rds-lb-agent/log.sock"))
+            .contains("\n    log /run/rds-lb-agent/log.sock local0 info\n")
+    );
+    let without = text(None);
+    assert!(!without.contains("log") && without.contains("option redispatch 1\n"), "{without}");
 }
 
 #[test]

@@ -4,7 +4,10 @@
 //! for a reader, `/read-only` and `/health` for either. 503 only on positive evidence; what the agent does
 //! not know is 200, as without an agent. But of several instances that may be the writer, none is until
 //! one of them is known to be.
-//! Of the process: `/livez`, `/readyz`. For monitoring: `/metrics`, `/state`, `/history`. For bug reports: `/debug/state`.
+//! Of the process: `/livez`, `/readyz`. For monitoring: `/metrics`, `/state`, `/history`,
+//! `/handoffs`. For bug reports: `/debug/state`.
+
+use std::time::Duration;
 
 use agent_core::{InstanceId, desired::role_check, freshness::Freshness, health::WantedRole};
 use axum::{
@@ -29,6 +32,7 @@ pub fn router(source: Source) -> Router {
         .route("/metrics", get(metrics))
         .route("/state", get(async |State(source): State<Source>| Json(status(&source))))
         .route("/history", get(history))
+        .route("/handoffs", get(hand_offs))
         .route("/debug/state", get(debug_state))
         .route("/{database}/{instance}/{role}", get(health).options(health))
         .with_state(source)
@@ -94,6 +98,20 @@ async fn history(State(source): State<Source>, Query(wanted): Query<Wanted>) -> 
     let Wanted { about, most } = wanted;
     Json(source.recent.last(most.unwrap_or(usize::MAX), |line| about.is_empty() || line.is_about(&about)))
         .into_response()
+}
+
+#[derive(Deserialize)]
+struct Since {
+    /// Seconds, at most an hour.
+    since: Option<u64>,
+    most: Option<usize>,
+}
+
+/// Client sessions that failed.
+async fn hand_offs(State(source): State<Source>, Query(asked): Query<Since>) -> Response {
+    const DEFAULT: u64 = 600;
+    let since = Duration::from_secs(asked.since.unwrap_or(DEFAULT));
+    Json(source.hand_offs.view(source.clock.now(), since, asked.most.unwrap_or(usize::MAX))).into_response()
 }
 
 /// The last part of a path, and the role that it asks for. As in Patroni's REST API, `read-only` includes

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::{
     clock::Clock,
     events::{Recent, UnknownNames},
+    hand_offs::HandOffs,
     metrics::{Metrics, labels::Word},
     proxies::envoy::discovery::Envoys,
     seen::ShownState,
@@ -34,6 +35,7 @@ pub struct Source {
     pub envoys: Envoys,
     pub unknown: Arc<UnknownNames>,
     pub recent: Recent,
+    pub hand_offs: HandOffs,
 }
 
 /// Log lines in the view.

@@ -6,6 +6,7 @@ mod doctor;
 mod drain;
 mod explain;
 mod external;
+mod handoffs;
 mod manual;
 mod observe;
 mod release;
@@ -66,6 +67,7 @@ async fn command(cli: Cli) -> Exit {
         Command::Token(arguments) => token::token(&arguments).await,
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Sessions(arguments) => sessions::sessions(&arguments).await,
+        Command::Handoffs(arguments) => handoffs::handoffs(&arguments).await,
         Command::Explain(arguments) => explain::explain(&arguments).await,
         Command::Drain(arguments) => drain::drain(&arguments).await,
         Command::Undrain(arguments) => undrain::undrain(&arguments).await,

@@ -120,6 +120,7 @@ fn plan(arguments: &Render, config: &Config, proxy: &Proxy) -> Result<Plan, Stri
         ProxyKind::Haproxy(haproxy) => {
             plan.stats_socket = Some(haproxy.socket.to_string());
             plan.state_file = haproxy.state_file.as_ref().map(|path| path.display().to_string());
+            plan.log = haproxy.log.as_ref().map(ToString::to_string);
         }
         ProxyKind::Envoy(envoy) => {
             plan.node.clone_from(&envoy.node);

@@ -7,6 +7,7 @@ use crate::{
     cli::{Described, Format, Output, Schema},
     commands::validate::Report,
     config,
+    hand_offs::view::HandOffsView,
     status::{SessionRow, Status},
 };
 
@@ -24,6 +25,7 @@ pub(super) fn schema(arguments: &Schema) -> Exit {
         Described::Config => schemars::schema_for!(config::file::File),
         Described::Status => schemars::schema_for!(Status),
         Described::Sessions => schemars::schema_for!(Vec<SessionRow>),
+        Described::Handoffs => schemars::schema_for!(HandOffsView),
         Described::Validate => schemars::schema_for!(Report),
     });
     Exit::Ok

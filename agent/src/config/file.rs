@@ -280,6 +280,10 @@ pub struct Haproxy {
     /// its own, and reports no server as up whose address it has not proved. `false` is for a HAProxy
     /// in another network, whose addresses the agent cannot reach. Default: true
     pub follow_addresses: Option<bool>,
+    /// The address on which the agent receives HAProxy's log, with a line for each session that ends:
+    /// HOST:PORT for UDP, or the /path of a Unix datagram socket. `rds-lb-agent render haproxy` prints the
+    /// lines for haproxy.cfg. Default: failed sessions are not seen
+    pub log: Option<At<String>>,
 }
 
 /// How the agent recognizes Envoy, which connects to the agent (`listen.envoy`) to get its endpoints

@@ -17,6 +17,7 @@ mod state_dir;
 mod value;
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -113,6 +114,25 @@ pub struct Haproxy {
     pub state_file: Option<PathBuf>,
     /// Whether verdicts follow the addresses that HAProxy dials.
     pub follow_addresses: bool,
+    /// Where its log is received.
+    pub log: Option<LogAddress>,
+}
+
+/// Where the log of a HAProxy is received.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LogAddress {
+    Udp(SocketAddr),
+    /// A Unix datagram socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for LogAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,15 +1,10 @@
-//! Access logs, failed hand-offs and the admin interface of Envoy.
+//! Access logs and the admin interface of Envoy.
 
-use std::net::SocketAddr;
-
-use envoy::{
-    access_log::{Event as Entry, HandOff},
-    admin::{Advice, Difference},
-};
-use tracing::{debug, info, warn};
+use envoy::admin::{Advice, Difference};
+use tracing::{info, warn};
 
 use super::Event;
-use crate::metrics::{Metrics, labels::OfHandOff};
+use crate::metrics::Metrics;
 
 /// An Envoy streams its access log. All its sessions are known within one flush interval.
 #[derive(Debug)]
@@ -85,64 +80,6 @@ impl Event for EntriesSkipped<'_> {
                 node = self.node,
                 count = self.count,
                 "access log entries without session, kind or start; is this the shipped access log format?"
-            );
-        }
-    }
-}
-
-/// A client that Envoy did not connect to a server, or that the server may have refused.
-///
-/// Do: follow `advice`.
-#[derive(Debug)]
-pub struct HandOffFailed<'a> {
-    pub proxy: &'a str,
-    pub hand_off: HandOff,
-    /// The cluster as a metric label: a configured one, or `other`.
-    pub label: &'a str,
-    pub entry: &'a Entry,
-    /// When the session ended, in seconds since 1970 by the clock of Envoy.
-    pub ended: f64,
-}
-
-impl Event for HandOffFailed<'_> {
-    fn emit(&self, metrics: &Metrics) {
-        let entry = self.entry;
-        let cluster = entry.cluster.as_deref().unwrap_or("-");
-        let labels = OfHandOff {
-            proxy: self.proxy.into(),
-            cluster: self.label.into(),
-            reason: self.hand_off.to_string(),
-        };
-        metrics.hand_offs.get_or_create(&labels).inc();
-        let address = |address: Option<SocketAddr>| address.map_or("-".into(), |it| it.to_string());
-        let (source, peer) = (address(entry.source), address(entry.peer));
-        let lasted = entry.lasted.unwrap_or_default().as_secs_f64();
-        let error = entry.transport_failure.as_deref().unwrap_or("-");
-        if self.hand_off.failed() {
-            warn!(
-                proxy = self.proxy,
-                cluster,
-                source,
-                peer,
-                reason = %self.hand_off,
-                flags = %entry.flags,
-                error,
-                took_s = lasted,
-                ended = self.ended,
-                advice = self.hand_off.advice(),
-                "client not handed to a server"
-            );
-        } else {
-            debug!(
-                proxy = self.proxy,
-                cluster,
-                source,
-                peer,
-                reason = %self.hand_off,
-                took_s = lasted,
-                ended = self.ended,
-                advice = self.hand_off.advice(),
-                "very short session"
             );
         }
     }

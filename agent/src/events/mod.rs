@@ -8,6 +8,7 @@ mod address;
 mod drain;
 mod endpoints;
 mod envoy;
+mod hand_off;
 mod health;
 mod host_block;
 mod outage;
@@ -27,8 +28,12 @@ pub use drain::{
 };
 pub use endpoints::{EndpointsRefused, EndpointsRejected, EndpointsTaken, EnvoyConnected, EnvoyLeft};
 pub use envoy::{
-    AccessLogHeard, AccessLogLost, AccessLogRefused, AdminBack, AdminLost, EntriesSkipped, HandOffFailed,
-    LogEntriesLost, NotTaken, SettingUnsafe,
+    AccessLogHeard, AccessLogLost, AccessLogRefused, AdminBack, AdminLost, EntriesSkipped, LogEntriesLost,
+    NotTaken, SettingUnsafe,
+};
+pub use hand_off::{
+    OwnLogin, SessionFailed, SessionLogLost, SessionLogOpened, SessionLogRead, SessionLogUnread,
+    SessionsFailed,
 };
 pub use health::{
     Conflict, InstanceChanged, LoginFailed, LoginWorks, RefusedAlone, SourceChanged, TokenFailed,

@@ -22,6 +22,7 @@ use tokio::{
 use super::unfinished::Unfinished;
 use crate::{
     events::{Episodes, Event, LoginFailed, LoginWorks, SourceChanged, TokenFailed},
+    hand_offs::OwnLogin,
     messages::Input,
     shared::{Permit, Shared},
     starvation::Wait,
@@ -200,6 +201,7 @@ impl Door {
         let (result, report) =
             self.engine.login(&self.target, &self.trust, token.expose_secret(), &self.limits).await;
         self.ended(result.as_ref().err());
+        self.note(result.as_ref().err(), &report, &token);
         match &result {
             Ok(_) => {
                 self.tokens.report(&token, Proof::Accepted);
@@ -221,6 +223,25 @@ impl Door {
         let report = Input::Login(self.instance().clone(), Box::new(report));
         self.shared.send(report).await;
         result
+    }
+
+    /// Notes how this login went, for sessions of clients that fail at that time. One that did not reach the
+    /// database's answer says nothing about theirs.
+    fn note(&self, fault: Option<&Fault>, report: &LoginReport, token: &agent_aws::Token) {
+        let refused = fault.is_some_and(|fault| fault.kind == FaultKind::LoginRefused);
+        if fault.is_some() && !refused {
+            return;
+        }
+        let (at, now) = (self.shared.clock.now(), SystemTime::now());
+        let tls = report.tls.as_ref();
+        let login = OwnLogin {
+            at,
+            refused,
+            signed: now.checked_sub(token.age(now)).unwrap_or(now),
+            tls_version: tls.map(|tls| tls.version.clone()),
+            tls_cipher: tls.map(|tls| tls.cipher.clone()),
+        };
+        self.shared.hand_offs.logged_in(self.instance(), login);
     }
 
     fn without_token(&self, error: String) -> Fault {

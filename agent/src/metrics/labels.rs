@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use agent_core::{FaultKind, InstanceId, ServerId, plan::DrainReason};
+use agent_core::{FaultKind, InstanceId, ServerId, hand_offs::Failure, plan::DrainReason};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use serde::Serialize;
 use serde_json::Value;
@@ -57,7 +57,8 @@ label_sets! {
     OfDrain { backend: String, server: String, reason: Word }
     OfHold { reason: Word }
     OfProxy { proxy: String }
-    OfHandOff { proxy: String, cluster: String, reason: String }
+    OfFailure { proxy: String, backend: String, server: String, phase: Word, certainty: Word }
+    OfLine { proxy: String, result: LineResult }
     OfPush { proxy: String, result: PushResult }
     OfAnswer { answer: Answer }
     OfQuestion { question: Question }
@@ -72,6 +73,7 @@ label_values! {
     Question { Http = "http", AgentCheck = "agent_check" }
     Answer { Server = "server", UnknownServer = "unknown_server" }
     ReloadResult { Taken = "taken", Refused = "refused" }
+    LineResult { Session = "session", Notice = "notice", Elsewhere = "elsewhere", Unread = "unread" }
 }
 
 /// A value of one of the agent's enums, by its name in JSON.
@@ -118,6 +120,21 @@ impl OfDrain {
     pub fn new(id: &ServerId, reason: DrainReason) -> Self {
         let OfServer { backend, server } = id.into();
         Self { backend, server, reason: Word::of(&reason) }
+    }
+}
+
+// === impl OfFailure ===
+
+impl OfFailure {
+    /// Names that are not configured are `other`: peers choose them, and the number of series has to stay bounded.
+    pub fn of(failure: &Failure) -> Self {
+        Self {
+            proxy: failure.proxy.to_string(),
+            backend: failure.backend_label().to_owned(),
+            server: failure.server_label().to_owned(),
+            phase: Word::of(&failure.phase),
+            certainty: Word::of(&failure.certainty),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use prometheus_client::{
 
 use labels::{
     CloseResult, LabelNames, LivenessResult, LoginResult, OfAddress, OfAnswer, OfBackend, OfBuild, OfClose,
-    OfDatabase, OfDrain, OfHandOff, OfHold, OfInstance, OfLiveness, OfLogin, OfMode, OfPath, OfPhase,
+    OfDatabase, OfDrain, OfFailure, OfHold, OfInstance, OfLine, OfLiveness, OfLogin, OfMode, OfPath, OfPhase,
     OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfRole, OfServer, OfSource, OfState, ReloadResult, Word,
 };
 
@@ -145,8 +145,12 @@ metrics! {
         "1 while the runtime socket of the HAProxy answers, or the access log of the Envoy arrives";
     proxy_differences: Gauges<OfProxy>, "proxy_differences",
         "Differences between the HAProxy and the configuration: missing backends and servers, agent checks that do not reach the agent";
-    hand_offs: Counters<OfHandOff>, "hand_offs",
-        "Clients that Envoy did not connect to a server, and very short sessions. `cluster` is `other` for clusters that are not configured";
+    session_failures: Counters<OfFailure>, "session_failures",
+        "Client sessions that failed, by the phase in which they did (docs/HANDOFFS.md). `certainty` is `certain`, `likely`, or `suspected` for very short sessions that may have gone well. `backend` is also the cluster of an Envoy, and `other` if it is not configured";
+    session_log_lines: Counters<OfLine>, "session_log_lines",
+        "Lines on the log of a HAProxy. `result` is `session`, `notice`, `elsewhere` (a backend that is not configured) or `unread`";
+    session_log_lost: Counters<OfProxy>, "session_log_lost",
+        "Lines on the log of a HAProxy that did not arrive, by their numbers. Lines of `option tcplog` have none";
     envoy_advice: Gauges<OfProxy>, "envoy_advice",
         "Unsafe settings found in the configuration of the Envoy";
     envoy_differences: Gauges<OfProxy>, "envoy_differences",

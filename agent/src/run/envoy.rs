@@ -20,8 +20,8 @@ use crate::{
     decider::{Orders, ProxyRoute, Routes},
     events::{AddressFound, AddressLost, Event},
     proxies::envoy::{
-        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, hand_offs,
-        hand_offs::HandOffs, session_addresses::Addresses,
+        access_log, admin, discovery::Envoys, drains, drains::Drained, endpoints, hand_offs, hand_offs::Ends,
+        session_addresses::Addresses,
     },
     shared::Shared,
     state::log::PositionFile,
@@ -53,7 +53,7 @@ pub(super) fn tasks(
     tasks: &mut Vec<Task>,
 ) {
     let (found, addresses) = watch::channel(Addresses::new());
-    let reported = HandOffs::default();
+    let reported = Ends::default();
     let (longest, flush) = watch::channel(FLUSH);
     let mut endpoints = Vec::new();
     let mut logs = Vec::new();

@@ -172,6 +172,7 @@ impl Listeners {
             envoys: self.envoys.clone(),
             unknown: Arc::new(UnknownNames::new(Question::Http)),
             recent: shared.recent.clone(),
+            hand_offs: shared.hand_offs.clone(),
         }
     }
 

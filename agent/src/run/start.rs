@@ -15,7 +15,7 @@ use super::{
     records::{End, release_all, write_state_files},
     reload::{InForce, Reload},
     supervisor,
-    tasks::Prepared,
+    tasks::{Prepared, logs},
     watch::{Signal, Signals},
 };
 use crate::{
@@ -157,6 +157,8 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         let old = std::mem::replace(&mut in_force, new);
         signals.follow(&in_force.authorities.folders());
         generation = stopped.next(&old.config, &in_force.config, &shared, changed.prepared);
+        let (proxies, addresses) = logs(&in_force.config);
+        shared.hand_offs.keep_logs(&proxies, &addresses);
         shared.budget.follow(&in_force.config.sessions);
         logging.follow(&old.config.log, &in_force.config.log);
         ConfigTaken { config: &path.display().to_string() }.emit(&metrics);

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use agent_core::{ProxyIndex, ServerId, plan::Mode};
+use agent_core::{ProxyIndex, ServerId, health::ServerConfig, plan::Mode};
 use tokio::sync::mpsc;
 
 use super::{COMMANDS, Task, database::DatabaseTasks, envoy, logins::Logins};
 use crate::{
-    config::{Config, Proxy, ProxyKind},
+    config::{Config, Database, LogAddress, Proxy, ProxyKind, file::Engine},
     decider::{Orders, ProxyRoute, Routes},
+    hand_offs::haproxy::Server,
     instances::credentials,
     proxies::{
         envoy::discovery::Envoys,
-        haproxy::{admin, rivals, sweeps},
+        haproxy::{admin, log, rivals, sweeps},
+        journal,
     },
     seen,
     shared::Shared,
@@ -41,6 +43,7 @@ impl Prepared {
             haproxy_tasks(ProxyIndex(index), proxy, config, shared, &mut routes, &mut tasks);
         }
         envoy::tasks(config, envoys, shared, &mut routes, &mut tasks);
+        tasks.push(Box::pin(journal::run(shared.clone())));
         for file in &config.token_files {
             tasks.push(Box::pin(token_files::run(file.clone(), logins.chain.clone(), shared.clone())));
         }
@@ -68,7 +71,7 @@ fn haproxy_tasks(
     let (sender, commands) = mpsc::channel(COMMANDS);
     routes.proxies.insert(index, ProxyRoute { name: proxy.name(), orders: Orders::Haproxy(sender) });
     let state_dir = config.state_dir.display().to_string();
-    let config = admin::Config {
+    let admin = admin::Config {
         proxy: index,
         socket: haproxy.socket.clone(),
         master: haproxy.master.clone(),
@@ -82,7 +85,36 @@ fn haproxy_tasks(
         servers,
         limits: haproxy::runtime::Limits::default(),
     };
+    if let Some(address) = &haproxy.log {
+        let config = log::Config {
+            proxy: proxy.name(),
+            address: address.clone(),
+            servers: proxy.servers.iter().map(|server| log_server(config, server)).collect(),
+        };
+        tasks.push(Box::pin(log::run(config, shared.clone())));
+    }
     tasks.push(Box::pin(rivals::run(haproxy.socket.clone(), state_dir, shared.clone())));
-    tasks.push(Box::pin(sweeps::run(config.clone(), shared.clone())));
-    tasks.push(Box::pin(admin::run(config, shared.clone(), commands)));
+    tasks.push(Box::pin(sweeps::run(admin.clone(), shared.clone())));
+    tasks.push(Box::pin(admin::run(admin, shared.clone(), commands)));
+}
+
+/// A server, for the lines of its sessions.
+fn log_server(config: &Config, server: &ServerConfig) -> Server {
+    let of = |database: &&Database| *database.name == *server.instance.database.as_str();
+    let engine = config.databases.iter().find(of).map(|database| database.engine);
+    Server {
+        backend: server.id.backend.to_string().into(),
+        server: server.id.server.to_string().into(),
+        instance: server.instance.clone(),
+        greets: engine.is_some_and(|engine| engine != Engine::Postgresql),
+    }
+}
+
+/// The HAProxies whose log is received, and where.
+pub(super) fn logs(config: &Config) -> (Vec<String>, Vec<LogAddress>) {
+    let log = |proxy: &Proxy| match &proxy.kind {
+        ProxyKind::Haproxy(haproxy) => Some((proxy.name(), haproxy.log.clone()?)),
+        ProxyKind::Envoy(_) => None,
+    };
+    config.proxies.iter().filter_map(log).unzip()
 }

@@ -405,6 +405,26 @@ fn the_control_socket_is_not_a_socket_of_haproxy() {
 }
 
 #[test]
+fn the_log_of_a_haproxy_has_an_address_of_its_own() {
+    let socket = "socket: /run/haproxy/admin.sock";
+    let log = |log: &str| edited(socket, &format!("{socket}, log: \"{log}\""));
+    for good in ["127.0.0.1:7881", "/run/rds-lb-agent/log.sock"] {
+        accepted(&log(good));
+    }
+    assert!(refused(&log("syslog")).contains("`syslog` is not an address"));
+    assert!(refused(&log("0.0.0.0:7881")).contains("other hosts can reach 0.0.0.0:7881"));
+    let second = "  - haproxy: {socket: /run/haproxy2/admin.sock, log: \"127.0.0.1:7881\"}
+    backends:
+      more: {database: orders, role: reader, servers: {pg1: a}}
+sessions:";
+    let problem = refused(&log("127.0.0.1:7881").replace("sessions:", second));
+    assert!(problem.contains("two proxies have the log `127.0.0.1:7881`"), "{problem}");
+    let own = "listen: {control: /run/log.sock}\nsessions:";
+    let problem = refused(&log("/run/log.sock").replace("sessions:", own));
+    assert!(problem.contains("this is a socket of HAProxy, or for its log"), "{problem}");
+}
+
+#[test]
 fn errors_of_structure_and_of_meaning_are_reported_together() {
     let text = edited("role: writer", "role: primary").replace("max_age: 14m", "max_age: 14");
     let problem = refused(&text);

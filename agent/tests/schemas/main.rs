@@ -75,7 +75,7 @@ fn validate_live_reports_a_proxy_that_cannot_be_asked() {
 
 #[test]
 fn the_schemas_describe_every_field() {
-    for of in ["status", "sessions", "validate"] {
+    for of in ["status", "sessions", "handoffs", "validate"] {
         let schema = schema(of);
         assert!(schema["title"].is_string(), "{schema}");
         assert!(schema.to_string().contains("description"), "{of}");

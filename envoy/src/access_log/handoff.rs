@@ -34,6 +34,10 @@ pub enum HandOff {
     Overflow,
     /// Connected, and over at once: a refused login, or a very short session.
     ShortSession,
+    /// Connected, and idle for longer than Envoy allows.
+    IdleTimedOut,
+    /// Connected, and open for longer than Envoy allows.
+    Cut,
 }
 
 impl HandOff {
@@ -43,7 +47,13 @@ impl HandOff {
             return None;
         }
         if event.outgoing.is_some() {
-            return short(event).then_some(Self::ShortSession);
+            return if event.flags.has(Flags::STREAM_IDLE_TIMEOUT) {
+                Some(Self::IdleTimedOut)
+            } else if event.flags.has(Flags::DURATION_TIMEOUT) {
+                Some(Self::Cut)
+            } else {
+                short(event).then_some(Self::ShortSession)
+            };
         }
         let flags = event.flags;
         let reason = event.transport_failure.as_deref().unwrap_or_default();
@@ -73,26 +83,6 @@ impl HandOff {
     pub fn failed(self) -> bool {
         self != Self::ShortSession
     }
-
-    /// The likely cause, and what to look at.
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::NoHealthyHost => "no host of the cluster may have new sessions: see the verdicts",
-            Self::Refused => {
-                "nothing listens at the server's address: a restart, a failover, or a wrong port"
-            }
-            Self::TimedOut => "the server did not answer: a security group, a route, or a host that is gone",
-            Self::ConnectFailed => "the connection to the server failed: Envoy's own words tell why",
-            Self::NoCluster => "the listener names a cluster that Envoy does not have",
-            Self::NotResolved => "Envoy could not resolve the server's name",
-            Self::Overflow => {
-                "a limit of Envoy's own: circuit_breakers.max_connections or the overload manager"
-            }
-            Self::ShortSession => {
-                "over at once: a refused login (token, user, database), a health check, or a very short session"
-            }
-        }
-    }
 }
 
 /// Over at once, ended by neither a limit of Envoy's nor a broken connection.
@@ -116,6 +106,8 @@ impl fmt::Display for HandOff {
             Self::NotResolved => "not_resolved",
             Self::Overflow => "overflow",
             Self::ShortSession => "short_session",
+            Self::IdleTimedOut => "idle_timed_out",
+            Self::Cut => "cut",
         })
     }
 }

@@ -123,7 +123,7 @@ pub(super) fn memory(pid: u32) -> Result<Memory, Error> {
 }
 
 /// User and system time of a process.
-fn cpu_seconds(pid: u32) -> Result<f64, Error> {
+pub(super) fn cpu_seconds(pid: u32) -> Result<f64, Error> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name may have spaces in it; utime and stime are the 12th and 13th after it.
     let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);

@@ -7,8 +7,8 @@
 //! - [`Measurement`]: one number, beside its baseline where there is one
 //! - [`Bar`]: what is promised of it
 //! - [`all`]: all that can be asked for, by name
-//! - `agent_check`, `envoy_role_change`, `envoy_failover`, `envoy_hostile_peers`, `parse`, `plan`, `tokens`,
-//!   `idle`: the parts
+//! - `agent_check`, `envoy_role_change`, `envoy_failover`, `envoy_hostile_peers`, `parse`, `session_log`, `plan`,
+//!   `tokens`, `idle`: the parts
 //! - `failover_logins`: logins while the writer changes
 //! - `without_agent`: HAProxy's starts while no agent runs
 //! - `commit_to_close`, `restart_to_right`: how soon things are as promised
@@ -27,6 +27,7 @@ mod measurement;
 mod parse;
 mod plan;
 mod restart_to_right;
+mod session_log;
 mod tokens;
 mod without_agent;
 
@@ -77,6 +78,8 @@ pub enum Bench {
     EnvoyHostilePeers,
     /// Reading `show sess all`.
     Parse,
+    /// HAProxy's log at a high rate.
+    SessionLog,
     Plan,
     Tokens,
     /// The agent with ten instances and nothing to do.
@@ -106,6 +109,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Bench)> {
         ),
         ("envoy_hostile_peers", "memory and answers among hostile callers", Bench::EnvoyHostilePeers),
         ("show_sess", "reading `show sess all` of 10,000 sessions", Bench::Parse),
+        ("session_log", "HAProxy's log at 20,000 lines a second", Bench::SessionLog),
         ("planner", "a plan for 10,000 and for 100,000 sessions", Bench::Plan),
         ("tokens", "tokens signed a second", Bench::Tokens),
         ("idle", "memory and CPU of the idle agent with ten instances", Bench::Idle),
@@ -132,6 +136,7 @@ impl Bench {
             Bench::FailoverLogins => failover_logins::run(quick, report).await,
             Bench::EnvoyHostilePeers => envoy_hostile_peers::run(quick, report).await,
             Bench::Parse => parse::run(quick, report),
+            Bench::SessionLog => session_log::run(quick, report).await,
             Bench::Plan => plan::run(quick, report),
             Bench::Tokens => tokens::run(quick, report),
             Bench::Idle => idle::run(quick, report).await,

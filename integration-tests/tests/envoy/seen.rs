@@ -39,7 +39,7 @@ async fn lost_client(scene: &Scene<Envoy>) -> String {
 
 async fn logged(scene: &Scene<Envoy>, client: &str, patience: Duration) -> Value {
     wait_for("a log line of the client", patience, async || {
-        let logged = events(scene, "client not handed to a server");
+        let logged = events(scene, "client session failed");
         let mut own = logged.iter().filter(|event| event["source"] == client);
         match (own.next(), own.next()) {
             (Some(one), None) => Ok(one.clone()),
@@ -169,8 +169,12 @@ async fn clients_that_reach_no_server_are_logged_even_if_the_agent_was_down() {
     scene.standin.stop("a", StopMode::Immediate).await.unwrap();
     let present = lost_client(&scene).await;
     let event = logged(&scene, &present, PATIENCE).await;
-    assert!(matches!(event["reason"].as_str(), Some("refused" | "no_healthy_host")), "{event}");
+    assert!(matches!(event["phase"].as_str(), Some("connect_refused" | "no_server")), "{event}");
     assert!(event["advice"].as_str().is_some_and(|advice| !advice.is_empty()));
+    let (_, journal) = scene.agent.get("/handoffs").await.unwrap();
+    let journal: Value = serde_json::from_str(&journal).unwrap();
+    let rows = journal["last"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["source"] == *present && row["phase"] == event["phase"]), "{journal}");
     // It has read on in the file since, and wrote down how far.
     let noted = scene.agent.state_dir().join("access_log.0.json");
     wait_for("the agent to note how far it has read", FILE, async || {
@@ -182,7 +186,7 @@ async fn clients_that_reach_no_server_are_logged_even_if_the_agent_was_down() {
     let absent = lost_client(&scene).await;
     scene.agent.start().await.unwrap();
     let event = logged(&scene, &absent, FILE).await;
-    assert!(event["reason"] == "refused" || event["reason"] == "no_healthy_host", "{event}");
+    assert!(event["phase"] == "connect_refused" || event["phase"] == "no_server", "{event}");
     scene.standin.start_server("a").await.unwrap();
     scene.clear().await.unwrap();
 }

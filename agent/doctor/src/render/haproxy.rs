@@ -13,6 +13,17 @@ fn preamble() -> String {
     RECIPE.get(start..end).unwrap_or_default().to_owned()
 }
 
+/// Without the lines of the log and their comment: the agent does not receive it.
+fn without_log(text: &str) -> String {
+    let of_log = |line: &&str| {
+        let line = line.trim_start();
+        ["log ", "log-format ", "# A line for each session that ends", "# docs/HANDOFFS.md"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    text.lines().filter(|line| !of_log(line)).fold(String::new(), |text, line| text + line + "\n")
+}
+
 const RESOLVERS: &str = "\
 # RDS's names have a TTL of 5 s. Keep the last answer while the name server fails.
 resolvers vpc
@@ -43,6 +54,10 @@ pub fn haproxy(plan: &Plan) -> String {
     if let Some(file) = &plan.state_file {
         global = global.replace("/var/lib/haproxy/server-state", file);
     }
+    global = match &plan.log {
+        Some(address) => global.replace("log 127.0.0.1:7881 ", &format!("log {address} ")),
+        None => without_log(&global),
+    };
     text.push_str(&global);
     let named = |backend: &Backend| backend.servers.iter().any(|server| is_name(&server.connect.0));
     if plan.backends.iter().any(|backend| named(backend) || backend.cluster.is_some()) {

@@ -22,6 +22,8 @@ pub struct Plan {
     pub envoy_socket: String,
     pub stats_socket: Option<String>,
     pub state_file: Option<String>,
+    /// Where HAProxy sends its log.
+    pub log: Option<String>,
     pub node: Option<String>,
     pub envoy_admin: Option<String>,
     pub access_log: Option<String>,

@@ -40,14 +40,14 @@ impl Check {
     pub(super) fn own_sockets(&mut self, file: &file::File) {
         let proxies = file.proxies.iter().filter_map(|proxy| proxy.value().haproxy.as_ref());
         let sockets: Vec<&str> = proxies
-            .flat_map(|haproxy| [Some(&haproxy.socket), haproxy.master.as_ref()])
+            .flat_map(|haproxy| [Some(&haproxy.socket), haproxy.master.as_ref(), haproxy.log.as_ref()])
             .flatten()
             .map(|socket| socket.value().as_str())
             .collect();
         let tokens = file.token_socket.as_ref().map(|socket| &socket.path);
         for own in [file.listen.control.as_ref(), file.listen.envoy.as_ref(), tokens].into_iter().flatten() {
             if sockets.contains(&own.value().as_str()) {
-                let problem = Problem::at(own.location(), "this is a socket of HAProxy");
+                let problem = Problem::at(own.location(), "this is a socket of HAProxy, or for its log");
                 self.problem(problem.hint("the agent listens on sockets of its own"));
             }
         }
@@ -61,7 +61,12 @@ impl Check {
         }
     }
 
-    fn listener(&mut self, at: Option<&At<String>>, port: u16, remote: bool) -> Option<SocketAddr> {
+    pub(super) fn listener(
+        &mut self,
+        at: Option<&At<String>>,
+        port: u16,
+        remote: bool,
+    ) -> Option<SocketAddr> {
         let Some(at) = at else { return Some(SocketAddr::from(([127, 0, 0, 1], port))) };
         let Ok(address) = at.value().parse::<SocketAddr>() else {
             let hint = format!("write an address and a port, like 127.0.0.1:{port}");

@@ -10,7 +10,7 @@ use agent_core::{
 
 use super::{
     super::{
-        Address, Envoy, Haproxy, Problem, Proxy, ProxyKind,
+        Address, Envoy, Haproxy, LogAddress, Problem, Proxy, ProxyKind,
         file::{self, At},
         problem::suggest,
     },
@@ -33,7 +33,7 @@ impl Check {
             self.cluster(index, name, cluster, file, &mut servers);
         }
         let kind = match (&proxy.haproxy, &proxy.backends, &proxy.envoy, &proxy.clusters) {
-            (Some(haproxy), Some(_), None, None) => ProxyKind::Haproxy(self.haproxy(haproxy)?),
+            (Some(haproxy), Some(_), None, None) => ProxyKind::Haproxy(self.haproxy(haproxy, file)?),
             (None, None, Some(envoy), Some(_)) => ProxyKind::Envoy(self.envoy(envoy)?),
             _ => {
                 let both = proxy.haproxy.is_some() && proxy.envoy.is_some();
@@ -52,16 +52,19 @@ impl Check {
         Some(Proxy { kind, servers })
     }
 
-    fn haproxy(&mut self, file: &file::Haproxy) -> Option<Haproxy> {
+    fn haproxy(&mut self, file: &file::Haproxy, whole: &file::File) -> Option<Haproxy> {
         let socket = self.socket(&file.socket);
         let master = file.master.as_ref().map(|master| self.socket(master));
         let state_file =
             file.state_file.as_ref().map(|path| self.path(Some(path), "/var/lib/haproxy/server-state"));
+        let remote = whole.listen.allow_remote.unwrap_or(false);
+        let log = file.log.as_ref().map(|log| self.log_address(log, remote));
         Some(Haproxy {
             socket: socket?,
             master: master.map_or(Some(None), |master| master.map(Some))?,
             state_file: state_file.map_or(Some(None), |path| path.map(Some))?,
             follow_addresses: file.follow_addresses.unwrap_or(true),
+            log: log.map_or(Some(None), |log| log.map(Some))?,
         })
     }
 
@@ -262,6 +265,23 @@ impl Check {
                 self.problem(Problem::at(socket.location(), message).hint(hint));
             }
         }
+        let haproxies = file.proxies.iter().filter_map(|proxy| proxy.value().haproxy.as_ref());
+        let mut logs = BTreeSet::new();
+        for log in haproxies.filter_map(|haproxy| haproxy.log.as_ref()) {
+            if !logs.insert(log.value()) {
+                let message = format!("two proxies have the log `{}`", log.value());
+                let hint = "give each HAProxy an address of its own for its log";
+                self.problem(Problem::at(log.location(), message).hint(hint));
+            }
+        }
+    }
+
+    /// The address on which the log of a HAProxy is received.
+    fn log_address(&mut self, at: &At<String>, remote: bool) -> Option<LogAddress> {
+        if at.value().starts_with('/') {
+            return Some(LogAddress::Unix(at.value().into()));
+        }
+        self.listener(Some(at), 7881, remote).map(LogAddress::Udp)
     }
 
     fn unix_or_tcp(&mut self, at: &At<String>) -> Option<Address> {

@@ -248,6 +248,7 @@ impl Table<'_> {
             user: command.user.clone(),
             any_user: !command.iam_only,
         };
+        shared.close_begins(&command);
         let began = Instant::now();
         let outcome = match command.how {
             Close::Quiet(quiet) => self.session.retire(&target, method, quiet).await,

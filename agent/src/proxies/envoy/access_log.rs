@@ -16,7 +16,7 @@ use agent_core::{
     health::ServerConfig,
     session::{ProxySession, ProxySessionKey},
 };
-use envoy::access_log::{Limits, Origin, Report, Session, Sessions};
+use envoy::access_log::{Event as Entry, Kind, Limits, Origin, Report, Session, Sessions};
 use tokio::{
     sync::{OwnedMutexGuard, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -24,11 +24,12 @@ use tokio::{
 
 use super::{
     drains::Drained,
-    hand_offs::HandOffs,
-    session_addresses::{Addresses, SessionAddresses, label},
+    hand_offs::Ends,
+    session_addresses::{Addresses, SessionAddresses, database, label},
 };
 use crate::{
     events::{AccessLogHeard, AccessLogLost, EntriesSkipped, Episodes, Event},
+    hand_offs::envoy::Place,
     messages::Input,
     shared::Shared,
 };
@@ -101,14 +102,14 @@ pub async fn run(
     mut flush: watch::Receiver<Duration>,
     logs: OwnedMutexGuard<AccessLogs>,
     addresses: watch::Receiver<Addresses>,
-    hand_offs: HandOffs,
+    ends: Ends,
     shared: Shared,
 ) {
     let mut task = Task {
         envoys,
         logs,
         addresses,
-        hand_offs,
+        ends,
         shared,
         episodes: Episodes::default(),
         listed: None,
@@ -141,7 +142,7 @@ struct Task {
     envoys: Vec<Config>,
     logs: OwnedMutexGuard<AccessLogs>,
     addresses: watch::Receiver<Addresses>,
-    hand_offs: HandOffs,
+    ends: Ends,
     shared: Shared,
     episodes: Episodes,
     /// When sessions were last listed.
@@ -174,9 +175,9 @@ impl Task {
                 let envoy = self.envoys.iter().find(|envoy| envoy.is(&origin.node));
                 for event in &events {
                     self.logs.table.observe(&origin, at, clock, event);
-                    if let Some(envoy) = envoy {
-                        let cluster = label(&envoy.servers, event.cluster.as_deref());
-                        self.hand_offs.report(&envoy.name, cluster, event, &self.shared.metrics);
+                    if let Some(envoy) = envoy.filter(|_| event.kind == Kind::End) {
+                        let place = place(&self.logs.known, envoy, event);
+                        self.ends.pass(place, event, &self.shared);
                     }
                 }
                 if skipped > 0 {
@@ -265,6 +266,19 @@ fn skipping(origin: &Origin) -> String {
     format!("skipped {} {}", origin.peer, origin.node)
 }
 
+/// Where an entry's session belongs, as far as it is known.
+fn place<'a>(known: &SessionAddresses, envoy: &'a Config, entry: &'a Entry) -> Place<'a> {
+    let cluster = entry.cluster.as_deref();
+    let server = cluster.zip(entry.peer).and_then(|(name, peer)| known.server(&envoy.servers, name, peer));
+    let instance = |server: &ServerId| envoy.servers.iter().find(|one| one.id == *server);
+    Place {
+        proxy: &envoy.name,
+        label: label(&envoy.servers, cluster),
+        database: cluster.and_then(|cluster| database(&envoy.servers, cluster)),
+        instance: server.and_then(instance).map(|one| one.instance.clone()),
+    }
+}
+
 /// The session for the ledger, if its server is known.
 fn proxy_session(known: &SessionAddresses, envoy: &Config, session: Session) -> Option<ProxySession> {
     let server = known.server(&envoy.servers, &session.cluster, session.peer)?.clone();
@@ -284,7 +298,7 @@ mod tests {
     use std::sync::Arc;
 
     use agent_core::{InstanceId, health::WantedRole, plan::Policy};
-    use envoy::access_log::{Event as Entry, Flags, Kind};
+    use envoy::access_log::Flags;
     use tokio::{sync::Mutex, time::timeout};
 
     use super::*;
@@ -377,7 +391,7 @@ mod tests {
             };
             let logs = self.logs.clone().lock_owned().await;
             let (flush, addresses) = (self.flush.clone(), self.addresses.clone());
-            tokio::spawn(run(vec![config], flush, logs, addresses, HandOffs::default(), self.shared.clone()))
+            tokio::spawn(run(vec![config], flush, logs, addresses, Ends::default(), self.shared.clone()))
         }
     }
 
@@ -485,8 +499,7 @@ mod tests {
         }
         assert_eq!(lines.len(), 1, "{lines:?}");
         let text = scene.shared.metrics.text(Format::OpenMetrics);
-        let failed =
-            r#"rdslb_hand_offs_total{proxy="envoy:*",cluster="other",reason="no_healthy_host"} 10000"#;
+        let failed = r#"rdslb_session_failures_total{proxy="envoy:*",backend="other",server="other",phase="no_server",certainty="certain"} 10000"#;
         assert!(text.contains(failed), "{text}");
         assert!(text.contains(r#"rdslb_access_log_skipped_total{proxy="envoy:*"} 10000"#), "{text}");
         task.abort();

@@ -1,5 +1,4 @@
-//! Clients that were not handed to a database server. Each is reported once, by whichever log shows it
-//! first.
+//! Ends of sessions for the journal of failures. Each is passed on once, by whichever log shows it first.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -8,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use envoy::access_log::{Event as Entry, HandOff, Tail};
+use agent_core::hand_offs::{Certainty, Phase};
+use envoy::access_log::{Event as Entry, HandOff, Kind, Tail};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    events::{Episodes, Event, HandOffFailed, StateFailed},
-    metrics::Metrics,
+    events::{Episodes, Event, StateFailed},
+    hand_offs::envoy::{Place, failure, judge},
     shared::Shared,
     state::log::PositionFile,
 };
@@ -27,9 +27,9 @@ const NOTE: Duration = Duration::from_secs(5);
 /// How many ended sessions are remembered. The file lags by the number that end within its flush interval.
 const REMEMBERED: usize = 50_000;
 
-/// The failures that were reported. Cheap to clone; all clones are one.
+/// The failures that were passed on. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct HandOffs(Arc<Mutex<Reported>>);
+pub struct Ends(Arc<Mutex<Reported>>);
 
 #[derive(Debug, Default)]
 struct Reported {
@@ -37,14 +37,26 @@ struct Reported {
     ids: HashSet<Arc<str>>,
 }
 
-impl HandOffs {
-    /// Reports an entry if it is the end of a failed session that was not reported before.
-    /// `cluster` is its cluster as metrics may name it.
-    pub fn report(&self, proxy: &str, cluster: &str, entry: &Entry, metrics: &Metrics) {
-        let Some(hand_off) = HandOff::of(entry) else { return };
-        if self.is_new(&entry.id) {
-            let ended = (entry.started + entry.lasted.unwrap_or_default()).as_secs_f64();
-            HandOffFailed { proxy, hand_off, label: cluster, entry, ended }.emit(metrics);
+impl Ends {
+    /// Passes an entry on if it is the end of a session that was not passed on before.
+    pub fn pass(&self, place: Place<'_>, entry: &Entry, shared: &Shared) {
+        if entry.kind != Kind::End {
+            return;
+        }
+        let now = shared.clock.now();
+        let Some(hand_off) = HandOff::of(entry) else {
+            if entry.outgoing.is_some() && place.instance.is_some() && self.is_new(&entry.id) {
+                // What it is if its server turns out to be gone.
+                let failure = failure(place, entry, (Phase::ServerGone, Certainty::Likely));
+                if !shared.hand_offs.is_own(now, &failure) {
+                    shared.hand_offs.ended(now, failure);
+                }
+            }
+            return;
+        };
+        let failure = failure(place, entry, judge(hand_off));
+        if self.is_new(&entry.id) && !shared.hand_offs.is_own(now, &failure) {
+            shared.hand_offs.failed(now, now, failure, &shared.metrics);
         }
     }
 
@@ -64,7 +76,7 @@ impl HandOffs {
 }
 
 /// Reads the file log of one Envoy, for ever.
-pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, hand_offs: HandOffs, shared: Shared) {
+pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, ends: Ends, shared: Shared) {
     let mut episodes = Episodes::default();
     let from = file.load().unwrap_or_else(|error| {
         let consequence = "missed entries of an access log are not reported";
@@ -86,8 +98,9 @@ pub async fn follow(proxy: String, log: PathBuf, file: PositionFile, hand_offs: 
                 episodes.ends("log");
                 for entry in &lines.events {
                     // Envoy's own file: its clusters are those of its configuration.
-                    let cluster = entry.cluster.as_deref().unwrap_or("-");
-                    hand_offs.report(&proxy, cluster, entry, &shared.metrics);
+                    let label = entry.cluster.as_deref().unwrap_or("-");
+                    let place = Place { proxy: &proxy, label, database: None, instance: None };
+                    ends.pass(place, entry, &shared);
                 }
                 lines.more
             }

@@ -6,7 +6,7 @@
 //! - [`access_log`]: the sessions in their access logs.
 //! - [`session_addresses`]: which server a session goes to.
 //! - [`admin`]: whether it accepted its endpoints, and whether its settings are safe.
-//! - [`hand_offs`]: clients that reached no server.
+//! - [`hand_offs`]: sessions that ended, for the journal of failures.
 
 pub mod access_log;
 pub mod admin;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use agent_core::{InstanceId, ServerId, health::ServerConfig};
+use agent_core::{DatabaseName, InstanceId, ServerId, health::ServerConfig};
 use tokio::time::Instant;
 
 /// The addresses of each instance, as far as its name could be resolved.
@@ -74,6 +74,13 @@ pub fn label<'a>(servers: &[ServerConfig], cluster: Option<&'a str>) -> &'a str 
     let is = |name: &str| servers.iter().any(|server| *server.id.backend == *name);
     let known = is(cluster) || cluster.strip_suffix(FALLBACK).is_some_and(is);
     if known { cluster } else { "other" }
+}
+
+/// The database of a cluster or of its fallback, if it is configured.
+pub fn database(servers: &[ServerConfig], cluster: &str) -> Option<DatabaseName> {
+    let of = |name: &str| servers.iter().find(|server| *server.id.backend == *name);
+    let server = of(cluster).or_else(|| of(cluster.strip_suffix(FALLBACK)?))?;
+    Some(server.instance.database.clone())
 }
 
 #[cfg(test)]

@@ -452,6 +452,7 @@ impl Proxy {
         let Some(permit) = shared.permit(&command.instance, command.purpose) else {
             return shared.close_ended(command, Retired::OverBudget).await;
         };
+        shared.close_begins(command);
         let began = Instant::now();
         // A proxy that stands still for a moment says nothing of what the session does
         // when it goes on.

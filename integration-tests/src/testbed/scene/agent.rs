@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Error, PATIENCE, Proxy, Setting};
+use super::{Error, PATIENCE, Proxy, SessionLog, Setting};
 use crate::{
     process::{Account, Launch, Process, Signal, free_port},
     standin::{Engine, StandIn},
@@ -24,6 +24,8 @@ pub struct Files {
     folder: TempDir,
     pub agent_check: SocketAddr,
     pub http: SocketAddr,
+    /// For HAProxy's log by UDP.
+    pub log: SocketAddr,
 }
 
 impl Files {
@@ -39,7 +41,8 @@ impl Files {
             }
         }
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Ok(Self { folder, agent_check: address(free_port()?), http: address(free_port()?) })
+        let (agent_check, http, log) = (address(free_port()?), address(free_port()?), address(free_port()?));
+        Ok(Self { folder, agent_check, http, log })
     }
 
     /// HAProxy's server state file.
@@ -50,6 +53,14 @@ impl Files {
     /// The socket for an Envoy.
     pub fn envoy(&self) -> PathBuf {
         self.folder.path().join("envoy.sock")
+    }
+
+    /// Where HAProxy sends its log.
+    pub fn session_log(&self, kind: SessionLog) -> String {
+        match kind {
+            SessionLog::Udp | SessionLog::Tcplog => self.log.to_string(),
+            SessionLog::Unix => self.folder.path().join("log.sock").display().to_string(),
+        }
     }
 }
 
@@ -98,6 +109,11 @@ impl Agent {
     /// The port for agent checks.
     pub fn agent_check(&self) -> SocketAddr {
         self.files.agent_check
+    }
+
+    /// The address for HAProxy's log by UDP.
+    pub fn log_address(&self) -> SocketAddr {
+        self.files.log
     }
 
     /// The port for HTTP.

@@ -51,8 +51,21 @@ pub struct Setting {
     pub state_file: bool,
     /// Whether HAProxy has a waiting room, as in the shipped recipe.
     pub waiting_room: bool,
+    /// How the agent receives HAProxy's log, if it does.
+    pub session_log: Option<SessionLog>,
     /// More keys of the agent's configuration, as YAML lines.
     pub more: String,
+}
+
+/// How the agent receives HAProxy's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionLog {
+    /// In the agent's own format, by UDP.
+    Udp,
+    /// The same to a Unix socket.
+    Unix,
+    /// In the format of `option tcplog`, by UDP.
+    Tcplog,
 }
 
 impl Default for Setting {
@@ -70,6 +83,7 @@ impl Default for Setting {
             master: true,
             state_file: false,
             waiting_room: false,
+            session_log: None,
             more: String::new(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, future::Future, io, net::SocketAddr};
 
-use super::{Error, Files, Setting};
+use super::{Error, Files, SessionLog, Setting};
 use crate::{
     envoy::{Envoy, EnvoyBinary, EnvoyConfig},
     haproxy::{Backend, Haproxy, HaproxyBinary, HaproxyConfig, Level, Server},
@@ -63,6 +63,12 @@ impl Proxy for Haproxy {
         if setting.waiting_room {
             config = config.defaults_line("retries 10").defaults_line("option redispatch 1");
         }
+        if let Some(kind) = setting.session_log {
+            config = config.global_line(&format!("log {} local0 info", files.session_log(kind)));
+            if kind != SessionLog::Tcplog {
+                config = config.defaults_line(&format!("log-format \"{}\"", ::haproxy::log::FORMAT));
+            }
+        }
         let config = config
             .frontend("write", "orders_write")
             .frontend("read", "orders_read")
@@ -94,8 +100,10 @@ impl Proxy for Haproxy {
         } else {
             String::new()
         };
+        let log = setting.session_log.map(|kind| format!(", log: \"{}\"", files.session_log(kind)));
+        let log = log.unwrap_or_default();
         format!(
-            "  - haproxy: {{socket: \"{socket}\"{master}{state_file}}}\n    backends:\n      \
+            "  - haproxy: {{socket: \"{socket}\"{master}{state_file}{log}}}\n    backends:\n      \
              orders_write: {{database: orders, role: writer, servers: {{{servers}}}}}\n      \
              orders_read: {{database: orders, role: reader, servers: {{{servers}}}}}\n",
             socket = self.admin_socket().display(),
