@@ -124,16 +124,19 @@ async fn a_sound_cluster_has_no_findings_and_planted_mistakes_are_found() {
     let report = sound.run(&["--strict"]).await;
     assert_eq!((report.code, report.rules.len(), report.skipped.len()), (0, 0, 0), "{}", report.text);
 
-    // Another member, another port, a name that is not there, and one of each kind of answer.
-    let wrong = Doctor::new(&api, "mysql", &[("orders-a", 5433), ("orders-c", 5432)]);
+    // Another engine, port and member, a name that is not there, an instance without IAM, and one of each kind of answer.
+    let wrong = Doctor::new(&api, "mysql", &[("orders-a", 5433), ("orders-c", 5432), ("orders-d", 3306)]);
     parameters(&api, "DescribeDBParameters", &[("idle_in_transaction_session_timeout", "0")]);
     parameters(&api, "DescribeDBClusterParameters", &[("rds.force_ssl", "0")]);
-    api.call(
-        "ModifyDBCluster",
-        &[("DBClusterIdentifier", "orders"), ("EnableIAMDatabaseAuthentication", "false")],
-    )
-    .await
-    .unwrap();
+    let single = [
+        ("DBInstanceIdentifier", "orders-d"),
+        ("Engine", "mysql"),
+        ("DBInstanceClass", "db.t4g.micro"),
+        ("AllocatedStorage", "20"),
+        ("MasterUsername", "root"),
+        ("MasterUserPassword", "made-up-password"),
+    ];
+    api.call("CreateDBInstance", &single).await.unwrap();
     let pending = "<PendingMaintenanceActions><ResourcePendingMaintenanceActions>\
         <ResourceIdentifier>arn:aws:rds:eu-west-1:123456789012:db:orders-a</ResourceIdentifier>\
         <PendingMaintenanceActionDetails><PendingMaintenanceAction><Action>system-update</Action>\
@@ -159,6 +162,7 @@ async fn a_sound_cluster_has_no_findings_and_planted_mistakes_are_found() {
     fs::write(&policy, other).unwrap();
     let report = wrong.run(&["--aws", policy.to_str().unwrap()]).await;
     let expected = [
+        "aws-auth-log",
         "aws-blue-green",
         "aws-engine",
         "aws-events",
@@ -170,6 +174,7 @@ async fn a_sound_cluster_has_no_findings_and_planted_mistakes_are_found() {
         "aws-not-found",
         "aws-policy-database",
         "aws-port",
+        "aws-small-class",
     ];
     assert_eq!(report.rules, expected.map(str::to_owned).into(), "{}", report.text);
     assert_eq!(report.code, 1);
