@@ -23,6 +23,7 @@ use rds_lb_agent::{
     metrics::{Metrics, labels::Question},
     proxies::envoy::discovery::Envoys,
     seen::{Difference, DifferenceKind, ProxyTable, ShownServer, ShownState},
+    shared::Topologies,
     snapshot::{ProxySetup, Setup, Snapshot},
     state::pause::Pause,
     status::Status,
@@ -60,8 +61,15 @@ async fn serve(most: usize, patience: Duration) -> Served {
     let metrics = Arc::new(Metrics::default());
     metrics.begin(&"retire", [InstanceId::new("orders", "a")].iter(), &[]);
     let unknown = Arc::new(UnknownNames::new(Question::Http));
-    let source =
-        Source { snapshot, metrics: metrics.clone(), clock, envoys, unknown, recent: Recent::default() };
+    let source = Source {
+        snapshot,
+        metrics: metrics.clone(),
+        clock,
+        envoys,
+        unknown,
+        recent: Recent::default(),
+        topologies: Topologies::default(),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move {

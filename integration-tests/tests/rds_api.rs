@@ -1,15 +1,28 @@
-//! `doctor --aws` against RDS's API.
+//! `doctor --aws` and `topology` against RDS's API.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use integration_tests::{
+    process::wait_for,
     rds_api::{RdsApi, error, result},
-    scene::Agent,
+    scene::{Agent, Files, PATIENCE, Setting},
 };
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// The database `orders` of a configuration. The instances have the names of moto.
+fn database(engine: &str, instances: &[(&str, u16)]) -> String {
+    let instance = |(name, port): &(&str, u16)| {
+        let endpoint = format!("{name}.aaaaaaaaaa.eu-west-1.rds.amazonaws.com:{port}");
+        format!("      - {{name: {name}, endpoint: '{endpoint}'}}\n")
+    };
+    let instances = instances.iter().map(instance).collect::<Vec<_>>().concat();
+    format!(
+        "databases:\n  - name: orders\n    engine: {engine}\n    user: lb_agent\n    instances:\n{instances}"
+    )
+}
 
 /// The configuration of an agent, and the environment in which its commands ask the API.
 struct Doctor {
@@ -25,20 +38,9 @@ struct Report {
 }
 
 impl Doctor {
-    /// The instances have the names of moto.
     fn new(api: &RdsApi, engine: &str, instances: &[(&str, u16)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let instances: String = instances
-            .iter()
-            .map(|(name, port)| {
-                let endpoint = format!("{name}.aaaaaaaaaa.eu-west-1.rds.amazonaws.com:{port}");
-                format!("      - {{name: {name}, endpoint: '{endpoint}'}}\n")
-            })
-            .collect();
-        let text = format!(
-            "databases:\n  - name: orders\n    engine: {engine}\n    user: lb_agent\n    instances:\n{instances}"
-        );
-        fs::write(folder.path().join("agent.yaml"), text).unwrap();
+        fs::write(folder.path().join("agent.yaml"), database(engine, instances)).unwrap();
         Self { folder, environment: api.environment() }
     }
 
@@ -101,15 +103,13 @@ const EXPORTS: [(&str, &str); 2] = [
 
 /// The default groups of AWS are not in moto.
 fn parameters(api: &RdsApi, action: &str, entries: &[(&str, &str)]) {
-    let entries: String = entries
-        .iter()
-        .map(|(name, value)| {
-            format!(
-                "<Parameter><ParameterName>{name}</ParameterName><ParameterValue>{value}</ParameterValue>\
-                 <Source>user</Source></Parameter>"
-            )
-        })
-        .collect();
+    let entry = |(name, value): &(&str, &str)| {
+        format!(
+            "<Parameter><ParameterName>{name}</ParameterName><ParameterValue>{value}</ParameterValue>\
+             <Source>user</Source></Parameter>"
+        )
+    };
+    let entries = entries.iter().map(entry).collect::<Vec<_>>().concat();
     let text = result(action, &format!("<Parameters>{entries}</Parameters>"));
     api.answer(action, move |_| (200, text.clone()));
 }
@@ -234,4 +234,66 @@ async fn all_pages_of_an_answer_are_read() {
     let report = Doctor::new(&api, "postgresql", &[("orders-a", 5432)]).run(&[]).await;
     assert_eq!(report.rules, BTreeSet::from(["aws-log-connections".to_owned()]), "{}", report.text);
     assert_eq!(api.calls("DescribeDBParameters"), 2);
+}
+
+/// What the agent reports of the topology of `orders`, when it is as wanted.
+async fn topology(agent: &Agent, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    wait_for(what, PATIENCE, async || {
+        let (_, text) = agent.get("/state").await.map_err(|error| error.to_string())?;
+        let state: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let topology = state["topologies"][0].clone();
+        if wanted(&topology) { Ok(topology) } else { Err(format!("{topology}\n{}", agent.log())) }
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_running_agent_reports_differences_and_keeps_them_while_aws_is_away() {
+    let api = RdsApi::start().await.unwrap();
+    cluster(&api, &["orders-a", "orders-b"], &EXPORTS).await;
+    let files = Files::new(&Setting::default()).unwrap();
+    let (check, http) = (files.agent_check, files.http);
+    let mut agent = Agent::new(files);
+    agent.environment = api.environment();
+    let config = |instances: &[(&str, u16)]| {
+        format!(
+            "{}    topology: {{cluster: orders}}\nlisten: {{agent_check: '{check}', http: '{http}', control: {}}}\nstate_dir: {}\n",
+            database("postgresql", instances),
+            agent.control().display(),
+            agent.state_dir().display(),
+        )
+    };
+    let (one, both) = (config(&[("orders-a", 5432)]), config(&[("orders-a", 5432), ("orders-b", 5432)]));
+    agent.write_config(&one).unwrap();
+    agent.start().await.unwrap();
+    let missing = "AWS has the member orders-b (orders-b.aaaaaaaaaa.eu-west-1.rds.amazonaws.com:5432), which is not configured";
+    let differs = |topology: &Value| topology["differences"] == serde_json::json!([missing]);
+    let seen = topology(&agent, "the difference", differs).await;
+    assert_eq!((&seen["asked"], seen["members"].as_array().unwrap().len()), (&"cluster orders".into(), 2));
+    assert_eq!(seen["members"][0]["writer"], true, "{seen}");
+    let (_, metrics) = agent.get("/metrics").await.unwrap();
+    assert!(metrics.contains("rdslb_topology_differences{database=\"orders\"} 1"), "{metrics}");
+
+    // Refused: what was seen stays, and is reported as old. A reload asks at once.
+    api.deny("DescribeDBClusters");
+    agent.write_config(&format!("{one}log: {{level: debug}}\n")).unwrap();
+    let denied =
+        |topology: &Value| topology["error"].as_str().is_some_and(|text| text.contains("not allowed"));
+    let seen = topology(&agent, "the refusal", denied).await;
+    assert!(differs(&seen), "{seen}");
+
+    api.let_answer("DescribeDBClusters");
+    agent.write_config(&both).unwrap();
+    let agrees = |topology: &Value| topology["differences"].as_array().is_some_and(Vec::is_empty);
+    let seen = topology(&agent, "agreement", |seen| agrees(seen) && seen["error"].is_null()).await;
+    assert_eq!(seen["members"].as_array().unwrap().len(), 2, "{seen}");
+    let log = agent.log();
+    for message in ["AWS and the configured instances differ", "AWS does not report", "agree again"] {
+        assert_eq!(log.matches(message).count(), 1, "{message}: {log}");
+    }
+    assert!(!log.contains("a-made-up-secret"), "{log}");
+    // Without the key AWS is not asked, and nothing is shown.
+    agent.write_config(&both.replace("    topology: {cluster: orders}\n", "")).unwrap();
+    topology(&agent, "no topology", Value::is_null).await;
 }

@@ -18,6 +18,7 @@ mod question;
 pub mod recent;
 mod session;
 mod token_file;
+mod topology;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -53,6 +54,7 @@ pub use question::{ConnectionsClosed, UnknownNames};
 pub use recent::Recent;
 pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
 pub use token_file::{TokenFileFailed, TokenFileWritten};
+pub use topology::{TopologyAgrees, TopologyDiffers, TopologyRead, TopologyUnread};
 
 use tokio::time::Instant;
 

@@ -151,6 +151,7 @@ impl Listeners {
             envoys: self.envoys.clone(),
             unknown: Arc::new(UnknownNames::new(Question::Http)),
             recent: shared.recent.clone(),
+            topologies: shared.topologies.clone(),
         }
     }
 

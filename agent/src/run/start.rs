@@ -145,6 +145,11 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
             }
         };
         metrics.forget_states();
+        let compared = |name: &str| {
+            let mut databases = changed.config.databases.iter();
+            databases.any(|database| database.name == name && database.topology.is_some())
+        };
+        shared.topologies.keep(compared);
         let logins = changed.prepared.logins.clone();
         let new = InForce { config: changed.config, authorities: changed.authorities, logins };
         let old = std::mem::replace(&mut in_force, new);

@@ -48,13 +48,12 @@ pub fn policy(account: &str, logins: &[Login], features: &BTreeSet<Feature>) -> 
         _ => "*",
     };
     let partition = partition(logins.first().map_or("", |login| &login.region));
-    let further: String = features
-        .iter()
-        .map(|feature| {
-            let statements = feature.statements().replace("${partition}", partition);
-            format!(",{}", statements.replace("${region}", region).replace("${account}", account))
-        })
-        .collect();
+    let mut further = String::new();
+    for feature in features {
+        let statements = feature.statements().replace("${partition}", partition);
+        further.push(',');
+        further.push_str(&statements.replace("${region}", region).replace("${account}", account));
+    }
     format!(
         "{{\n  \"Version\": \"2012-10-17\",\n  \"Statement\": [\n    {{\n      \"Effect\": \"Allow\",\n      \
          \"Action\": \"rds-db:connect\",\n      \"Resource\": [\n{}\n      ]\n    }}{further}\n  ]\n}}\n",

@@ -50,7 +50,7 @@ pub(super) async fn fetch(
         match region {
             Some(region) => drop(regions.entry(region).or_default().insert(id)),
             None => {
-                report.skipped.push(format!("AWS, {id}: no region is known: set `region`, or AWS_REGION"))
+                report.skipped.push(format!("AWS, {id}: no region is known: set `region`, or AWS_REGION"));
             }
         }
     }

@@ -83,7 +83,8 @@ pub(super) const RULES: &[Rule<Answers>] = &[
                 let configured = configured(part, setup)?;
                 let port = part.node.at(&["Endpoint", "Port"])?;
                 let number = port.number()?;
-                (number != f64::from(configured.port)).then(|| {
+                let differs = (number - f64::from(configured.port)).abs() > 0.5;
+                differs.then(|| {
                     let what = format!(
                         "`{}` listens on port {number}; {} is configured with {}",
                         part.name(),
