@@ -16,6 +16,7 @@ use agent_aws::{
 };
 use agent_core::topology::{Configured, Member, compare};
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::members::Unanswered;
 use crate::{
@@ -40,6 +41,33 @@ const SPREAD: Duration = Duration::from_secs(5);
 pub async fn run(database: Database, chain: CredentialChain, shared: Shared) {
     let Some(topology) = database.topology.clone() else { return };
     sleep(part_of(SPREAD)).await;
+    let name = database.name.clone();
+    restarted(&name, &topology, &shared, || {
+        let (database, topology) = (database.clone(), topology.clone());
+        connected(database, topology, chain.clone(), shared.clone())
+    })
+    .await;
+}
+
+/// Runs a task again when it panics. A panic in another task ends the agent, so that it acts on nothing that is
+/// half done; here nothing is acted on, and a bug of a client library must not stop the health checks.
+async fn restarted<F: Future<Output = ()> + Send + 'static>(
+    database: &str,
+    topology: &Topology,
+    shared: &Shared,
+    task: impl Fn() -> F,
+) {
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let mut episodes = Episodes::default();
+    while let Err(error) = AbortOnDropHandle::new(tokio::spawn(task())).await {
+        let message = format!("internal error, please report it: {error}");
+        let error = Unanswered { result: "internal", message };
+        unread(database, topology, &error, &mut episodes, shared);
+        sleep(backoff.wait()).await;
+    }
+}
+
+async fn connected(database: Database, topology: Topology, chain: CredentialChain, shared: Shared) {
     let named = database.instances.iter().find_map(|instance| instance.region.clone());
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     let mut episodes = Episodes::default();

@@ -143,6 +143,31 @@ async fn replicas_that_come_and_go_are_reported_and_aws_is_asked_about_once_a_mi
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_is_reported_and_the_task_runs_again() {
+    let script = Arc::new(Script::default());
+    script.set(&[("a", &["b"]), ("b", &[])]);
+    let running = Running::start(Topology::Instance("a".into()), script);
+    let (shared, topology) = (running.shared.clone(), Topology::Instance("a".into()));
+    let starts = Arc::new(Mutex::new(0));
+    let counted = starts.clone();
+    let task = tokio::spawn(async move {
+        let task = || {
+            let starts = counted.clone();
+            async move {
+                *starts.lock().unwrap() += 1;
+                panic!("made up");
+            }
+        };
+        restarted("orders", &topology, &shared, task).await;
+    });
+    running.task.abort();
+    running.pass(120).await;
+    assert!((3..=5).contains(&*starts.lock().unwrap()), "{starts:?}");
+    assert!(running.error().is_some_and(|error| error.contains("internal error")));
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_keeps_what_was_seen_and_is_tried_again_rarely() {
     let script = Arc::new(Script::default());
     script.set(&[("a", &[])]);
