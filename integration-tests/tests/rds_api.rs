@@ -209,6 +209,18 @@ async fn what_is_denied_throttled_or_unreachable_is_not_examined_and_never_clean
     let report = nowhere.run(&[]).await;
     assert_eq!((report.code, report.rules.len()), (2, 0), "{}", report.text);
     assert!(report.skipped[0].contains("the RDS API cannot be reached"), "{}", report.text);
+    // Settings that the SDK cannot use, and an empty one, which is none.
+    for (url, expected) in [
+        ("no url", "correct the AWS settings of this environment"),
+        ("ftp://127.0.0.1", "unsupported scheme ftp"),
+        ("", "the RDS API cannot be reached"),
+    ] {
+        nowhere.environment.retain(|(name, _)| name != "AWS_ENDPOINT_URL_RDS");
+        nowhere.environment.push(("AWS_ENDPOINT_URL_RDS".to_owned(), url.to_owned()));
+        let report = nowhere.run(&[]).await;
+        assert!(report.skipped[0].contains(expected), "{url}: {}", report.text);
+        assert!(!report.text.contains("Request {"), "{}", report.text);
+    }
     nowhere
         .environment
         .retain(|(name, _)| !name.starts_with("AWS_ACCESS") && !name.starts_with("AWS_SECRET"));

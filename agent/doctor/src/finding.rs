@@ -94,6 +94,7 @@ impl fmt::Display for Report {
         {
             write!(counts, ", {} {word}", self.count(severity))?;
         }
-        write!(f, "examined: {}{counts}", self.examined.join(", "))
+        let examined = if self.examined.is_empty() { "nothing".into() } else { self.examined.join(", ") };
+        write!(f, "examined: {examined}{counts}")
     }
 }

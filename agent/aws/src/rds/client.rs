@@ -1,6 +1,6 @@
 //! The calls, with time limits and retries.
 
-use std::{fmt, time::Duration};
+use std::{env, fmt, time::Duration};
 
 use async_trait::async_trait;
 use aws_config::BehaviorVersion;
@@ -15,6 +15,7 @@ use aws_sdk_rds::{
     types::Filter,
 };
 use aws_smithy_async::future::pagination_stream::PaginationStream;
+use tokio::task::JoinHandle;
 use tracing::{Dispatch, instrument::WithSubscriber};
 
 use super::{
@@ -70,7 +71,14 @@ impl RdsClient {
             loader = loader.profile_name(profile);
         }
         let config = loader.load().with_subscriber(Dispatch::none()).await;
-        Self { client: Client::new(&config), chain: chain.clone(), region: region.clone() }
+        let mut builder = aws_sdk_rds::config::Builder::from(&config);
+        let given = ["AWS_ENDPOINT_URL_RDS", "AWS_ENDPOINT_URL"].map(|name| env::var(name).ok());
+        if given.iter().flatten().any(String::is_empty) {
+            // An empty variable counts as unset. The SDK would panic.
+            builder.set_endpoint_url(given.into_iter().flatten().find(|url| !url.is_empty()));
+        }
+        let client = Client::from_conf(builder.build());
+        Self { client, chain: chain.clone(), region: region.clone() }
     }
 
     pub fn region(&self) -> &Region {
@@ -81,34 +89,53 @@ impl RdsClient {
     async fn whole<T, E>(
         &self,
         action: &'static str,
-        mut pages: PaginationStream<Result<T, SdkError<E, HttpResponse>>>,
+        pages: PaginationStream<Result<T, SdkError<E, HttpResponse>>>,
     ) -> Result<Vec<T>, ApiError>
     where
+        T: Send + 'static,
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         // The SDK reports a failed load of credentials as a failed connection.
         self.chain.lease(Need::default()).await.map_err(|error| ApiError::credentials(action, &error))?;
-        let mut entries = Vec::new();
-        while let Some(entry) = pages.next().await {
-            entries.push(entry.map_err(|error| ApiError::from_sdk(action, &error))?);
-            if entries.len() > MOST {
-                return Err(ApiError::new(
-                    action,
-                    ApiErrorKind::TooLong,
-                    format!("more than {MOST} entries"),
-                ));
-            }
-        }
-        Ok(entries)
+        // The SDK panics on some settings. At level trace it logs headers of requests, with session tokens: that
+        // must not reach any log.
+        let mut task = Task(tokio::spawn(read(action, pages).with_subscriber(Dispatch::none())));
+        let ended = (&mut task.0).await;
+        ended.unwrap_or_else(|error| Err(ApiError::new(action, ApiErrorKind::NotSent, error.to_string())))
     }
 }
 
-/// The entries of a call, by its paginator. At level trace the SDK logs headers of requests, with session
-/// tokens: that must not reach any log.
+async fn read<T, E>(
+    action: &'static str,
+    mut pages: PaginationStream<Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<Vec<T>, ApiError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let mut entries = Vec::new();
+    while let Some(entry) = pages.next().await {
+        entries.push(entry.map_err(|error| ApiError::from_sdk(action, &error))?);
+        if entries.len() > MOST {
+            return Err(ApiError::new(action, ApiErrorKind::TooLong, format!("more than {MOST} entries")));
+        }
+    }
+    Ok(entries)
+}
+
+/// A call under way. It is cancelled with its caller.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The entries of a call, by its paginator.
 macro_rules! entries {
     ($client:expr, $action:expr, $call:expr) => {{
         let pages = $call.into_paginator().items().send();
-        $client.whole($action, pages).with_subscriber(Dispatch::none()).await
+        $client.whole($action, pages).await
     }};
 }
 

@@ -36,6 +36,9 @@ pub enum ApiErrorKind {
     Unreachable,
     #[error("no answer of the RDS API in time")]
     TimedOut,
+    /// The settings of the environment or the profile are at fault: an invalid endpoint, for example.
+    #[error("the call could not be made; correct the AWS settings of this environment")]
+    NotSent,
     /// AWS is at fault.
     #[error("the RDS API failed")]
     Failed,
@@ -57,6 +60,7 @@ impl ApiErrorKind {
             Self::NotFound => "not_found",
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timed_out",
+            Self::NotSent => "not_sent",
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::TooLong => "too_long",
@@ -93,18 +97,33 @@ impl ApiError {
             }
             SdkError::TimeoutError(_) => Self::new(action, ApiErrorKind::TimedOut, ""),
             SdkError::DispatchFailure(failure) => {
-                let kind =
-                    if failure.is_timeout() { ApiErrorKind::TimedOut } else { ApiErrorKind::Unreachable };
-                Self::new(action, kind, chain(&error))
+                let kind = if failure.is_timeout() {
+                    ApiErrorKind::TimedOut
+                } else if failure.is_io() {
+                    ApiErrorKind::Unreachable
+                } else {
+                    ApiErrorKind::NotSent
+                };
+                // The outer errors quote the request.
+                let text = if kind == ApiErrorKind::NotSent { innermost(&error) } else { chain(&error) };
+                Self::new(action, kind, text)
             }
             // Not the API: a proxy or a login page answers.
             SdkError::ResponseError(context) => {
                 let status = context.raw().status().as_u16();
                 Self::new(action, ApiErrorKind::Failed, format!("status {status}, {}", chain(&error)))
             }
-            _ => Self::new(action, ApiErrorKind::Refused, chain(&error)),
+            _ => Self::new(action, ApiErrorKind::NotSent, innermost(&error)),
         }
     }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// By AWS's error codes, which differ between its services.
