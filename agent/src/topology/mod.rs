@@ -2,7 +2,7 @@
 //! task for each database with `topology`.
 //!
 //! It only reports: nothing waits for it, no verdict and no session depends on it, and an answer that is denied,
-//! late or empty leaves what was seen before.
+//! late or empty leaves what was seen before (`docs/decisions/the-api-adds-and-removes-nothing.md`).
 //!
 //! - [`members`]: the calls, and what they mean.
 
