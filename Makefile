@@ -10,7 +10,7 @@ SCRIPTS := integration-tests/scripts
 export HOLD ENGINE PROXY DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test test-long fuzz lint bench regret deps-deploy test-deploy packages image clean
+.PHONY: help deps build demo test test-long test-matrix fuzz lint bench regret deps-deploy test-deploy packages image clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,9 @@ test: deps ## all tests, against real HAProxy, Envoy, PostgreSQL and MariaDB; th
 
 test-long: deps ## the long tests at full length: faults of a minute, 10,000 logins, 200 random rounds
 	@$(SCRIPTS)/test.sh --long
+
+test-matrix: deps ## the tests that talk to a proxy or a database, with other versions of them (ARGS=--list or names)
+	@$(SCRIPTS)/versions.sh $(ARGS)
 
 fuzz: ## every property with 5,000 cases drawn anew, the simulations with 100 and 2,000 seeds (PROPTEST_CASES, SIMULATION_SEEDS, REGRET_SEEDS)
 	@$(SCRIPTS)/fuzz.sh

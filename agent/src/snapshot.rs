@@ -9,6 +9,7 @@ use std::{
 
 use agent_core::{
     Fault, InstanceId, ProxyIndex, ServerId, Time,
+    freshness::Freshness,
     health::{Fleet, Routing, ServerConfig, Source},
     peers::{Marks, Seen},
     plan::{AdminWord, DrainPhase, HoldReason, Mode, Shortage},
@@ -151,6 +152,11 @@ pub struct Line {
 }
 
 impl Snapshot {
+    /// Whether the decider hangs: the agent has to be restarted.
+    pub fn is_stuck(&self, now: Time) -> bool {
+        Freshness::of(now.since(self.at)) == Freshness::Stuck
+    }
+
     /// Nothing known yet: every answer is neutral.
     pub fn empty(at: Time) -> Self {
         Self {

@@ -273,6 +273,7 @@ async fn the_agent_is_ready_once_a_login_has_succeeded_or_roles_are_remembered()
         role: Role::Writer,
         timeline: None,
         last_writer: true,
+        another_database: false,
     };
     served.publish_with(&[remembered], []);
     assert_eq!(served.get("/readyz").await.0, StatusCode::OK);

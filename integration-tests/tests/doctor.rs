@@ -308,6 +308,13 @@ fn grants_policy_and_client_settings_are_rendered() {
     let policy: Value = serde_json::from_str(&iam).unwrap();
     let resources = policy["Statement"][0]["Resource"].as_array().unwrap();
     assert_eq!(resources.len(), 4, "{iam}");
+    let unknown = Command::new(Agent::binary())
+        .args(["render", "iam", "--resource", "orders/z=db-Z", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&unknown.stderr);
+    assert!(unknown.status.code() == Some(64) && error.contains("no instance `orders/z`"), "{error}");
     assert!(iam.contains("arn:aws:rds-db:eu-west-1:123:dbuser:db-A/lb_agent"), "{iam}");
     assert!(rendered(&config, &["client"]).contains("hostaddr=127.0.0.1 port=5432"));
 }

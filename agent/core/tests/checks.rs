@@ -46,6 +46,7 @@ impl Case {
                 role: if *name == writer { Role::Writer } else { Role::Reader },
                 timeline: None,
                 last_writer: false,
+                another_database: false,
             };
             names.iter().map(one).collect::<Vec<_>>()
         };

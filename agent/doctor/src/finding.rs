@@ -90,9 +90,10 @@ impl fmt::Display for Report {
         }
         let mut counts = String::new();
         for (severity, word) in
-            [(Severity::Error, "errors"), (Severity::Warning, "warnings"), (Severity::Note, "notes")]
+            [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")]
         {
-            write!(counts, ", {} {word}", self.count(severity))?;
+            let count = self.count(severity);
+            write!(counts, ", {count} {word}{}", if count == 1 { "" } else { "s" })?;
         }
         let examined = if self.examined.is_empty() { "nothing".into() } else { self.examined.join(", ") };
         write!(f, "examined: {examined}{counts}")

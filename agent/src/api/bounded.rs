@@ -207,6 +207,10 @@ impl Connections {
 // === impl Client ===
 
 impl<C> Client<C> {
+    pub fn get_ref(&self) -> &C {
+        &self.connection
+    }
+
     /// After the deadline, or once it is closed for another one, a pending operation fails.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let over = |client: &mut Self, cx: &mut Context<'_>| {

@@ -36,9 +36,12 @@ pub fn router(source: Source) -> Router {
 
 /// 200 while the decider publishes snapshots.
 async fn livez(State(source): State<Source>) -> Response {
-    let age = source.clock.now().since(source.snapshot.borrow().at);
-    let status =
-        if Freshness::of(age) < Freshness::Stuck { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let now = source.clock.now();
+    let (age, stuck) = {
+        let snapshot = source.snapshot.borrow();
+        (now.since(snapshot.at), snapshot.is_stuck(now))
+    };
+    let status = if stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, Json(json!({"snapshot_age_s": age.as_secs_f64()}))).into_response()
 }
 

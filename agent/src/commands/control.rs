@@ -34,7 +34,14 @@ pub(super) async fn pause(arguments: &Pause) -> Exit {
 
 pub(super) async fn resume(arguments: &Control) -> Exit {
     let user = user();
-    answer(arguments, Method::POST, "/resume", &[("user", &user)], |_| print("resumed")).await
+    answer(arguments, Method::POST, "/resume", &[("user", &user)], |answer| {
+        print(if answer["was_paused"] == false {
+            "it was not paused; closes that were refused are tried again"
+        } else {
+            "resumed"
+        });
+    })
+    .await
 }
 
 /// The user at the keyboard, for the log and `status`. The control socket is open to its owner alone, so

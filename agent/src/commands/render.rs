@@ -167,19 +167,22 @@ fn files(config: &Config, user: &str) -> ClientFiles {
 
 /// The logins of the agent and of the clients.
 fn logins(arguments: &Render, config: &Config) -> Result<Vec<Login>, String> {
-    let resources = pairs("--resource", &arguments.resource, |text| Some(text.to_owned()))?;
+    let mut resources = pairs("--resource", &arguments.resource, |text| Some(text.to_owned()))?;
     let mut logins = Vec::new();
     for (_, instance) in config.instances() {
         let id = instance.id().to_string();
         let resource =
-            resources.get(&id).cloned().unwrap_or_else(|| format!("RESOURCE-ID-OF-{}", id.replace('/', "-")));
+            resources.remove(&id).unwrap_or_else(|| format!("RESOURCE-ID-OF-{}", id.replace('/', "-")));
         let region = instance.region.clone().unwrap_or_else(|| "REGION".into());
         for user in [&*instance.target.user, &arguments.user] {
             let (region, resource) = (region.clone(), resource.clone());
             logins.push(Login { region, resource, user: user.to_owned() });
         }
     }
-    Ok(logins)
+    match resources.keys().next() {
+        Some(unknown) => Err(format!("--resource: there is no instance `{unknown}`")),
+        None => Ok(logins),
+    }
 }
 
 fn instance<'a>(config: &'a Config, server: &ServerConfig) -> Option<(&'a Database, &'a Instance)> {

@@ -54,6 +54,8 @@ pub struct File {
     /// Files with fresh IAM tokens, for clients that read their password from a file.
     #[serde(default)]
     pub token_files: Vec<At<TokenFile>>,
+    /// A Unix socket that gives fresh IAM tokens to programs on this host.
+    pub token_socket: Option<TokenSocket>,
     /// The addresses that the agent listens on. By default loopback addresses and a Unix socket.
     #[serde(default)]
     pub listen: Listen,
@@ -366,6 +368,35 @@ pub struct TokenFile {
     /// The owner of the file, by name or number; another user than the agent's own needs CAP_CHOWN.
     /// Default: the user of the agent
     pub owner: Option<At<String>>,
+}
+
+/// A Unix socket that answers `GET /token/DATABASE/USER` with a fresh IAM token. Every program on this host can
+/// connect; who gets which token is decided by the user that the program runs as, which the kernel reports.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSocket {
+    /// The path of the socket.
+    pub path: At<String>,
+    /// The tokens that it gives.
+    pub tokens: At<Vec<At<SocketToken>>>,
+}
+
+/// A token that the token socket gives.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SocketToken {
+    /// The database of the configuration that it is for: DATABASE in the request.
+    pub database: At<String>,
+    /// The database user that the clients log in as: USER in the request. The credentials of the agent need
+    /// `rds-db:connect` for it.
+    pub user: At<String>,
+    /// The RDS name and port that the token is signed for: of a cluster or of an instance, never of a load balancer.
+    pub endpoint: At<String>,
+    /// The AWS region. Default: the region in the name of the endpoint, else the one of the AWS
+    /// environment
+    pub region: Option<At<String>>,
+    /// The users of this host whose programs get the token, by number, or by name in /etc/passwd.
+    pub peers: At<Vec<At<String>>>,
 }
 
 /// The format of a token file.

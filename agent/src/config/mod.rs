@@ -44,6 +44,7 @@ pub struct Config {
     pub routing: Routing,
     pub sessions: Policy,
     pub token_files: Vec<TokenFile>,
+    pub socket_tokens: Vec<SocketToken>,
     pub listen: Listen,
     pub state_dir: PathBuf,
     pub log: Log,
@@ -171,6 +172,18 @@ pub struct TokenFile {
     pub owner: Option<String>,
 }
 
+/// A token that the token socket gives to clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketToken {
+    pub database: String,
+    pub user: String,
+    pub endpoint: agent_database::Address,
+    /// `None`: the one in the name of the endpoint, or of the environment.
+    pub region: Option<String>,
+    /// The users of this host who get it, by name or number.
+    pub peers: Vec<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     pub agent_check: SocketAddr,
@@ -178,6 +191,8 @@ pub struct Listen {
     /// `None` if no Envoy is configured.
     pub envoy: Option<Address>,
     pub control: PathBuf,
+    /// The token socket.
+    pub tokens: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         return Err(EXAMPLE.into());
     }
     if rest.parse::<f64>().is_ok() {
-        return Err(format!("`{rest}` has no unit; did you mean `{rest}s`?"));
+        return Err(format!("`{rest}` has no unit; did you mean `{rest}s` or `{rest}m`?"));
     }
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_duration_without_a_unit_is_refused_with_the_likely_one() {
-        assert!(duration("30").unwrap_err().contains("did you mean `30s`?"));
+        assert!(duration("30").unwrap_err().contains("did you mean `30s` or `30m`?"));
         for wrong in ["", "m", "five minutes", "10 parsecs", "-5s", "5s-"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

@@ -49,9 +49,15 @@ impl Running {
                 Ok((answer, Some(Effect::Paused)))
             }
             Request::Resume { by } => {
+                let groups = self.decider.planner.breaker().open().count();
+                let was_paused = self.decider.pause.is_some() || groups > 0;
+                // Closes that were refused are tried again, paused or not.
                 self.decider.planner.resume();
                 self.decider.health.release(false);
-                Ok((self.set_pause(None, by).await?, None))
+                if was_paused {
+                    self.set_pause(None, by).await?;
+                }
+                Ok((json!({"paused": false, "was_paused": was_paused}), None))
             }
             Request::Drain { server, lasts, empty, force } => {
                 let server = self.find(&server)?;

@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use agent_core::{
     InstanceId, ServerId, Time,
     plan::{Hold, HoldReason, Policy, Subject, limit_of},
-    session::{Activity, BackendKey, Join, Ledger},
+    session::{Activity, ActivityRow, BackendKey, Join, Ledger},
 };
 use serde_json::{Value, json};
 
 use crate::{metrics::labels::Word, status::SessionRow};
 
 /// All sessions as JSON, oldest first, with the reason for which a due one is held.
-/// Ages and limits in seconds.
+/// Ages and limits in seconds. Replication and other internal connections are no sessions of clients.
 pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) -> Value {
     let server_holds = holds.iter();
     let holds: HashMap<(&InstanceId, BackendKey), HoldReason> = holds
@@ -29,7 +29,9 @@ pub(super) fn json(now: Time, ledger: &Ledger, policy: &Policy, holds: &[Hold]) 
             Subject::Session { .. } => None,
         })
         .collect();
-    let mut sessions: Vec<_> = ledger.sessions().collect();
+    // What is hidden from the agent hides its kind as well.
+    let of_client = |row: &ActivityRow| row.client_backend || row.activity == Activity::Unknown;
+    let mut sessions: Vec<_> = ledger.sessions().filter(|session| of_client(session.row)).collect();
     sessions.sort_by_key(|session| session.begin);
     let rows = sessions.into_iter().map(|session| {
         let row = session.row;

@@ -17,7 +17,7 @@ mod proxy;
 mod question;
 pub mod recent;
 mod session;
-mod token_file;
+mod tokens;
 mod topology;
 
 use std::{collections::HashMap, time::Duration};
@@ -53,7 +53,7 @@ pub use proxy::{
 pub use question::{ConnectionsClosed, UnknownNames};
 pub use recent::Recent;
 pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
-pub use token_file::{TokenFileFailed, TokenFileWritten};
+pub use tokens::{TokenFileFailed, TokenFileWritten, TokenRefused};
 pub use topology::{TopologyAgrees, TopologyDiffers, TopologyRead, TopologyUnread};
 
 use tokio::time::Instant;

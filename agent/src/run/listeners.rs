@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
+use agent_aws::CredentialChain;
 use axum::Router;
 use haproxy::agent_check;
 use tokio::{
@@ -16,6 +17,7 @@ use crate::{
     api::{
         bounded::{self, Bounded, Peer},
         control, http,
+        tokens::{self, Offers},
     },
     config::{Address, Config, Listen},
     events::UnknownNames,
@@ -35,6 +37,9 @@ pub(super) struct Listeners {
     http: Served,
     envoy: Served,
     control: Served,
+    tokens: Served,
+    /// What the token socket gives.
+    offers: Offers,
     inherited: Inherited,
 }
 
@@ -49,6 +54,7 @@ struct Bound {
     http: Option<TcpListener>,
     envoy: Option<::envoy::serve::Listener>,
     control: Option<UnixListener>,
+    tokens: Option<UnixListener>,
 }
 
 // === impl Listeners ===
@@ -62,6 +68,8 @@ impl Listeners {
             http: Served::default(),
             envoy: Served::default(),
             control: Served::default(),
+            tokens: Served::default(),
+            offers: Offers::new(shared.metrics.clone()),
             inherited: Inherited::from_environment(),
         };
         let bound = Bound::to(&config.listen, None, &listeners.inherited).await?;
@@ -108,6 +116,7 @@ impl Listeners {
             (&mut self.http, old.http != new.http),
             (&mut self.envoy, old.envoy != new.envoy),
             (&mut self.control, old.control != new.control),
+            (&mut self.tokens, old.tokens != new.tokens),
         ];
         for (served, _) in changed.into_iter().filter(|(_, changed)| *changed) {
             served.close().await;
@@ -117,6 +126,9 @@ impl Listeners {
         }
         if old.control != new.control {
             remove_socket(&old.control);
+        }
+        if let Some(path) = old.tokens.as_ref().filter(|_| old.tokens != new.tokens) {
+            remove_socket(path);
         }
     }
 
@@ -141,6 +153,15 @@ impl Listeners {
             let router = control::router(shared.decider.clone()).merge(http::router(self.source(shared)));
             self.control = Served::by(serve_http(listener, router, shared));
         }
+        if let Some(listener) = bound.tokens {
+            let listener = Bounded::new(listener, bounded::Limits::default(), shared.metrics.clone());
+            self.tokens = Served::by(tokens::serve(listener, self.offers.clone()));
+        }
+    }
+
+    /// What the token socket gives from now on.
+    pub(super) fn offer(&self, config: &Config, chain: &CredentialChain) {
+        self.offers.replace(&config.socket_tokens, chain);
     }
 
     fn source(&self, shared: &Shared) -> http::Source {
@@ -172,12 +193,15 @@ impl Listeners {
             ended = self.http.ended() => ended,
             ended = self.envoy.ended() => ended,
             ended = self.control.ended() => ended,
+            ended = self.tokens.ended() => ended,
         };
         ended.err().map_or_else(|| "a listener ended".into(), |error| error.to_string())
     }
 
     pub(super) async fn close(mut self) {
-        for served in [&mut self.agent_check, &mut self.http, &mut self.envoy, &mut self.control] {
+        for served in
+            [&mut self.agent_check, &mut self.http, &mut self.envoy, &mut self.control, &mut self.tokens]
+        {
             served.close().await;
         }
         // A Unix socket outlives its listener; without an agent it only misleads.
@@ -185,6 +209,9 @@ impl Listeners {
             remove_socket(path);
         }
         remove_socket(&self.listen.control);
+        if let Some(path) = &self.listen.tokens {
+            remove_socket(path);
+        }
     }
 }
 
@@ -224,7 +251,13 @@ impl Bound {
             bound.http = Some(bind(listen.http, "HTTP", inherited).await?);
         }
         if open.is_none_or(|open| open.control != listen.control) {
-            bound.control = Some(bind_control(&listen.control)?);
+            bound.control = Some(bind_unix(&listen.control, 0o600, "control")?);
+        }
+        if let Some(path) = listen.tokens.as_ref()
+            && open.is_none_or(|open| open.tokens != listen.tokens)
+        {
+            // Every user may ask: the answer depends on who does.
+            bound.tokens = Some(bind_unix(path, 0o666, "tokens")?);
         }
         if let Some(address) = listen.envoy.as_ref()
             && open.is_none_or(|open| open.envoy != listen.envoy)
@@ -257,7 +290,7 @@ async fn bind_envoy(address: &Address) -> Result<::envoy::serve::Listener, RunEr
     match address {
         // Envoy runs as another user and gets access by the group of the directory.
         Address::Unix(path) => {
-            let listener = control::bind(path).map_err(listen)?;
+            let listener = control::bind(path, 0o600).map_err(listen)?;
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(listen)?;
             Ok(listener.into())
         }
@@ -278,8 +311,7 @@ async fn bind(
     TcpListener::bind(address).await.map_err(listen)
 }
 
-fn bind_control(path: &Path) -> Result<UnixListener, RunError> {
-    let listen =
-        |source| RunError::Listen { address: path.display().to_string(), purpose: "control", source };
-    control::bind(path).map_err(listen)
+fn bind_unix(path: &Path, mode: u32, purpose: &'static str) -> Result<UnixListener, RunError> {
+    let listen = |source| RunError::Listen { address: path.display().to_string(), purpose, source };
+    control::bind(path, mode).map_err(listen)
 }

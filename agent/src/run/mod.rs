@@ -22,6 +22,7 @@ mod logins;
 mod records;
 mod reload;
 mod start;
+mod supervisor;
 mod tasks;
 #[cfg(test)]
 mod testing;

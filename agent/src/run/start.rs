@@ -14,6 +14,7 @@ use super::{
     logging::Logging,
     records::{End, release_all, write_state_files},
     reload::{InForce, Reload},
+    supervisor,
     tasks::Prepared,
     watch::{Signal, Signals},
 };
@@ -82,6 +83,8 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         ..Shared::new(clock, metrics.clone(), &config.sessions, snapshot, decider)
     };
     let _delays = AbortOnDropHandle::new(tokio::spawn(shared.starvation.clone().measure()));
+    let watchdog = supervisor::watchdog(clock, shared.snapshot.clone());
+    let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog));
     let envoys = Envoys::new(metrics.clone());
     envoy::begin(&config, &envoys, &shared);
     // Before the first answer: a signal to an agent that answers must not find the default action, which kills.
@@ -92,6 +95,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
     signals.follow(&authorities.folders());
     let prepared = Prepared::new(&config, &envoys, &shared, None);
     let logins = prepared.logins.clone();
+    listeners.offer(&config, &logins.chain);
     let mut generation = Generation::first(&config, &shared, publish, prepared).map_err(RunError::Setup)?;
     Started {
         version: env!("CARGO_PKG_VERSION"),
@@ -101,6 +105,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         servers: config.servers().len(),
     }
     .emit(&metrics);
+    supervisor::ready();
     let mut in_force = InForce { config, authorities, logins };
     let mut reload = Reload::new(path, envoys.clone());
     loop {
@@ -131,6 +136,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         };
         if let Err((reason, _)) = &next {
             Stopping { reason }.emit(&metrics);
+            supervisor::stopping();
         }
         let last_word = matches!(next, Err((_, End::Stop))).then_some(&envoys);
         let (stopped, rest) = running.stop(&shared, last_word).await.map_err(RunError::Internal)?;
@@ -151,6 +157,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         };
         shared.topologies.keep(compared);
         let logins = changed.prepared.logins.clone();
+        listeners.offer(&changed.config, &logins.chain);
         let new = InForce { config: changed.config, authorities: changed.authorities, logins };
         let old = std::mem::replace(&mut in_force, new);
         signals.follow(&in_force.authorities.folders());

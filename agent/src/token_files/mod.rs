@@ -21,6 +21,7 @@ use std::{
 };
 
 use agent_aws::{CredentialChain, Region, Target, Token, source::TokenSource};
+use agent_database::Address;
 use tokio::time::sleep;
 
 use self::format::text;
@@ -67,17 +68,36 @@ pub async fn run(file: TokenFile, chain: CredentialChain, shared: Shared) {
 async fn start(file: &TokenFile, chain: &CredentialChain) -> Result<Vec<TokenSource>, String> {
     let mut sources = Vec::new();
     for endpoint in &file.endpoints {
-        let region = match &file.region {
-            Some(region) => Region::parse(region).map_err(|error| error.to_string())?,
-            None => match Region::from_endpoint(&endpoint.host) {
-                Some(region) => region,
-                None => chain.region().await.ok_or("no AWS region is known: set `region`, or AWS_REGION")?,
-            },
-        };
-        let target = Target::new(&endpoint.host, endpoint.port, &file.user, region);
-        sources.push(TokenSource::start(chain.clone(), target.map_err(|error| error.to_string())?));
+        sources.push(source(endpoint, &file.user, file.region.as_deref(), chain).await?);
     }
     Ok(sources)
+}
+
+/// A source of tokens for a user of clients. Without `region`, the one in the name of the endpoint or of the
+/// environment.
+pub async fn source(
+    endpoint: &Address,
+    user: &str,
+    region: Option<&str>,
+    chain: &CredentialChain,
+) -> Result<TokenSource, String> {
+    let region = match region {
+        Some(region) => Region::parse(region).map_err(|error| error.to_string())?,
+        None => match Region::from_endpoint(&endpoint.host) {
+            Some(region) => region,
+            None => chain.region().await.ok_or("no AWS region is known: set `region`, or AWS_REGION")?,
+        },
+    };
+    let target = Target::new(&endpoint.host, endpoint.port, user, region);
+    Ok(TokenSource::start(chain.clone(), target.map_err(|error| error.to_string())?))
+}
+
+/// The newest token of a source. No login of the agent will prove a new token of another user.
+pub async fn newest(source: &TokenSource) -> Result<Arc<Token>, String> {
+    match source.candidate() {
+        Some(token) => Ok(token),
+        None => source.token().await.map_err(|error| error.to_string()),
+    }
 }
 
 /// Replaces the file if there are newer tokens or it is gone: the tokens that it has then.
@@ -88,12 +108,7 @@ async fn update(
 ) -> Result<Option<Vec<Arc<Token>>>, String> {
     let mut tokens = Vec::new();
     for source in sources {
-        // No login of the agent will prove a new token of another user.
-        let token = match source.candidate() {
-            Some(token) => token,
-            None => source.token().await.map_err(|error| error.to_string())?,
-        };
-        tokens.push(token);
+        tokens.push(newest(source).await?);
     }
     let same = tokens.len() == written.len()
         && tokens.iter().zip(written).all(|(one, other)| Arc::ptr_eq(one, other));
@@ -148,7 +163,7 @@ fn temporary(path: &Path, write: u64) -> PathBuf {
 }
 
 /// The id of a user by number, or by name in /etc/passwd.
-fn uid(owner: &str) -> io::Result<u32> {
+pub fn uid(owner: &str) -> io::Result<u32> {
     if let Ok(id) = owner.parse() {
         return Ok(id);
     }

@@ -277,7 +277,7 @@ fn durations_have_units_and_shares_a_percent_sign() {
 error: rds-lb-agent.yaml:13:35: `14` is not a duration
     13 | sessions: {mode: retire, max_age: 14}
        |                                   ^
-  hint: `14` has no unit; did you mean `14s`?
+  hint: `14` has no unit; did you mean `14s` or `14m`?
 ",
     );
     for (setting, message) in [

@@ -427,7 +427,8 @@ fn upstream(writer: &Server, was_writer: bool) -> String {
     let common = writer.common();
     format!(
         "CHANGE MASTER TO MASTER_HOST = '{}', MASTER_PORT = {}, MASTER_USER = 'replicator', \
-         MASTER_PASSWORD = '{}', MASTER_SSL = 1, MASTER_SSL_CA = '{}', MASTER_CONNECT_RETRY = 1, \
+         MASTER_PASSWORD = '{}', MASTER_SSL = 1, MASTER_SSL_CA = '{}', \
+         MASTER_SSL_VERIFY_SERVER_CERT = 0, MASTER_CONNECT_RETRY = 1, \
          MASTER_HEARTBEAT_PERIOD = 2, MASTER_USE_GTID = slave_pos{}",
         writer.connect().ip(),
         writer.connect().port(),

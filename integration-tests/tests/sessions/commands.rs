@@ -81,6 +81,8 @@ async fn an_operator_can_look_pause_resume_drain_and_undrain(engine: Engine) {
 
     let resumed = ask(&scene, &["resume"]).await;
     assert_eq!((resumed.0, resumed.1.trim()), (0, "resumed"));
+    let again = ask(&scene, &["resume"]).await;
+    assert_eq!((again.0, again.1.trim()), (0, "it was not paused; closes that were refused are tried again"));
     assert_eq!(client.closed().await.as_deref(), retired(engine));
 
     let drain = ask(&scene, &["drain", "orders_read/b"]).await;

@@ -68,6 +68,7 @@ mod tests {
             role: *role,
             timeline: None,
             last_writer: *role == Role::Writer,
+            another_database: false,
         });
         let config =
             FleetConfig { instances: instances.collect(), servers: Vec::new(), routing: Routing::default() };

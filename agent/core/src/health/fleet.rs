@@ -63,6 +63,8 @@ struct Database {
     deposed: BTreeSet<InstanceName>,
     /// Instances that claim to be the writer beside the last writer, and since when.
     beside: BTreeMap<InstanceName, Time>,
+    /// Those that did so for so long that they are writers of another database.
+    others: BTreeSet<InstanceName>,
 }
 
 /// The immutable picture of all instances and servers at one moment.
@@ -120,10 +122,14 @@ impl Health {
                 last_writer: None,
                 deposed: BTreeSet::new(),
                 beside: BTreeMap::new(),
+                others: BTreeSet::new(),
             });
             let known = database.last_writer.is_some();
             if memory.is_some_and(|it| it.last_writer || (it.role == Role::Writer && !known)) {
                 database.last_writer = Some(id.instance.clone());
+            }
+            if memory.is_some_and(|it| it.another_database) {
+                database.others.insert(id.instance.clone());
             }
             database.instances.insert(id.instance, Instance::new(memory));
         }
@@ -195,6 +201,7 @@ impl Health {
             database.deposed.extend(before.deposed.iter().filter(|member| same(&id(name, member))).cloned());
             let beside = before.beside.iter().filter(|(member, _)| same(&id(name, member)));
             database.beside.extend(beside.map(|(member, since)| (member.clone(), *since)));
+            database.others.extend(before.others.iter().filter(|member| same(&id(name, member))).cloned());
         }
         // HAProxy keeps the last answer for a server until the next one.
         let (servers, before) = (&self.servers, &earlier.servers);
@@ -250,6 +257,7 @@ impl Health {
             database.last_writer = Some(id.instance.clone());
             database.deposed.remove(&id.instance);
             database.beside.clear();
+            database.others.clear();
         }
         known
     }
@@ -281,6 +289,7 @@ impl Health {
                 role,
                 timeline,
                 last_writer: database.last_writer.as_ref() == Some(member),
+                another_database: database.others.contains(member),
             })
         })
         .collect()
@@ -414,7 +423,7 @@ impl Database {
             members,
             last_writer: self.last_writer.as_ref(),
             deposed: &self.deposed,
-            beside: &self.beside,
+            others: &self.others,
             fallback,
             rules: &self.rules,
             now,
@@ -494,22 +503,32 @@ impl Database {
             self.deposed.remove(&writer);
             if self.last_writer.as_ref() != Some(&writer) {
                 self.beside.clear();
+                self.others.clear();
             }
             self.last_writer = Some(writer);
         }
     }
 
-    /// Notes which instances claim to be the writer beside the last writer, and since when.
+    /// Notes which instances claim to be the writer beside the last writer, since when, and which of them are
+    /// writers of another database by now.
     fn note_claims(&mut self) {
-        let Some(last) = &self.last_writer else { return self.beside.clear() };
+        let Some(last) = &self.last_writer else {
+            self.others.clear();
+            return self.beside.clear();
+        };
+        let last_proof = self.instances.get(last).and_then(|last| last.view().last_proof);
         for (name, instance) in &self.instances {
             let view = instance.view();
             if name == last || view.role != Some(Role::Writer) {
                 self.beside.remove(name);
+                self.others.remove(name);
             } else if view.claims_writer()
                 && let Some(proof) = view.last_proof
             {
-                self.beside.entry(name.clone()).or_insert(proof);
+                let since = *self.beside.entry(name.clone()).or_insert(proof);
+                if last_proof.is_some_and(|proof| proof.since(since) >= freshness::TWO_WRITERS) {
+                    self.others.insert(name.clone());
+                }
             }
         }
         self.beside.retain(|name, _| self.instances.contains_key(name));

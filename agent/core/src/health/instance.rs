@@ -63,6 +63,9 @@ pub struct Remembered {
     /// Whether it was the last that held the writer's place beyond doubt.
     #[serde(default)]
     pub last_writer: bool,
+    /// Whether it claimed to be the writer beside the last writer for so long that it is one of another database.
+    #[serde(default)]
+    pub another_database: bool,
 }
 
 /// One instance as the fleet shows it.

@@ -47,8 +47,8 @@ pub(super) struct Siblings<'a> {
     pub(super) last_writer: Option<&'a InstanceName>,
     /// Former writers that have not shown since that they follow the new one.
     pub(super) deposed: &'a BTreeSet<InstanceName>,
-    /// Claims that began while the last writer claimed too, and since when.
-    pub(super) beside: &'a BTreeMap<InstanceName, Time>,
+    /// Writers of [another database](Self::is_another_database).
+    pub(super) others: &'a BTreeSet<InstanceName>,
     /// Whether clients without a usable server wait or go elsewhere: a `backup` server, or an aggregate
     /// cluster.
     pub(super) fallback: bool,
@@ -471,11 +471,7 @@ impl<'a> Siblings<'a> {
     /// chooses.
     fn is_another_database(&self, name: &InstanceName) -> bool {
         let last = self.last_writer.filter(|last| *last != name).and_then(|last| self.instances.get(last));
-        last.zip(self.beside.get(name)).is_some_and(|(last, since)| {
-            let last = last.view();
-            last.role == Some(Role::Writer)
-                && last.last_proof.is_some_and(|proof| proof.since(*since) >= freshness::TWO_WRITERS)
-        })
+        last.is_some_and(|last| last.view().role == Some(Role::Writer)) && self.others.contains(name)
     }
 
     /// Whether a newer writer is only silent: then an old one that comes back is still the old one. Not so

@@ -11,7 +11,14 @@ use agent_core::{
 use super::*;
 
 fn remembered(name: &str, role: Role) -> Remembered {
-    Remembered { database: "orders".into(), instance: name.into(), role, timeline: None, last_writer: false }
+    Remembered {
+        database: "orders".into(),
+        instance: name.into(),
+        role,
+        timeline: None,
+        last_writer: false,
+        another_database: false,
+    }
 }
 
 #[test]
@@ -186,6 +193,17 @@ fn of_two_writers_the_last_known_one_is_held_after_a_restart_too() {
 }
 
 #[test]
+fn a_promoted_replica_is_no_successor_after_a_restart_of_the_agent_either() {
+    let mut before = setup_with(&["a", "b"], &HealthRules::default(), &[]);
+    before.writer("a").writer("b").wait(5_000).writer("a").writer("b").fleet();
+    let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &before.health.remember());
+    setup.refuses_connections("a").writer("b");
+    setup.expect("write", "b", State::Down, Reason::Conflict);
+    // It followed, or joined, another database since.
+    setup.reader("b").writer("b").expect("write", "b", State::Up, Reason::Proved);
+}
+
+#[test]
 fn a_last_writer_that_only_refuses_the_agents_logins_is_not_followed_after_a_restart() {
     let memory = |name: &str, last_writer| Remembered {
         database: "orders".into(),
@@ -193,6 +211,7 @@ fn a_last_writer_that_only_refuses_the_agents_logins_is_not_followed_after_a_res
         role: Role::Writer,
         timeline: None,
         last_writer,
+        another_database: false,
     };
     let memory = [memory("a", true), memory("b", false)];
     let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &memory);

@@ -82,6 +82,7 @@ fn a_server_left_down_comes_up_a_minute_later_if_it_cannot_be_asked() {
         role: Role::Reader,
         timeline: None,
         last_writer: false,
+        another_database: false,
     };
     let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &[memory]);
     let left = [server("read", "b"), server("write", "b"), server("any", "a")];

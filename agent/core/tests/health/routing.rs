@@ -288,6 +288,7 @@ fn after_a_restart_the_last_writer_is_asked_before_another_takes_its_role() {
         role: if name == "a" { Role::Writer } else { Role::Reader },
         timeline: None,
         last_writer: name == "a",
+        another_database: false,
     });
     let mut setup = setup_with(&["a", "b"], &HealthRules::default(), &memory);
     setup.writer("b").expect("write", "b", State::Unknown, Reason::Undecided);

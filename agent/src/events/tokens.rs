@@ -1,8 +1,8 @@
-//! Files with tokens for clients. The tokens are in no event.
+//! Tokens for clients, in files and through the socket. The tokens are in no event.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::Event;
 use crate::metrics::{Metrics, labels::OfPath};
@@ -46,5 +46,23 @@ impl Event for TokenFileFailed<'_> {
             error = self.error,
             "token file cannot be replaced; clients are refused when the token in it has expired"
         );
+    }
+}
+
+/// A program asked the token socket for a token that its user does not get.
+///
+/// Do: add the user to `peers` of this token, if it may have it; else find the program.
+#[derive(Debug)]
+pub struct TokenRefused<'a> {
+    pub database: &'a str,
+    pub user: &'a str,
+    /// Whom the program runs as, if the kernel says.
+    pub uid: Option<u32>,
+}
+
+impl Event for TokenRefused<'_> {
+    fn emit(&self, _: &Metrics) {
+        let Self { database, user, uid } = self;
+        warn!(database, user, uid, "a program was refused a token: its user is not among the `peers`");
     }
 }
