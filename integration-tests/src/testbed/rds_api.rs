@@ -22,8 +22,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::start::from_pypi;
 use crate::process::{Error, Launch, Process};
 
-/// Python imports much before the server answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Python imports much before the server answers, on a busy machine for half a minute.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The parameters of a call.
 pub type Call = BTreeMap<String, String>;
