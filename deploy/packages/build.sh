@@ -36,6 +36,9 @@ strip -o "$scratch/rds-lb-agent" "$BINARY"
 BINARY=$scratch/rds-lb-agent
 stamp=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%d)
 
+# Of what the binary is made.
+deploy/packages/sbom.py "$VERSION" "$stamp" >"$scratch/sbom.json"
+
 # What Debian's policy asks for.
 debian_files() {
   cat >"$WORK/doc/copyright" <<COPYRIGHT
@@ -68,8 +71,14 @@ rm -f "$out"/rds-lb-agent[_-]*
 for format in deb rpm; do
   WORK=$scratch/$format
   # shellcheck disable=SC2034
-  if [ "$format" = deb ]; then UNITS=/lib/systemd/system; else UNITS=/usr/lib/systemd/system; fi
-  mkdir -p "$WORK/doc/examples" "$WORK/man"
+  if [ "$format" = deb ]; then
+    UNITS=/lib/systemd/system ZSH=/usr/share/zsh/vendor-completions
+  else
+    UNITS=/usr/lib/systemd/system ZSH=/usr/share/zsh/site-functions
+  fi
+  mkdir -p "$WORK/doc/examples" "$WORK/man" "$WORK/completions"
+  for shell in bash zsh fish; do "$BINARY" completions "$shell" >"$WORK/completions/$shell"; done
+  cp "$scratch/sbom.json" "$WORK/doc/"
   cp agent/example.yaml "$WORK/config.yaml"
   cp README.md ARCHITECTURE.md SECURITY.md docs/*.md "$WORK/doc/"
   gzip -9n <CHANGELOG.md >"$WORK/doc/changelog.gz"
@@ -83,7 +92,7 @@ for format in deb rpm; do
   find "$WORK" -type d -exec chmod 0755 {} + -o -type f -exec chmod 0644 {} +
   find "$WORK" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
   config=$(<deploy/packages/nfpm.yaml)
-  for name in ARCH BINARY COMPRESSION GLIBC UNITS VERSION WORK; do config=${config//"\${$name}"/${!name}}; done
+  for name in ARCH BINARY COMPRESSION GLIBC UNITS VERSION WORK ZSH; do config=${config//"\${$name}"/${!name}}; done
   printf '%s\n' "$config" >"$WORK.yaml"
   "$nfpm" package --config "$WORK.yaml" --packager "$format" --target "$out" >/dev/null
 done

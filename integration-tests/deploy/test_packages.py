@@ -4,11 +4,15 @@ tree.
 Not run here: systemd, which a tree does not have; a stand-in records what the scripts ask of it. The .rpm is installed
 into the Debian tree, so its dependencies are read and not resolved."""
 
+import json
 import os
+import re
 import stat
 import subprocess
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from conftest import DEPLOY, ROOT, binary, run, tool
 
 OLD, NEW = "0.0.9", "0.1.0"
@@ -82,6 +86,25 @@ def test_lintian_finds_nothing(packages):
 def test_the_same_source_makes_the_same_packages(packages, tmp_path):
     again = build(tmp_path, NEW)
     assert again["deb"].read_bytes() == packages[NEW]["deb"].read_bytes()
+
+
+def test_the_bill_of_materials_is_valid_and_names_every_crate(packages, tree):
+    tree.install(packages[NEW]["deb"])
+    text = (tree.root / "usr/share/doc/rds-lb-agent/sbom.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_4).validate_str(text) is None
+    components = json.loads(text)["components"]
+    locked = set(re.findall(r'name = "(.*)"\nversion = "(.*)"\nsource', (ROOT / "Cargo.lock").read_text()))
+    named = {(one["name"], one["version"]) for one in components}
+    assert named <= locked and {"tokio", "aws-sigv4", "rustls"} <= {name for name, _ in named}
+    assert all(one["licenses"][0]["expression"] and one["hashes"] for one in components)
+
+
+def test_shells_complete_the_commands(packages, tree):
+    tree.install(packages[NEW]["deb"])
+    share = tree.root / "usr/share"
+    assert tree.run("bash", "-n", "/usr/share/bash-completion/completions/rds-lb-agent") == ""
+    for path in ("zsh/vendor-completions/_rds-lb-agent", "fish/vendor_completions.d/rds-lb-agent.fish"):
+        assert "server-state" in (share / path).read_text()
 
 
 def test_the_deb_through_its_life(packages, tree):
