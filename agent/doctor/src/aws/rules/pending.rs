@@ -7,8 +7,7 @@ use crate::{
 };
 
 /// States in which an instance or a cluster takes no connections, and that do not end by themselves soon.
-const UNUSABLE: [&str; 14] = [
-    "creating",
+const UNUSABLE: [&str; 13] = [
     "deleting",
     "failed",
     "inaccessible-encryption-credentials",
