@@ -248,10 +248,11 @@ pub struct Doctor {
     /// A configuration file of Envoy, or the output of its /config_dump
     #[arg(long, value_name = "FILE", env = "RDS_LB_AGENT_ENVOY")]
     pub envoy: Vec<PathBuf>,
-    /// The JSON output of `aws rds describe-db-instances`, `describe-db-clusters` or `describe-db-parameters`, of `aws ec2
-    /// describe-security-groups` or of `aws iam get-policy-version`. May be repeated
-    #[arg(long, value_name = "FILE", env = "RDS_LB_AGENT_AWS")]
-    pub aws: Vec<PathBuf>,
+    /// Ask AWS for the instances of --config, their clusters, parameter groups, maintenance and events, by calls that only
+    /// read. With FILE: examine the JSON output of a command `aws rds describe-...`, of `aws ec2 describe-security-groups` or
+    /// of `aws iam get-policy-version`. May be repeated
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "api", env = "RDS_LB_AGENT_AWS")]
+    pub aws: Vec<AwsAnswers>,
     /// Log in to each instance of --config, and report what is wrong on the way: network, TLS, token, rights
     #[arg(long, requires = "config", env = "RDS_LB_AGENT_LIVE")]
     pub live: bool,
@@ -266,6 +267,23 @@ pub struct Doctor {
     pub strict: bool,
     #[command(flatten)]
     pub output: Output,
+}
+
+/// Where answers of AWS come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AwsAnswers {
+    /// AWS is asked.
+    Api,
+    File(PathBuf),
+}
+
+impl std::str::FromStr for AwsAnswers {
+    type Err = std::convert::Infallible;
+
+    /// The word `api`, or a file. A file with this name is `./api`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "api" { Self::Api } else { Self::File(text.into()) })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -297,8 +315,19 @@ pub struct Render {
     /// For `iam`: the resource id of an instance or its cluster (DbiResourceId, DbClusterResourceId). May be repeated
     #[arg(long, value_name = "DATABASE/INSTANCE=ID", env = "RDS_LB_AGENT_RESOURCE")]
     pub resource: Vec<String>,
+    /// For `iam`: what the agent may read of RDS's API beside its logins. May be repeated
+    #[arg(long, value_enum, env = "RDS_LB_AGENT_FEATURE")]
+    pub feature: Vec<AwsFeature>,
     #[command(flatten)]
     pub config: ConfigFile,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AwsFeature {
+    /// Instances and clusters.
+    Topology,
+    /// These, parameter groups, maintenance and events: what `doctor --aws` reads.
+    Doctor,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]

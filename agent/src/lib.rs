@@ -11,7 +11,7 @@
 //!   publishes. [`seen`]: what a HAProxy shows, compared with the configuration. [`status`]: the documented
 //!   view of the state. [`shared`]: what all tasks use.
 //! - [`instances`]: the tasks of each database instance. [`proxies`]: the tasks of each proxy.
-//!   [`token_files`]: tokens in files, for clients.
+//!   [`token_files`]: tokens in files, for clients. [`topology`]: what AWS reports, compared with the configuration.
 //! - [`decider`]: the task that decides.
 //! - [`api`]: HTTP and the control socket.
 //! - [`run`]: start, reload and stop. [`commands`]: a file per command.
@@ -37,3 +37,4 @@ pub mod starvation;
 pub mod state;
 pub mod status;
 pub mod token_files;
+pub mod topology;

@@ -1,15 +1,16 @@
 //! What all tasks share: the clock, the login budgets, the way to the decider; and how they wait.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use agent_core::{
-    InstanceId,
+    InstanceId, Time,
     plan::{Budget, Outcome, Policy, Purpose, Retire, Retired, Ticket},
+    topology::{Comparison, Member},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc, watch},
@@ -41,6 +42,8 @@ pub struct Shared {
     pub recent: Recent,
     /// Client sessions that failed.
     pub hand_offs: HandOffs,
+    /// What AWS reports.
+    pub topologies: Topologies,
 }
 
 impl Shared {
@@ -55,8 +58,20 @@ impl Shared {
         let budget = SharedBudget::new(policy);
         let (ongoing, starvation) = (Ongoing::default(), Starvation::default());
         let (questions, recent) = (Questions::default(), Recent::default());
-        let hand_offs = HandOffs::default();
-        Self { clock, metrics, budget, snapshot, decider, ongoing, starvation, questions, recent, hand_offs }
+        let (hand_offs, topologies) = (HandOffs::default(), Topologies::default());
+        Self {
+            clock,
+            metrics,
+            budget,
+            snapshot,
+            decider,
+            ongoing,
+            starvation,
+            questions,
+            recent,
+            hand_offs,
+            topologies,
+        }
     }
 
     /// Tells the decider. It never waits for anything else, so this never waits long.
@@ -159,6 +174,49 @@ impl Questions {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What AWS last reported of each database with `topology`, by its name. Kept by a reload.
+#[derive(Clone, Debug, Default)]
+pub struct Topologies(Arc<Mutex<BTreeMap<String, TopologySeen>>>);
+
+/// What AWS last reported of one database.
+#[derive(Clone, Debug, Default)]
+pub struct TopologySeen {
+    /// What AWS is asked for.
+    pub asked: String,
+    /// By the last answer.
+    pub members: Vec<Member>,
+    pub comparison: Comparison,
+    /// When it answered last.
+    pub answered: Option<Time>,
+    /// Why it does not answer now.
+    pub error: Option<String>,
+}
+
+impl Topologies {
+    /// Changes or reads what is known of a database. What was known by another question is forgotten.
+    pub fn with<T>(&self, database: &str, asked: &str, change: impl FnOnce(&mut TopologySeen) -> T) -> T {
+        let mut topologies = self.lock();
+        let seen = topologies.entry(database.to_owned()).or_default();
+        if seen.asked != asked {
+            *seen = TopologySeen { asked: asked.to_owned(), ..TopologySeen::default() };
+        }
+        change(seen)
+    }
+
+    /// Forgets the databases that are no longer compared.
+    pub fn keep(&self, compared: impl Fn(&str) -> bool) {
+        self.lock().retain(|database, _| compared(database));
+    }
+
+    pub fn all(&self) -> BTreeMap<String, TopologySeen> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, TopologySeen>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

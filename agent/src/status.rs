@@ -72,6 +72,9 @@ pub struct Status {
     pub disagreements: Vec<DisagreementStatus>,
     /// Where proxies differ from the configuration of the agent.
     pub differences: Vec<DifferenceStatus>,
+    /// What AWS reports of the databases with `topology`.
+    #[serde(default)]
+    pub topologies: Vec<TopologyStatus>,
     /// The last log lines of level INFO and above, oldest first.
     pub events: Vec<Line>,
 }
@@ -211,6 +214,33 @@ pub struct DisagreementStatus {
     pub own: String,
     /// The others, and how many agents take them for the writer.
     pub others: BTreeMap<String, u32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TopologyStatus {
+    pub database: String,
+    /// What AWS is asked for: `cluster IDENTIFIER` or `instance IDENTIFIER`.
+    pub asked: String,
+    /// When AWS answered last; absent before the first answer.
+    pub answered: Option<String>,
+    pub answered_age_s: Option<f64>,
+    /// Why AWS does not answer now. The rest is then as old as the last answer.
+    pub error: Option<String>,
+    /// Lasting differences to the configuration, each in one sentence.
+    pub differences: Vec<String>,
+    pub members: Vec<TopologyMember>,
+}
+
+/// An instance as AWS reports it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct TopologyMember {
+    pub identifier: String,
+    /// AWS's word, such as `available`.
+    pub status: String,
+    /// HOST:PORT; absent while the instance is being created.
+    pub endpoint: Option<String>,
+    /// Whether AWS takes it for the writer of the cluster.
+    pub writer: Option<bool>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

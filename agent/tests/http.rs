@@ -24,6 +24,7 @@ use rds_lb_agent::{
     metrics::{Metrics, labels::Question},
     proxies::envoy::discovery::Envoys,
     seen::{Difference, DifferenceKind, ProxyTable, ShownServer, ShownState},
+    shared::Topologies,
     snapshot::{ProxySetup, Setup, Snapshot},
     state::pause::Pause,
     status::Status,
@@ -69,6 +70,7 @@ async fn serve(most: usize, patience: Duration) -> Served {
         unknown,
         recent: Recent::default(),
         hand_offs: HandOffs::default(),
+        topologies: Topologies::default(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

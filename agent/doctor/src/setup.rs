@@ -15,6 +15,33 @@ pub struct Setup {
     pub agent: Option<Agent>,
     /// Days since 1970.
     pub today: Option<i64>,
+    /// The instances of the agent's configuration, with which AWS has to agree.
+    pub instances: Vec<Instance>,
+    /// How many connections to one server HAProxy admits at most.
+    pub proxy_connections: Option<u64>,
+}
+
+/// An instance of the agent's configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Instance {
+    /// DATABASE/INSTANCE.
+    pub id: String,
+    /// The endpoint, in lower case.
+    pub host: String,
+    pub port: u16,
+    /// `postgresql`, `mysql` or `mariadb`.
+    pub engine: &'static str,
+    /// Whether the agent keeps a connection open.
+    pub keeps_connection: bool,
+    /// Whether AWS was asked for it and has answered.
+    pub asked: bool,
+}
+
+impl Instance {
+    /// The identifier in AWS: the first label of an RDS endpoint.
+    pub fn identifier(&self) -> &str {
+        self.host.split('.').next().unwrap_or(&self.host)
+    }
 }
 
 /// The parts of the agent's configuration that the proxies have to agree with.

@@ -7,6 +7,7 @@ use agent_core::{
     freshness::SOURCE_LOST,
     health::{AddressState, InstanceView, Verdict},
     plan::{DrainPhase, DrainReason, Mode, Shortage},
+    topology::Member,
 };
 use agent_database::{Lacks, Rights};
 use jiff::{SignedDuration, Timestamp};
@@ -19,10 +20,12 @@ use crate::{
     metrics::{Metrics, labels::Word},
     proxies::envoy::discovery::Envoys,
     seen::ShownState,
+    shared::{Topologies, TopologySeen},
     snapshot::{Disagreement, Snapshot},
     status::{
         AgentStatus, DifferenceStatus, DisagreementStatus, DrainStatus, InstanceStatus, MissingStatus,
         PauseStatus, ProxyStatus, SCHEMA_VERSION, ServerStatus, SessionsStatus, ShortageStatus, Status,
+        TopologyMember, TopologyStatus,
     },
 };
 
@@ -36,6 +39,7 @@ pub struct Source {
     pub unknown: Arc<UnknownNames>,
     pub recent: Recent,
     pub hand_offs: HandOffs,
+    pub topologies: Topologies,
 }
 
 /// Log lines in the view.
@@ -95,8 +99,28 @@ impl View<'_> {
             drains: self.drains(),
             disagreements: self.disagreements(),
             differences: self.differences(),
+            topologies: self.topologies(),
             events: self.source.recent.last(EVENTS, |_| true),
         }
+    }
+
+    fn topologies(&self) -> Vec<TopologyStatus> {
+        let member = |member: Member| TopologyMember {
+            identifier: member.identifier,
+            status: member.status,
+            endpoint: member.endpoint.map(|(host, port)| format!("{host}:{port}")),
+            writer: member.writer,
+        };
+        let status = |(database, seen): (String, TopologySeen)| TopologyStatus {
+            database,
+            asked: seen.asked,
+            answered: seen.answered.map(|at| self.at(at)),
+            answered_age_s: seen.answered.map(|at| self.now.since(at).as_secs_f64()),
+            error: seen.error,
+            differences: seen.comparison.lasting().map(ToString::to_string).collect(),
+            members: seen.members.into_iter().map(member).collect(),
+        };
+        self.source.topologies.all().into_iter().map(status).collect()
     }
 
     /// A moment of the agent's clock as RFC 3339.

@@ -1,17 +1,17 @@
 //! `render`: configurations from the agent's own. Their texts are in the crate [`doctor`](::doctor).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::{
     health::{ServerConfig, WantedRole},
     plan::Mode,
 };
 use agent_database::{Address, TrustSource};
-use doctor::render::{self, Backend, ClientFiles, Login, Plan, Server};
+use doctor::render::{self, Backend, ClientFiles, Feature, Login, Plan, Server};
 
 use super::{Exit, complain, print};
 use crate::{
-    cli::{Render, Rendered},
+    cli::{AwsFeature, Render, Rendered},
     config::{
         self, Config, Database, Instance, Proxy, ProxyKind,
         file::{Engine, TokenFormat},
@@ -65,7 +65,17 @@ fn text(arguments: &Render, config: &Config) -> Result<String, String> {
             let texts: Result<Vec<String>, String> = config.databases.iter().map(of).collect();
             Ok(texts?.join("\n"))
         }
-        Rendered::Iam => Ok(render::policy(&arguments.account, &logins(arguments, config)?)),
+        Rendered::Iam => {
+            let mut features = BTreeSet::new();
+            for feature in &arguments.feature {
+                // The doctor reads the topology too.
+                features.insert(Feature::Topology);
+                if *feature == AwsFeature::Doctor {
+                    features.insert(Feature::Doctor);
+                }
+            }
+            Ok(render::policy(&arguments.account, &logins(arguments, config)?, &features))
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     api::control::ask,
     cli::{self, Format},
-    status::{DrainStatus, InstanceStatus, MissingStatus, ServerStatus, ShortageStatus, Status},
+    status::{
+        DrainStatus, InstanceStatus, MissingStatus, ServerStatus, ShortageStatus, Status, TopologyStatus,
+    },
 };
 
 /// Log lines on the screen.
@@ -52,6 +54,11 @@ fn screen(status: &Status, width: usize) -> String {
     section(list("DRAINS", status.drains.iter().map(drain), width));
     let differences = status.differences.iter().map(|difference| difference.message.clone());
     section(list("DIFFERENCES between a proxy and the configuration", differences, width));
+    section(list(
+        "DIFFERENCES between AWS and the configuration",
+        status.topologies.iter().flat_map(topology),
+        width,
+    ));
     let skipped = status.events.len().saturating_sub(EVENTS);
     let events = status.events.iter().skip(skipped).map(|line| {
         let time = line.at.get(11..19).unwrap_or(&line.at);
@@ -209,6 +216,13 @@ fn sessions(status: &Status, width: usize) -> String {
     text
 }
 
+fn topology(topology: &TopologyStatus) -> Vec<String> {
+    let TopologyStatus { database, asked, error, differences, answered_age_s, .. } = topology;
+    let seen = answered_age_s.map_or_else(|| "never".into(), |seconds| format!("{} ago", age(seconds)));
+    let silent = error.as_ref().map(|error| format!("{database}: {asked}, last answer {seen}: {error}"));
+    differences.iter().cloned().chain(silent).collect()
+}
+
 fn drain(drain: &DrainStatus) -> String {
     let by = match &*drain.by {
         "agent" => "by the agent",
@@ -254,6 +268,7 @@ mod tests {
         seen::{ShownServer, ShownState},
         status::{
             AgentStatus, DifferenceStatus, DisagreementStatus, PauseStatus, ProxyStatus, SessionsStatus,
+            TopologyMember,
         },
     };
 
@@ -381,6 +396,20 @@ mod tests {
                 proxy: "/run/haproxy/admin.sock".into(),
                 message: "HAProxy has no backend `orders_raed`; did you mean `orders_read`?".into(),
                 difference: None,
+            }],
+            topologies: vec![TopologyStatus {
+                database: "orders".into(),
+                asked: "cluster orders".into(),
+                answered: Some("2026-11-28T21:20:10Z".into()),
+                answered_age_s: Some(1_320.0),
+                error: Some("rds:DescribeDBClusters: not allowed".into()),
+                differences: vec!["AWS is deleting orders/b".into()],
+                members: vec![TopologyMember {
+                    identifier: "orders-b".into(),
+                    status: "deleting".into(),
+                    endpoint: None,
+                    writer: Some(false),
+                }],
             }],
             events: vec![Line {
                 at: "2026-11-28T21:42:01Z".into(),

@@ -99,6 +99,10 @@ pub struct Database {
     pub ca_file: Option<At<String>>,
     /// The database servers, each with its own endpoint (not the endpoint of the cluster).
     pub instances: At<Vec<Instance>>,
+    /// The cluster or the instance in AWS that `instances` are compared with. The agent asks RDS's API once a minute
+    /// and reports differences: members that are missing here, and instances that are missing there. It changes nothing
+    /// by them. It needs the policy deploy/iam/policies/topology.json. Default: AWS is not asked
+    pub topology: Option<At<Topology>>,
     /// The interval between full logins on each instance. Default: 30s
     pub probe_interval: Option<At<String>>,
     /// The interval between queries on a connection that the agent keeps open. `off` is for databases
@@ -116,6 +120,16 @@ pub struct Database {
     /// How the agent finds out whether a session is in a transaction, in MySQL and MariaDB. Default:
     /// performance_schema
     pub open_transactions: Option<At<OpenTransactions>>,
+}
+
+/// What `instances` are compared with: one of the keys.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// The identifier of an Aurora or a Multi-AZ cluster: its members.
+    pub cluster: Option<At<String>>,
+    /// The identifier of an instance outside of a cluster: it and its read replicas.
+    pub instance: Option<At<String>>,
 }
 
 /// The database engine.

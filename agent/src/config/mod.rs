@@ -58,6 +58,8 @@ pub struct Database {
     /// Only for MySQL and MariaDB.
     pub open_transactions: file::OpenTransactions,
     pub instances: Vec<Instance>,
+    /// What they are compared with.
+    pub topology: Option<Topology>,
     pub rules: HealthRules,
     pub probe_interval: Duration,
     /// Whether connections are kept open for liveness queries and sessions.
@@ -65,6 +67,23 @@ pub struct Database {
     pub trust: TrustSource,
     /// How sessions are closed; `None` is the first method that the agent has the rights for.
     pub method: Option<Method>,
+}
+
+/// What the instances of a database are compared with in AWS: identifiers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topology {
+    Cluster(String),
+    /// It and its read replicas.
+    Instance(String),
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster(identifier) => write!(f, "cluster {identifier}"),
+            Self::Instance(identifier) => write!(f, "instance {identifier}"),
+        }
+    }
 }
 
 /// The lines of a database in the file, for messages.

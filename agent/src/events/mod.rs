@@ -19,6 +19,7 @@ mod question;
 pub mod recent;
 mod session;
 mod tokens;
+mod topology;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -58,6 +59,7 @@ pub use question::{ConnectionsClosed, UnknownNames};
 pub use recent::Recent;
 pub use session::{BudgetTooSmall, CloseFailed, GroupPaused, Retired, RightsMissing};
 pub use tokens::{TokenFileFailed, TokenFileWritten, TokenRefused};
+pub use topology::{TopologyAgrees, TopologyDiffers, TopologyRead, TopologyUnread};
 
 use tokio::time::Instant;
 

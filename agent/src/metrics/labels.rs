@@ -46,6 +46,7 @@ label_sets! {
     OfReset { database: String, instance: String, result: ResetResult }
     OfClose { database: String, instance: String, result: CloseResult }
     OfDatabase { database: String }
+    OfAnswered { database: String, result: String }
     OfBackend { backend: String }
     OfServer { backend: String, server: String }
     OfRole { database: String, instance: String, role: Word }

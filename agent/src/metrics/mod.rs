@@ -23,9 +23,10 @@ use prometheus_client::{
 };
 
 use labels::{
-    CloseResult, LabelNames, LivenessResult, LoginResult, OfAddress, OfAnswer, OfBackend, OfBuild, OfClose,
-    OfDatabase, OfDrain, OfFailure, OfHold, OfInstance, OfLine, OfLiveness, OfLogin, OfMode, OfPath, OfPhase,
-    OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfRole, OfServer, OfSource, OfState, ReloadResult, Word,
+    CloseResult, LabelNames, LivenessResult, LoginResult, OfAddress, OfAnswer, OfAnswered, OfBackend,
+    OfBuild, OfClose, OfDatabase, OfDrain, OfFailure, OfHold, OfInstance, OfLine, OfLiveness, OfLogin,
+    OfMode, OfPath, OfPhase, OfProxy, OfPush, OfQuestion, OfReload, OfReset, OfRole, OfServer, OfSource,
+    OfState, ReloadResult, Word,
 };
 
 type Counters<L> = Family<L, Counter>;
@@ -125,6 +126,10 @@ metrics! {
         "1 while the server blocks an address of the proxy or the agent (error 1129)";
     database_ready: Gauges<OfDatabase>, "database_ready",
         "1 while the agent can log in to the database as configured; 0 while its CA file or its region is missing";
+    topology_answers: Counters<OfAnswered>, "topology_answers",
+        "Questions to RDS's API about the instances of the database. `result` is `ok` or why it did not answer, such as `denied` or `throttled`";
+    topology_differences: Gauges<OfDatabase>, "topology_differences",
+        "Lasting differences between the configured instances and what AWS last reported; only with `topology`";
     sessions: Gauge, "sessions",
         "Sessions in the ledger";
     due: Gauge, "sessions_due",
@@ -311,6 +316,7 @@ impl Metrics {
         self.host_connects_aborted.clear();
         self.host_blocked.clear();
         self.database_ready.clear();
+        self.topology_differences.clear();
         self.proxy_up.clear();
         self.proxy_differences.clear();
         self.envoy_advice.clear();

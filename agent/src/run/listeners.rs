@@ -173,6 +173,7 @@ impl Listeners {
             unknown: Arc::new(UnknownNames::new(Question::Http)),
             recent: shared.recent.clone(),
             hand_offs: shared.hand_offs.clone(),
+            topologies: shared.topologies.clone(),
         }
     }
 

@@ -151,6 +151,11 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
             }
         };
         metrics.forget_states();
+        let compared = |name: &str| {
+            let mut databases = changed.config.databases.iter();
+            databases.any(|database| database.name == name && database.topology.is_some())
+        };
+        shared.topologies.keep(compared);
         let logins = changed.prepared.logins.clone();
         listeners.offer(&changed.config, &logins.chain);
         let new = InForce { config: changed.config, authorities: changed.authorities, logins };

@@ -18,7 +18,7 @@ use crate::{
     },
     seen,
     shared::Shared,
-    token_files,
+    token_files, topology,
 };
 
 /// The tasks of a generation, made before the previous generation is stopped.
@@ -38,6 +38,9 @@ impl Prepared {
             let (database, orders) = DatabaseTasks::new(database, &config.sessions, &logins, shared);
             routes.instances.extend(orders);
             tasks.push(Box::pin(database.run()));
+        }
+        for database in config.databases.iter().filter(|database| database.topology.is_some()) {
+            tasks.push(Box::pin(topology::run(database.clone(), logins.chain.clone(), shared.clone())));
         }
         for (index, proxy) in config.proxies.iter().enumerate() {
             haproxy_tasks(ProxyIndex(index), proxy, config, shared, &mut routes, &mut tasks);

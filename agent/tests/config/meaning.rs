@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_core::plan::{Mode, Policy};
-use rds_lb_agent::config::{Address, ProxyKind};
+use rds_lb_agent::config::{Address, ProxyKind, Topology};
 
 use super::{GOOD, accepted, edited, odd, refused};
 
@@ -81,6 +81,18 @@ sessions:";
         config.servers().iter().map(|server| server.id.to_string()).collect();
     assert_eq!(all.len(), config.servers().len(), "no two servers have one name: {all:?}");
     assert!(all.contains("orders_write/a"), "HAProxy's own: {all:?}");
+}
+
+#[test]
+fn instances_are_compared_with_a_cluster_or_an_instance_in_lower_case() {
+    for (topology, meaning) in [
+        ("{cluster: Orders}", Topology::Cluster("orders".into())),
+        ("{instance: orders-a}", Topology::Instance("orders-a".into())),
+    ] {
+        let key = format!("    topology: {topology}\n    user: lb_agent\n");
+        let config = accepted(&edited("    user: lb_agent\n", &key));
+        assert_eq!(config.databases[0].topology, Some(meaning));
+    }
 }
 
 #[test]

@@ -53,6 +53,27 @@ error: rds-lb-agent.yaml:13:18: `retier` is not a valid value
 }
 
 #[test]
+fn a_topology_needs_one_identifier() {
+    for (topology, message) in [
+        ("{}", "`topology` needs one of its keys"),
+        ("{cluster: orders, instance: orders-a}", "`topology` needs one of its keys"),
+        (
+            "{cluster: orders.cluster-abc.eu-west-1.rds.amazonaws.com}",
+            "this is not the identifier of a database in AWS",
+        ),
+        (
+            "{instance: 'arn:aws:rds:eu-west-1:1:db:a'}",
+            "write the identifier (`orders`), not the endpoint and not the ARN",
+        ),
+        ("{clusters: orders}", "did you mean `cluster`?"),
+    ] {
+        let key = format!("    topology: {topology}\n    user: lb_agent\n");
+        let problem = refused(&edited("    user: lb_agent\n", &key));
+        assert!(problem.contains(message), "{topology}: {problem}");
+    }
+}
+
+#[test]
 fn keys_of_mysql_and_mariadb_are_refused_for_postgresql() {
     refused_with(
         "engine: postgresql",

@@ -5,6 +5,7 @@
 //! - [`scene`]: the stand-in, a proxy and the agent, set up together
 //! - [`load`]: clients that count what breaks
 //! - [`packets`]: paths that lose packets
+//! - [`rds_api`]: RDS's API, by moto
 //! - [`length`]: how long tests run
 //! - `start`: what both proxies need to start
 
@@ -13,5 +14,6 @@ pub mod haproxy;
 pub mod length;
 pub mod load;
 pub mod packets;
+pub mod rds_api;
 pub mod scene;
 mod start;

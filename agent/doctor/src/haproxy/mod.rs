@@ -27,3 +27,14 @@ pub fn check(sources: &[Source], setup: &Setup) -> Vec<Finding> {
     };
     rules().flat_map(found).collect()
 }
+
+/// How many connections to one server HAProxy admits at most: by `maxconn` of the servers where all have one, else by
+/// that of the global section.
+pub fn admitted(sources: &[Source], setup: &Setup) -> Option<u64> {
+    let start = Position { file: "".into(), line: 0 };
+    let config = Config::new(parse::parse(sources, &setup.environment, setup.haproxy), setup, start);
+    let limits: Option<Vec<u64>> =
+        config.real_servers().map(|(_, server)| server.value("maxconn")?.parse().ok()).collect();
+    let global = || config.global(&["maxconn"])?.word(1).parse().ok();
+    limits.and_then(|limits| limits.into_iter().max()).or_else(global)
+}

@@ -10,7 +10,7 @@ mod sql;
 pub use clients::clients;
 pub use envoy::envoy;
 pub use haproxy::haproxy;
-pub use iam::{Login, policy};
+pub use iam::{Feature, Login, policy};
 pub use sql::grants;
 
 /// A database, its backends, and where everything is.

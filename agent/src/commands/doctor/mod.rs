@@ -1,5 +1,6 @@
-//! `doctor`: reads files, logs in, and hands what it sees to the rules, which are in the crate [`doctor`](::doctor).
+//! `doctor`: reads files, asks AWS, logs in, and hands what it sees to the rules, which are in the crate [`doctor`](::doctor).
 
+mod aws;
 mod live;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 use agent_core::plan::Mode;
 use agent_database::Address;
 use doctor::{
-    aws, catalogue, envoy,
+    catalogue, envoy,
     finding::Report,
     haproxy,
     setup::{Agent, Backend, Server, Setup},
@@ -20,7 +21,7 @@ use doctor::{
 
 use super::{Exit, complain, print, print_json};
 use crate::{
-    cli::{Doctor, Format},
+    cli::{AwsAnswers, Doctor, Format},
     config::{self, Config, Proxy, ProxyKind, file::Engine},
 };
 
@@ -40,23 +41,21 @@ pub(super) async fn doctor(arguments: &Doctor) -> Exit {
         haproxy: version,
         environment: environment.clone(),
         agent: config.as_ref().map(|config| agent(config, wanted)),
-        today: None,
+        ..Setup::default()
     };
     let files = read(&arguments.haproxy, &mut report);
+    let mut admitted = None;
     if !files.is_empty() {
         let setup = setup(|proxy| matches!(proxy.kind, ProxyKind::Haproxy(_)));
         report.findings.extend(haproxy::check(&files, &setup));
+        admitted = haproxy::admitted(&files, &setup);
     }
     let files = read(&arguments.envoy, &mut report);
     if !files.is_empty() {
         let setup = setup(|proxy| matches!(proxy.kind, ProxyKind::Envoy(_)));
         report.findings.extend(envoy::check(&files, &setup));
     }
-    let files = read(&arguments.aws, &mut report);
-    if !files.is_empty() {
-        let today = jiff::Timestamp::now().as_second().div_euclid(24 * 3600);
-        report.findings.extend(aws::check(&files, &Setup { today: Some(today), ..Setup::default() }));
-    }
+    aws_answers(arguments, config.as_ref(), admitted, &mut report).await;
     if let Some(config) = config.as_ref().filter(|_| arguments.live) {
         live::examine(config, &ports, &mut report).await;
     }
@@ -72,6 +71,31 @@ pub(super) async fn doctor(arguments: &Doctor) -> Exit {
     } else {
         Exit::CouldNotCheck
     }
+}
+
+async fn aws_answers(
+    arguments: &Doctor,
+    config: Option<&Config>,
+    admitted: Option<u64>,
+    report: &mut Report,
+) {
+    let recorded = |answers: &AwsAnswers| match answers {
+        AwsAnswers::Api => None,
+        AwsAnswers::File(path) => Some(path.clone()),
+    };
+    let files = read(&arguments.aws.iter().filter_map(recorded).collect::<Vec<_>>(), report);
+    let mut instances = config.map(aws::instances).unwrap_or_default();
+    let fetched = match config.filter(|_| arguments.aws.contains(&AwsAnswers::Api)) {
+        Some(config) => aws::fetch(config, &mut instances, report).await,
+        None => Vec::new(),
+    };
+    let setup = Setup {
+        today: Some(jiff::Timestamp::now().as_second().div_euclid(24 * 3600)),
+        instances,
+        proxy_connections: admitted,
+        ..Setup::default()
+    };
+    report.findings.extend(doctor::aws::check(&files, &fetched, &setup));
 }
 
 /// The arguments, if they make sense.
@@ -105,10 +129,14 @@ fn usable(arguments: &Doctor) -> Result<Usable, String> {
         None if arguments.live => return Err("--live needs the agent's configuration: --config".into()),
         None => Vec::new(),
     };
+    if config.is_none() && arguments.aws.contains(&AwsAnswers::Api) {
+        return Err("--aws asks AWS for the instances of the agent's configuration: --config".into());
+    }
     let files = arguments.haproxy.len() + arguments.envoy.len() + arguments.aws.len();
     if files == 0 && !arguments.live {
         return Err(
-            "nothing to examine: name files with --haproxy, --envoy or --aws, or log in with --live".into()
+            "nothing to examine: name files with --haproxy or --envoy, ask AWS with --aws, or log in with --live"
+                .into()
         );
     }
     Ok(Usable { version, config, ports })

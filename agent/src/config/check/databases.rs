@@ -11,7 +11,7 @@ use agent_database::{Address, Method, Target, TrustSource};
 
 use super::{
     super::{
-        Database, Instance, Lines, Problem,
+        Database, Instance, Lines, Problem, Topology,
         file::{self, At},
         value,
     },
@@ -45,6 +45,7 @@ impl Check {
             None | Some(file::ReaderFallback::Writer) => health::ReaderFallback::Writer,
             Some(file::ReaderFallback::None) => health::ReaderFallback::None,
         };
+        let topology = file.topology.as_ref().map(|topology| self.topology(topology));
         let max_lag = self.optional_duration(file.max_lag.as_ref());
         let probe_interval = self.duration(file.probe_interval.as_ref(), rules.probe_interval);
         let ca_file = file.ca_file.as_ref().map(|path| self.path(Some(path), "/etc/rds-lb-agent/ca.pem"));
@@ -71,6 +72,10 @@ impl Check {
                 .as_ref()
                 .map_or(file::OpenTransactions::PerformanceSchema, |at| *at.value()),
             instances: instances.into_iter().collect::<Option<_>>()?,
+            topology: match topology {
+                None => None,
+                Some(topology) => Some(topology?),
+            },
             rules,
             probe_interval,
             liveness,
@@ -178,6 +183,30 @@ impl Check {
             }
         }
         true
+    }
+
+    fn topology(&mut self, at: &At<file::Topology>) -> Option<Topology> {
+        let (identifier, topology): (_, fn(String) -> Topology) = match at.value() {
+            file::Topology { cluster: Some(cluster), instance: None } => (cluster, Topology::Cluster),
+            file::Topology { cluster: None, instance: Some(instance) } => (instance, Topology::Instance),
+            _ => {
+                let hint =
+                    "write `cluster: IDENTIFIER` for Aurora and Multi-AZ clusters, or `instance: IDENTIFIER`";
+                self.problem(Problem::at(at.location(), "`topology` needs one of its keys").hint(hint));
+                return None;
+            }
+        };
+        let text = identifier.value().to_ascii_lowercase();
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if text.is_empty() || text.len() > 63 || !text.bytes().all(allowed) {
+            let hint = "write the identifier (`orders`), not the endpoint and not the ARN";
+            self.problem(
+                Problem::at(identifier.location(), "this is not the identifier of a database in AWS")
+                    .hint(hint),
+            );
+            return None;
+        }
+        Some(topology(text))
     }
 
     fn instance(&mut self, database: &file::Database, file: &file::Instance) -> Option<Instance> {
