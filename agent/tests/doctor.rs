@@ -50,7 +50,7 @@ fn a_mistake_of_a_default_server_line_is_shown_once() {
     let path = file.display().to_string();
     let (_, shown) = text(&doctor(&["--haproxy", &path]));
     assert_eq!(shown.matches("[haproxy-agent-address]").count(), 1, "{shown}");
-    assert!(shown.contains("and 2 more by the same line") && shown.contains("3 errors"), "{shown}");
+    assert!(shown.contains("and 2 more by the same line") && shown.contains("4 errors"), "{shown}");
 }
 
 #[test]

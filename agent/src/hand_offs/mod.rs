@@ -83,7 +83,7 @@ impl HandOffs {
         if failure.phase == Phase::LoginRefused && failure.certainty == Certainty::Suspected && refused {
             failure.certainty = Certainty::Likely;
         }
-        let news = kept.journal.record(now, at, failure.clone()) == News::First;
+        let news = kept.journal.record(now, at, failure.clone()) == News::Each;
         drop(kept);
         SessionFailed { failure: &failure, own: login.as_ref().map(OwnLogin::view).as_ref(), news }
             .emit(metrics);

@@ -9,6 +9,8 @@ use integration_tests::{
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 use tokio_postgres::{Config, Error, config::SslMode, tls::MakeTlsConnect};
 
+use crate::lab::PATIENCE;
+
 /// How long a login may take: a connection that goes nowhere is tried for 5 s, twice.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -72,6 +74,17 @@ pub async fn new_sessions_reach(
     .await
     .unwrap();
     began.elapsed()
+}
+
+/// Waits until so many new sessions reach these instances and no others. Envoy checks its endpoints one by one, so the
+/// first session on a new one does not mean that none reaches an old one any more.
+pub async fn new_sessions_settle(standin: &StandIn, dial: SocketAddr, count: usize, instances: &[&str]) {
+    wait_for(&format!("new sessions on {instances:?} alone"), PATIENCE, async || {
+        let reached = instances_of_new_sessions(standin, dial, count).await;
+        if reached == instances { Ok(()) } else { Err(format!("some on {reached:?}")) }
+    })
+    .await
+    .unwrap();
 }
 
 /// So many new sessions, all of which have to log in: the instances they reached.

@@ -1,5 +1,5 @@
-//! Many failures of one kind are one report. The first is reported at once; those that follow are counted and reported
-//! together, at growing intervals while they go on.
+//! Many failures of one kind are one report. The first few are reported at once, each by itself; those that follow are counted and
+//! reported together, at growing intervals while they go on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,6 +11,10 @@ use std::{
 use super::{Certainty, Failure, Phase};
 use crate::Time;
 
+/// Failures of one kind that are reported each by itself, before they are counted.
+const EACH: u64 = 5;
+
+/// The time until the first report of those that are counted.
 const FIRST: Duration = Duration::from_secs(10);
 
 /// The longest time between two reports of failures that go on.
@@ -36,6 +40,9 @@ pub struct Collapse {
 struct Window {
     since: Time,
     lasts: Duration,
+    /// Reported each by itself.
+    each: u64,
+    /// Counted since.
     count: u64,
     clients: BTreeSet<IpAddr>,
     last: Failure,
@@ -45,7 +52,7 @@ struct Window {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// Report it.
-    First,
+    Each,
     /// It is counted, and reported with others.
     Counted,
 }
@@ -55,7 +62,7 @@ pub enum News {
 pub struct Many {
     /// The last of them.
     pub last: Failure,
-    /// How many, without the one that was reported at once.
+    /// How many, without those that were reported each by itself.
     pub count: u64,
     /// Their clients, by address; counted up to 1,000.
     pub clients: usize,
@@ -73,6 +80,10 @@ impl Collapse {
             suspected,
         );
         if let Some(window) = self.kinds.get_mut(&kind) {
+            if !suspected && window.each < EACH {
+                window.each += 1;
+                return News::Each;
+            }
             window.count += 1;
             window.add(failure);
             window.last = failure.clone();
@@ -84,6 +95,7 @@ impl Collapse {
         let mut window = Window {
             since: now,
             lasts: if suspected { LONGEST } else { FIRST },
+            each: 1,
             count: u64::from(suspected),
             clients: BTreeSet::new(),
             last: failure.clone(),
@@ -92,7 +104,7 @@ impl Collapse {
             window.add(failure);
         }
         self.kinds.insert(kind, window);
-        if suspected { News::Counted } else { News::First }
+        if suspected { News::Counted } else { News::Each }
     }
 
     /// The intervals that are over. A kind without failures in its last interval is forgotten.
@@ -164,10 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_news_and_the_others_are_reported_together_ever_more_rarely() {
+    fn the_first_few_are_news_and_the_others_are_reported_together_ever_more_rarely() {
         let (mut collapse, mut now) = (Collapse::default(), Time::AGENT_START);
         let one = failure("a", Certainty::Certain);
-        assert_eq!(collapse.observe(now, &one), News::First);
+        for _ in 0..EACH {
+            assert_eq!(collapse.observe(now, &one), News::Each);
+        }
         let mut reports = Vec::new();
         for second in 1..=300_u64 {
             now = now + Duration::from_secs(1);
@@ -182,7 +196,7 @@ mod tests {
         assert_eq!(counts(&mut collapse, now), [50]);
         now = now + LONGEST;
         assert_eq!(counts(&mut collapse, now), [0_u64; 0]);
-        assert_eq!(collapse.observe(now, &one), News::First);
+        assert_eq!(collapse.observe(now, &one), News::Each);
     }
 
     #[test]
@@ -203,7 +217,7 @@ mod tests {
     fn kinds_are_bounded() {
         let (mut collapse, now) = (Collapse::default(), Time::AGENT_START);
         let news = (0..5_000).filter(|number| {
-            collapse.observe(now, &failure(&format!("s{number}"), Certainty::Certain)) == News::First
+            collapse.observe(now, &failure(&format!("s{number}"), Certainty::Certain)) == News::Each
         });
         assert_eq!(news.count(), KINDS);
         assert_eq!(collapse.kinds.len(), KINDS);
