@@ -46,6 +46,19 @@ struct Offered {
     source: Mutex<Option<TokenSource>>,
 }
 
+impl Offered {
+    /// Its source, started if it has not been.
+    async fn started(&self) -> Result<TokenSource, String> {
+        let mut started = self.source.lock().await;
+        if let Some(source) = &*started {
+            return Ok(source.clone());
+        }
+        let SocketToken { endpoint, user, region, .. } = &self.token;
+        let source = source(endpoint, user, region.as_deref(), &self.chain).await?;
+        Ok(started.insert(source).clone())
+    }
+}
+
 /// By database and user.
 type Tokens = BTreeMap<(String, String), Arc<Offered>>;
 
@@ -63,13 +76,17 @@ impl Offers {
         Self { tokens: Arc::default(), metrics }
     }
 
-    /// Gives what this configuration allows, and nothing else, from now on.
+    /// Gives what this configuration allows, and nothing else, from now on. An entry that is unchanged keeps its
+    /// tokens: credentials may be away at the time of a reload.
     pub fn replace(&self, tokens: &[SocketToken], chain: &CredentialChain) {
-        let tokens = tokens.iter().map(|token| {
-            let offered = Offered { token: token.clone(), chain: chain.clone(), source: Mutex::default() };
-            ((token.database.clone(), token.user.clone()), Arc::new(offered))
+        let mut offers = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        let new = tokens.iter().map(|token| {
+            let name = (token.database.clone(), token.user.clone());
+            let kept = offers.get(&name).filter(|offered| offered.token == *token).cloned();
+            let fresh = || Offered { token: token.clone(), chain: chain.clone(), source: Mutex::default() };
+            (name, kept.unwrap_or_else(|| Arc::new(fresh())))
         });
-        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens.collect();
+        *offers = new.collect();
     }
 
     fn of(&self, database: &str, user: &str) -> Option<Arc<Offered>> {
@@ -106,14 +123,7 @@ async fn token(
         TokenRefused { database: &database, user: &user, uid: caller }.emit(&offers.metrics);
         return refused(StatusCode::FORBIDDEN, "your user is not among the `peers` of this token");
     }
-    let mut started = offered.source.lock().await;
-    let newest = async {
-        if started.is_none() {
-            let SocketToken { endpoint, user, region, .. } = &offered.token;
-            *started = Some(source(endpoint, user, region.as_deref(), &offered.chain).await?);
-        }
-        newest(started.as_ref().ok_or("no token")?).await
-    };
+    let newest = async { newest(&offered.started().await?).await };
     match newest.await {
         Ok(token) => {
             let mut headers = HeaderMap::new();

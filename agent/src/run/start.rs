@@ -136,7 +136,7 @@ async fn serve(path: &Path, config: Config, logging: Logging) -> Result<End, Run
         };
         if let Err((reason, _)) = &next {
             Stopping { reason }.emit(&metrics);
-            supervisor::stopping();
+            supervisor::stopping().await;
         }
         let last_word = matches!(next, Err((_, End::Stop))).then_some(&envoys);
         let (stopped, rest) = running.stop(&shared, last_word).await.map_err(RunError::Internal)?;

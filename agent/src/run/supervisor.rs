@@ -6,14 +6,21 @@
 use std::{sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{sleep, timeout},
+};
 
 use crate::{clock::Clock, snapshot::Snapshot};
 
-/// The socket of a supervisor that hangs may be full.
+/// The longest wait of a stop for its supervisor.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// In a thread: the socket of a supervisor that hangs may be full. Tokio's own threads would be waited for at the end.
 async fn send(states: Vec<NotifyState<'static>>) {
-    let sent = tokio::task::spawn_blocking(move || sd_notify::notify(&states)).await;
-    if let Ok(Err(error)) = sent {
+    let (done, sent) = oneshot::channel();
+    std::thread::spawn(move || done.send(sd_notify::notify(&states)));
+    if let Ok(Err(error)) = sent.await {
         tracing::debug!(%error, "the supervisor was not notified");
     }
 }
@@ -23,8 +30,9 @@ pub(super) fn ready() {
     tokio::spawn(send(vec![NotifyState::Ready]));
 }
 
-pub(super) fn stopping() {
-    tokio::spawn(send(vec![NotifyState::Stopping]));
+/// Sent before anything is stopped, with a bound.
+pub(super) async fn stopping() {
+    let _ = timeout(PATIENCE, send(vec![NotifyState::Stopping])).await;
 }
 
 /// Tells the supervisor's watchdog that the agent decides, for as long as it does.

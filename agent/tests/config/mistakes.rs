@@ -426,6 +426,27 @@ fn the_control_socket_is_not_a_socket_of_haproxy() {
 }
 
 #[test]
+fn a_token_socket_has_a_path_of_its_own_and_names_databases_and_peers() {
+    let socket = |path: &str, token: &str| {
+        let token = format!("endpoint: 'orders.cluster-abc.eu-west-1.rds.amazonaws.com:5432', {token}");
+        edited("sessions:", &format!("token_socket: {{path: {path}, tokens: [{{{token}}}]}}\nsessions:"))
+    };
+    let good = "database: orders, user: app, peers: [app]";
+    accepted(&socket("/run/tokens.sock", good));
+    for (path, token, message) in [
+        ("/run/rds-lb-agent/control.sock", good, "two sockets of the agent have this path"),
+        ("/run/haproxy/admin.sock", good, "this is a socket of HAProxy"),
+        ("/run/tokens.sock", "database: order, user: app, peers: [app]", "there is no database `order`"),
+        ("/run/tokens.sock", "database: orders, user: app, peers: []", "no user gets this token"),
+    ] {
+        let text = socket(path, token)
+            .replace("sessions:", "listen: {control: /run/rds-lb-agent/control.sock}\nsessions:");
+        let problem = refused(&text);
+        assert!(problem.contains(message), "{problem}");
+    }
+}
+
+#[test]
 fn the_log_of_a_haproxy_has_an_address_of_its_own() {
     let socket = "socket: /run/haproxy/admin.sock";
     let log = |log: &str| edited(socket, &format!("{socket}, log: \"{log}\""));

@@ -82,9 +82,15 @@ fn each_user_of_the_host_gets_its_own_tokens_and_no_others() {
     // Any user can ask: the kernel says who does.
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o666);
 
-    // A reload takes a token back, and the socket stays open.
+    // A reload gives another token, and keeps what is unchanged.
     let config = agent.folder.path().join("config.yaml");
     let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("peers: ['4294967294']", &format!("peers: ['{own}']"));
+    std::fs::write(&config, &text).unwrap();
+    until(&socket, "/token/orders/batch", "200");
+    assert_eq!(until(&socket, "/token/orders/app", "200").1, token, "not signed anew");
+
+    // A reload takes tokens back, and the socket stays open.
     std::fs::write(&config, text.replace(&format!("peers: ['{own}']"), "peers: ['4294967293']")).unwrap();
     until(&socket, "/token/orders/app", "403");
     assert!(agent.stop().success());

@@ -45,7 +45,17 @@ impl Check {
             .map(|socket| socket.value().as_str())
             .collect();
         let tokens = file.token_socket.as_ref().map(|socket| &socket.path);
-        for own in [file.listen.control.as_ref(), file.listen.envoy.as_ref(), tokens].into_iter().flatten() {
+        let own: Vec<_> = [file.listen.control.as_ref(), file.listen.envoy.as_ref(), tokens]
+            .into_iter()
+            .flatten()
+            .collect();
+        for (index, own_socket) in own.iter().enumerate() {
+            if own.iter().take(index).any(|other| other.value() == own_socket.value()) {
+                let problem = Problem::at(own_socket.location(), "two sockets of the agent have this path");
+                self.problem(problem.hint("give each its own path"));
+            }
+        }
+        for own in own {
             if sockets.contains(&own.value().as_str()) {
                 let problem = Problem::at(own.location(), "this is a socket of HAProxy, or for its log");
                 self.problem(problem.hint("the agent listens on sockets of its own"));
